@@ -1,0 +1,181 @@
+# Rounds: the pipeline, from data to submission. `make help` lists targets and variables.
+
+# ---- variables ------------------------------------------------------------------------------------------------
+SPLIT      ?= v1          ## v1 v2 v3 v4 v5, or submission (train on everything)
+MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or the path of a YAML file
+RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample
+ROUND      ?= 2           ## round that evaluate and submit take
+EPOCHS     ?=             ## epochs a round; default: the recipe's
+SEED       ?= 42          ## seeds split, mining and training
+FOLD       ?= 0           ## fold of split v5: 0 to 3
+DEVICE     ?=             ## cpu, cuda or cuda:N; default: a GPU where there is one
+NPROC      ?= 1           ## processes that finetune runs in
+QUESTIONS  ?= 1500        ## questions of the generated sample
+TRACK      ?= none        ## training curves to: none, wandb, trackio or tensorboard
+KAGGLE     ?=             ## 1: make submit really submits
+GPU        ?=             ## 1: make setup installs for a CUDA machine
+MINE_FLAGS ?=             ## more flags for scripts/hn_mine.py
+TUNE_FLAGS ?=             ## more flags for scripts/finetune.py
+
+# ---- names ----------------------------------------------------------------------------------------------------
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDARY:
+# Values without the blanks that stand before the comments above.
+$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
+  $(eval override $(V) := $(strip $($(V)))))
+
+PY      := .venv/bin/python
+SETUP   := .venv/.setup
+SAMPLE  := data/sample
+CSVS    := train.csv test.csv misconception_mapping.csv sample_submission.csv
+override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(wildcard data/raw/train.csv),data/raw,$(SAMPLE))))
+override SPLIT := $(if $(filter 1 2 3 4 5,$(SPLIT)),v$(SPLIT),$(SPLIT))
+RECIPE  := $(if $(filter %.yaml %.yml,$(MODEL)),$(MODEL),src/rounds/recipes/$(MODEL).yaml)
+NAME    := $(notdir $(RAW))-$(basename $(notdir $(MODEL)))
+
+# What differs from the defaults goes into a short hash, so that every configuration has folders of its own.
+tag     = $(if $(strip $(1)),-$(shell printf '%s' '$(strip $(1))' | sha256sum | cut -c1-8))
+DATASET := $(filter-out 42-0,$(SEED)-$(FOLD))
+TRAINED := $(DATASET) $(EPOCHS) $(DEVICE) $(filter-out 1,$(NPROC)) $(MINE_FLAGS) $(TUNE_FLAGS)
+DATADIR := $(NAME)$(call tag,$(DATASET))
+DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
+EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
+INPUTS  := data/.inputs/$(subst /,_,$(RAW))-$(subst /,_,$(MODEL))
+VALIDATED := $(filter-out submission,$(SPLIT))
+RUN     := PYTHONUNBUFFERED=1 $(PY)
+LAUNCH  := $(if $(filter 1,$(NPROC)),$(RUN),PYTHONUNBUFFERED=1 $(PY) -m accelerate.commands.launch \
+             --num_processes $(NPROC) --num_machines 1 --mixed_precision no --dynamo_backend no \
+             $(if $(filter cpu,$(DEVICE)),--cpu,$(if $(shell command -v nvidia-smi),--multi_gpu,--cpu)))
+
+# ---- set-up and data ------------------------------------------------------------------------------------------
+setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine)
+
+$(SETUP): pyproject.toml .ci/constraints.txt
+	@test -x $(PY) || { echo "setting up .venv (a minute or two)"; python3 -m venv .venv; }
+	@$(PY) -m pip install -q --disable-pip-version-check -c .ci/constraints.txt \
+	  -e '.[dev,kaggle$(if $(filter 1,$(GPU)),$(comma)gpu)]' 2> >(grep -v '^WARNING: Location' >&2)
+ifeq ($(GPU),1)
+	@$(PY) -m pip uninstall -q -y faiss-cpu && $(PY) -m pip install -q faiss-gpu-cu12
+endif
+	@touch $@
+
+sample: $(SETUP)  ## generate the sample anew (QUESTIONS=1500, SEED=42)
+	@$(RUN) scripts/make_sample.py --output_dir $(SAMPLE) --questions $(QUESTIONS) --seed $(SEED) --overwrite
+
+$(SAMPLE)/manifest.json: | $(SETUP)
+	@echo "no competition data: generating a sample in $(SAMPLE)" \
+	  "(for the real data, make download, or RAW=DIR with the competition's CSVs)"
+	@$(RUN) scripts/make_sample.py --output_dir $(SAMPLE)
+
+$(addprefix $(SAMPLE)/,$(CSVS)): $(SAMPLE)/manifest.json ;
+
+download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client)
+	@$(RUN) scripts/download.py --output_dir data/raw
+
+# Rewritten only when the content of the data or the recipe changes, whatever the files' times say.
+$(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) FORCE
+	@mkdir -p $(@D)
+	@test -d '$(RAW)' || { echo "error: RAW=$(RAW): no such folder" >&2; exit 2; }
+	@test -f '$(RECIPE)' || { echo "error: MODEL=$(MODEL): no recipe $(RECIPE)" >&2; exit 2; }
+	@(sha256sum '$(RECIPE)'; cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true) > $@.tmp
+	@cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+
+data: $(DATA)/manifest.json  ## queries, corpus and qrels of SPLIT
+
+$(DATA)/manifest.json: $(INPUTS) | $(SETUP)
+	@$(RUN) scripts/gen_data_for_hn_mine.py --raw_dir '$(RAW)' --recipe '$(RECIPE)' --seed $(SEED) --fold $(FOLD) \
+	  $(if $(VALIDATED),--mode validation --validation_version $(SPLIT),--mode submission) \
+	  --sub_dir_name $(DATADIR) --overwrite
+
+# ---- rounds ---------------------------------------------------------------------------------------------------
+# Round 0 is the base model: its row and BM25's stand in every later table.
+$(EXP)/round0/eval/manifest.json: $(DATA)/manifest.json
+	@$(RUN) scripts/eval_llm_embedder.py --recipe '$(RECIPE)' --data_dir $(DATA) --bm25 \
+	  $(if $(DEVICE),--device $(DEVICE)) --output_dir $(@D) --overwrite > /dev/null
+
+# Round N mines with round N-1's checkpoint, continues from it, and evaluates: $(1) is N, $(2) is N-1, $(3) the rest.
+define ROUND_RULES
+$(EXP)/round$(1)/finetune_data_minedHN.manifest.json: $(DATA)/manifest.json $(if $(3),$(EXP)/round$(2)/train/manifest.json)
+	@echo "== round $(1): mine"
+	@$(RUN) scripts/hn_mine.py $(if $(3),--embedder_name_or_path $(EXP)/round$(2)/train,--recipe '$(RECIPE)') \
+	  --input_file $(DATA)/finetune_data.jsonl --output_file $(EXP)/round$(1)/finetune_data_minedHN.jsonl \
+	  $(if $(DEVICE),--devices $(DEVICE)) --seed $(SEED) $(MINE_FLAGS) --overwrite
+
+$(EXP)/round$(1)/finetune_data_minedHN.jsonl: $(EXP)/round$(1)/finetune_data_minedHN.manifest.json ;
+
+$(EXP)/round$(1)/train/manifest.json: $(EXP)/round$(1)/finetune_data_minedHN.jsonl
+	@echo "== round $(1): finetune"
+	@$(LAUNCH) scripts/finetune.py --recipe '$(RECIPE)' --round $(1) --train_data $$< --data_dir $(DATA) \
+	  $(if $(3),--model_name_or_path $(EXP)/round$(2)/train) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+	  $(if $(DEVICE),--device $(DEVICE)) --seed $(SEED) --track $(TRACK) $(TUNE_FLAGS) \
+	  --output_dir $(EXP)/round$(1)/train --overwrite
+
+$(EXP)/round$(1)/eval/manifest.json: $(EXP)/round$(1)/train/manifest.json $(EXP)/round$(2)/eval/manifest.json
+	@echo "== round $(1): evaluate"
+	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/round$(1)/train --data_dir $(DATA) \
+	  $(if $(DEVICE),--device $(DEVICE)) --compare $(foreach N,$(3) $(2),$(EXP)/round$(N)/eval) \
+	  --output_dir $$(@D) --overwrite
+
+round$(1): $(if $(VALIDATED),$(EXP)/round$(1)/eval/manifest.json,$(EXP)/round$(1)/train/manifest.json)
+.PHONY: round$(1)
+endef
+
+$(eval $(call ROUND_RULES,1,0,))
+$(eval $(call ROUND_RULES,2,1,0))
+$(eval $(call ROUND_RULES,3,2,0 1))
+$(eval $(call ROUND_RULES,4,3,0 1 2))
+$(eval $(call ROUND_RULES,5,4,0 1 2 3))
+$(eval $(call ROUND_RULES,6,5,0 1 2 3 4))
+
+evaluate: $(EXP)/round$(ROUND)/eval/manifest.json  ## print ROUND's table again
+	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) \
+	  $(if $(DEVICE),--device $(DEVICE)) --output_dir $(EXP)/round$(ROUND)/eval \
+	  --compare $(foreach N,$(filter-out $(ROUND),$(wildcard $(EXP)/round*/eval)),$(N))
+
+submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions/NAME.csv with ROUND's checkpoint
+	@$(RUN) scripts/make_submission.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) --raw_dir '$(RAW)' \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(KAGGLE),--kaggle) \
+	  --output_file submissions/$(notdir $(EXP))-round$(ROUND).csv
+
+# ---- measuring ------------------------------------------------------------------------------------------------
+# The stock sentence-transformers trainer on the same split, query text and epochs, beside our rounds.
+$(EXP)/baseline/train/manifest.json: $(DATA)/manifest.json
+	@echo "== baseline: sentence-transformers as it comes"
+	@$(RUN) scripts/baseline.py --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+	  --seed $(SEED) --output_dir $(@D) --overwrite
+
+$(EXP)/baseline/eval/manifest.json: $(EXP)/baseline/train/manifest.json
+	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/baseline/train --data_dir $(DATA) \
+	  --output_dir $(@D) --overwrite > /dev/null
+
+baseline: $(EXP)/baseline/eval/manifest.json $(EXP)/round1/eval/manifest.json  ## the stock trainer beside round 1 (and 2, if made)
+	@$(RUN) scripts/compare.py --runs $(EXP)/round0/eval $(EXP)/baseline/eval $(EXP)/round1/eval $(wildcard $(EXP)/round2/eval)
+
+bench: $(SETUP) data  ## speed beside sentence-transformers, side by side in one run
+	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA)
+
+# ---- the rest -------------------------------------------------------------------------------------------------
+test: $(SETUP)  ## lint and fast tests
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow' -n 2
+
+test_slow: $(SETUP)  ## whole rounds, two processes, kills
+	@$(PY) -m pytest -m slow
+
+help:  ## this list
+	@echo "targets:"
+	@printf '  %-14s %s\n' 'round1..round6' "mine with the round before, fine-tune, evaluate; missing rounds run first"
+	@awk -F ':.*## ' '/^[a-z_]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@echo "variables and their defaults:"
+	@awk -F ' *[?]= *| *## *' '/^[A-Z_]+ +[?]=.*## / { printf "  %-14s %-8s %s\n", $$1, $$2, $$3 }' Makefile
+
+clean:  ## remove generated data, models and submissions (not data/raw, not .venv)
+	@rm -rf model_output/* $(filter-out data/raw data/README.md,$(wildcard data/*)) data/.inputs
+	@rm -f submissions/*.csv submissions/*.json
+
+comma := ,
+FORCE:
+.PHONY: setup sample download data evaluate submit baseline bench test test_slow help clean FORCE

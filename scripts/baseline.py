@@ -1,0 +1,32 @@
+"""Train sentence-transformers' stock pipeline, to compare rounds with."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import baseline, cli
+from rounds import recipe as recipes
+
+
+@dataclass
+class Flags:
+    """The same split, query text and epochs as a round."""
+
+    data_dir: str = field(metadata={"help": "collection to train on"})
+    output_dir: str = field(metadata={"help": "checkpoint folder to write"})
+    recipe: str = "minilm"
+    epochs: int | None = None
+    device: str = ""
+    seed: int = 42
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Train sentence-transformers' stock pipeline, to compare rounds with."""
+    recipe = recipes.load(flags.recipe)
+    epochs = flags.epochs or recipe.training.epochs
+    folder, output = Path(flags.data_dir), Path(flags.output_dir)
+    print(baseline.train(recipe, folder, output, epochs, flags.seed, flags.device, flags.overwrite))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,69 @@
+"""Evaluate a checkpoint on a split's validation queries, beside BM25 and earlier results."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from rounds import artefact, cli, collection, comparison, stages
+from rounds import recipe as recipes
+from rounds.data import splits
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Which checkpoint, on which split."""
+
+    model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
+    lora_path: str = field(default="", metadata={"help": "adapter folder; same as model_path"})
+    data_dir: str = field(default="", metadata={"help": "collection; default: data/SUB_DIR_NAME/validation_VERSION"})
+    validation_version: str = "v1"
+    sub_dir_name: str = "hn_mine_data_zero_round"
+    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
+    precision: str | None = field(default=None, metadata={"help": "default: the checkpoint's own"})
+    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    bm25: bool = field(default=False, metadata={"help": "add the BM25 row"})
+    compare: list[str] = field(default_factory=list, metadata={"help": "folders of earlier evaluations, for the table"})
+    output_dir: str = field(default="", metadata={"help": "folder for metrics.json; default: nothing is kept"})
+    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
+    allow_leak: bool = field(default=False, metadata={"help": "evaluate a polluted checkpoint, marked POLLUTED"})
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Evaluate a checkpoint on a split's validation queries, beside BM25 and earlier results."""
+    version = splits.parse_version(flags.validation_version)
+    default = ROOT / "data" / flags.sub_dir_name / collection.folder_name(version)
+    data = collection.read(Path(flags.data_dir) if flags.data_dir else default)
+    path = flags.lora_path or flags.model_path
+    recipe = recipes.load(flags.recipe or "minilm") if flags.recipe or not path else None
+    model_output = Path(flags.model_output)
+    sources = stages.evaluate_stage(path or None, recipe, flags.device, flags.precision)
+    config = {
+        "weights": [source.weights for source in sources],
+        "precision": sources[0].precision,
+        "validation": stages.validation_digest(data),
+        "bm25": flags.bm25,
+        "allow_leak": flags.allow_leak,
+    }
+    output = Path(flags.output_dir) if flags.output_dir else None
+    if output is not None and artefact.is_finished(output, config, flags.overwrite):
+        rows = comparison.load(output)
+    else:
+        rows = [stages.evaluate_checkpoint(each, data, model_output, flags.allow_leak) for each in sources]
+        rows = stages.labelled_rows(rows)
+        rows = [stages.bm25_row(data), *rows] if flags.bm25 else rows
+        stages.record(rows, model_output / "ledger.csv")
+        if output is not None:
+            with artefact.writing(output, {"kind": "evaluation", "config": config}) as temporary:
+                comparison.save(rows, temporary)
+    earlier = [row for folder in flags.compare for row in comparison.load(Path(folder))]
+    title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
+    Console(width=None).print(comparison.screen([*earlier, *rows], title))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

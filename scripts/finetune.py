@@ -1,0 +1,74 @@
+"""Fine-tune one round and evaluate each epoch."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import artefact, cli, collection, stages
+from rounds import recipe as recipes
+from rounds.model import checkpoint
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Where to start, what to train on, and overrides of the recipe."""
+
+    train_data: str = field(metadata={"help": "mined JSONL (query, pos, neg)"})
+    output_dir: str = field(metadata={"help": "folder for the epochs' checkpoints"})
+    data_dir: str = field(default="", metadata={"help": "collection whose validation queries evaluate each epoch"})
+    recipe: str = field(default="minilm", metadata={"help": "recipe name or YAML file"})
+    model_name_or_path: str = field(
+        default="", metadata={"help": "checkpoint to continue; default: the recipe's model"}
+    )
+    round: int = 1
+    epochs: int | None = None
+    batch_size: int | None = field(default=None, metadata={"help": "queries a step, over all processes"})
+    gradient_accumulation_steps: int | None = None
+    learning_rate: float | None = None
+    group_size: int | None = None
+    temperature: float | None = None
+    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    seed: int = 42
+    track: str = field(default="none", metadata={"help": "none, wandb, trackio or tensorboard"})
+    model_output: str = field(
+        default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
+    )
+    allow_leak: bool = False
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Fine-tune one round and evaluate each epoch."""
+    recipe = recipes.load(flags.recipe).replace(
+        "training",
+        epochs=flags.epochs,
+        batch_size=flags.batch_size,
+        gradient_accumulation_steps=flags.gradient_accumulation_steps,
+        learning_rate=flags.learning_rate,
+        group_size=flags.group_size,
+        temperature=flags.temperature,
+    )
+    restart = recipe.training.start_from == "base"
+    start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, flags.device)
+    line = stages.finetune(
+        start,
+        recipe,
+        Path(flags.train_data),
+        Path(flags.output_dir),
+        validation=collection.read(Path(flags.data_dir)) if flags.data_dir else None,
+        round_number=flags.round,
+        seed=flags.seed,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        tracker=flags.track,
+        allow_leak=flags.allow_leak,
+        overwrite=flags.overwrite,
+        model_output=Path(flags.model_output),
+    )
+    if artefact.is_main_process():
+        print(line)
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,59 @@
+"""Write one split's queries, corpus, qrels and fine-tuning rows."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import artefact, cli, collection
+from rounds import recipe as recipes
+from rounds.data import eedi, splits
+from rounds.errors import UserError
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Data, split and query format."""
+
+    mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
+    validation_version: str = field(default="v1", metadata={"help": "v1 to v5; 1 means v1"})
+    raw_dir: str = field(default=str(ROOT / "data" / "raw"), metadata={"help": "folder of the competition's CSVs"})
+    sub_dir_name: str = "hn_mine_data_zero_round"
+    output_root: str = field(default=str(ROOT / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"})
+    recipe: str = field(default="minilm", metadata={"help": "recipe name or YAML file; gives the query's format"})
+    seed: int = 42
+    fold: int = field(default=0, metadata={"help": "v5 only: 0 to 3"})
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Write one split's queries, corpus, qrels and fine-tuning rows."""
+    if flags.mode not in ("validation", "submission"):
+        raise UserError(f"mode {flags.mode!r} is not validation or submission")
+    version = "submission" if flags.mode == "submission" else splits.parse_version(flags.validation_version)
+    recipe = recipes.load(flags.recipe)
+    raw = Path(flags.raw_dir)
+    folder = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
+    task = eedi.load(raw)
+    config = {
+        "data": {name: artefact.sha256_file(raw / name) for name in eedi.FILES if (raw / name).is_file()},
+        "split": version,
+        "seed": flags.seed,
+        "fold": flags.fold,
+        "prompts": {"query": recipe.prompts.query, "task": recipe.prompts.task},
+    }
+    if artefact.is_finished(folder, config, flags.overwrite):
+        print(f"{folder}: up to date")
+        return
+    split = splits.make_split(task, version, flags.seed, flags.fold)
+    found = collection.write(task, split, recipe.prompts, folder, config)
+    unseen = "" if found["unseen_share"] is None else f" ({found['unseen_share']:.0%} unseen)"
+    print(
+        f"{folder}: {found['train_queries']} training queries, {found['validation_queries']} validation queries"
+        f"{unseen}, {found['corpus']} passages, {found['question_texts_on_both_sides']} question texts on both sides"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,65 @@
+"""Mine hard negatives with a checkpoint."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli
+from rounds import recipe as recipes
+from rounds.model import checkpoint
+from rounds.stages import mine_file
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """FlagEmbedding's hn_mine flags, and the recipe that fills in what they leave open."""
+
+    input_file: str = field(metadata={"help": "JSONL with query and pos"})
+    output_file: str = field(metadata={"help": "the same JSONL with neg filled in"})
+    candidate_pool: str = field(default="", metadata={"help": "JSONL with text; default: beside the input file"})
+    embedder_name_or_path: str = field(default="", metadata={"help": "checkpoint folder; default: the recipe's model"})
+    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
+    range_for_sampling: str | None = None
+    negative_number: int | None = None
+    relative_margin: float | None = None
+    devices: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    seed: int = 42
+    model_output: str = field(
+        default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
+    )
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Mine hard negatives with a checkpoint."""
+    recipe = recipes.load(flags.recipe) if flags.recipe or not flags.embedder_name_or_path else None
+    source = checkpoint.resolve(flags.embedder_name_or_path or None, recipe, flags.devices)
+    mining = (
+        (recipe or source.recipe)
+        .replace(
+            "mining",
+            range_for_sampling=flags.range_for_sampling,
+            negative_number=flags.negative_number,
+            relative_margin=flags.relative_margin,
+        )
+        .mining
+    )
+    pool = flags.candidate_pool or Path(flags.input_file).with_name("candidate_pool.jsonl")
+    print(
+        mine_file(
+            source,
+            mining,
+            Path(flags.input_file),
+            Path(pool),
+            Path(flags.output_file),
+            flags.seed,
+            Path(flags.model_output),
+            flags.overwrite,
+        )  # fmt: skip
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

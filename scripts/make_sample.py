@@ -1,0 +1,40 @@
+"""Generate the sample data in the competition's schema."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rounds import artefact, cli
+from rounds.data import sample
+
+
+@dataclass
+class Flags:
+    """Generate train.csv, test.csv, misconception_mapping.csv and sample_submission.csv."""
+
+    output_dir: str = "data/sample"
+    questions: int = 1500
+    test_questions: int = 250
+    seed: int = 42
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Generate the sample data in the competition's schema."""
+    config = {"questions": flags.questions, "test_questions": flags.test_questions, "seed": flags.seed}
+    folder = Path(flags.output_dir)
+    if artefact.is_finished(folder, config, flags.overwrite):
+        print(f"{folder}: up to date")
+        return
+    with artefact.writing(folder, {"kind": "sample", "config": config}) as temporary:
+        counts = sample.generate(temporary, **config, progress=_bar)
+    print(f"{folder}: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items()))
+
+
+def _bar(items, total: int):
+    return tqdm(items, total=total, desc="questions", disable=None, leave=False)
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

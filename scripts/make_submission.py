@@ -1,0 +1,48 @@
+"""Write and check a submission, and print (or run) the line that submits it."""
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli, collection, ledger, stages
+from rounds import recipe as recipes
+from rounds.model import checkpoint
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Which checkpoint ranks which test queries."""
+
+    data_dir: str = field(metadata={"help": "collection with test queries"})
+    raw_dir: str = field(metadata={"help": "folder of the competition's CSVs, for sample_submission.csv"})
+    output_file: str = field(metadata={"help": "the CSV to write"})
+    model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
+    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
+    precision: str | None = None
+    device: str = ""
+    kaggle: bool = field(default=False, metadata={"help": "submit it, too"})
+    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
+
+
+def main(flags: Flags) -> None:
+    """Write and check a submission, and print (or run) the line that submits it."""
+    recipe = recipes.load(flags.recipe or "minilm") if flags.recipe or not flags.model_path else None
+    source = checkpoint.resolve(flags.model_path or None, recipe, flags.device, flags.precision)
+    output = Path(flags.output_file)
+    sample = Path(flags.raw_dir) / "sample_submission.csv"
+    rows, _ = stages.submit(source, collection.read(Path(flags.data_dir)), sample, output, Path(flags.model_output))
+    ledger.name_submission(Path(flags.model_output) / "ledger.csv", source.weights, output.stem)
+    print(f"{output}: {rows} rows, 25 ids each, checked against {sample}")
+    command = ["kaggle", "competitions", "submit", "-c", stages.COMPETITION, "-f", str(output), "-m", output.stem]
+    print(shlex.join(command), flush=True)
+    if flags.kaggle:
+        sys.exit(subprocess.run([str(Path(sys.executable).with_name("kaggle")), *command[1:]]).returncode)
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,44 @@
+"""What every stage script shares: flags from a dataclass, errors as one line, exit code 2."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+from rounds.errors import UserError
+
+Flags = TypeVar("Flags")
+
+
+def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
+    """Parse the command line into `flags_class`, call `main` with it, and turn a `UserError` into one line.
+
+    Booleans take a value (`--use_examples_in_query=False` means false); a bare `--flag` means true.
+    """
+    _quiet_libraries()
+    from transformers import HfArgumentParser  # slow to import, so not at the top
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    parser = HfArgumentParser(flags_class, description=main.__doc__, allow_abbrev=False)
+    (flags,) = parser.parse_args_into_dataclasses()
+    try:
+        main(flags)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+def _quiet_libraries() -> None:
+    """Leave the screen to our own lines: the libraries' start-up notices are no news to the user."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # processes that libraries start
+    warnings.filterwarnings("ignore")
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    logging.getLogger("bm25s").setLevel(logging.WARNING)

@@ -1,0 +1,154 @@
+"""Collection: one split's queries, corpus, qrels and fine-tuning rows, in one folder.
+
+| file | content |
+|---|---|
+| `candidate_pool.jsonl` | corpus: `_id`, `text` (BEIR's keys; FlagEmbedding's miner reads `text`) |
+| `{train,validation,test}_queries.jsonl` | `_id`, `text` |
+| `{train,validation}_qrels.tsv` | `query-id`, `corpus-id`, `score` (BEIR) |
+| `finetune_data.jsonl` | FlagEmbedding's `query`, `pos`, `neg`, `prompt`, and the ids behind them |
+| `questions.json` | QuestionIds of either side with a digest of their text |
+| `split.json` | sizes and overlaps |
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds import artefact, lineage
+from rounds import prompts as prompting
+from rounds.data import splits
+from rounds.data.splits import Split
+from rounds.data.task import Query, Task
+from rounds.errors import UserError
+from rounds.recipe import Prompts
+
+POOL = "candidate_pool.jsonl"
+FINETUNE = "finetune_data.jsonl"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What evaluation, mining and submission read of a split.
+
+    Attributes:
+        folder: where it stands.
+        data: name of the data.
+        split: name of the split.
+        passages: passage id -> text, in corpus order.
+        validation, test: query id -> text.
+        qrels: validation query id -> relevant passage ids.
+        unseen: validation queries on passages that train does not label.
+        questions: `train` and `validation`, each QuestionId -> digest.
+    """
+
+    folder: Path
+    data: str
+    split: str
+    passages: dict[str, str]
+    validation: dict[str, str]
+    test: dict[str, str]
+    qrels: dict[str, list[str]]
+    unseen: set[str]
+    questions: dict[str, dict[str, str]]
+
+
+def folder_name(split: str) -> str:
+    """`v1` -> `validation_v1`; `submission` stays."""
+    return split if split == "submission" else f"validation_{split}"
+
+
+def write(task: Task, split: Split, prompts: Prompts, folder: Path, config: dict) -> dict:
+    """Write a collection and return what `split.json` says."""
+    train, validation = task.labelled(split.train), task.labelled(split.validation)
+    questions = {
+        "train": lineage.questions(task, {query.group for query in train}),
+        "validation": lineage.questions(task, {query.group for query in validation}),
+    }
+    described = splits.describe(task, split)
+    manifest = {"kind": "collection", "data": task.name, "split": split.name, "config": config}
+    with artefact.writing(folder, manifest) as temporary:
+        artefact.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in task.passages.items()))
+        for name, queries in (("train", train), ("validation", validation), ("test", task.test_queries)):
+            rows = ({"_id": query.id, "text": prompting.query_text(query, prompts)} for query in queries)
+            artefact.write_jsonl(temporary / f"{name}_queries.jsonl", rows)
+        for name, queries in (("train", train), ("validation", validation)):
+            _write_qrels(temporary / f"{name}_qrels.tsv", queries, task.qrels)
+        rows = (_finetune_row(query, task, prompts, questions["train"]) for query in train)
+        artefact.write_jsonl(temporary / FINETUNE, rows)
+        artefact.write_json(temporary / "questions.json", questions)
+        artefact.write_json(temporary / "split.json", described)
+    return described
+
+
+def _finetune_row(query: Query, task: Task, prompts: Prompts, digests: dict[str, str]) -> dict:
+    positives = task.qrels[query.id]
+    return {
+        "query": prompting.query_text(query, prompts),
+        "pos": [task.passages[passage] for passage in positives],
+        "neg": [],
+        "prompt": prompts.task,
+        "query_id": query.id,
+        "question_id": query.group,
+        "question_digest": digests[query.group],
+        "pos_id": positives,
+    }
+
+
+def _write_qrels(path: Path, queries: list[Query], qrels: dict[str, list[str]]) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("query-id\tcorpus-id\tscore\n")
+        for query in queries:
+            file.writelines(f"{query.id}\t{passage}\t1\n" for passage in qrels[query.id])
+
+
+def _read_qrels(path: Path) -> dict[str, list[str]]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    found: dict[str, list[str]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[1:], 2):
+        parts = line.split("\t")
+        if len(parts) != 3:
+            raise UserError(f"{path} line {number}: not three columns (query-id, corpus-id, score)")
+        found.setdefault(parts[0], []).append(parts[1])
+    return found
+
+
+def read(folder: Path) -> Collection:
+    """Read a collection that `write` made.
+
+    Raises:
+        UserError: the folder is not a finished collection.
+    """
+    manifest = artefact.read_manifest(folder)
+    if manifest is None or manifest.get("kind") != "collection":
+        raise UserError(f"{folder}: no collection there; make it with gen_data_for_hn_mine.py")
+    qrels = _read_qrels(folder / "validation_qrels.tsv")
+    train = _read_qrels(folder / "train_qrels.tsv")
+    return Collection(
+        folder=folder,
+        data=manifest["data"],
+        split=manifest["split"],
+        passages=read_pool(folder / POOL),
+        validation=_read_texts(folder / "validation_queries.jsonl", empty=True),
+        test=_read_texts(folder / "test_queries.jsonl", empty=True),
+        qrels=qrels,
+        unseen=splits.unseen_queries({**train, **qrels}, list(train), list(qrels)),
+        questions=artefact.read_json(folder / "questions.json"),
+    )
+
+
+def read_pool(path: Path) -> dict[str, str]:
+    """A candidate pool: passage id -> text; lines without `_id` (FlagEmbedding's) are numbered from 0."""
+    rows = artefact.read_jsonl(path, ("text",))
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row["text"], str):
+            raise UserError(f"{path} line {number}: text is not a string")
+    pool = {str(row.get("_id", number)): row["text"] for number, row in enumerate(rows)}
+    if len(pool) != len(rows):
+        raise UserError(f"{path}: {len(rows) - len(pool)} lines repeat the _id of another")
+    return pool
+
+
+def _read_texts(path: Path, empty: bool = False) -> dict[str, str]:
+    if empty and path.is_file() and path.stat().st_size == 0:
+        return {}
+    return {row["_id"]: row["text"] for row in artefact.read_jsonl(path, ("_id", "text"))}

@@ -1,0 +1,1 @@
+"""Data: loaders that return a `Task`, the sample generator, and the splits."""

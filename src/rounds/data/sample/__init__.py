@@ -1,0 +1,105 @@
+"""A generated data set in the schema of the Eedi competition: a procedure stands behind each misconception.
+
+`generate` writes the four files; `draw_questions` gives the same questions as objects, labels included.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .corpus import CONSTRUCTS, CORPUS, LISTED, SUBJECTS, TEMPLATES
+from .draw import draw_questions, question_at
+from .question import Question, bare
+
+__all__ = ["CORPUS", "LISTED", "TEMPLATES", "bare", "draw_questions", "generate", "question_at"]
+
+LETTERS = "ABCD"
+HEAD = ["QuestionId", "ConstructId", "ConstructName", "SubjectId", "SubjectName"]
+HEAD += ["CorrectAnswer", "QuestionText"]
+ANSWERS = [f"Answer{letter}Text" for letter in LETTERS]
+LABELS = [f"Misconception{letter}Id" for letter in LETTERS]
+PLACEHOLDER = " ".join(str(number) for number in range(25))
+
+
+def question_row(number: int, question: Question) -> list[Any]:
+    """The columns that train.csv and test.csv share."""
+    template = question.template
+    return [
+        number,
+        CONSTRUCTS[template.construct],
+        template.construct,
+        SUBJECTS[template.subject],
+        template.subject,
+        LETTERS[question.correct],
+        question.text,
+        *(option.text for option in question.options),
+    ]
+
+
+def label_columns(question: Question) -> list[str]:
+    """The misconception ids as the original file writes them: floats, empty where there is no label."""
+    return ["" if option.label is None else f"{option.label}.0" for option in question.options]
+
+
+def generate(
+    out_dir: Path,
+    questions: int = 1500,
+    test_questions: int = 250,
+    seed: int = 42,
+    progress: Callable[[Iterable, int], Iterable] | None = None,
+) -> dict[str, int]:
+    """Write train.csv, test.csv, misconception_mapping.csv and sample_submission.csv into an existing folder.
+
+    Equal arguments give equal bytes. `progress(iterable, total)` may wrap the loop over questions.
+    """
+    out_dir = Path(out_dir)
+    total = questions + test_questions
+    stream: Iterable = draw_questions(questions, test_questions, seed)
+    if progress:
+        stream = progress(stream, total)
+    wrong, labelled = 0, [False] * len(LISTED)
+    with (
+        open(out_dir / "train.csv", "w", newline="", encoding="utf-8") as train_file,
+        open(out_dir / "test.csv", "w", newline="", encoding="utf-8") as test_file,
+        open(out_dir / "sample_submission.csv", "w", newline="", encoding="utf-8") as submission_file,
+    ):
+        train, test, submission = (
+            csv.writer(file, lineterminator="\n") for file in (train_file, test_file, submission_file)
+        )
+        train.writerow(HEAD + ANSWERS + LABELS)
+        test.writerow(HEAD + ANSWERS)
+        submission.writerow(["QuestionId_Answer", "MisconceptionId"])
+        for split, number, question in stream:
+            if split == "train":
+                train.writerow(question_row(number, question) + label_columns(question))
+                for option in question.options:
+                    if option.label is not None:
+                        wrong += 1
+                        labelled[option.label] = True
+                continue
+            test.writerow(question_row(number, question))
+            for place, letter in enumerate(LETTERS):
+                if place != question.correct:
+                    submission.writerow([f"{number}_{letter}", PLACEHOLDER])
+    write_mapping(out_dir / "misconception_mapping.csv")
+    return {
+        "questions": questions,
+        "test_questions": test_questions,
+        "labelled": wrong,
+        "misconceptions": len(LISTED),
+        "misconceptions_labelled": sum(labelled),
+        "subjects": len(SUBJECTS),
+        "constructs": len(CONSTRUCTS),
+        "procedures": len({id(slip.procedure) for template in TEMPLATES for slip in template.slips}),
+    }
+
+
+def write_mapping(path: Path) -> None:
+    """Write every misconception id with its text."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["MisconceptionId", "MisconceptionName"])
+        writer.writerows(enumerate(LISTED))

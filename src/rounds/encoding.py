@@ -1,0 +1,153 @@
+"""Encoding: texts -> vectors. Each distinct text once, sorted by length, in a few fixed shapes."""
+
+import functools
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
+
+from rounds import prompts as prompting
+from rounds.model.backbone import DTYPES
+from rounds.recipe import Prompts
+
+# Every new tensor shape costs a compiled kernel: lengths snap to these (above the last, to multiples of it).
+LENGTHS = (16, 32, 64, 96, 128, 192, 256)
+TOKENS_PER_BATCH = 4096
+
+
+def snap(length: int) -> int:
+    """The padded length for a text of `length` tokens.
+
+    >>> snap(17), snap(256), snap(300)
+    (32, 256, 512)
+    """
+    for candidate in LENGTHS:
+        if length <= candidate:
+            return candidate
+    return -(-length // LENGTHS[-1]) * LENGTHS[-1]
+
+
+def tokenize(tokenizer, texts: Sequence[str], prompts: Prompts, kind: str) -> tuple[list[list[int]], int]:
+    """Token ids of each text with its prompt, and how many texts had to be cut.
+
+    A text that is too long loses its own last tokens; prefix, suffix and special tokens survive.
+    """
+    prefix, suffix = prompting.wrap(prompts, kind)
+    limit = prompting.max_length(prompts, kind)
+    whole = tokenizer([prefix + text + suffix for text in texts], return_offsets_mapping=True, verbose=False)
+    ids, cut = [], 0
+    for text, row, offsets in zip(texts, whole["input_ids"], whole["offset_mapping"], strict=True):
+        if len(row) > limit:
+            cut += 1
+            row = _cut(row, offsets, len(prefix) + len(text), limit)
+        ids.append(row)
+    return ids, cut
+
+
+def _cut(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: int) -> list[int]:
+    """Drop tokens from the text's end; what starts behind it (suffix, closing special tokens) stays."""
+    tail = len(row)
+    while tail > 0 and (offsets[tail - 1][0] >= text_end or offsets[tail - 1][0] == offsets[tail - 1][1]):
+        tail -= 1
+    kept = len(row) - tail
+    return row[: max(limit - kept, 0)] + row[tail:]
+
+
+def pad(rows: Sequence[list[int]], length: int, pad_id: int, left: bool = False, count: int | None = None) -> dict:
+    """Pad token ids to one shape.
+
+    Args:
+        count: number of rows of the result; the first row is repeated to fill up (its vectors are thrown away).
+
+    Returns:
+        `input_ids` and `attention_mask`, each (count or rows, length) int64.
+    """
+    rows = list(rows) + [rows[0]] * ((count or len(rows)) - len(rows))
+    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), length), dtype=torch.long)
+    for number, row in enumerate(rows):
+        place = slice(length - len(row), length) if left else slice(0, len(row))
+        ids[number, place] = torch.tensor(row, dtype=torch.long)
+        mask[number, place] = 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def autocast(precision: str, device: str):
+    """Mixed precision on `device`; nothing for fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.partition(":")[0], dtype=DTYPES[precision])
+
+
+def encode(
+    embedder: SentenceTransformer, texts: Sequence[str], prompts: Prompts, kind: str, precision: str, title: str = ""
+) -> np.ndarray:
+    """Encode texts with the recipe's prompt.
+
+    Args:
+        kind: `query` or `passage`.
+        title: shown on the progress bar.
+
+    Returns:
+        (texts, dim) float32, of unit length where the recipe normalizes. A text's vector depends on the shape of
+        its batch within rounding (bf16: cosine above 0.999).
+    """
+    distinct = list(dict.fromkeys(texts))
+    ids, cut = tokenize(embedder.tokenizer, distinct, prompts, kind)
+    if cut:
+        limit = prompting.max_length(prompts, kind)
+        _say_once(f"{cut} of {len(distinct)} {kind} texts are longer than {limit} tokens and were cut")
+    vectors = encode_ids(embedder, ids, precision, title or f"encode {kind} texts")
+    place = {text: number for number, text in enumerate(distinct)}
+    return vectors[[place[text] for text in texts]]
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    tqdm.write(line)
+
+
+def encode_ids(embedder: SentenceTransformer, ids: list[list[int]], precision: str, title: str) -> np.ndarray:
+    """Token ids -> vectors (rows, dim) float32, in the order given."""
+    tokenizer, device = embedder.tokenizer, str(embedder.device)
+    was_training = embedder.training
+    embedder.eval()
+    vectors: np.ndarray | None = None
+    with (
+        torch.inference_mode(),
+        autocast(precision, device),
+        tqdm(total=len(ids), desc=title, unit="text", disable=None, leave=False) as bar,
+    ):
+        for batch, length, count in batches([len(row) for row in ids]):
+            features = pad(
+                [ids[n] for n in batch], length, tokenizer.pad_token_id, tokenizer.padding_side == "left", count
+            )
+            features = {key: value.to(device) for key, value in features.items()}
+            output = embedder(features)["sentence_embedding"][: len(batch)].float().cpu().numpy()
+            if vectors is None:
+                vectors = np.empty((len(ids), output.shape[1]), dtype=np.float32)
+            vectors[batch] = output
+            bar.update(len(batch))
+    embedder.train(was_training)
+    return vectors
+
+
+def batches(lengths: Sequence[int]) -> list[tuple[list[int], int, int]]:
+    """Group rows of like length: (row numbers, padded length, padded row count), longest first.
+
+    A padded length always comes with the same row count but for its last batch, whose count snaps to a power of
+    two; so the number of distinct shapes stays small whatever the texts.
+    """
+    by_length: dict[int, list[int]] = {}
+    for row in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        by_length.setdefault(snap(lengths[row]), []).append(row)
+    plan = []
+    for length, rows in by_length.items():
+        size = max(1, TOKENS_PER_BATCH // length)
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            plan.append((batch, length, min(size, 1 << (len(batch) - 1).bit_length())))
+    return plan

@@ -1,0 +1,167 @@
+"""Groups: a query with one positive and some of its hard negatives, fresh ones each epoch, as batches of tokens."""
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+from rounds import artefact, encoding
+from rounds.errors import UserError
+from rounds.prompts import normalize_text
+from rounds.recipe import Prompts
+
+QUERIES_PER_CHUNK = 4
+PASSAGES_PER_CHUNK = 16
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Training data: texts once, rows of numbers.
+
+    Attributes:
+        queries: each row's query text.
+        passages: distinct passage texts; two that differ in white space only are one.
+        positives: each row's positives, as numbers of passages.
+        negatives: each row's hard negatives, shuffled by the row's own generator.
+        known: each row's passages that are never its negatives: positives of any row with the same query text.
+    """
+
+    queries: list[str]
+    passages: list[str]
+    positives: list[list[int]]
+    negatives: list[list[int]]
+    known: list[set[int]]
+
+    def draw(self, row: int, epoch: int, size: int) -> tuple[int, list[int]]:
+        """The row's positive and `size - 1` negatives in an epoch (from 0): a window that moves on each epoch."""
+        positive = self.positives[row][epoch % len(self.positives[row])]
+        pool = self.negatives[row]
+        count = min(size - 1, len(pool))
+        return positive, [pool[(epoch * count + step) % len(pool)] for step in range(count)]
+
+
+def read(path: Path, seed: int) -> Groups:
+    """Read FlagEmbedding-style JSONL (`query`, `pos`, `neg`).
+
+    Raises:
+        UserError: a broken line, a row without a positive, or no row with a negative.
+    """
+    numbers: dict[str, int] = {}
+    passages: list[str] = []
+
+    def number(text: str) -> int:
+        key = normalize_text(text)
+        if key not in numbers:
+            numbers[key] = len(passages)
+            passages.append(text)
+        return numbers[key]
+
+    queries, positives, negatives, known = [], [], [], {}
+    for line, row in enumerate(artefact.read_jsonl(path, ("query", "pos", "neg")), 1):
+        if not (isinstance(row["pos"], list) and isinstance(row["neg"], list)):
+            raise UserError(f"{path} line {line}: pos and neg must be lists of texts")
+        if not row["pos"]:
+            raise UserError(f"{path} line {line}: pos is empty")
+        queries.append(row["query"])
+        positives.append([number(text) for text in row["pos"]])
+        known.setdefault(row["query"], set()).update(positives[-1])
+        pool = list(dict.fromkeys(number(text) for text in row["neg"]))
+        key = hashlib.sha256(f"{seed}\0{row['query']}\0{row['pos'][0]}".encode()).hexdigest()
+        random.Random(key).shuffle(pool)
+        negatives.append(pool)
+    owned = [known[query] for query in queries]
+    negatives = [[n for n in pool if n not in own] for pool, own in zip(negatives, owned, strict=True)]
+    if not any(negatives):
+        raise UserError(f"{path}: no row has negatives; mine them first (hn_mine.py)")
+    return Groups(queries, passages, positives, negatives, owned)
+
+
+def dataset(groups: Groups) -> Dataset:
+    """The Trainer's dataset: row numbers, which `Collator` turns into tokens."""
+    return Dataset.from_dict({"row": range(len(groups.queries))})
+
+
+class BatchSampler(DefaultBatchSampler):
+    """Shuffles rows anew each epoch; each process gets an equal part of every batch.
+
+    A batch of B queries is the same whatever the number of processes; they take B / processes each, one after the
+    other. What cannot be divided at an epoch's end is left out (fewer rows than processes).
+    """
+
+    def __init__(self, rows: int, batch_size: int, processes: int, seed: int) -> None:
+        super().__init__(range(rows), batch_size=batch_size, drop_last=False, seed=seed)
+        self.rows, self.processes = rows, processes
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(range(self.rows))
+        random.Random(f"{self.seed}-{self.epoch}").shuffle(order)
+        whole = self.batch_size * self.processes
+        for start in range(0, self.rows, whole):
+            batch = order[start : start + whole]
+            share = len(batch) // self.processes
+            for process in range(self.processes if share else 0):
+                yield batch[process * share : (process + 1) * share]
+
+    def __len__(self) -> int:
+        whole = self.batch_size * self.processes
+        rest = self.rows % whole
+        return (self.rows // whole + (rest >= self.processes)) * self.processes
+
+
+class Collator:
+    """Row numbers -> padded token chunks and the loss's labels, each distinct passage of the batch once.
+
+    Chunks are sorted by length and padded to a few fixed shapes, so that neither padding nor new kernels eat the
+    time. The Trainer finds them under `query_N_input_ids`, `passage_N_input_ids`, ...
+
+    Attributes:
+        epoch: set at each epoch's start; decides which negatives are drawn.
+    """
+
+    valid_label_columns: list[str] = []
+
+    def __init__(self, groups: Groups, tokenizer, prompts: Prompts, group_size: int) -> None:
+        self.groups, self.tokenizer, self.group_size = groups, tokenizer, group_size
+        self.epoch = 0
+        distinct = list(dict.fromkeys(groups.queries))
+        ids, self.cut = encoding.tokenize(tokenizer, distinct, prompts, "query")
+        self.query_ids = dict(zip(distinct, ids, strict=True))
+        self.passage_ids, _ = encoding.tokenize(tokenizer, groups.passages, prompts, "passage")
+
+    def __call__(self, rows: list[dict[str, int]]) -> dict:
+        numbers = [row["row"] for row in rows]
+        drawn = [self.groups.draw(row, self.epoch, self.group_size) for row in numbers]
+        passages = list(dict.fromkeys(n for positive, negatives in drawn for n in (positive, *negatives)))
+        query_ids = [self.query_ids[self.groups.queries[row]] for row in numbers]
+        batch, query_order = self._chunks("query", query_ids, QUERIES_PER_CHUNK)
+        chunks, passage_order = self._chunks("passage", [self.passage_ids[n] for n in passages], PASSAGES_PER_CHUNK)
+        batch.update(chunks)
+        known = [sorted(self.groups.known[row]) for row in numbers]
+        width = max(len(each) for each in known)
+        batch["label"] = {
+            "query_order": torch.tensor(query_order),
+            "passage_order": torch.tensor(passage_order),
+            "passages": torch.tensor(passages),
+            "positive": torch.tensor([positive for positive, _ in drawn]),
+            "known": torch.tensor([each + [-2] * (width - len(each)) for each in known]),
+        }
+        return batch
+
+    def _chunks(self, kind: str, ids: list[list[int]], size: int) -> tuple[dict, list[int]]:
+        """Tensors by name, and for each text the row of its vector in the chunks' concatenated output."""
+        order = sorted(range(len(ids)), key=lambda n: (len(ids[n]), n))
+        left = self.tokenizer.padding_side == "left"
+        tensors = {}
+        for chunk, start in enumerate(range(0, len(order), size)):
+            rows = [ids[n] for n in order[start : start + size]]
+            padded = encoding.pad(rows, encoding.snap(len(rows[-1])), self.tokenizer.pad_token_id, left, count=size)
+            tensors.update({f"{kind}_{chunk}_{name}": value for name, value in padded.items()})
+        place = [0] * len(ids)
+        for position, number in enumerate(order):
+            place[number] = position
+        return tensors, place

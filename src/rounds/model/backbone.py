@@ -1,0 +1,223 @@
+"""Backbone: a recipe's base model from a hub, a folder, a Python package or random weights."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+from rounds import artefact
+from rounds.errors import UserError
+from rounds.recipe import Model, Recipe
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+POOLING_MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
+RANDOM_VOCABULARY = 1000
+
+
+def resolve_device(device: str | None) -> str:
+    """`cuda:0`, `cpu`, ...; None or empty takes a GPU where there is one."""
+    if not device:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise UserError(f"device {device}: this machine has no CUDA GPU; leave the flag out or pass cpu")
+        index = device.partition(":")[2]
+        if index and not (index.isdigit() and int(index) < torch.cuda.device_count()):
+            raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA GPU(s)")
+    elif device != "cpu":
+        raise UserError(f"device {device!r} is not cpu, cuda or cuda:N")
+    return device
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """`auto` -> bf16 where the device computes in it natively, else fp32."""
+    if precision in ("nf4", "fp4"):
+        raise UserError(f"precision {precision}: 4-bit models are not supported yet; use bf16, fp16 or fp32")
+    if precision not in ("auto", *DTYPES):
+        raise UserError(f"precision {precision!r} is not one of auto, {', '.join(DTYPES)}")
+    if precision == "fp16" and device == "cpu":
+        raise UserError("precision fp16: CPUs do not train or encode in it; use bf16 or fp32")
+    if precision != "auto":
+        return precision
+    if device.startswith("cuda"):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
+
+
+def locate(model: Model) -> str:
+    """The folder (or hub name) that `name_or_path` stands for, its weights checked where a digest is given."""
+    kind, colon, name = model.name_or_path.partition(":")
+    if kind == "package" and colon:
+        spec = importlib.util.find_spec(name)
+        if spec is None or not spec.origin:
+            raise UserError(f"model {model.name_or_path}: package {name} is not installed; run make setup")
+        path = Path(spec.origin).parent / "model"
+    elif kind == "random" and colon:
+        path = _random_model(name)
+    else:
+        path = Path(model.name_or_path)
+        if not path.is_dir():
+            if path.is_absolute() or model.name_or_path.startswith("."):
+                raise UserError(f"model {model.name_or_path}: no such folder")
+            return model.name_or_path
+    if model.sha256:
+        _check_digest(path / "model.safetensors", model.sha256)
+    return str(path)
+
+
+def _check_digest(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    found = artefact.sha256_file(file)
+    if found != expected:
+        raise UserError(
+            f"{file}: SHA-256 is {found[:12]}..., the recipe expects {expected[:12]}...; reinstall the model"
+        )
+
+
+def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -> SentenceTransformer:
+    """The base model with the recipe's pooling, on `device`, in evaluation mode.
+
+    Args:
+        path: a folder with all weights that takes the base model's place (a fully fine-tuned checkpoint).
+    """
+    model = recipe.model
+    # Half-precision weights only under an adapter: full fine-tuning keeps fp32 weights and autocasts.
+    dtype = DTYPES[precision] if recipe.tuning.method == "lora" else torch.float32
+    shared = {"trust_remote_code": model.trust_remote_code}
+    if path is None:
+        shared["revision"] = model.revision
+    try:
+        transformer = Transformer(
+            path or locate(model),
+            model_kwargs={"attn_implementation": model.attention, "dtype": dtype, **shared},
+            processor_kwargs={"padding_side": model.padding_side, **shared},
+            config_kwargs={**shared, **_dropout(model.dropout)},
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(
+            f"model {path or model.name_or_path}: cannot be loaded ({' '.join(str(error).split())[:200]})"
+        ) from None
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), POOLING_MODES[model.pooling])]
+    if model.normalize:
+        modules.append(Normalize())
+    embedder = SentenceTransformer(modules=modules, device=device).eval()
+    _prepare_tokenizer(embedder, model)
+    _freeze_pooler(embedder)
+    return embedder
+
+
+def _dropout(rate: float | None) -> dict[str, float]:
+    """Config keys of BERT's and of the decoders' dropout rates; a config ignores those that it does not have."""
+    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")
+    return {} if rate is None else dict.fromkeys(names, rate)
+
+
+def _prepare_tokenizer(embedder: SentenceTransformer, model: Model) -> None:
+    """Set what the recipe states and assert what it expects: wrong special tokens give silently worse vectors."""
+    tokenizer = embedder.tokenizer
+    tokenizer.padding_side = model.padding_side
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    ids = tokenizer("a text")["input_ids"]
+    for name, expected, found in (
+        ("bos", model.bos, ids[0] == tokenizer.bos_token_id),
+        ("eos", model.eos, ids[-1] == tokenizer.eos_token_id),
+    ):
+        if expected is not None and expected != found:
+            raise UserError(
+                f"model {model.name_or_path}: the recipe says {name}: {str(expected).lower()}, "
+                f"but its tokenizer {'adds' if found else 'does not add'} one"
+            )
+
+
+def _freeze_pooler(embedder: SentenceTransformer) -> None:
+    """BERT's pooler feeds no embedding here: without gradients, it would stall DistributedDataParallel."""
+    for name, parameter in embedder.named_parameters():
+        if ".pooler." in name:
+            parameter.requires_grad_(False)
+
+
+def weights_digest(path: str, revision: str | None = None) -> str:
+    """One SHA-256 over all weight files of a folder or hub snapshot, and their names."""
+    folder = Path(path)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(snapshot_download(path, revision=revision, local_files_only=True))
+    files = sorted(file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern))
+    if not files:
+        raise UserError(f"{folder}: holds no weights (*.safetensors or *.bin)")
+    return artefact.sha256_json({file.name: artefact.sha256_file(file) for file in files})
+
+
+def _random_model(kind: str) -> Path:
+    """Build (once, in the user's cache) a tiny model of random weights with a tokenizer of generated text."""
+    if kind not in ("mistral", "qwen2", "bert"):
+        raise UserError(f"model random:{kind}: known are random:mistral, random:qwen2, random:bert")
+    cache = Path(os.environ.get("ROUNDS_CACHE", Path.home() / ".cache" / "rounds"))
+    folder = cache / f"random-{kind}"
+    if artefact.is_finished(folder, {"kind": kind, "version": 1}):
+        return folder
+    with artefact.writing(folder, {"config": {"kind": kind, "version": 1}}) as temporary:
+        tokenizer = _random_tokenizer(with_bos=kind != "qwen2")
+        tokenizer.save_pretrained(temporary)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            _random_transformer(kind).save_pretrained(temporary)
+    return folder
+
+
+def _random_tokenizer(with_bos: bool):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=RANDOM_VOCABULARY,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_sample_texts(), trainer)
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if with_bos else "$A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>", model_max_length=1024
+    )
+
+
+def _sample_texts() -> Iterator[str]:
+    import tempfile
+
+    from rounds.data import sample
+
+    with tempfile.TemporaryDirectory() as folder:
+        sample.generate(Path(folder), questions=100, test_questions=10, seed=0)
+        for name in ("train.csv", "misconception_mapping.csv"):
+            yield from (Path(folder) / name).read_text(encoding="utf-8").splitlines()
+
+
+def _random_transformer(kind: str):
+    from transformers import BertConfig, BertModel, MistralConfig, MistralModel, Qwen2Config, Qwen2Model
+
+    shared = {
+        "vocab_size": RANDOM_VOCABULARY, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "max_position_embeddings": 1024, "pad_token_id": 0,
+    }  # fmt: skip
+    if kind == "bert":
+        return BertModel(BertConfig(**shared))
+    decoder = {**shared, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
+    if kind == "mistral":
+        return MistralModel(MistralConfig(**decoder, sliding_window=None))
+    return Qwen2Model(Qwen2Config(**decoder))

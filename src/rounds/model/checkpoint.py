@@ -1,0 +1,234 @@
+"""Checkpoint: a folder with an adapter or a whole model, and the `manifest.json` that rebuilds it.
+
+The manifest holds recipe, base model, parent checkpoint, lineage, seed and versions. `resolve` says what a name
+or folder is, `load` turns it into a model and refuses weights that do not fit.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
+
+from rounds import artefact
+from rounds import recipe as recipes
+from rounds.errors import UserError
+from rounds.model import backbone
+from rounds.recipe import Recipe
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+MODEL_WEIGHTS = "model.safetensors"
+VERSIONED = ("torch", "transformers", "sentence-transformers", "peft")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model to encode with, before its weights are loaded.
+
+    Attributes:
+        recipe: how to build it; from the manifest where there is one.
+        folder: its folder; None for the recipe's base model.
+        adapter: whether the folder holds an adapter rather than all weights.
+        manifest: None for base models and foreign checkpoints.
+        weights: SHA-256 over all weights that make up the model.
+        precision: what it computes in: `fp32`, `bf16` or `fp16`.
+        device: where it computes.
+    """
+
+    recipe: Recipe
+    folder: Path | None
+    adapter: bool
+    manifest: dict | None
+    weights: str
+    precision: str
+    device: str
+
+    @property
+    def is_base(self) -> bool:
+        """Whether this is the recipe's base model, untrained."""
+        return self.folder is None
+
+    @property
+    def name(self) -> str:
+        """How tables call it."""
+        return self.recipe.model.name_or_path if self.folder is None else str(self.folder)
+
+    def load(self) -> SentenceTransformer:
+        """Load the weights; missing or unexpected keys are an error."""
+        if self.folder is None:
+            return backbone.load(self.recipe, self.precision, self.device)
+        if self.adapter:
+            embedder = backbone.load(self.recipe, self.precision, self.device)
+            attach_adapter(embedder, self.folder)
+            return embedder.to(self.device).eval()
+        embedder = backbone.load(self.recipe, self.precision, self.device, path=str(self.folder))
+        _check_model_keys(embedder, self.folder)
+        return embedder
+
+
+def resolve(
+    name_or_path: str | None, recipe: Recipe | None = None, device: str | None = None, precision: str | None = None
+) -> Checkpoint:
+    """Say what a name or folder is.
+
+    Args:
+        name_or_path: a checkpoint folder, a finetune stage's folder (its continued epoch is taken), a model folder
+            or hub name, or None for the recipe's base model.
+        recipe: needed for what has no manifest; for a checkpoint, its model and prompts must agree with the
+            manifest's.
+        precision: compute in this precision instead of the checkpoint's own.
+    """
+    device = backbone.resolve_device(device)
+    folder = Path(name_or_path) if name_or_path and Path(name_or_path).is_dir() else None
+    manifest = artefact.read_manifest(folder) if folder else None
+    if manifest and manifest.get("kind") == "finetune":
+        folder = folder / manifest["continue_with"]
+        manifest = artefact.read_manifest(folder)
+    if manifest and manifest.get("kind") == "checkpoint":
+        return _own(folder, manifest, recipe, device, precision)
+    if recipe is None:
+        raise UserError(f"{name_or_path}: has no checkpoint manifest; name its recipe with --recipe")
+    own_precision = backbone.resolve_precision(precision or recipe.model.precision, device)
+    adapter = folder is not None and (folder / ADAPTER_CONFIG).is_file()
+    if folder and not adapter and folder.resolve() != Path(recipe.model.name_or_path).resolve():
+        weights = backbone.weights_digest(str(folder))
+        return Checkpoint(recipe, folder, False, None, weights, own_precision, device)
+    if name_or_path and not adapter:
+        recipe = _with_base(recipe, name_or_path)
+    base = _base_digest(recipe)
+    if not adapter:
+        return Checkpoint(recipe, None, False, None, base, own_precision, device)
+    weights = artefact.sha256_json([base, backbone.weights_digest(str(folder))])
+    return Checkpoint(recipe, folder, True, None, weights, own_precision, device)
+
+
+def _own(folder: Path, manifest: dict, recipe: Recipe | None, device: str, precision: str | None) -> Checkpoint:
+    own = recipes.from_dict(manifest["recipe"], str(folder / artefact.MANIFEST))
+    if recipe is not None:
+        for section in ("model", "prompts"):
+            changed = artefact.differences(
+                dataclasses.asdict(getattr(own, section)), dataclasses.asdict(getattr(recipe, section)), f"{section}."
+            )
+            if changed:
+                raise UserError(
+                    f"{folder}: trained with another recipe ({'; '.join(changed[:3])}); train again or name that recipe"
+                )
+    weights = backbone.weights_digest(str(folder))
+    if manifest["adapter"]:
+        weights = artefact.sha256_json([_base_digest(own), weights])
+    if weights != manifest["weights"]:
+        raise UserError(f"{folder}: the weights are not those that its manifest describes; restore or train again")
+    computed = backbone.resolve_precision(precision or manifest["precision"], device)
+    return Checkpoint(own, folder, manifest["adapter"], manifest, weights, computed, device)
+
+
+def _with_base(recipe: Recipe, name_or_path: str) -> Recipe:
+    if name_or_path == recipe.model.name_or_path:
+        return recipe
+    model = dataclasses.replace(recipe.model, name_or_path=name_or_path)
+    return dataclasses.replace(recipe, model=model)
+
+
+def _base_digest(recipe: Recipe) -> str:
+    return backbone.weights_digest(backbone.locate(recipe.model), recipe.model.revision)
+
+
+def save_weights(embedder: SentenceTransformer, folder: Path) -> bool:
+    """Write the adapter, or else the whole model in sentence-transformers' layout; True for an adapter."""
+    model = embedder[0].model
+    if isinstance(model, PeftModel):
+        model.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+        return True
+    embedder.save_pretrained(str(folder), create_model_card=False)
+    return False
+
+
+def save(embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision: str, about: dict) -> dict:
+    """Write weights and return the manifest for `artefact.writing` to put beside them.
+
+    Args:
+        about: what else the manifest says (parent, lineage, seed, round, epoch, ...).
+    """
+    adapter = save_weights(embedder, folder)
+    weights = backbone.weights_digest(str(folder))
+    if adapter:
+        weights = artefact.sha256_json([_base_digest(recipe), weights])
+    return {
+        "kind": "checkpoint",
+        "adapter": adapter,
+        "weights": weights,
+        "precision": precision,
+        "recipe": recipe.to_dict(),
+        "versions": versions(),
+        **about,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the libraries that shape a checkpoint."""
+    found = {}
+    for name in VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def load_weights(embedder: SentenceTransformer, folder: Path) -> None:
+    """Read `save_weights`' files back into a model of the same build, in place."""
+    if (folder / ADAPTER_WEIGHTS).is_file():
+        from peft import set_peft_model_state_dict
+
+        set_peft_model_state_dict(embedder[0].model, load_file(folder / ADAPTER_WEIGHTS))
+    else:
+        embedder[0].model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
+
+
+def attach_adapter(embedder: SentenceTransformer, folder: Path, trainable: bool = False) -> None:
+    """Put a saved adapter around the transformer, in place.
+
+    Raises:
+        UserError: the file is missing, or its keys are not exactly those of the adapter on this model. peft only
+            warns there, and the base model answers in the adapter's name.
+    """
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; the adapter cannot be loaded")
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        model = PeftModel.from_pretrained(embedder[0].model, str(folder), is_trainable=trainable)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{folder}: the adapter does not fit the base model ({' '.join(str(error).split())[:160]})"
+        ) from None
+    with safe_open(file, framework="pt") as stored:
+        _compare_keys(set(stored.keys()), set(get_peft_model_state_dict(model)), f"{file} ({config.get('peft_type')})")
+    embedder[0].model = model
+
+
+def _check_model_keys(embedder: SentenceTransformer, folder: Path) -> None:
+    file = folder / MODEL_WEIGHTS
+    if not file.is_file():
+        return  # sharded or .bin: transformers' own loader has read the index
+    with safe_open(file, framework="pt") as stored:
+        keys = {key.removeprefix("model.") for key in stored.keys()}
+    expected = {key.removeprefix("model.") for key in embedder[0].model.state_dict()}
+    _compare_keys({key for key in keys if not key.endswith("position_ids")}, expected, str(file))
+
+
+def _compare_keys(found: set[str], expected: set[str], source: str) -> None:
+    missing, unexpected = sorted(expected - found), sorted(found - expected)
+    if missing or unexpected:
+        example = (missing or unexpected)[0]
+        raise UserError(
+            f"{source}: {len(missing)} keys are missing and {len(unexpected)} unexpected, such as {example}; "
+            "these are not the weights of this model"
+        )

@@ -1,0 +1,36 @@
+"""Prompts: from the parts of a question to the text that a model reads. Knows no model."""
+
+from rounds.data.task import Query
+from rounds.recipe import Prompts
+
+
+def query_text(query: Query, prompts: Prompts) -> str:
+    """The query's own text in the recipe's format, without instruction.
+
+    >>> from rounds.recipe import load
+    >>> fields = {"construct": "Add", "subject": "Sums", "question": "1 + 1?", "correct": "2", "wrong": "11"}
+    >>> query_text(Query("5_B", "5", fields), load("minilm").prompts).splitlines()
+    ['Add', 'Sums', '1 + 1?', '2', '11']
+    """
+    return prompts.query.format(**query.fields)
+
+
+def wrap(prompts: Prompts, kind: str) -> tuple[str, str]:
+    """Prefix and suffix around each text of one kind, `query` or `passage`; `{task}` is filled in."""
+    if kind == "passage":
+        return prompts.passage_prefix, ""
+    return prompts.query_prefix.replace("{task}", prompts.task), prompts.query_suffix
+
+
+def max_length(prompts: Prompts, kind: str) -> int:
+    """Longest input in tokens, prefix, suffix and special tokens included."""
+    return prompts.passage_max_length if kind == "passage" else prompts.query_max_length
+
+
+def normalize_text(text: str) -> str:
+    """The form in which two passages count as one: white space collapsed, ends stripped.
+
+    >>> normalize_text("Adds  instead\\n of multiplying\\n")
+    'Adds instead of multiplying'
+    """
+    return " ".join(text.split())

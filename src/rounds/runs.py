@@ -1,0 +1,112 @@
+"""Runs of a checkpoint, kept beside it: each query set is encoded once and every later stage reads the result.
+
+A run's folder is named by its content (weights, prompts, precision, texts), never by a model's name, so another
+checkpoint, recipe or data file can never be answered with an old run.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sentence_transformers import SentenceTransformer
+
+from rounds import artefact, encoding, ranking
+from rounds.model.checkpoint import Checkpoint
+from rounds.ranking import Run
+
+DEPTH = 200
+RUN_FILE = "run.trec"
+VECTORS = "vectors.npy"
+
+
+@dataclass
+class Encoder:
+    """A checkpoint whose weights are loaded at the first text that has no vectors yet.
+
+    Attributes:
+        root: folder that holds the checkpoint's runs.
+    """
+
+    checkpoint: Checkpoint
+    root: Path
+    embedder: SentenceTransformer | None = None
+
+    def vectors(self, texts: list[str], kind: str, title: str) -> tuple[np.ndarray, Path]:
+        """Vectors of `texts` from disk, or encoded and kept; with the folder that holds them.
+
+        Returns:
+            (texts, dim) float32 and its folder.
+        """
+        config = content_key(self.checkpoint, texts, kind)
+        folder = self.root / f"{title}-{artefact.sha256_json(config)[:12]}"
+        with artefact.lock(self.root):  # two stages of `make -j` may want the same vectors
+            if not artefact.is_finished(folder, config):
+                self._encode(texts, kind, folder, config, f"encode {title}")
+        return np.load(folder / VECTORS, mmap_mode="r"), folder
+
+    def _encode(self, texts: list[str], kind: str, folder: Path, config: dict, title: str) -> None:
+        if self.embedder is None:
+            self.embedder = self.checkpoint.load()
+        with artefact.writing(folder, {"kind": "vectors", "config": config}) as temporary:
+            found = encoding.encode(
+                self.embedder, texts, self.checkpoint.recipe.prompts, kind, self.checkpoint.precision, title
+            )
+            np.save(temporary / VECTORS, found)
+
+    def run(self, name: str, queries: dict[str, str], passages: dict[str, str], depth: int = DEPTH) -> tuple[Run, Path]:
+        """The ranking of `passages` for `queries`, from disk where it is there and deep enough.
+
+        Args:
+            name: the query set's: train, validation or test.
+            queries: query id -> text.
+            passages: passage id -> text.
+
+        Returns:
+            the run, and the path of its TREC file.
+        """
+        vectors, folder = self.vectors(list(queries.values()), "query", name)
+        corpus, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
+        ids = artefact.sha256_texts([*queries, *passages])[:12]
+        path = folder / f"{corpus_folder.name}-{ids}" / RUN_FILE
+        wanted = min(depth, len(passages))
+        if path.is_file():
+            run = ranking.read_trec(path)
+            if run.scores.shape[1] >= wanted:
+                return run.top(wanted), path
+        run = ranking.rank(list(queries), np.asarray(vectors), list(passages), np.asarray(corpus), wanted)
+        save_run(run, path, self.checkpoint.weights[:12])
+        return run, path
+
+
+def save_run(run: Run, path: Path, tag: str) -> None:
+    """Write a run file under a temporary name and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    ranking.write_trec(run, temporary, tag)
+    temporary.replace(path)
+
+
+def content_key(checkpoint: Checkpoint, texts: list[str], kind: str) -> dict:
+    """Everything that a vector depends on."""
+    model, prompts = checkpoint.recipe.model, checkpoint.recipe.prompts
+    prompt_keys = {name: value for name, value in vars(prompts).items() if name != "query"}
+    return {
+        "weights": checkpoint.weights,
+        "precision": checkpoint.precision,
+        "pooling": [model.pooling, model.normalize, model.padding_side],
+        "prompts": prompt_keys,
+        "kind": kind,
+        "texts": artefact.sha256_texts(texts),
+    }
+
+
+def encoder(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTransformer | None = None) -> Encoder:
+    """An encoder that keeps runs beside the checkpoint; those of base models under `output_root/base/`."""
+    if checkpoint.folder is not None and checkpoint.manifest is not None:
+        root = checkpoint.folder / "runs"
+    else:
+        slug = re.sub(r"\W+", "-", Path(checkpoint.name).name).strip("-")
+        root = output_root / "base" / f"{slug}-{checkpoint.weights[:8]}"
+    return Encoder(checkpoint, root, embedder)

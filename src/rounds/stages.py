@@ -1,0 +1,298 @@
+"""Stages: what the scripts of a round call. Each reads files, calls the library, and leaves one artefact."""
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+from sentence_transformers import SentenceTransformer
+
+from rounds import artefact, bm25, collection, evaluation, ledger, lineage, mining, runs, submission, training
+from rounds.collection import Collection
+from rounds.comparison import Row
+from rounds.errors import UserError
+from rounds.model import checkpoint
+from rounds.model.checkpoint import Checkpoint
+from rounds.prompts import normalize_text
+from rounds.ranking import Run
+from rounds.recipe import Mining, Recipe, parse_range
+
+COMPETITION = "eedi-mining-misconceptions-in-mathematics"
+
+
+def file_manifest(path: Path) -> Path:
+    """The manifest of an artefact that is a single file: `NAME.manifest.json` beside `NAME.jsonl`."""
+    return path.with_name(f"{path.stem}.manifest.json")
+
+
+def mine_file(
+    source: Checkpoint, how: Mining, input_file: Path, pool_file: Path, output_file: Path, seed: int,
+    model_output: Path, overwrite: bool,
+) -> str:  # fmt: skip
+    """Fill in `neg` of a JSONL file; returns the line to print.
+
+    The run is deepened until every query has its negatives or the corpus ends.
+    """
+    config = {
+        "weights": source.weights,
+        "precision": source.precision,
+        "prompts": dataclasses.asdict(source.recipe.prompts),
+        "mining": dataclasses.asdict(how),
+        "seed": seed,
+        "input": artefact.sha256_file(_existing(input_file)),
+        "candidate_pool": artefact.sha256_file(_existing(pool_file)),
+    }
+    if _file_is_finished(output_file, config, overwrite):
+        return f"{output_file}: up to date"
+    start = time.perf_counter()
+    rows = artefact.read_jsonl(input_file, ("query", "pos"))
+    passages = collection.read_pool(pool_file)
+    ids = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
+    if len(set(ids)) != len(ids):
+        raise UserError(f"{input_file}: query_id appears twice")
+    queries = {identifier: row["query"] for identifier, row in zip(ids, rows, strict=True)}
+    qrels = _positives(rows, ids, passages)
+    encoder = runs.encoder(source, model_output)
+    depth = max(runs.DEPTH, parse_range(how.range_for_sampling)[1])
+    while True:
+        run, run_file = encoder.run("train", queries, passages, depth)
+        negatives = mining.mine(run, qrels, passages, how, seed)
+        if mining.enough(negatives, run, len(passages)):
+            break
+        depth *= 2
+    mined = [
+        row | {
+            "neg": [passages[passage] for passage in negatives.ids[identifier]],
+            "neg_id": negatives.ids[identifier],
+            "neg_scores": negatives.scores[identifier],
+        }
+        for identifier, row in zip(ids, rows, strict=True)
+    ]  # fmt: skip
+    about = {
+        "queries": len(rows),
+        "deepened": len(negatives.deepened),
+        "short": len(negatives.short),
+        "run": os.path.relpath(run_file, output_file.parent),
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+    _write_file(output_file, mined, {"kind": "mined", "config": config, **about})
+    return (
+        f"{output_file}: {how.negative_number} negatives from ranks {how.range_for_sampling} for {len(rows)} queries; "
+        f"{len(negatives.deepened)} took deeper ranks, {len(negatives.short)} fell short"
+    )
+
+
+def _positives(rows: list[dict], ids: list[str], passages: dict[str, str]) -> dict[str, list[str]]:
+    """Each row's relevant passage ids, by text, so that twins of a positive under another id count too."""
+    by_text: dict[str, list[str]] = {}
+    for passage, text in passages.items():
+        by_text.setdefault(normalize_text(text), []).append(passage)
+    return {
+        identifier: [passage for text in row["pos"] for passage in by_text.get(normalize_text(text), [])]
+        for identifier, row in zip(ids, rows, strict=True)
+    }
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    return path
+
+
+def _file_is_finished(path: Path, config: dict, overwrite: bool) -> bool:
+    manifest = file_manifest(path)
+    if overwrite or not manifest.is_file() or not path.is_file():
+        return False
+    changed = artefact.differences(artefact.read_json(manifest).get("config"), config)
+    if changed:
+        raise UserError(
+            f"{path}: made from another configuration ({'; '.join(changed[:3])}); name another file or pass --overwrite"
+        )
+    return True
+
+
+def _write_file(path: Path, rows: list[dict], manifest: dict) -> None:
+    """Write a JSONL artefact; its manifest, the stamp, comes last."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file_manifest(path).unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        artefact.write_jsonl(temporary, rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    artefact.write_json(file_manifest(path), manifest)
+
+
+def finetune(
+    start: Checkpoint, recipe: Recipe, train_data: Path, output: Path, *, validation: Collection | None,
+    round_number: int, seed: int, processes: int, tracker: str, allow_leak: bool, overwrite: bool, model_output: Path,
+) -> str:  # fmt: skip
+    """Train one round; returns the lines to print.
+
+    Args:
+        start: the previous round's checkpoint, or the base model.
+        validation: evaluates each epoch on its validation queries (where it has any).
+    """
+    recipe = _on_top_of(start, recipe)
+    mined = artefact.read_jsonl(_existing(train_data), ("query", "pos", "neg"))
+    trained = _trained_questions(mined, start)
+    status = lineage.CLEAN
+    if validation is not None and validation.validation:
+        status = lineage.guard(str(train_data), trained, validation.questions["validation"], allow_leak)
+    config = {
+        "recipe": recipe.to_dict(),
+        "start": start.weights,
+        "precision": start.precision,
+        "train_data": artefact.sha256_file(train_data),
+        "validation": validation and validation_digest(validation),
+        "round": round_number,
+        "seed": seed,
+        "processes": processes,
+    }
+    if artefact.is_finished(output, config, overwrite):
+        return f"{output}: up to date"
+    about = {
+        "round": round_number,
+        "data": validation.data if validation else None,
+        "split": validation.split if validation else None,
+        "parent": {
+            "name": os.path.relpath(start.folder, output.parent) if start.folder else start.name,
+            "weights": start.weights,
+            "base": start.is_base,
+        },
+        "lineage_status": status,
+        "lineage": trained,
+    }
+    plan = training.Plan(start, recipe, train_data, output, config, about, seed, tracker)
+    evaluate = None
+    if validation is not None and validation.validation:
+
+        def evaluate(embedder: SentenceTransformer, folder: Path) -> dict:
+            source = checkpoint.resolve(str(folder), device=start.device)
+            return evaluate_checkpoint(source, validation, model_output, allow_leak, embedder).metrics
+
+    manifest = training.finetune(plan, evaluate)
+    return _finetune_lines(output, manifest)
+
+
+def _finetune_lines(output: Path, manifest: dict) -> str:
+    lines = []
+    for label in ("last", "best"):
+        folder = manifest[label]
+        metrics = next(each["metrics"] for each in manifest["epochs"] if each["folder"] == folder)
+        scores = "  ".join(f"{name} {metrics[name]:.4f}" for name in evaluation.APART if name in metrics)
+        if scores or label == "last":
+            lines.append(f"{output / folder}  ({label} epoch)  {scores}".rstrip())
+    return "\n".join([*lines, f"{output}: {manifest['seconds']:.0f} s of training"])
+
+
+def _on_top_of(start: Checkpoint, recipe: Recipe) -> Recipe:
+    """An adapter over a whole checkpoint takes that checkpoint as its base model."""
+    if recipe.tuning.method == "lora" and not start.adapter and start.folder is not None:
+        model = dataclasses.replace(recipe.model, name_or_path=str(start.folder.resolve()), sha256=None, revision=None)
+        return dataclasses.replace(recipe, model=model)
+    return dataclasses.replace(recipe, model=start.recipe.model)
+
+
+def _trained_questions(rows: list[dict], start: Checkpoint) -> dict[str, str] | None:
+    own = None
+    if all("question_id" in row and "question_digest" in row for row in rows):
+        own = {row["question_id"]: row["question_digest"] for row in rows}
+    return lineage.union(lineage.of(start.manifest, start.is_base), own)
+
+
+def validation_digest(data: Collection) -> str:
+    """Short digest of a validation set: its queries, labels and corpus."""
+    return artefact.sha256_json([data.validation, data.qrels, data.passages, sorted(data.unseen)])[:12]
+
+
+def evaluate_checkpoint(
+    source: Checkpoint,
+    data: Collection,
+    model_output: Path,
+    allow_leak: bool,
+    embedder: SentenceTransformer | None = None,
+) -> Row:
+    """One row of the table: encode (or read) the validation run and measure it.
+
+    Raises:
+        UserError: the split has no validation queries, or the checkpoint was trained on some of them.
+    """
+    if not data.validation:
+        raise UserError(f"{data.folder}: split {data.split} has no validation queries")
+    trained = lineage.of(source.manifest, source.is_base)
+    status = lineage.guard(source.name, trained, data.questions["validation"], allow_leak)
+    run, _ = runs.encoder(source, model_output, embedder).run("validation", data.validation, data.passages)
+    about = {
+        "weights": source.weights,
+        "precision": source.precision,
+        "recipe": source.recipe.name,
+        "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
+        "round": (source.manifest or {}).get("round", 0 if source.is_base else None),
+        "epoch": (source.manifest or {}).get("epoch"),
+    }
+    return _row(_label(source), run, data, {**about, "lineage": status})
+
+
+def _label(source: Checkpoint) -> str:
+    if source.is_base:
+        return "zero-shot"
+    if source.manifest is None:
+        return source.folder.name
+    if "title" in source.manifest:
+        return source.manifest["title"]
+    return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}"
+
+
+def _row(label: str, run: Run, data: Collection, about: dict) -> Row:
+    scores = evaluation.per_query(run, data.qrels)
+    metrics = evaluation.summarize(scores, run.queries, data.unseen)
+    if about["lineage"] != lineage.CLEAN:
+        label = f"{label} [{about['lineage']}]"
+        metrics["lineage"] = about["lineage"]
+    about = {**about, "data": data.data, "split": data.split, "validation": validation_digest(data)}
+    return Row(label, metrics, scores[evaluation.MAIN], run.queries, about)
+
+
+def bm25_row(data: Collection) -> Row:
+    """The lexical baseline's row."""
+    run = bm25.rank(data.validation, data.passages, runs.DEPTH)
+    about = {"weights": "bm25", "precision": "-", "recipe": "bm25", "checkpoint": "bm25", "lineage": lineage.CLEAN}
+    return _row("BM25", run, data, about)
+
+
+def evaluate_stage(folder: str | None, recipe: Recipe | None, device: str, precision: str | None) -> list[Checkpoint]:
+    """The checkpoints that a name stands for: a finetune folder's last epoch and, where it differs, its best."""
+    manifest = artefact.read_manifest(Path(folder)) if folder and Path(folder).is_dir() else None
+    if manifest is None or manifest.get("kind") != "finetune":
+        return [checkpoint.resolve(folder, recipe, device, precision)]
+    names = dict.fromkeys((manifest["last"], manifest["best"]))
+    return [checkpoint.resolve(str(Path(folder) / name), recipe, device, precision) for name in names]
+
+
+def labelled_rows(rows: list[Row]) -> list[Row]:
+    """Mark a round's rows as last and best; the best stands beside the chain of rounds where it is not the last."""
+    if len(rows) == 1:
+        single = rows[0]
+        marked = "last, best" if single.about.get("epoch") else ""
+        return [_marked(single, marked, False)]
+    return [_marked(rows[0], "last", False), _marked(rows[1], "best", True)]
+
+
+def _marked(row: Row, mark: str, beside: bool) -> Row:
+    label = f"{row.label} ({mark})" if mark else row.label
+    return dataclasses.replace(row, label=label, about={**row.about, "label": mark, "beside": beside})
+
+
+def record(rows: list[Row], path: Path) -> None:
+    """Put rows into the ledger."""
+    ledger.record(path, [{**row.metrics, **row.about} for row in rows])
+
+
+def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, model_output: Path) -> tuple[int, Path]:
+    """Rank the test queries and write the checked CSV; returns its rows and the run file behind it."""
+    if not data.test:
+        raise UserError(f"{data.folder}: the data has no test.csv, so there is nothing to submit")
+    run, run_file = runs.encoder(source, model_output).run("test", data.test, data.passages)
+    return submission.write(run, data.passages, sample, output), run_file

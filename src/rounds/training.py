@@ -1,0 +1,350 @@
+"""Training: one round's fine-tuning with sentence-transformers' Trainer, a checkpoint folder per epoch."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm import tqdm
+from transformers import PrinterCallback, TrainerCallback, set_seed
+
+from rounds import artefact, encoding, groups, losses
+from rounds.errors import UserError
+from rounds.groups import BatchSampler, Collator, Groups
+from rounds.model import checkpoint, tuning
+from rounds.model.checkpoint import Checkpoint
+from rounds.recipe import Recipe
+
+COMPLETE = "complete"
+STATE = "trainer"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a fine-tuning run is made from.
+
+    Attributes:
+        start: the checkpoint to continue from (round 1, or restart: the base model).
+        recipe: how to train; its model and prompts are those of `start`.
+        data: mined JSONL.
+        output: folder for the epochs' checkpoints.
+        config: everything that shapes the result, for the manifest.
+        about: what each checkpoint's manifest says beside it (lineage, parent, split, round).
+        tracker: `none`, `wandb`, `trackio` or `tensorboard`.
+    """
+
+    start: Checkpoint
+    recipe: Recipe
+    data: Path
+    output: Path
+    config: dict
+    about: dict
+    seed: int = 42
+    tracker: str = "none"
+
+
+Evaluate = Callable[[SentenceTransformer, Path], dict]
+
+
+def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
+    """Train all epochs and put the finished folder in place; resumes where an earlier call was killed.
+
+    Args:
+        evaluate: called with the model and the epoch's (temporary) folder after each epoch; returns its metrics.
+            None for a split without validation.
+
+    Returns:
+        the stage's manifest: `epochs` (a list of metrics), `last`, `best`, `continue_with`.
+
+    Raises:
+        UserError: a loss that is not a number, weights that did not move, or unusable data.
+    """
+    _check_processes(plan.recipe)
+    data = groups.read(plan.data, plan.seed)
+    partial = plan.output.with_name(f"{plan.output.name}.partial")
+    if artefact.is_main_process():
+        _prepare(partial, plan.config)
+    _barrier()
+    set_seed(plan.seed)
+    embedder = _trainable_model(plan)
+    start = time.perf_counter()
+    keeper = Keeper(plan, partial, embedder, evaluate)
+    trainer = _trainer(plan, partial, embedder, data, keeper)
+    trainer.train(resume_from_checkpoint=_last_complete(partial / STATE))
+    tuning.check_moved(keeper.before, embedder)
+    manifest = _manifest(plan, keeper.history(), data, trainer, round(time.perf_counter() - start, 1))
+    if artefact.is_main_process():
+        shutil.rmtree(partial / STATE)
+        artefact.write_json(partial / artefact.MANIFEST, manifest)
+        artefact.put_in_place(partial, plan.output)
+    _barrier()
+    return manifest
+
+
+def _manifest(
+    plan: Plan, history: list[dict], data: Groups, trainer: SentenceTransformerTrainer, seconds: float
+) -> dict:
+    last = history[-1]
+    best = max(history, key=lambda each: each["metrics"].get("MAP@25", 0.0)) if last.get("metrics") else last
+    continued = {"last": last, "best": best}[plan.recipe.training.continue_with]
+    return {
+        "kind": "finetune",
+        "config": plan.config,
+        **plan.about,
+        "epochs": history,
+        "last": last["folder"],
+        "best": best["folder"],
+        "continue_with": continued["folder"],
+        "rows": len(data.queries),
+        "trainable_parameters": sum(p.numel() for p in tuning.trainable(trainer.model).values()),
+        "device": str(trainer.args.device),
+        "seconds": seconds,
+    }
+
+
+class ContrastiveLoss(nn.Module):
+    """Forward passes over the collator's chunks, then InfoNCE over all processes' passages."""
+
+    def __init__(self, model: SentenceTransformer, temperature: float, precision: str) -> None:
+        super().__init__()
+        self.model, self.temperature, self.precision = model, temperature, precision
+
+    def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
+        """`features` are the query chunks, then the passage chunks; `labels` as `groups.Collator` makes them."""
+        chunks = -(-len(labels["query_order"]) // groups.QUERIES_PER_CHUNK)
+        device = labels["positive"].device.type
+        # One autocast region for all chunks casts each weight once; the Trainer's, one for each forward pass, would
+        # cast them for every chunk. CPUs take the plain attention: the fused one is slower backwards.
+        with encoding.autocast(self.precision, device), _plain_attention(device):
+            embed_tokens_once(self.model, features)
+            queries = self._embed(features[:chunks], labels["query_order"])
+            passages = self._embed(features[chunks:], labels["passage_order"])
+        passages, keys, copies = losses.gather_passages(passages, labels["passages"])
+        positive = (keys[None, :] == labels["positive"][:, None]).int().argmax(dim=1)
+        known = (labels["known"][:, :, None] == keys[None, None, :]).any(dim=1)
+        loss = losses.info_nce(queries, passages, positive, known | copies[None, :], self.temperature)
+        if not torch.isfinite(loss):
+            raise UserError("the loss is not a finite number: lower learning_rate or raise temperature and train again")
+        return loss
+
+    def _embed(self, chunks: list[dict[str, Tensor]], order: Tensor) -> Tensor:
+        """(texts, dim), in the order of the batch."""
+        return torch.cat([self.model(chunk)["sentence_embedding"] for chunk in chunks])[order]
+
+
+def _plain_attention(device: str):
+    return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+
+
+def embed_tokens_once(model: nn.Module, features: list[dict[str, Tensor]]) -> None:
+    """Replace each chunk's `input_ids` by `inputs_embeds`, looked up in one pass, in place.
+
+    The gradient of an embedding lookup is as large as the vocabulary: one for each chunk took a quarter of a
+    MiniLM step on a CPU.
+    """
+    transformer = getattr(model, "module", model)[0].model
+    ids = torch.cat([chunk["input_ids"].flatten() for chunk in features])
+    distinct, inverse = ids.unique(return_inverse=True)
+    vectors = transformer.get_input_embeddings()(distinct)
+    sizes = [chunk["input_ids"].numel() for chunk in features]
+    for chunk, places in zip(features, inverse.split(sizes), strict=True):
+        chunk["inputs_embeds"] = nn.functional.embedding(places.view_as(chunk.pop("input_ids")), vectors)
+
+
+class Keeper(TrainerCallback):
+    """Writes a checkpoint folder after each epoch, evaluates it, and reports it in one line."""
+
+    def __init__(self, plan: Plan, partial: Path, embedder: SentenceTransformer, evaluate: Evaluate | None) -> None:
+        self.plan, self.partial, self.embedder, self.evaluate = plan, partial, embedder, evaluate
+        self.before = tuning.snapshot(embedder)
+        self.collator: Collator | None = None
+        self.started = time.perf_counter()
+        self.loss: float | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        hidden = None if artefact.is_main_process() else True
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
+
+    def on_epoch_begin(self, args, state, control, **kwargs) -> None:
+        self.collator.epoch = round(state.epoch or 0)
+        self.started = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if "loss" in (logs or {}):
+            self.loss = float(logs["loss"])
+            self.bar.set_postfix(loss=f"{self.loss:.4f}")
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.bar.close()
+
+    def on_epoch_end(self, args, state, control, **kwargs) -> None:
+        epoch = round(state.epoch)
+        if epoch == 1:
+            tuning.check_moved(self.before, self.embedder)
+        if artefact.is_main_process():
+            self._keep(epoch, round(time.perf_counter() - self.started, 1))
+        _barrier()
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        if artefact.is_main_process():
+            folder = self.partial / STATE / f"checkpoint-{state.global_step}"
+            (folder / COMPLETE).touch()
+
+    def _keep(self, epoch: int, seconds: float) -> None:
+        lora = self.plan.recipe.tuning.method == "lora"
+        folder = self.partial / f"{'lora_epoch' if lora else 'epoch'}_{epoch}"
+        shutil.rmtree(folder, ignore_errors=True)
+        about = {**self.plan.about, "epoch": epoch, "seed": self.plan.seed, "train_seconds": seconds}
+        manifest: dict = {}
+        with artefact.writing(folder, manifest) as temporary:
+            precision = self.plan.start.precision
+            manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about))
+        metrics = self.evaluate(self.embedder, folder) if self.evaluate else {}
+        artefact.write_json(folder / "metrics.json", metrics)
+        tqdm.write(epoch_line(epoch, self.plan.recipe.training.epochs, self.loss, metrics, seconds))
+
+    def history(self) -> list[dict]:
+        """Each kept epoch's folder name and metrics, in order; those of a killed run's epochs included."""
+        folders = sorted(
+            self.partial.glob("*epoch_*/metrics.json"), key=lambda f: int(f.parent.name.rpartition("_")[2])
+        )
+        return [{"folder": file.parent.name, "metrics": artefact.read_json(file)} for file in folders]
+
+
+def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, seconds: float) -> str:
+    """The log line of an epoch.
+
+    >>> epoch_line(1, 2, 1.5, {"MAP@25": 0.25, "Recall@25": 0.5}, 61.0)
+    'epoch 1/2  loss 1.5000  MAP@25 0.2500  Recall@25 0.5000  61 s'
+    """
+    parts = [f"epoch {epoch}/{epochs}"]
+    if loss is not None:
+        parts.append(f"loss {loss:.4f}")
+    parts += [f"{name} {metrics[name]:.4f}" for name in ("MAP@25", "Recall@25") if name in metrics]
+    return "  ".join([*parts, f"{seconds:.0f} s"])
+
+
+class _Trainer(SentenceTransformerTrainer):
+    """Keeps and restores weights in our own format, so that a resumed adapter is loaded as strictly as any."""
+
+    def add_model_card_callback(self, default_args_dict: dict) -> None:
+        """No model card: it would sample the dataset for widget examples."""
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        os.makedirs(output_dir, exist_ok=True)
+        checkpoint.save_weights(self.model, Path(output_dir))
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        checkpoint.load_weights(self.model, Path(checkpoint_path))
+
+
+def _trainer(
+    plan: Plan, partial: Path, embedder: SentenceTransformer, data: Groups, keeper: Keeper
+) -> SentenceTransformerTrainer:
+    training = plan.recipe.training
+    processes = _processes()
+    keeper.collator = Collator(data, embedder.tokenizer, plan.recipe.prompts, training.group_size)
+    per_process = training.batch_size // processes
+    steps = -(-len(data.queries) // training.batch_size) * training.epochs // training.gradient_accumulation_steps
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(partial / STATE),
+        num_train_epochs=training.epochs,
+        per_device_train_batch_size=per_process,
+        gradient_accumulation_steps=training.gradient_accumulation_steps,
+        learning_rate=training.learning_rate,
+        warmup_steps=int(training.warmup_ratio * steps),
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        gradient_checkpointing=training.gradient_checkpointing,
+        batch_sampler=lambda rows, batch_size, seed=0, **_: BatchSampler(len(rows), batch_size, processes, seed),
+        bf16=plan.start.precision == "bf16",
+        fp16=plan.start.precision == "fp16",
+        use_cpu=plan.start.device == "cpu",
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        seed=plan.seed,
+        report_to=plan.tracker,
+        run_name=str(plan.output),
+        dataloader_pin_memory=plan.start.device != "cpu",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+    )
+    os.environ.setdefault("WANDB_PROJECT", "rounds")
+    os.environ.setdefault("TRACKIO_PROJECT", "rounds")
+    trainer = _Trainer(
+        model=embedder,
+        args=arguments,
+        train_dataset=groups.dataset(data),
+        loss=ContrastiveLoss(embedder, training.temperature, plan.start.precision),
+        data_collator=keeper.collator,
+        callbacks=[keeper],
+    )
+    trainer.remove_callback(PrinterCallback)  # Keeper has the bar and the epochs' lines
+    return trainer
+
+
+def _trainable_model(plan: Plan) -> SentenceTransformer:
+    """The start's weights with the recipe's tuning; a previous adapter goes on, it is not stacked."""
+    method, start = plan.recipe.tuning.method, plan.start
+    if start.adapter and method == "full":
+        raise UserError(
+            f"{start.name}: is an adapter, and tuning.method full cannot continue it; use lora or start_from base"
+        )
+    if start.adapter:
+        embedder = Checkpoint.load(base_of(start))
+        checkpoint.attach_adapter(embedder, start.folder, trainable=True)
+    else:
+        embedder = start.load()
+        tuning.apply(embedder, plan.recipe.tuning)
+    return embedder.train()
+
+
+def base_of(start: Checkpoint) -> Checkpoint:
+    """The base model under an adapter checkpoint."""
+    return Checkpoint(start.recipe, None, False, None, "", start.precision, start.device)
+
+
+def _prepare(partial: Path, config: dict) -> None:
+    """Keep a killed run's folder only if it trained the same thing."""
+    file = partial / "config.json"
+    if file.is_file() and artefact.differences(artefact.read_json(file), config):
+        shutil.rmtree(partial)
+    elif partial.exists() and not file.is_file():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    artefact.write_json(file, config)
+
+
+def _last_complete(folder: Path) -> str | None:
+    """The newest Trainer state that was written to its end."""
+    states = sorted(folder.glob(f"checkpoint-*/{COMPLETE}"), key=lambda f: int(f.parent.name.rpartition("-")[2]))
+    for unfinished in folder.glob("checkpoint-*"):
+        if not (unfinished / COMPLETE).is_file() and artefact.is_main_process():
+            shutil.rmtree(unfinished)
+    return str(states[-1].parent) if states else None
+
+
+def _processes() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _barrier() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def _check_processes(recipe: Recipe) -> None:
+    if recipe.training.batch_size % _processes():
+        raise UserError(f"batch_size {recipe.training.batch_size} cannot be divided among {_processes()} processes")

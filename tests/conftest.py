@@ -1,0 +1,62 @@
+"""Fixtures: a tiny generated data set, its collection, and tiny random models. Nothing leaves the temporary folder."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random models are built here, not in the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["ROUNDS_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated competition CSVs: 60 questions, 8 test questions."""
+    from rounds.data import sample
+
+    folder = tmp_path_factory.mktemp("raw") / "tiny"
+    folder.mkdir()
+    sample.generate(folder, questions=60, test_questions=8, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """The recipe `tiny`: a random Mistral with LoRA."""
+    from rounds import recipe
+
+    return recipe.load("tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_collection(raw: Path, tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Split v1 of `raw` in the recipe's format."""
+    from rounds import collection
+    from rounds.data import eedi, splits
+
+    folder = tmp_path_factory.mktemp("data") / "validation_v1"
+    task = eedi.load(raw)
+    collection.write(task, splits.make_split(task, "v1"), tiny.prompts, folder, {})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_mined(tiny, tiny_collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Negatives for `tiny_collection`, mined with the random base model."""
+    from rounds import stages
+    from rounds.model import checkpoint
+
+    folder = tmp_path_factory.mktemp("mined")
+    output = folder / "finetune_data_minedHN.jsonl"
+    pool = tiny_collection / "candidate_pool.jsonl"
+    source = checkpoint.resolve(None, tiny, "cpu")
+    stages.mine_file(source, tiny.mining, tiny_collection / "finetune_data.jsonl", pool, output, 42, folder, False)
+    return output

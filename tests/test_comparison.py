@@ -1,0 +1,100 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_task import refused
+
+from rounds import comparison, evaluation
+from rounds.comparison import Row
+
+QUERIES = [f"{number}_B" for number in range(60)]
+
+
+def row(label: str, seed: int, beside: bool = False, queries: list[str] = QUERIES, **metrics) -> Row:
+    """A row of reciprocal ranks up to 25, or 0."""
+    ranks = np.random.default_rng(seed).integers(1, 30, len(queries))
+    values = np.where(ranks <= 25, 1 / ranks, 0.0)
+    table = {"MAP@25": float(values.mean()), "MAP@25 seen": 0.5, "MAP@25 unseen": None, **metrics}
+    return Row(label, table, values, queries, {"beside": beside, "data": "tiny"})
+
+
+def test_p_is_against_the_nearest_earlier_row_of_the_chain():
+    """Rows that stand beside the chain are tested but nothing is tested against them."""
+    rows = [row("a", 1), row("b", 2), row("b best", 3, beside=True), row("c", 4), row("d", 5)]
+    against = [None, 0, 1, 1, 3]
+    expected = [
+        None if earlier is None else evaluation.fisher(each.per_query, rows[earlier].per_query)
+        for each, earlier in zip(rows, against, strict=True)
+    ]
+    assert comparison.p_values(rows) == expected
+
+
+def test_a_row_before_the_chain_s_first_has_no_p():
+    """Nothing is tested before there is a row of the chain."""
+    assert comparison.p_values([row("best", 1, beside=True), row("a", 2)]) == [None, None]
+
+
+def test_equal_rows_have_p_1():
+    """A row against its like has p = 1."""
+    assert comparison.p_values([row("a", 1), row("again", 1)]) == [None, 1.0]
+
+
+@pytest.mark.parametrize("other", [QUERIES[:-1], QUERIES[::-1], [*QUERIES[:-1], "x_B"]])
+@pytest.mark.parametrize("beside", [False, True])
+def test_rows_on_different_queries_are_refused(other, beside):
+    """Rows of other queries, or of another order, are not compared; both are named."""
+    with refused("round 2", "round 1", "different queries"):
+        comparison.p_values([row("round 1", 1), row("round 2", 2, beside=beside, queries=other)])
+
+
+def test_an_incomparable_row_beside_the_chain_is_refused_wherever_it_stands():
+    """A table holds rows of one query set, also where its first row stands beside the chain."""
+    with refused("different queries"):
+        comparison.p_values([row("best", 1, beside=True, queries=QUERIES[:-1]), row("a", 2)])
+
+
+def test_save_and_load_round_trip(tmp_path):
+    """Rows read back are the rows that were saved, their per-query scores to the last bit."""
+    rows = [row("round 1 (last)", 1), row("round 1 (best)", 2, beside=True), row('a, "b"', 3)]
+    comparison.save(rows, tmp_path)
+    for old, new in zip(rows, comparison.load(tmp_path), strict=True):
+        assert (new.label, new.metrics, new.queries, new.about) == (old.label, old.metrics, old.queries, old.about)
+        assert new.per_query.tolist() == old.per_query.tolist()
+
+
+def test_a_row_against_its_saved_self_has_p_1(tmp_path):
+    """Saving loses nothing that the test could take for a difference."""
+    thirds = dataclasses.replace(row("a", 1), per_query=np.array([(n + 1) / (3 * n + 7) for n in range(60)]))
+    comparison.save([thirds], tmp_path)
+    assert comparison.p_values([thirds, *comparison.load(tmp_path)]) == [None, 1.0]
+
+
+def test_ids_that_look_like_nothing_survive(tmp_path):
+    """Query ids are texts: none is read back as a missing value or a number."""
+    queries = ["NA", "007", "null", "1.0"]
+    comparison.save([row("a", 1, queries=queries)], tmp_path)
+    assert comparison.load(tmp_path)[0].queries == queries
+
+
+def test_a_folder_without_an_evaluation_is_refused(tmp_path):
+    """A folder that eval did not write is named."""
+    with refused(tmp_path / "metrics.json", "no such file"):
+        comparison.load(tmp_path)
+
+
+def test_cells_show_what_the_header_names():
+    """Each line has a cell per column: label, metrics to 4 decimals, `-` for none, p only where there is one."""
+    first, second = comparison.cells([row("a", 1), row("b", 2, **{"Recall@25": 0.25})])
+    assert len(first) == len(second) == len(comparison.header())
+    assert (first[0], first[-1]) == ("a", "")
+    assert second[1] == f"{row('b', 2).metrics['MAP@25']:.4f}"
+    assert second[2] == "0.2500"
+    assert second[comparison.header().index("MAP@25 unseen")] == "-"
+
+
+def test_markdown_holds_the_cells():
+    """The Markdown table has the header, a rule, and one line per row with the same cells."""
+    rows = [row("a", 1), row("b", 2)]
+    lines = comparison.markdown(rows).splitlines()
+    assert len(lines) == 4
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]] == comparison.cells(rows)

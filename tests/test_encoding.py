@@ -1,0 +1,131 @@
+"""Encoding: nothing about batches, order or padding may show in the vectors."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from rounds import encoding
+from rounds import recipe as recipes
+from rounds.model import backbone
+
+TEXTS = ["two thirds", "a longer text about adding fractions with unlike denominators " * 3, "x", "angles in a kite"]
+
+
+def model(name: str, padding_side: str = "right"):
+    recipe = recipes.load("tiny")
+    changes = {"name_or_path": f"random:{name}", "padding_side": padding_side}
+    if name == "qwen2":
+        changes["bos"] = False
+    if name == "bert":
+        changes["pooling"] = "mean"
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **changes))
+    return backbone.load(recipe, "fp32", "cpu"), recipe.prompts
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen2", "bert"])
+def test_padding_side_and_batch_size_do_not_show(name):
+    """Left padding, right padding and a batch of one give one embedding."""
+    right, prompts = model(name)
+    left, _ = model(name, "left")
+    together = encoding.encode(right, TEXTS, prompts, "query", "fp32")
+    alone = np.concatenate([encoding.encode(right, [text], prompts, "query", "fp32") for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+    if name != "bert":  # absolute positions: BERT is padded right
+        np.testing.assert_allclose(together, encoding.encode(left, TEXTS, prompts, "query", "fp32"), atol=2e-6)
+
+
+def test_order_and_repeats_do_not_show():
+    """A text has one vector wherever and however often it stands."""
+    embedder, prompts = model("mistral")
+    plain = encoding.encode(embedder, TEXTS, prompts, "passage", "fp32")
+    mixed = encoding.encode(embedder, [*TEXTS[::-1], TEXTS[0]], prompts, "passage", "fp32")
+    np.testing.assert_allclose(mixed, [*plain[::-1], plain[0]], atol=2e-6)
+    np.testing.assert_array_equal(mixed[3], mixed[4])
+
+
+def test_minilm_equals_sentence_transformers():
+    """In fp32 the vectors are those of `SentenceTransformer.encode` on the same weights."""
+    from sentence_transformers import SentenceTransformer
+
+    recipe = recipes.load("minilm")
+    peer = SentenceTransformer(backbone.locate(recipe.model), device="cpu")
+    found = encoding.encode(backbone.load(recipe, "fp32", "cpu"), TEXTS, recipe.prompts, "query", "fp32")
+    np.testing.assert_allclose(found, peer.encode(TEXTS), atol=1e-5)
+
+
+def test_bf16_stays_close_to_fp32():
+    """The stated tolerance of bf16: cosine above 0.999."""
+    recipe = recipes.load("minilm")
+    embedder = backbone.load(recipe, "fp32", "cpu")
+    full = encoding.encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
+    half = encoding.encode(embedder, TEXTS, recipe.prompts, "query", "bf16")
+    assert (full * half).sum(axis=1).min() > 0.999
+
+
+def test_vectors_have_unit_length():
+    """A recipe that normalizes gets unit vectors."""
+    embedder, prompts = model("mistral")
+    found = encoding.encode(embedder, TEXTS, prompts, "query", "fp32")
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_a_long_text_is_cut_and_the_prompt_survives():
+    """Too long a query loses its own tokens; instruction, suffix, BOS and EOS stay."""
+    embedder, prompts = model("mistral")
+    tokenizer = embedder.tokenizer
+    (short, long), cut = encoding.tokenize(tokenizer, ["x", "word " * 500], prompts, "query")
+    prefix = tokenizer(prompts.query_prefix.replace("{task}", prompts.task))["input_ids"][:-2]
+    suffix = tokenizer(prompts.query_suffix, add_special_tokens=False)["input_ids"]
+    assert cut == 1 and len(long) == prompts.query_max_length > len(short)
+    assert long[: len(prefix)] == prefix
+    assert long[-len(suffix) - 1 :] == [*suffix, tokenizer.eos_token_id]
+
+
+def test_batches_hold_every_row_once_in_few_shapes():
+    """Batches partition the rows, pad no row short, and stay within the token budget."""
+    lengths = np.random.default_rng(0).integers(1, 400, size=700).tolist()
+    plan = encoding.batches(lengths)
+    assert sorted(row for rows, _, _ in plan for row in rows) == list(range(700))
+    assert all(lengths[row] <= length for rows, length, _ in plan for row in rows)
+    assert all(len(rows) <= count and count * length <= encoding.TOKENS_PER_BATCH for rows, length, count in plan)
+    assert len({(length, count) for _, length, count in plan}) <= 2 * len({length for _, length, _ in plan})
+
+
+def test_padding_fills_up_with_the_first_row():
+    """Rows beyond the texts repeat the first, so that no row is without a token."""
+    padded = encoding.pad([[5, 6], [7]], 3, pad_id=0, count=4)
+    assert padded["input_ids"].tolist() == [[5, 6, 0], [7, 0, 0], [5, 6, 0], [5, 6, 0]]
+    assert padded["attention_mask"].sum(dim=1).tolist() == [2, 1, 2, 2]
+
+
+def test_encoding_leaves_the_mode_as_it_was():
+    """A model in training stays in training, and dropout was off meanwhile."""
+    embedder, prompts = model("bert")
+    embedder.train()
+    first = encoding.encode(embedder, TEXTS, prompts, "query", "fp32")
+    assert embedder.training
+    np.testing.assert_array_equal(first, encoding.encode(embedder, TEXTS, prompts, "query", "fp32"))
+
+
+def test_wrong_special_tokens_are_refused():
+    """A tokenizer without the BOS that the recipe expects is refused at load."""
+    recipe = recipes.load("tiny")
+    wrong = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path="random:qwen2"))
+    with pytest.raises(Exception, match="bos: true"):
+        backbone.load(wrong, "fp32", "cpu")
+
+
+def test_a_text_of_nothing_has_a_vector():
+    """Empty text is encoded, not dropped."""
+    embedder, prompts = model("mistral")
+    found = encoding.encode(embedder, ["", "x"], prompts, "passage", "fp32")
+    assert found.shape == (2, 64) and np.isfinite(found).all()
+
+
+def test_no_gradients_are_kept():
+    """Encoding leaves no graph behind."""
+    embedder, prompts = model("mistral")
+    encoding.encode(embedder, TEXTS, prompts, "passage", "fp32")
+    assert all(parameter.grad is None for parameter in embedder.parameters()) and torch.is_grad_enabled()

@@ -1,0 +1,129 @@
+import csv
+import os
+
+import pytest
+from tiny_task import refused
+
+from rounds import ledger
+
+
+def row(**changed) -> dict:
+    """What an evaluated checkpoint gives to the ledger; keys without a column are allowed."""
+    base = {
+        "data": "raw", "split": "v1", "recipe": "minilm", "round": 1, "epoch": 2, "label": "last", "lineage": "clean",
+        "MAP@25": 0.25, "Recall@25": 0.75, "MAP@25 seen": 0.3, "MAP@25 unseen": None, "queries": 100,
+        "precision": "fp32", "checkpoint": "round_1/epoch_2", "weights": "abc", "validation": "123", "MRR@5": 0.2,
+    }  # fmt: skip
+    return {**base, **changed}
+
+
+def fill_in(path, **values) -> None:
+    """What a user does in a spreadsheet: set cells of the first row."""
+    rows = ledger.read(path)
+    rows[0].update(values)
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model_output" / "ledger.csv"
+
+
+def test_no_ledger_has_no_rows(path):
+    """Where there is no file there are no rows, and reading makes none."""
+    assert ledger.read(path) == []
+    assert not path.exists()
+
+
+def test_a_row_is_kept_as_strings_under_the_columns(path):
+    """A row has every column, values as text, empty where there is none."""
+    ledger.record(path, [row()])
+    (found,) = ledger.read(path)
+    assert list(found) == ledger.COLUMNS
+    assert (found["MAP@25"], found["round"], found["MAP@25 unseen"], found["LB public"]) == ("0.25", "1", "", "")
+
+
+def test_the_same_checkpoint_again_is_the_same_row(path):
+    """Evaluating again brings the row up to date instead of adding one."""
+    ledger.record(path, [row()])
+    ledger.record(path, [row(**{"MAP@25": 0.26, "label": "last, best"})])
+    (found,) = ledger.read(path)
+    assert (found["MAP@25"], found["label"]) == ("0.26", "last, best")
+
+
+def test_the_same_checkpoint_twice_at_once_is_one_row(path):
+    """Rows of one call fall together like those of two."""
+    ledger.record(path, [row(), row(label="best")])
+    assert [found["label"] for found in ledger.read(path)] == ["best"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"split": "v2"}, {"precision": "bf16"}, {"weights": "def"}, {"data": "sample"}, {"validation": "456"}],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_key_is_another_row(path, changed):
+    """Another split, precision, checkpoint, data or validation set adds a row behind the others."""
+    ledger.record(path, [row()])
+    ledger.record(path, [row(**changed)])
+    first, second = ledger.read(path)
+    assert first == ledger.read(path)[0]
+    (key,) = changed
+    assert (first[key], second[key]) == (row()[key], changed[key])
+
+
+def test_leaderboard_scores_survive(path):
+    """What the user filled in stays when the row is evaluated again and when others come."""
+    ledger.record(path, [row()])
+    fill_in(path, **{"LB public": "0.319", "LB private": "0.3", "submission": "sub.csv"})
+    ledger.record(path, [row(**{"MAP@25": 0.5}), row(weights="def")])
+    first, second = ledger.read(path)
+    assert (first["LB public"], first["LB private"], first["submission"]) == ("0.319", "0.3", "sub.csv")
+    assert first["MAP@25"] == "0.5"
+    assert second["LB public"] == ""
+
+
+def test_a_user_s_own_column_survives(path):
+    """A column that the user added in a spreadsheet is not thrown away."""
+    ledger.record(path, [row()])
+    fill_in(path, notes="with more dropout")
+    ledger.record(path, [row(weights="def")])
+    assert [found.get("notes") for found in ledger.read(path)] == ["with more dropout", ""]
+
+
+def test_a_submission_is_noted_at_its_checkpoint(path):
+    """Every row of the checkpoint names the submission, and no other row."""
+    ledger.record(path, [row(), row(split="v2"), row(weights="def")])
+    ledger.name_submission(path, "abc", "submissions/a.csv")
+    assert [found["submission"] for found in ledger.read(path)] == ["submissions/a.csv", "submissions/a.csv", ""]
+
+
+def test_a_submission_without_a_ledger_makes_none(path):
+    """A checkpoint that nobody evaluated has no row to note its submission at."""
+    ledger.name_submission(path, "abc", "submissions/a.csv")
+    assert not path.exists()
+
+
+def test_only_the_ledger_is_left(path):
+    """Writing leaves no temporary file."""
+    ledger.record(path, [row()])
+    assert [name for name in os.listdir(path.parent) if name.endswith(".tmp")] == []
+
+
+@pytest.mark.parametrize(
+    "write", [lambda p: ledger.record(p, [row()]), lambda p: ledger.name_submission(p, "abc", "s")]
+)
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n1,2\n", b"data,split\n", b"\xff\xfe\n", b'"open'],
+    ids=["empty", "other columns", "some columns", "not UTF-8", "open quote"],
+)  # fmt: skip
+def test_a_broken_ledger_is_refused_and_kept(path, write, content):
+    """A file that is no ledger is named and not overwritten."""
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with refused(path):
+        write(path)
+    assert path.read_bytes() == content

@@ -1,0 +1,57 @@
+"""Losses against slow loops, and two processes against one."""
+
+import math
+
+import pytest
+import torch
+
+from rounds import losses
+
+
+def slow_info_nce(queries, passages, positive, excluded, temperature):
+    total = 0.0
+    for i, query in enumerate(queries.tolist()):
+        scores = [sum(a * b for a, b in zip(query, p, strict=True)) / temperature for p in passages.tolist()]
+        kept = [s for j, s in enumerate(scores) if j == positive[i] or not excluded[i][j]]
+        total += math.log(sum(math.exp(s) for s in kept)) - scores[positive[i]]
+    return total / len(queries)
+
+
+def example(seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.nn.functional.normalize(torch.randn(5, 8, generator=generator), dim=1)
+    passages = torch.nn.functional.normalize(torch.randn(9, 8, generator=generator), dim=1)
+    positive = torch.tensor([0, 3, 3, 8, 1])
+    excluded = torch.rand(5, 9, generator=generator) < 0.3
+    return queries, passages, positive, excluded
+
+
+def test_info_nce_equals_the_slow_loop():
+    """The loss is -log softmax of the positive among the passages that are not excluded."""
+    found = losses.info_nce(*example(), 0.1)
+    assert found.item() == pytest.approx(slow_info_nce(*example(), 0.1), rel=1e-5)
+
+
+def test_the_positive_is_never_excluded():
+    """Excluding everything leaves the positive alone, and the loss is 0."""
+    queries, passages, positive, _ = example()
+    everything = torch.ones(5, 9, dtype=torch.bool)
+    assert losses.info_nce(queries, passages, positive, everything, 0.1).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_excluded_passages_get_no_gradient():
+    """A passage that is excluded for all queries does not move."""
+    queries, passages, positive, _ = example()
+    passages.requires_grad_()
+    excluded = torch.zeros(5, 9, dtype=torch.bool)
+    excluded[:, 5] = True
+    losses.info_nce(queries, passages, positive, excluded, 0.1).backward()
+    assert passages.grad[5].abs().max() == 0
+    assert passages.grad[4].abs().max() > 0
+
+
+def test_one_process_gathers_its_own():
+    """Without other processes nothing is added and nothing is a copy."""
+    passages, keys = torch.randn(3, 4), torch.tensor([7, 5, 9])
+    gathered, all_keys, copies = losses.gather_passages(passages, keys)
+    assert torch.equal(gathered, passages) and torch.equal(all_keys, keys) and not copies.any()
