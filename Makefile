@@ -30,6 +30,7 @@ $(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS TRACK 
 PY      := .venv/bin/python
 SETUP   := .venv/.setup
 SAMPLE  := data/sample
+VERSIONS := v1 v2 v3 v4 v5 submission
 CSVS    := train.csv test.csv misconception_mapping.csv sample_submission.csv
 override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(wildcard data/raw/train.csv),data/raw,$(SAMPLE))))
 override SPLIT := $(if $(filter 1 2 3 4 5,$(SPLIT)),v$(SPLIT),$(SPLIT))
@@ -78,6 +79,7 @@ download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client
 # Rewritten only when the content of the data or the recipe changes, whatever the files' times say.
 $(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) FORCE
 	@mkdir -p $(@D)
+	@[[ ' $(VERSIONS) ' == *' $(SPLIT) '* ]] || { echo "error: SPLIT=$(SPLIT): not one of $(VERSIONS)" >&2; exit 2; }
 	@test -d '$(RAW)' || { echo "error: RAW=$(RAW): no such folder" >&2; exit 2; }
 	@test -f '$(RECIPE)' || { echo "error: MODEL=$(MODEL): no recipe $(RECIPE)" >&2; exit 2; }
 	@(sha256sum '$(RECIPE)'; cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true) > $@.tmp
@@ -88,7 +90,7 @@ data: $(DATA)/manifest.json  ## queries, corpus and qrels of SPLIT
 $(DATA)/manifest.json: $(INPUTS) | $(SETUP)
 	@$(RUN) scripts/gen_data_for_hn_mine.py --raw_dir '$(RAW)' --recipe '$(RECIPE)' --seed $(SEED) --fold $(FOLD) \
 	  $(if $(VALIDATED),--mode validation --validation_version $(SPLIT),--mode submission) \
-	  --sub_dir_name $(DATADIR) --overwrite
+	  --output_root data --sub_dir_name $(DATADIR) --overwrite
 
 # ---- rounds ---------------------------------------------------------------------------------------------------
 # Round 0 is the base model: its row and BM25's stand in every later table.
@@ -154,8 +156,8 @@ $(EXP)/baseline/eval/manifest.json: $(EXP)/baseline/train/manifest.json
 baseline: $(EXP)/baseline/eval/manifest.json $(EXP)/round1/eval/manifest.json  ## the stock trainer beside round 1 (and 2, if made)
 	@$(RUN) scripts/compare.py --runs $(EXP)/round0/eval $(EXP)/baseline/eval $(EXP)/round1/eval $(wildcard $(EXP)/round2/eval)
 
-bench: $(SETUP) data  ## speed beside sentence-transformers, side by side in one run
-	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA)
+bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed beside sentence-transformers, side by side in one run
+	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA) --train_data $< $(if $(DEVICE),--device $(DEVICE))
 
 # ---- the rest -------------------------------------------------------------------------------------------------
 test: $(SETUP)  ## lint and fast tests

@@ -60,3 +60,13 @@ def tiny_mined(tiny, tiny_collection: Path, tmp_path_factory: pytest.TempPathFac
     source = checkpoint.resolve(None, tiny, "cpu")
     stages.mine_file(source, tiny.mining, tiny_collection / "finetune_data.jsonl", pool, output, 42, folder, False)
     return output
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -62,9 +62,7 @@ def ell(p):
 
 def outline(squares):
     """The number of unit edges between a square inside and one outside."""
-    return sum(
-        (x + i, y + j) not in squares for x, y in squares for i, j in ((0, 1), (1, 0), (0, -1), (-1, 0))
-    )
+    return sum((x + i, y + j) not in squares for x, y in squares for i, j in ((0, 1), (1, 0), (0, -1), (-1, 0)))
 
 
 def picks(p):
@@ -306,9 +304,7 @@ def test_each_template_makes_questions_and_each_slip_a_label(drawn):
             for explanations in template.explain(params).values():
                 if len(explanations) == 1 and template.print(explanations[0][1], params):
                     found.add(explanations[0][0].text)
-        missing |= {(template.key, slip.text) for slip in template.slips} - {
-            (template.key, text) for text in found
-        }
+        missing |= {(template.key, slip.text) for slip in template.slips} - {(template.key, text) for text in found}
     assert not missing
 
 
@@ -318,9 +314,7 @@ def test_label_is_what_its_procedure_yields_and_no_other_does(drawn):
         for option in question.options:
             if option.label is None:
                 continue
-            yields = [
-                slip for slip in question.template.slips if bare(slip.run(question.params)) == option.value
-            ]
+            yields = [slip for slip in question.template.slips if bare(slip.run(question.params)) == option.value]
             assert yields == [option.slip]
             assert option.value != bare(question.template.answer(question.params))
             assert LISTED[option.label].rstrip() == option.slip.text

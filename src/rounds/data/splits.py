@@ -149,8 +149,8 @@ def _leaderboard_like(task: Task, groups: list[str], seed: int, fold: int) -> se
     size = len(rows) / len(task.qrels)
     if not (UNSEEN_V5_BOUNDS[0] <= share <= UNSEEN_V5_BOUNDS[1] and SIZE_V5_BOUNDS[0] <= size <= SIZE_V5_BOUNDS[1]):
         raise UserError(
-            f"split v5, fold {fold}: the data gives {size:.1%} of the rows with {share:.1%} of them unseen, not 20% and "
-            "60%; take a lower fold, another seed or more questions"
+            f"split v5, fold {fold}: {size:.1%} of the rows would be in it, {share:.1%} of them unseen, not 20% "
+            "and 60%; take a lower fold, another seed or more questions"
         )
     return validation
 

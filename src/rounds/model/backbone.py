@@ -65,10 +65,22 @@ def locate(model: Model) -> str:
         if not path.is_dir():
             if path.is_absolute() or model.name_or_path.startswith("."):
                 raise UserError(f"model {model.name_or_path}: no such folder")
+            if model.sha256:
+                _check_digest(_hub_weights(model), model.sha256)
             return model.name_or_path
     if model.sha256:
         _check_digest(path / "model.safetensors", model.sha256)
     return str(path)
+
+
+def _hub_weights(model: Model) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model.name_or_path, "model.safetensors", revision=model.revision))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(f"model {model.name_or_path}: not a folder, and {' '.join(str(error).split())[:160]}") from None
 
 
 def _check_digest(file: Path, expected: str) -> None:

@@ -311,9 +311,7 @@ BRACKETS = (
                 "When collecting like terms, lets one minus rule everything that follows",
                 lambda p: (p.a - p.c, p.b - p.d),
             ),
-            Slip(
-                "When collecting like terms, forms products from like parts", lambda p: (p.a * p.c, p.b * p.d)
-            ),
+            Slip("When collecting like terms, forms products from like parts", lambda p: (p.a * p.c, p.b * p.d)),
             Slip(
                 "Keeps the letters but loses count of the loose numbers when collecting like terms",
                 lambda p: (p.a - p.c, 0),

@@ -69,9 +69,7 @@ ANGLES = (
                 "Shares the whole total and then subtracts when finding an angle in an isosceles triangle",
                 lambda p: abs(90 - p.a),
             ),
-            Slip(
-                "When finding an angle in an isosceles triangle, halves the known corner", lambda p: p.a // 2
-            ),
+            Slip("When finding an angle in an isosceles triangle, halves the known corner", lambda p: p.a // 2),
             *family(
                 "When finding an angle in an isosceles triangle, believes that the corners of a three-sided shape make <k> degrees",
                 (360, 200),

@@ -127,9 +127,7 @@ FACTORS = (
         construct="Identify prime numbers",
         subject="Prime Numbers",
         draw=lambda r: {
-            "prime": r.choice(
-                (2, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
-            ),
+            "prime": r.choice((2, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97)),
             "three": r.choice((27, 33, 39, 51, 57, 69, 87, 93, 111, 117, 123, 129)),
             "five": r.choice((25, 35, 55, 65, 85, 95, 115)),
             "seven": r.choice((49, 77, 91, 119, 133, 161, 121, 143)),
@@ -174,15 +172,11 @@ FACTORS = (
         construct="List all the factors of a number",
         subject="Factors and HCF",
         draw=lambda r: {
-            "n": r.choice(
-                (12, 16, 18, 20, 24, 27, 28, 30, 32, 40, 42, 44, 45, 50, 52, 54, 56, 63, 66, 70, 75, 78, 80)
-            )
+            "n": r.choice((12, 16, 18, 20, 24, 27, 28, 30, 32, 40, 42, 44, 45, 50, 52, 54, 56, 63, 66, 70, 75, 78, 80))
         },
         answer=lambda p: factors(p.n),
         show=listing,
-        near=lambda p, r: (lambda gone: tuple(d for d in factors(p.n) if d != gone))(
-            r.choice(factors(p.n)[1:-1])
-        ),
+        near=lambda p, r: (lambda gone: tuple(d for d in factors(p.n) if d != gone))(r.choice(factors(p.n)[1:-1])),
         wordings=(
             "Which of these is a complete list of the factors of <n>?",
             "List every factor of \\( <n> \\)",

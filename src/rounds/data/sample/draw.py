@@ -228,9 +228,7 @@ def shuffled(base: Question, right: Option, wrong: list[Option], rng: random.Ran
 
 def talk(base: Question, scheme: Plan, rng: random.Random, train: bool) -> Question | None:
     """Two learners state an answer each: one of them may be right, or neither."""
-    candidates = [
-        c for c in ranked(usable(base), scheme, rng, train) if not train or c[0].text not in scheme.held
-    ]
+    candidates = [c for c in ranked(usable(base), scheme, rng, train) if not train or c[0].text not in scheme.held]
     right = base.template.answer(base.params)
     printed = base.template.print(right, base.params)
     neither = rng.random() < 0.4

@@ -275,9 +275,7 @@ SUBSTITUTION = (
         slips=(
             Slip("Lets an exponent reach back to everything before it", lambda p: (p.a * p.x) ** 2),
             Slip(SMALL_FOR_INDEX, lambda p: 2 * p.a * p.x),
-            Slip(
-                "Puts digits next to each other where a product is meant", lambda p: int(f"{p.a}{p.x}") ** 2
-            ),
+            Slip("Puts digits next to each other where a product is meant", lambda p: int(f"{p.a}{p.x}") ** 2),
             Slip(
                 "When substituting into a squared term, puts a power next to a number as further digits",
                 lambda p: int(f"{p.a}{p.x**2}"),
@@ -307,9 +305,7 @@ SUBSTITUTION = (
                 "Sees no operation between a number and what is written directly beside it but adding",
                 lambda p: p.b - (p.a - p.x),
             ),
-            Slip(
-                "Puts digits next to each other where a product is meant", lambda p: p.b - int(f"{p.a}{p.x}")
-            ),
+            Slip("Puts digits next to each other where a product is meant", lambda p: p.b - int(f"{p.a}{p.x}")),
             Slip("Expects any stroke in the working to survive into the result", lambda p: -p.b - p.a * p.x),
             Slip(
                 "When substituting a negative number, treats a product of unlike signs as if it were standing alone",
@@ -329,9 +325,7 @@ SUBSTITUTION = (
             "\\( a = <a> \\), \\( b = <b> \\)\n\\( <k> a b = \\bigstar \\)",
         ),
         slips=(
-            Slip(
-                "Puts digits next to each other where a product is meant", lambda p: int(f"{p.k}{p.a}{p.b}")
-            ),
+            Slip("Puts digits next to each other where a product is meant", lambda p: int(f"{p.k}{p.a}{p.b}")),
             Slip(
                 "Joins only the letters' digits and then scales them when substituting into a product of letters",
                 lambda p: p.k * int(f"{p.a}{p.b}"),
@@ -358,17 +352,13 @@ SUBSTITUTION = (
         draw=lambda r: dict(
             zip(
                 "ycx",
-                r.choice(
-                    (("y", "c", "x"), ("v", "u", "t"), ("P", "k", "r"), ("A", "b", "h"), ("W", "n", "s"))
-                ),
+                r.choice((("y", "c", "x"), ("v", "u", "t"), ("P", "k", "r"), ("A", "b", "h"), ("W", "n", "s"))),
                 strict=True,
             ),
             m=r.randint(2, 19),
         ),
         answer=lambda p: ("div",),
-        show=lambda v, p: math(
-            f"{p.x}={SOLVED[v[0]]}".replace("Y", p.y).replace("C", p.c).replace("M", str(p.m))
-        ),
+        show=lambda v, p: math(f"{p.x}={SOLVED[v[0]]}".replace("Y", p.y).replace("C", p.c).replace("M", str(p.m))),
         near=lambda p, r: (r.choice(("flip", "minus")),),
         wordings=(
             "Make \\( <x> \\) the subject of \\( <y> = <m> <x> + <c> \\)",

@@ -87,9 +87,9 @@ AMOUNTS = (
         key="shaded_part",
         construct="Identify the fraction of a shape that is shaded",
         subject="Basic Fractions",
-        draw=lambda r: (
-            lambda n: {"n": n, "k": r.choice([k for k in range(2, n) if gcd(k, n) == 1 and 2 * k != n])}
-        )(r.choice((5, 7, 8, 9, 10, 11, 12))),
+        draw=lambda r: (lambda n: {"n": n, "k": r.choice([k for k in range(2, n) if gcd(k, n) == 1 and 2 * k != n])})(
+            r.choice((5, 7, 8, 9, 10, 11, 12))
+        ),
         answer=lambda p: over(p.k, p.n),
         near=lambda p, r: over(p.k + r.choice((-1, 1)), p.n),
         show=fraction,
@@ -349,9 +349,7 @@ FORMS = (
             Slip(
                 "When converting an improper fraction, splits a two-digit count at its digits",
                 lambda p: (
-                    (int(str(p.a * p.c + p.b)[0]), int(str(p.a * p.c + p.b)[1:]), p.c)
-                    if p.a * p.c + p.b > 9
-                    else None
+                    (int(str(p.a * p.c + p.b)[0]), int(str(p.a * p.c + p.b)[1:]), p.c) if p.a * p.c + p.b > 9 else None
                 ),
             ),
             Slip(

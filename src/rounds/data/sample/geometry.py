@@ -154,9 +154,7 @@ LENGTH_AND_AREA = (
                 lambda p: Fraction(p.a * (p.a + p.d) * p.h, 2),
             ),
             Slip("Multiplies every length in sight", lambda p: p.a * (p.a + p.d) * p.h),
-            Slip(
-                "Adds every length in sight when measuring a trapezium's area", lambda p: 2 * p.a + p.d + p.h
-            ),
+            Slip("Adds every length in sight when measuring a trapezium's area", lambda p: 2 * p.a + p.d + p.h),
             Slip(
                 "Halves just the first of two facing edges when measuring a trapezium's area",
                 lambda p: (Fraction(p.a, 2) + p.a + p.d) * p.h,

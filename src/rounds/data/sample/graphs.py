@@ -79,9 +79,9 @@ COORDINATES = (
         key="midpoint",
         construct="Find the midpoint of two coordinates",
         subject="Midpoints",
-        draw=lambda r: (
-            lambda m, d: {"a": m[0] - d[0], "b": m[1] - d[1], "c": m[0] + d[0], "d": m[1] + d[1]}
-        )(point(r), point(r, 6)),
+        draw=lambda r: (lambda m, d: {"a": m[0] - d[0], "b": m[1] - d[1], "c": m[0] + d[0], "d": m[1] + d[1]})(
+            point(r), point(r, 6)
+        ),
         answer=lambda p: (Fraction(p.a + p.c, 2), Fraction(p.b + p.d, 2)),
         show=pair,
         wordings=(
@@ -161,9 +161,7 @@ COORDINATES = (
                 lambda p: (p.x + p.w, p.y + p.u),
             ),
             Slip("Moves backwards along a given shift", lambda p: (p.x - p.u, p.y - p.w)),
-            Slip(
-                "Takes a description of a move for a place when translating by a vector", lambda p: (p.u, p.w)
-            ),
+            Slip("Takes a description of a move for a place when translating by a vector", lambda p: (p.u, p.w)),
             Slip(
                 "Scales by the numbers of a shift when translating by a vector",
                 lambda p: (p.x * p.u, p.y * p.w),
@@ -325,9 +323,7 @@ LINES = (
         key="parallel_line",
         construct="Find the equation of a line parallel to another through a point on the y axis",
         subject="Parallel Lines and Their Equations",
-        draw=lambda r: (lambda m: {"m": m, "c": small(r, 9, (m, -m)), "k": small(r, 9, (m, -m))})(
-            small(r, 6, (1, -1))
-        ),
+        draw=lambda r: (lambda m: {"m": m, "c": small(r, 9, (m, -m)), "k": small(r, 9, (m, -m))})(small(r, 6, (1, -1))),
         answer=lambda p: (p.m, p.k),
         show=line,
         say=lambda p: {"e": terms((p.m, p.c), ("x", ""))},

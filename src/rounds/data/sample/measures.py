@@ -273,9 +273,7 @@ TIME = (
             *family(
                 "Counts <k> of the shorter duration in the longer one",
                 (100, 50, 30),
-                lambda p, k: (
-                    60 * (p.h + (p.m + p.d) // k) + (p.m + p.d) % k if (p.m + p.d) % k < 60 else None
-                ),
+                lambda p, k: 60 * (p.h + (p.m + p.d) // k) + (p.m + p.d) % k if (p.m + p.d) % k < 60 else None,
             ),
             Slip(
                 "When finding a finishing time, winds the hands back though time goes on",

@@ -49,9 +49,7 @@ CHANCE = (
         key="complement",
         construct="Find the probability that an event does not happen",
         subject="Probability of Several Events",
-        draw=lambda r: (lambda a: {"a": Fraction(a, 100), "b": Fraction(r.randint(5, 95 - a), 100)})(
-            r.randint(6, 60)
-        ),
+        draw=lambda r: (lambda a: {"a": Fraction(a, 100), "b": Fraction(r.randint(5, 95 - a), 100)})(r.randint(6, 60)),
         answer=lambda p: 1 - p.a - p.b,
         show=plain,
         wordings=(
@@ -218,9 +216,7 @@ CHANCE = (
         key="relative_frequency",
         construct="Calculate relative frequency from the results of an experiment",
         subject="Probability from Experiments",
-        draw=lambda r: (lambda n: {"n": n, "a": r.randint(5, n // 2 - 2)})(
-            r.choice((40, 50, 80, 100, 125, 200))
-        ),
+        draw=lambda r: (lambda n: {"n": n, "a": r.randint(5, n // 2 - 2)})(r.choice((40, 50, 80, 100, 125, 200))),
         answer=lambda p: Fraction(p.a, p.n),
         show=plain,
         wordings=(
@@ -259,9 +255,7 @@ CHANCE = (
         ),
         slips=(
             Slip(ADD_FOR_TIMES, lambda p: p.a + p.b + p.c),
-            Slip(
-                "Combines just the first two lists of choices when counting combinations", lambda p: p.a * p.b
-            ),
+            Slip("Combines just the first two lists of choices when counting combinations", lambda p: p.a * p.b),
             Slip(
                 "When counting combinations, pairs every two lists of choices but never joins all three",
                 lambda p: p.a * p.b + p.b * p.c + p.a * p.c,
@@ -274,9 +268,7 @@ CHANCE = (
                 "Removes one choice from each list as it is used when counting combinations",
                 lambda p: (p.a - 1) * (p.b - 1) * (p.c - 1),
             ),
-            Slip(
-                "Combines two lists and adds the last when counting combinations", lambda p: p.a * p.b + p.c
-            ),
+            Slip("Combines two lists and adds the last when counting combinations", lambda p: p.a * p.b + p.c),
         ),
     ),
 )

@@ -290,9 +290,7 @@ PROPORTION = (
                 "When converting currency, puts a rate on top once, as if it were a fee",
                 lambda p: p.n * p.e + p.e,
             ),
-            Slip(
-                "Assumes that one unit here is one unit there when converting currency", lambda p: p.n * p.e
-            ),
+            Slip("Assumes that one unit here is one unit there when converting currency", lambda p: p.n * p.e),
             Slip(
                 "When converting currency, reads the part behind the point of a rate as a percentage to take off",
                 lambda p: p.n * p.e * (2 - p.e),

@@ -26,9 +26,7 @@ ROUNDING = (
         key="round_integer",
         construct="Round a four-digit integer to the nearest hundred",
         subject="Rounding Whole Numbers",
-        draw=lambda r: {
-            "n": 1000 * r.randint(2, 9) + 100 * r.randint(1, 8) + 10 * r.randint(1, 9) + r.randint(1, 9)
-        },
+        draw=lambda r: {"n": 1000 * r.randint(2, 9) + 100 * r.randint(1, 8) + 10 * r.randint(1, 9) + r.randint(1, 9)},
         answer=lambda p: int(rounded(Fraction(p.n), Fraction(100))),
         wordings=(
             "What is <n> rounded to the nearest hundred?",
@@ -80,15 +78,11 @@ ROUNDING = (
         slips=(
             Slip(
                 CUTS_OFF,
-                lambda p: (
-                    padded(Fraction(int(p.n * 100), 100), 2) if p.n * 100 % 1 >= Fraction(1, 2) else None
-                ),
+                lambda p: padded(Fraction(int(p.n * 100), 100), 2) if p.n * 100 % 1 >= Fraction(1, 2) else None,
             ),
             Slip(
                 ALWAYS_UP,
-                lambda p: (
-                    padded(Fraction(int(p.n * 100) + 1, 100), 2) if p.n * 100 % 1 < Fraction(1, 2) else None
-                ),
+                lambda p: padded(Fraction(int(p.n * 100) + 1, 100), 2) if p.n * 100 % 1 < Fraction(1, 2) else None,
             ),
             Slip(
                 "Counts the required figures from the front of the number when rounding to decimal places",

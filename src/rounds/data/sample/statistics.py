@@ -62,8 +62,7 @@ def whole_mean(r) -> dict:
 def table(p) -> str:
     """Values and frequencies in a ruled table."""
     rows = "\n".join(
-        f"\\hline \\( {value} \\) & \\( {count} \\) \\\\"
-        for value, count in zip(p.values, p.counts, strict=True)
+        f"\\hline \\( {value} \\) & \\( {count} \\) \\\\" for value, count in zip(p.values, p.counts, strict=True)
     )
     return "\\begin{tabular}{|c|c|}\n\\hline Goals & Frequency \\\\\n" + rows + "\n\\hline\n\\end{tabular}"
 
@@ -237,9 +236,7 @@ AVERAGES = (
                 "When finding the range, takes the largest entry for the distance between extremes",
                 lambda p: max(p.list),
             ),
-            Slip(
-                "When finding the range, counts entries instead of comparing extremes", lambda p: len(p.list)
-            ),
+            Slip("When finding the range, counts entries instead of comparing extremes", lambda p: len(p.list)),
             Slip("Joins extremes by adding when finding the range", lambda p: max(p.list) + min(p.list)),
             Slip(
                 "When finding the range, includes both extremes when counting from one to the other",
@@ -361,9 +358,7 @@ AVERAGES = (
         key="pie_angle",
         construct="Work out the angle of one sector for a pie chart",
         subject="Drawing Pie Charts",
-        draw=lambda r: (lambda n: {"n": n, "a": r.randint(3, n - 2)})(
-            r.choice((18, 20, 24, 30, 36, 40, 60, 72))
-        ),
+        draw=lambda r: (lambda n: {"n": n, "a": r.randint(3, n - 2)})(r.choice((18, 20, 24, 30, 36, 40, 60, 72))),
         answer=lambda p: Fraction(360 * p.a, p.n),
         show=degrees,
         wordings=(
@@ -407,13 +402,9 @@ AVERAGES = (
                 "Counts pictures and disregards what each is worth when reading a pictogram",
                 lambda p: p.f + 1,
             ),
-            Slip(
-                "When reading a pictogram, treats a cut picture like an uncut one", lambda p: p.k * (p.f + 1)
-            ),
+            Slip("When reading a pictogram, treats a cut picture like an uncut one", lambda p: p.k * (p.f + 1)),
             Slip("When reading a pictogram, leaves a cut picture out", lambda p: p.k * p.f),
-            Slip(
-                "When reading a pictogram, gives a cut picture the worth of one item", lambda p: p.k * p.f + 1
-            ),
+            Slip("When reading a pictogram, gives a cut picture the worth of one item", lambda p: p.k * p.f + 1),
             Slip(
                 "Takes every cut picture to be a half when reading a pictogram",
                 lambda p: p.k * p.f + p.k // 2 if p.q != 2 else None,

@@ -1,0 +1,85 @@
+"""Scripts: flags, and errors as one line with exit code 2."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+def call(script: str, *flags: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPTS / script), *map(str, flags)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, stdin=subprocess.DEVNULL)
+
+
+def assert_one_line(result: subprocess.CompletedProcess, *parts: str) -> None:
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
+    assert all(part in result.stderr for part in parts), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "parts"),
+    [
+        ("gen_data_for_hn_mine.py", ["--raw_dir", "nowhere"], ["nowhere", "no such folder"]),
+        ("gen_data_for_hn_mine.py", ["--validation_version", "v9"], ["v9", "v1, v2"]),
+        ("gen_data_for_hn_mine.py", ["--mode", "both"], ["mode 'both'"]),
+        ("gen_data_for_hn_mine.py", ["--recipe", "minilmm"], ["minilmm", "minilm"]),
+        ("hn_mine.py", ["--input_file", "no.jsonl", "--output_file", "x.jsonl"], ["no.jsonl", "no such file"]),
+        ("hn_mine.py", ["--input_file", "a", "--output_file", "b", "--range_for_sampling", "200"], ["200", "2-200"]),
+        ("finetune.py", ["--train_data", "no.jsonl", "--output_dir", "out"], ["no.jsonl"]),
+        (
+            "finetune.py",
+            ["--train_data", "a", "--output_dir", "out", "--epochs", "0"],
+            ["training.epochs", "at least 1"],
+        ),
+        ("eval_llm_embedder.py", ["--data_dir", "nowhere"], ["nowhere", "no collection"]),
+        ("make_submission.py", ["--data_dir", "n", "--raw_dir", "n", "--output_file", "o.csv"], ["no collection"]),
+        ("compare.py", ["--runs", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(script, flags, parts, tmp_path):
+    """A wrong path, name or number exits with 2 and one line that names it; no file appears."""
+    assert_one_line(call(script, *flags, cwd=tmp_path), *parts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_flag_is_refused(tmp_path):
+    """A misspelt flag is never ignored."""
+    result = call("finetune.py", "--train_data", "a", "--output_dir", "b", "--learning_rat", "1", cwd=tmp_path)
+    assert result.returncode != 0 and "learning_rat" in result.stderr
+
+
+@pytest.mark.parametrize(("value", "expected"), [("False", False), ("True", True), ("0", False), (None, True)])
+def test_booleans_mean_what_they_say(value, expected):
+    """`--bm25=False` means false, a bare `--bm25` true."""
+    from transformers import HfArgumentParser
+
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        import eval_llm_embedder
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    flag = "--bm25" if value is None else f"--bm25={value}"
+    (flags,) = HfArgumentParser(eval_llm_embedder.Flags).parse_args_into_dataclasses([flag])
+    assert flags.bm25 is expected
+
+
+def test_download_without_credentials_says_where_to_put_them(tmp_path):
+    """One line names the token's file and variable, and no half-filled folder stays."""
+    if not Path(sys.executable).with_name("kaggle").is_file():
+        pytest.skip("the kaggle extra is not installed")
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HTTPS_PROXY": "http://127.0.0.1:9"}
+    command = [sys.executable, str(SCRIPTS / "download.py"), "--output_dir", str(tmp_path / "raw")]
+    result = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    assert_one_line(result, "access_token", "KAGGLE_API_TOKEN")
+    assert not (tmp_path / "raw").exists()
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in SCRIPTS.glob("*.py")))
+def test_every_script_explains_its_flags(script):
+    """`--help` works and says what the stage does."""
+    result = call(script, "--help")
+    assert result.returncode == 0 and "--" in result.stdout

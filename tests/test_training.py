@@ -1,0 +1,300 @@
+"""Training: a killed run ends like an uninterrupted one, and a dead one says so."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_task import refused
+
+from rounds import artefact, bench, collection, encoding, groups, stages, training
+from rounds import recipe as recipes
+from rounds.model import backbone, checkpoint
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+def finetune(recipe, data: Path, output: Path, where: Path | None = None, start: Path | None = None, **changed) -> str:
+    source = checkpoint.resolve(str(start) if start else None, recipe, "cpu")
+    flags = {
+        "validation": collection.read(where) if where else None,
+        "round_number": 2 if start else 1,
+        "seed": 42,
+        "processes": 1,
+        "tracker": "none",
+        "allow_leak": False,
+        "overwrite": False,
+        "model_output": output.parent,
+    }
+    return stages.finetune(source, recipe, data, output, **{**flags, **changed})
+
+
+def few_rows(mined: Path, folder: Path, rows: int = 20) -> Path:
+    """The first rows of a mined file: seconds instead of a minute."""
+    path = folder / "few.jsonl"
+    path.write_text("".join(mined.read_text(encoding="utf-8").splitlines(keepends=True)[:rows]), encoding="utf-8")
+    return path
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "lora_epoch_2" / checkpoint.ADAPTER_WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tiny_mined, tiny_collection, tmp_path_factory) -> Path:
+    """Round 1 of a few rows, trained without interruption."""
+    folder = tmp_path_factory.mktemp("round1")
+    finetune(tiny, few_rows(tiny_mined, folder), folder / "train", tiny_collection)
+    return folder / "train"
+
+
+def test_each_epoch_leaves_a_checkpoint_with_its_evaluation(trained):
+    """An adapter folder, a manifest and metrics per epoch; best and last are named; nothing of the Trainer is left."""
+    manifest = artefact.read_manifest(trained)
+    assert [each["folder"] for each in manifest["epochs"]] == ["lora_epoch_1", "lora_epoch_2"]
+    assert manifest["last"] == manifest["continue_with"] == "lora_epoch_2"
+    best = max(manifest["epochs"], key=lambda each: each["metrics"]["MAP@25"])
+    assert manifest["best"] == best["folder"]
+    for name in ("lora_epoch_1", "lora_epoch_2"):
+        assert artefact.read_manifest(trained / name)["kind"] == "checkpoint"
+        assert artefact.read_json(trained / name / "metrics.json")["queries"] > 0
+    assert not list(trained.parent.glob("*.partial")) and not (trained / training.STATE).exists()
+
+
+def test_the_run_of_an_epoch_is_what_a_reload_would_give(trained, tiny_collection):
+    """Vectors kept while training equal those of the checkpoint loaded again."""
+    source = checkpoint.resolve(str(trained), device="cpu")
+    texts = list(collection.read(tiny_collection).validation.values())
+    found = encoding.encode(source.load(), texts, source.recipe.prompts, "query", source.precision)
+    (kept,) = (trained / "lora_epoch_2" / "runs").glob("validation-*/vectors.npy")
+    np.testing.assert_allclose(np.load(kept), found, atol=1e-6)
+
+
+def test_same_inputs_give_the_same_weights(trained, tiny, tiny_mined, tiny_collection, tmp_path):
+    """Training again from the same inputs gives the same bytes."""
+    finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection)
+    for name in ("lora_epoch_1", "lora_epoch_2"):
+        file = Path(name) / checkpoint.ADAPTER_WEIGHTS
+        assert (trained / file).read_bytes() == (tmp_path / "train" / file).read_bytes()
+
+
+def test_another_seed_gives_other_weights(trained, tiny, tiny_mined, tmp_path):
+    """The seed reaches the order of the data and the adapter's start."""
+    finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / "train", seed=7)
+    assert not all(
+        torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
+    )
+
+
+def test_a_run_stopped_after_an_epoch_resumes_and_ends_alike(
+    trained, tiny, tiny_mined, tiny_collection, tmp_path, monkeypatch
+):
+    """Stopped within epoch 2, it goes on from epoch 1 and ends with the weights of an uninterrupted run."""
+    keep = training.Keeper.on_step_end
+
+    def stop(self, args, state, control, **kwargs):
+        keep(self, args, state, control, **kwargs)
+        if state.epoch > 1.4:
+            raise KeyboardInterrupt
+
+    data = few_rows(tiny_mined, tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training.Keeper, "on_step_end", stop)
+        finetune(tiny, data, tmp_path / "train", tiny_collection)
+    assert not (tmp_path / "train").exists() and (tmp_path / "train.partial" / "lora_epoch_1").is_dir()
+    (tmp_path / "train.partial" / training.STATE / "checkpoint-999").mkdir()  # a state that was cut off
+    finetune(tiny, data, tmp_path / "train", tiny_collection)
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
+    )
+    assert len(artefact.read_manifest(tmp_path / "train")["epochs"]) == 2
+
+
+def test_a_stopped_run_of_another_configuration_is_not_continued(trained, tiny, tiny_mined, tiny_collection, tmp_path):
+    """What a killed run with other flags left is thrown away, not mixed in."""
+    partial = tmp_path / "train.partial"
+    (partial / "lora_epoch_7").mkdir(parents=True)
+    artefact.write_json(partial / "lora_epoch_7" / "metrics.json", {"MAP@25": 1.0})
+    artefact.write_json(partial / "config.json", {"seed": 1})
+    finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection)
+    assert len(artefact.read_manifest(tmp_path / "train")["epochs"]) == 2
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
+    )
+
+
+def test_a_finished_run_is_not_repeated(trained, tiny, tiny_mined, tiny_collection):
+    """The same call again does nothing."""
+    before = (trained / artefact.MANIFEST).stat().st_mtime_ns
+    line = finetune(tiny, trained.parent / "few.jsonl", trained, tiny_collection)
+    assert "up to date" in line and (trained / artefact.MANIFEST).stat().st_mtime_ns == before
+
+
+def test_a_finished_folder_of_another_recipe_is_refused(trained, tiny, tiny_collection):
+    """A folder that holds another configuration's checkpoint is refused with the difference named."""
+    other = tiny.replace("training", learning_rate=0.5)
+    with refused(trained, "recipe.training.learning_rate: 0.001 -> 0.5"):
+        finetune(other, trained.parent / "few.jsonl", trained, tiny_collection)
+
+
+def test_round_two_continues_from_round_one(trained, tiny, tiny_mined, tiny_collection, tmp_path):
+    """Its parent is round 1's checkpoint, it starts from those weights, and carries both rounds' lineage."""
+    finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection, start=trained)
+    manifest = artefact.read_manifest(tmp_path / "train" / "lora_epoch_2")
+    parent = artefact.read_manifest(trained / "lora_epoch_2")
+    assert manifest["parent"]["weights"] == parent["weights"] and not manifest["parent"]["base"]
+    assert set(parent["lineage"]) <= set(manifest["lineage"])
+    source = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
+    texts = ["two thirds"]
+    found = encoding.encode(source.load(), texts, tiny.prompts, "query", "fp32")
+    earlier = encoding.encode(
+        checkpoint.resolve(str(trained), device="cpu").load(), texts, tiny.prompts, "query", "fp32"
+    )
+    base = encoding.encode(checkpoint.resolve(None, tiny, "cpu").load(), texts, tiny.prompts, "query", "fp32")
+    assert 0 < np.abs(found - earlier).max() and not np.allclose(found, base, atol=1e-3)
+
+
+def test_full_fine_tuning_trains_and_continues(tiny, tiny_mined, tmp_path):
+    """All weights: saved as a model folder, continued in round 2."""
+    full = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, method="full"))
+    data = few_rows(tiny_mined, tmp_path)
+    finetune(full, data, tmp_path / "one")
+    finetune(full, data, tmp_path / "two", start=tmp_path / "one")
+    assert (tmp_path / "two" / "epoch_2" / "model.safetensors").is_file()
+    assert (
+        artefact.read_manifest(tmp_path / "two" / "epoch_2")["weights"]
+        != artefact.read_manifest(tmp_path / "one" / "epoch_2")["weights"]
+    )
+
+
+def test_training_lowers_the_loss(tiny, tiny_mined, tmp_path):
+    """On its own rows, the loss after training is below that before."""
+    recipe = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, method="full")).replace(
+        "training", epochs=6
+    )
+    data = few_rows(tiny_mined, tmp_path)
+    before = mean_loss(checkpoint.resolve(None, recipe, "cpu").load(), recipe, data)
+    finetune(recipe, data, tmp_path / "train")
+    after = mean_loss(checkpoint.resolve(str(tmp_path / "train"), device="cpu").load(), recipe, data)
+    assert after < 0.8 * before
+
+
+def mean_loss(embedder, recipe, data: Path) -> float:
+    rows = groups.read(data, 42)
+    collate = groups.Collator(rows, embedder.tokenizer, recipe.prompts, recipe.training.group_size)
+    batch = collate([{"row": row} for row in range(len(rows.queries))])
+    with torch.no_grad():
+        return float(training.ContrastiveLoss(embedder, 0.02, "fp32")(*bench.chunks_and_labels(batch)))
+
+
+def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
+    """Chunks, unique passages and masks change nothing: the loss is the mean of each query's own InfoNCE."""
+    embedder = backbone.load(tiny, "fp32", "cpu")
+    rows = groups.read(tiny_mined, 42)
+    collate = groups.Collator(rows, embedder.tokenizer, tiny.prompts, 4)
+    numbers = list(range(10))
+    found = float(
+        training.ContrastiveLoss(embedder, 0.05, "fp32")(
+            *bench.chunks_and_labels(collate([{"row": n} for n in numbers]))
+        )
+    )
+    queries = encoding.encode(embedder, [rows.queries[n] for n in numbers], tiny.prompts, "query", "fp32")
+    passages = encoding.encode(embedder, rows.passages, tiny.prompts, "passage", "fp32")
+    drawn = {n: rows.draw(n, 0, 4) for n in numbers}
+    pool = {p for positive, negatives in drawn.values() for p in (positive, *negatives)}
+    losses = []
+    for n, query in zip(numbers, queries, strict=True):
+        positive = drawn[n][0]
+        kept = [p for p in sorted(pool) if p == positive or p not in rows.known[n]]
+        scores = passages[kept] @ query / 0.05
+        losses.append(np.log(np.exp(scores).sum()) - scores[kept.index(positive)])
+    assert found == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_embedding_once_changes_no_gradient(tiny, tiny_mined, monkeypatch):
+    """The shared token lookup gives the gradients of separate lookups."""
+    rows = groups.read(tiny_mined, 42)
+    gradients = []
+    for shared in (True, False):
+        embedder = backbone.load(tiny, "fp32", "cpu")
+        collate = groups.Collator(rows, embedder.tokenizer, tiny.prompts, 4)
+        if not shared:
+            monkeypatch.setattr(training, "embed_tokens_once", lambda model, features: None)
+        training.ContrastiveLoss(embedder, 0.05, "fp32")(
+            *bench.chunks_and_labels(collate([{"row": n} for n in range(6)]))
+        ).backward()
+        gradients.append({name: p.grad for name, p in embedder.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_not_a_number_stops(tiny, tiny_mined, tmp_path):
+    """A learning rate that blows the weights up ends in one clear line, and nothing looks finished."""
+    wild = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, method="full"))
+    wild = wild.replace("training", learning_rate=1e38, epochs=3)
+    with refused("not a finite number", "learning_rate"):
+        finetune(wild, few_rows(tiny_mined, tmp_path), tmp_path / "train")
+    assert not (tmp_path / "train").exists()
+
+
+def test_weights_that_never_move_stop(tiny, tiny_mined, tmp_path):
+    """A learning rate too small to move a weight is found after the first epoch."""
+    still = tiny.replace("training", learning_rate=1e-45)
+    with refused("moved none"):
+        finetune(still, few_rows(tiny_mined, tmp_path), tmp_path / "train")
+    assert not (tmp_path / "train").exists()
+
+
+def test_training_on_validation_questions_is_refused(tiny, tiny_mined, tiny_collection, raw, tmp_path):
+    """Rows of another split's training part that stand in this split's validation stop before training."""
+    from rounds.data import eedi, splits
+
+    task = eedi.load(raw)
+    collection.write(task, splits.make_split(task, "v3", seed=1), tiny.prompts, tmp_path / "v3", {})
+    with refused("was trained on", "validation questions", "--allow_leak"):
+        finetune(tiny, tiny_mined, tmp_path / "train", tmp_path / "v3")
+
+
+def test_an_adapter_cannot_go_on_as_full_fine_tuning(trained, tiny, tiny_mined, tmp_path):
+    """Continuing an adapter with all weights is refused rather than done by halves."""
+    full = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, method="full"))
+    with refused("tuning.method full"):
+        finetune(full, few_rows(tiny_mined, tmp_path), tmp_path / "train", start=trained)
+
+
+@pytest.mark.slow
+def test_a_killed_process_resumes_to_the_same_weights(trained, tiny_collection, tmp_path):
+    """SIGKILL in epoch 2, then the same command: the weights of an uninterrupted run."""
+    command = [
+        sys.executable, str(SCRIPTS / "finetune.py"), "--recipe", "tiny", "--device", "cpu",
+        "--train_data", str(trained.parent / "few.jsonl"), "--data_dir", str(tiny_collection),
+        "--output_dir", str(tmp_path / "train"), "--model_output", str(tmp_path),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env={**os.environ})
+    epoch_one = tmp_path / "train.partial" / training.STATE
+    deadline = time.monotonic() + 240
+    while not list(epoch_one.glob(f"checkpoint-*/{training.COMPLETE}")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "train").exists()
+    subprocess.run(command, check=True)
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
+    )
+    assert json.loads((tmp_path / "train" / "manifest.json").read_text())["last"] == "lora_epoch_2"
+
+
+def test_a_recipe_overrides_nothing_that_is_not_given():
+    """Flags that are left out leave the recipe as it is."""
+    recipe = recipes.load("tiny")
+    assert recipe.replace("training", epochs=None) == recipe
