@@ -256,6 +256,8 @@ def check(recipe: Recipe, source: str) -> None:
     for key in ("learning_rate", "temperature"):
         if not 0 < getattr(recipe.training, key) < float("inf"):
             raise UserError(f"{source}: training.{key} must be a number above 0")
+    if recipe.prompts.examples != "none":
+        raise UserError(f"{source}: prompts.examples {recipe.prompts.examples} is not supported yet; use none")
     parse_range(recipe.mining.range_for_sampling, source)
     try:
         recipe.prompts.query.format(**dict.fromkeys(QUERY_FIELDS, ""))
