@@ -69,7 +69,7 @@ sample: $(SETUP)  ## generate the sample anew (QUESTIONS=1500, SEED=42)
 $(SAMPLE)/manifest.json: | $(SETUP)
 	@echo "no competition data: generating a sample in $(SAMPLE)" \
 	  "(for the real data, make download, or RAW=DIR with the competition's CSVs)"
-	@$(RUN) scripts/make_sample.py --output_dir $(SAMPLE)
+	@$(RUN) scripts/make_sample.py --output_dir $(SAMPLE) --questions $(QUESTIONS)
 
 $(addprefix $(SAMPLE)/,$(CSVS)): $(SAMPLE)/manifest.json ;
 
@@ -133,9 +133,7 @@ $(eval $(call ROUND_RULES,5,4,0 1 2 3))
 $(eval $(call ROUND_RULES,6,5,0 1 2 3 4))
 
 evaluate: $(EXP)/round$(ROUND)/eval/manifest.json  ## print ROUND's table again
-	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) \
-	  $(if $(DEVICE),--device $(DEVICE)) --output_dir $(EXP)/round$(ROUND)/eval \
-	  --compare $(foreach N,$(filter-out $(ROUND),$(wildcard $(EXP)/round*/eval)),$(N))
+	@$(RUN) scripts/compare.py --runs $(foreach N,$(shell seq 0 $(ROUND)),$(EXP)/round$(N)/eval)
 
 submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions/NAME.csv with ROUND's checkpoint
 	@$(RUN) scripts/make_submission.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) --raw_dir '$(RAW)' \

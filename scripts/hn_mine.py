@@ -34,7 +34,7 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Mine hard negatives with a checkpoint."""
-    recipe = recipes.load(flags.recipe) if flags.recipe or not flags.embedder_name_or_path else None
+    recipe = recipes.load(flags.recipe or "minilm") if flags.recipe or not flags.embedder_name_or_path else None
     source = checkpoint.resolve(flags.embedder_name_or_path or None, recipe, flags.devices)
     mining = (
         (recipe or source.recipe)

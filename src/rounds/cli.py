@@ -31,6 +31,11 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
+    except OSError as error:  # no space, no permission, a folder where a file should be: its text names the path
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _quiet_libraries() -> None:

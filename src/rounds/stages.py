@@ -275,7 +275,7 @@ def labelled_rows(rows: list[Row]) -> list[Row]:
     """Mark a round's rows as last and best; the best stands beside the chain of rounds where it is not the last."""
     if len(rows) == 1:
         single = rows[0]
-        marked = "last, best" if single.about.get("epoch") else ""
+        marked = "last, best" if single.about.get("round") else ""
         return [_marked(single, marked, False)]
     return [_marked(rows[0], "last", False), _marked(rows[1], "best", True)]
 

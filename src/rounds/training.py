@@ -71,12 +71,12 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
     partial = plan.output.with_name(f"{plan.output.name}.partial")
     if artefact.is_main_process():
         _prepare(partial, plan.config)
-    _barrier()
     set_seed(plan.seed)
     embedder = _trainable_model(plan)
     start = time.perf_counter()
     keeper = Keeper(plan, partial, embedder, evaluate)
     trainer = _trainer(plan, partial, embedder, data, keeper)
+    _barrier()
     trainer.train(resume_from_checkpoint=_last_complete(partial / STATE))
     tuning.check_moved(keeper.before, embedder)
     manifest = _manifest(plan, keeper.history(), data, trainer, round(time.perf_counter() - start, 1))
@@ -283,14 +283,20 @@ def _trainer(
     )
     os.environ.setdefault("WANDB_PROJECT", "rounds")
     os.environ.setdefault("TRACKIO_PROJECT", "rounds")
-    trainer = _Trainer(
-        model=embedder,
-        args=arguments,
-        train_dataset=groups.dataset(data),
-        loss=ContrastiveLoss(embedder, training.temperature, plan.start.precision),
-        data_collator=keeper.collator,
-        callbacks=[keeper],
-    )
+    try:
+        trainer = _Trainer(
+            model=embedder,
+            args=arguments,
+            train_dataset=groups.dataset(data),
+            loss=ContrastiveLoss(embedder, training.temperature, plan.start.precision),
+            data_collator=keeper.collator,
+            callbacks=[keeper],
+        )
+    except (RuntimeError, ImportError, ValueError) as error:
+        if plan.tracker == "none":
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"track {plan.tracker}: {reason} (pip install '.[track]' brings the trackers)") from None
     trainer.remove_callback(PrinterCallback)  # Keeper has the bar and the epochs' lines
     return trainer
 
