@@ -47,9 +47,7 @@ EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
 INPUTS  := data/.inputs/$(subst /,_,$(RAW))-$(subst /,_,$(MODEL))
 VALIDATED := $(filter-out submission,$(SPLIT))
 RUN     := PYTHONUNBUFFERED=1 $(PY)
-LAUNCH  := $(if $(filter 1,$(NPROC)),$(RUN),PYTHONUNBUFFERED=1 $(PY) -m accelerate.commands.launch \
-             --num_processes $(NPROC) --num_machines 1 --mixed_precision no --dynamo_backend no \
-             $(if $(filter cpu,$(DEVICE)),--cpu,$(if $(shell command -v nvidia-smi),--multi_gpu,--cpu)))
+LAUNCH  := $(if $(filter 1,$(NPROC)),$(RUN),$(RUN) -m torch.distributed.run --nproc_per_node $(NPROC))
 
 # ---- set-up and data ------------------------------------------------------------------------------------------
 setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine)

@@ -65,7 +65,7 @@ def test_gathered_loss_and_gradients_equal_one_process(tmp_path, unused_port):
 
 @pytest.mark.slow
 def test_a_round_in_two_processes_ends_where_one_does(tiny_mined, tmp_path):
-    """`accelerate launch` with 2 processes sees the same batches and ends with the same weights, up to rounding."""
+    """torchrun with 2 processes sees the same batches and ends with the same weights, up to rounding."""
     from safetensors.torch import load_file
 
     recipe = tmp_path / "still.yaml"
@@ -76,13 +76,11 @@ def test_a_round_in_two_processes_ends_where_one_does(tiny_mined, tmp_path):
     found = []
     for processes in (1, 2):
         output = tmp_path / f"train{processes}"
-        launch = [sys.executable] if processes == 1 else [
-            sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-            "--mixed_precision", "no", "--dynamo_backend", "no",
-        ]  # fmt: skip
+        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+        launch = launch if processes == 2 else [sys.executable]
         command = [
-            *launch, str(SCRIPTS / "finetune.py"), "--recipe", str(recipe), "--device", "cpu", "--train_data", str(data),
-            "--output_dir", str(output), "--model_output", str(tmp_path),
+            *launch, str(SCRIPTS / "finetune.py"), "--recipe", str(recipe), "--device", "cpu",
+            "--train_data", str(data), "--output_dir", str(output), "--model_output", str(tmp_path),
         ]  # fmt: skip
         result = subprocess.run(command, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr

@@ -2,6 +2,7 @@
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional as distributed
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -42,7 +43,7 @@ def gather_passages(passages: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Ten
     most = torch.tensor(len(passages), device=passages.device)
     dist.all_reduce(most, op=dist.ReduceOp.MAX)
     missing = int(most) - len(passages)
-    gathered = torch.cat(dist.nn.all_gather(F.pad(passages, (0, 0, 0, missing))))
+    gathered = torch.cat(distributed.all_gather(F.pad(passages, (0, 0, 0, missing))))
     padded = F.pad(keys, (0, missing), value=-1)
     all_keys = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
     dist.all_gather(all_keys, padded)

@@ -270,6 +270,7 @@ def _trainer(
         bf16=plan.start.precision == "bf16",
         fp16=plan.start.precision == "fp16",
         use_cpu=plan.start.device == "cpu",
+        ddp_backend="gloo" if processes > 1 and plan.start.device == "cpu" else None,
         save_strategy="epoch",
         save_total_limit=2,
         logging_steps=10,
