@@ -37,14 +37,17 @@ override SPLIT := $(if $(filter 1 2 3 4 5,$(SPLIT)),v$(SPLIT),$(SPLIT))
 RECIPE  := $(if $(filter %.yaml %.yml,$(MODEL)),$(MODEL),src/rounds/recipes/$(MODEL).yaml)
 NAME    := $(notdir $(RAW))-$(basename $(notdir $(MODEL)))
 
+$(if $(word 2,$(RAW))$(word 2,$(MODEL))$(word 2,$(SPLIT)),$(error RAW, MODEL and SPLIT cannot hold blanks))
+
 # What differs from the defaults goes into a short hash, so that every configuration has folders of its own.
 tag     = $(if $(strip $(1)),-$(shell printf '%s' '$(strip $(1))' | sha256sum | cut -c1-8))
 DATASET := $(filter-out 42-0,$(SEED)-$(FOLD))
-TRAINED := $(DATASET) $(EPOCHS) $(DEVICE) $(filter-out 1,$(NPROC)) $(MINE_FLAGS) $(TUNE_FLAGS)
+TRAINED := $(DATASET:%=data=%) $(EPOCHS:%=epochs=%) $(DEVICE:%=device=%) $(patsubst %,nproc=%,$(filter-out 1,$(NPROC))) \
+  $(if $(MINE_FLAGS),mine=$(MINE_FLAGS)) $(if $(TUNE_FLAGS),tune=$(TUNE_FLAGS))
 DATADIR := $(NAME)$(call tag,$(DATASET))
 DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
 EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
-INPUTS  := data/.inputs/$(subst /,_,$(RAW))-$(subst /,_,$(MODEL))
+INPUTS  := data/.inputs/$(DATADIR)
 VALIDATED := $(filter-out submission,$(SPLIT))
 RUN     := PYTHONUNBUFFERED=1 $(PY)
 LAUNCH  := $(if $(filter 1,$(NPROC)),$(RUN),$(RUN) -m torch.distributed.run --nproc_per_node $(NPROC))
@@ -78,10 +81,11 @@ download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client
 $(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) FORCE
 	@mkdir -p $(@D)
 	@[[ ' $(VERSIONS) ' == *' $(SPLIT) '* ]] || { echo "error: SPLIT=$(SPLIT): not one of $(VERSIONS)" >&2; exit 2; }
+	@[[ '$(NPROC)' =~ ^[1-9][0-9]*$$ ]] || { echo "error: NPROC=$(NPROC): not a number of processes" >&2; exit 2; }
 	@test -d '$(RAW)' || { echo "error: RAW=$(RAW): no such folder" >&2; exit 2; }
 	@test -f '$(RECIPE)' || { echo "error: MODEL=$(MODEL): no recipe $(RECIPE)" >&2; exit 2; }
-	@(sha256sum '$(RECIPE)'; cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true) > $@.tmp
-	@cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+	@(sha256sum '$(RECIPE)'; cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true) > $@.$$$$.tmp; \
+	  cmp -s $@.$$$$.tmp $@ && rm $@.$$$$.tmp || mv $@.$$$$.tmp $@
 
 data: $(DATA)/manifest.json  ## queries, corpus and qrels of SPLIT
 
@@ -130,12 +134,17 @@ $(eval $(call ROUND_RULES,4,3,0 1 2))
 $(eval $(call ROUND_RULES,5,4,0 1 2 3))
 $(eval $(call ROUND_RULES,6,5,0 1 2 3 4))
 
+ifneq ($(VALIDATED),)
 evaluate: $(EXP)/round$(ROUND)/eval/manifest.json  ## print ROUND's table again
 	@$(RUN) scripts/compare.py --runs $(foreach N,$(shell seq 0 $(ROUND)),$(EXP)/round$(N)/eval)
+else
+evaluate baseline:
+	@echo "error: SPLIT=submission trains on everything: it has no validation queries" >&2; exit 2
+endif
 
 submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions/NAME.csv with ROUND's checkpoint
 	@$(RUN) scripts/make_submission.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) --raw_dir '$(RAW)' \
-	  $(if $(DEVICE),--device $(DEVICE)) $(if $(KAGGLE),--kaggle) \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(filter 1,$(KAGGLE)),--kaggle) \
 	  --output_file submissions/$(notdir $(EXP))-round$(ROUND).csv
 
 # ---- measuring ------------------------------------------------------------------------------------------------
@@ -143,14 +152,16 @@ submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions
 $(EXP)/baseline/train/manifest.json: $(DATA)/manifest.json
 	@echo "== baseline: sentence-transformers as it comes"
 	@$(RUN) scripts/baseline.py --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS)) \
-	  --seed $(SEED) --output_dir $(@D) --overwrite
+	  $(if $(DEVICE),--device $(DEVICE)) --seed $(SEED) --output_dir $(@D) --overwrite
 
 $(EXP)/baseline/eval/manifest.json: $(EXP)/baseline/train/manifest.json
 	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/baseline/train --data_dir $(DATA) \
-	  --output_dir $(@D) --overwrite > /dev/null
+	  $(if $(DEVICE),--device $(DEVICE)) --output_dir $(@D) --overwrite > /dev/null
 
+ifneq ($(VALIDATED),)
 baseline: $(EXP)/baseline/eval/manifest.json $(EXP)/round1/eval/manifest.json  ## the stock trainer beside round 1 (and 2, if made)
 	@$(RUN) scripts/compare.py --runs $(EXP)/round0/eval $(EXP)/baseline/eval $(EXP)/round1/eval $(wildcard $(EXP)/round2/eval)
+endif
 
 bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed beside sentence-transformers, side by side in one run
 	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA) --train_data $< $(if $(DEVICE),--device $(DEVICE))
@@ -170,9 +181,10 @@ help:  ## this list
 	@echo "variables and their defaults:"
 	@awk -F ' *[?]= *| *## *' '/^[A-Z_]+ +[?]=.*## / { printf "  %-14s %-8s %s\n", $$1, $$2, $$3 }' Makefile
 
-clean:  ## remove generated data, models and submissions (not data/raw, not .venv)
-	@rm -rf model_output/* $(filter-out data/raw data/README.md,$(wildcard data/*)) data/.inputs
-	@rm -f submissions/*.csv submissions/*.json
+clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
+	@rm -rf model_output/*/ data/.inputs data/sample submissions/*.csv submissions/*.manifest.json
+	@rm -rf $(dir $(wildcard data/*/*/manifest.json))
+	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 comma := ,
 FORCE:

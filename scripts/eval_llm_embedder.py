@@ -41,10 +41,9 @@ def main(flags: Flags) -> None:
     path = flags.lora_path or flags.model_path
     recipe = recipes.load(flags.recipe or "minilm") if flags.recipe or not path else None
     model_output = Path(flags.model_output)
-    sources = stages.evaluate_stage(path or None, recipe, flags.device, flags.precision)
+    sources = stages.epochs_of(path or None, recipe, flags.device, flags.precision)
     config = {
-        "weights": [source.weights for source in sources],
-        "precision": sources[0].precision,
+        "models": {mark: source.key for mark, source in sources.items()},
         "validation": stages.validation_digest(data),
         "bm25": flags.bm25,
         "allow_leak": flags.allow_leak,
@@ -53,8 +52,10 @@ def main(flags: Flags) -> None:
     if output is not None and artefact.is_finished(output, config, flags.overwrite):
         rows = comparison.load(output)
     else:
-        rows = [stages.evaluate_checkpoint(each, data, model_output, flags.allow_leak) for each in sources]
-        rows = stages.labelled_rows(rows)
+        rows = [
+            stages.marked(stages.evaluate_checkpoint(source, data, model_output, flags.allow_leak), mark)
+            for mark, source in sources.items()
+        ]
         rows = [stages.bm25_row(data), *rows] if flags.bm25 else rows
         stages.record(rows, model_output / "ledger.csv")
         if output is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rounds import artefact, cli, collection, stages
 from rounds import recipe as recipes
-from rounds.model import checkpoint
+from rounds.model import backbone, checkpoint
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -41,6 +41,7 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Fine-tune one round and evaluate each epoch."""
+    device = backbone.one_card(flags.device)
     recipe = recipes.load(flags.recipe).replace(
         "training",
         epochs=flags.epochs,
@@ -51,7 +52,7 @@ def main(flags: Flags) -> None:
         temperature=flags.temperature,
     )
     restart = recipe.training.start_from == "base"
-    start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, flags.device)
+    start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, device)
     line = stages.finetune(
         start,
         recipe,

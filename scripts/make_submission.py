@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, collection, ledger, stages
+from rounds import cli, collection, stages
 from rounds import recipe as recipes
 from rounds.model import checkpoint
 
@@ -35,8 +35,7 @@ def main(flags: Flags) -> None:
     source = checkpoint.resolve(flags.model_path or None, recipe, flags.device, flags.precision)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"
-    rows, _ = stages.submit(source, collection.read(Path(flags.data_dir)), sample, output, Path(flags.model_output))
-    ledger.name_submission(Path(flags.model_output) / "ledger.csv", source.weights, output.stem)
+    rows = stages.submit(source, collection.read(Path(flags.data_dir)), sample, output, Path(flags.model_output))
     print(f"{output}: {rows} rows, 25 ids each, checked against {sample}")
     command = ["kaggle", "competitions", "submit", "-c", stages.COMPETITION, "-f", str(output), "-m", output.stem]
     print(shlex.join(command), flush=True)

@@ -71,14 +71,15 @@ def test_vectors_have_unit_length():
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_a_long_text_is_cut_and_the_prompt_survives():
-    """Too long a query loses its own tokens; instruction, suffix, BOS and EOS stay."""
+def test_a_long_text_is_cut_and_the_prompt_survives(capsys):
+    """Too long a query loses its own tokens; instruction, suffix, BOS and EOS stay; the count is reported."""
     embedder, prompts = model("mistral")
     tokenizer = embedder.tokenizer
-    (short, long), cut = encoding.tokenize(tokenizer, ["x", "word " * 500], prompts, "query")
+    short, long = encoding.tokenize(tokenizer, ["x", "word " * 500], prompts, "query")
     prefix = tokenizer(prompts.query_prefix.replace("{task}", prompts.task))["input_ids"][:-2]
     suffix = tokenizer(prompts.query_suffix, add_special_tokens=False)["input_ids"]
-    assert cut == 1 and len(long) == prompts.query_max_length > len(short)
+    assert len(long) == prompts.query_max_length > len(short)
+    assert "1 of 2 query texts" in capsys.readouterr().out
     assert long[: len(prefix)] == prefix
     assert long[-len(suffix) - 1 :] == [*suffix, tokenizer.eos_token_id]
 

@@ -12,7 +12,8 @@ def row(**changed) -> dict:
     base = {
         "data": "raw", "split": "v1", "recipe": "minilm", "round": 1, "epoch": 2, "label": "last", "lineage": "clean",
         "MAP@25": 0.25, "Recall@25": 0.75, "MAP@25 seen": 0.3, "MAP@25 unseen": None, "queries": 100,
-        "precision": "fp32", "checkpoint": "round_1/epoch_2", "weights": "abc", "validation": "123", "MRR@5": 0.2,
+        "precision": "fp32", "checkpoint": "round_1/epoch_2", "weights": "abc", "fingerprint": "abc",
+        "validation": "123", "MRR@5": 0.2,
     }  # fmt: skip
     return {**base, **changed}
 
@@ -62,11 +63,11 @@ def test_the_same_checkpoint_twice_at_once_is_one_row(path):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"split": "v2"}, {"precision": "bf16"}, {"weights": "def"}, {"data": "sample"}, {"validation": "456"}],
+    [{"split": "v2"}, {"lineage": "POLLUTED"}, {"fingerprint": "def"}, {"data": "sample"}, {"validation": "456"}],
     ids=lambda changed: next(iter(changed)),
 )
 def test_another_key_is_another_row(path, changed):
-    """Another split, precision, checkpoint, data or validation set adds a row behind the others."""
+    """Another split, lineage, model, data or validation set adds a row behind the others."""
     ledger.record(path, [row()])
     ledger.record(path, [row(**changed)])
     first, second = ledger.read(path)
@@ -79,7 +80,7 @@ def test_leaderboard_scores_survive(path):
     """What the user filled in stays when the row is evaluated again and when others come."""
     ledger.record(path, [row()])
     fill_in(path, **{"LB public": "0.319", "LB private": "0.3", "submission": "sub.csv"})
-    ledger.record(path, [row(**{"MAP@25": 0.5}), row(weights="def")])
+    ledger.record(path, [row(**{"MAP@25": 0.5}), row(fingerprint="def")])
     first, second = ledger.read(path)
     assert (first["LB public"], first["LB private"], first["submission"]) == ("0.319", "0.3", "sub.csv")
     assert first["MAP@25"] == "0.5"
@@ -90,21 +91,23 @@ def test_a_user_s_own_column_survives(path):
     """A column that the user added in a spreadsheet is not thrown away."""
     ledger.record(path, [row()])
     fill_in(path, notes="with more dropout")
-    ledger.record(path, [row(weights="def")])
+    ledger.record(path, [row(fingerprint="def")])
     assert [found.get("notes") for found in ledger.read(path)] == ["with more dropout", ""]
 
 
 def test_a_submission_is_noted_at_its_checkpoint(path):
     """Every row of the checkpoint names the submission, and no other row."""
-    ledger.record(path, [row(), row(split="v2"), row(weights="def")])
-    ledger.name_submission(path, "abc", "submissions/a.csv")
+    ledger.record(path, [row(), row(split="v2"), row(fingerprint="def")])
+    ledger.name_submission(path, row(), "submissions/a.csv")
     assert [found["submission"] for found in ledger.read(path)] == ["submissions/a.csv", "submissions/a.csv", ""]
 
 
-def test_a_submission_without_a_ledger_makes_none(path):
-    """A checkpoint that nobody evaluated has no row to note its submission at."""
-    ledger.name_submission(path, "abc", "submissions/a.csv")
-    assert not path.exists()
+def test_a_submission_of_a_checkpoint_never_evaluated_makes_a_row(path):
+    """A checkpoint that trained on everything has a row for its leaderboard score all the same."""
+    about = {"data": "raw", "split": "submission", "fingerprint": "abc", "round": 2}
+    ledger.name_submission(path, about, "submissions/a.csv")
+    (found,) = ledger.read(path)
+    assert (found["submission"], found["split"], found["MAP@25"]) == ("submissions/a.csv", "submission", "")
 
 
 def test_only_the_ledger_is_left(path):
@@ -114,7 +117,7 @@ def test_only_the_ledger_is_left(path):
 
 
 @pytest.mark.parametrize(
-    "write", [lambda p: ledger.record(p, [row()]), lambda p: ledger.name_submission(p, "abc", "s")]
+    "write", [lambda p: ledger.record(p, [row()]), lambda p: ledger.name_submission(p, row(), "s")]
 )
 @pytest.mark.parametrize(
     "content", [b"", b"a,b\n1,2\n", b"data,split\n", b"\xff\xfe\n", b'"open'],

@@ -34,7 +34,7 @@ EXPECTED = text(KEYS, [[str(row + step) for step in range(25)] for row in range(
 def test_a_submission_byte_for_byte(tmp_path, sample, order):
     """The file holds the sample's keys in the sample's order, 25 ids each, whatever the order of the run."""
     by_key = make_run()
-    rows = [by_key.row(key) for key in order]
+    rows = [by_key.queries.index(key) for key in order]
     run = Run(list(order), by_key.passages[rows], by_key.scores[rows])
     path = tmp_path / "out" / "submission.csv"
     assert submission.write(run, PASSAGES, sample, path) == 3
@@ -42,12 +42,12 @@ def test_a_submission_byte_for_byte(tmp_path, sample, order):
     assert [each.name for each in path.parent.iterdir()] == ["submission.csv"]
 
 
-def test_a_corpus_below_25_is_submitted_whole(tmp_path, sample):
-    """Where the corpus holds fewer than 25 passages, a row holds them all."""
+def test_a_corpus_below_25_is_refused(tmp_path, sample):
+    """A row of 25 distinct ids cannot come from fewer passages."""
     corpus = {str(number): "text" for number in range(3)}
     ids = np.array([["2", "0", "1"]] * 3, dtype=object)
-    submission.write(Run(KEYS, ids, np.zeros((3, 3))), corpus, sample, tmp_path / "submission.csv")
-    assert (tmp_path / "submission.csv").read_text() == text(KEYS, [["2", "0", "1"]] * 3)
+    with refused("submission.csv", "3 passages", "25"):
+        submission.write(Run(KEYS, ids, np.zeros((3, 3))), corpus, sample, tmp_path / "submission.csv")
 
 
 def changed(row: int, place: int, identifier: str) -> Run:

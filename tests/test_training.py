@@ -298,3 +298,27 @@ def test_a_recipe_overrides_nothing_that_is_not_given():
     """Flags that are left out leave the recipe as it is."""
     recipe = recipes.load("tiny")
     assert recipe.replace("training", epochs=None) == recipe
+
+
+def test_a_polluted_miner_pollutes_what_it_mined_for(tiny, tiny_mined, tiny_collection, tmp_path):
+    """Negatives mined by a checkpoint that saw the validation questions carry its lineage into training."""
+    data = few_rows(tiny_mined, tmp_path)
+    seen = collection.read(tiny_collection).questions["validation"]
+    artefact.write_json(stages.file_manifest(data), {"kind": "mined", "lineage": seen})
+    with refused("was trained on", "validation questions"):
+        finetune(tiny, data, tmp_path / "train", tiny_collection)
+
+
+def test_a_recipe_on_top_of_a_checkpoint_inherits_its_lineage(trained, tiny):
+    """Naming a checkpoint as a recipe's base model does not wash it clean."""
+    folder = trained / "lora_epoch_2"
+    base = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, name_or_path=str(folder)))
+    assert checkpoint._base_lineage(base) == artefact.read_manifest(folder)["lineage"]
+
+
+def test_another_lora_rank_is_not_continued_in_silence(trained, tiny, tiny_mined, tmp_path):
+    """A recipe with another rank than the adapter's is refused with the difference named."""
+    lora = dataclasses.replace(tiny.tuning.lora, r=2)
+    other = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
+    with refused("tuning.lora.r: 8 -> 2"):
+        finetune(other, few_rows(tiny_mined, tmp_path), tmp_path / "train", start=trained)

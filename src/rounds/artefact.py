@@ -103,7 +103,10 @@ def read_manifest(folder: Path) -> dict | None:
     path = Path(folder) / MANIFEST
     if not path.is_file():
         return None
-    return read_json(path)
+    manifest = read_json(path)
+    if not isinstance(manifest, dict):
+        raise UserError(f"{path}: not a manifest; delete its folder and run the stage again")
+    return manifest
 
 
 def differences(old: object, new: object, prefix: str = "") -> list[str]:

@@ -1,5 +1,6 @@
 """Baseline: sentence-transformers as it comes, to be measured against."""
 
+import tempfile
 import time
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.util import mine_hard_negatives
+from transformers import set_seed
 
 from rounds import artefact, collection, prompts
 from rounds.model import backbone, checkpoint
@@ -37,12 +39,14 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
     if artefact.is_finished(output, config, overwrite):
         return f"{output}: up to date"
     device = backbone.resolve_device(device)
+    set_seed(seed)  # mine_hard_negatives samples from the global generator
     start = time.perf_counter()
     embedder = backbone.load(recipe, "fp32", device)
     embedder.max_seq_length = recipe.prompts.query_max_length
     mined = _mine(embedder, recipe, folder, rows)
     mining_seconds = time.perf_counter() - start
-    _fit(embedder, mined, output.with_name(".baseline-trainer"), epochs, seed, device)
+    with tempfile.TemporaryDirectory() as scratch:
+        _fit(embedder, mined, Path(scratch), epochs, seed, device)
     seconds = time.perf_counter() - start
     manifest: dict = {}
     with artefact.writing(output, manifest) as temporary:

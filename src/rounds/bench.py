@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
 from rounds import collection, encoding, groups, prompts, training
+from rounds.errors import UserError
 from rounds.groups import Groups
 from rounds.model import checkpoint
 from rounds.model.checkpoint import Checkpoint
@@ -24,11 +25,13 @@ def run(source: Checkpoint, mined: Path, passages: list[str]) -> list[tuple[str,
     """(work, our seconds, their seconds) of each row; ours in the checkpoint's precision, theirs as it comes (fp32).
 
     Raises:
-        AssertionError: the two disagree on the vectors.
+        UserError: the two disagree on the vectors, or there are too few rows.
     """
     data = groups.read(mined, seed=42)
-    rows = [("encode queries and passages", *_encode(source, data.queries[:TEXTS], passages[:TEXTS]))]
     size = source.recipe.training.batch_size
+    if len(data.queries) < size * (WARM_UP + STEPS):
+        raise UserError(f"{mined}: has {len(data.queries)} rows, {size * (WARM_UP + STEPS)} are needed to time steps")
+    rows = [("encode queries and passages", *_encode(source, data.queries[:TEXTS], passages[:TEXTS]))]
     title = f"training step, {size} queries x {source.recipe.training.group_size} passages"
     rows.append((title, *_steps(source, data, size)))
     return rows
@@ -45,7 +48,8 @@ def _encode(source: Checkpoint, queries: list[str], passages: list[str]) -> tupl
         return np.concatenate([_peer_encode(embedder, source, t, k) for k, t in texts.items()])
 
     cosine = (ours() * theirs()).sum(axis=1).min()
-    assert cosine > AGREE, f"vectors differ: cosine {cosine:.4f}"
+    if cosine <= AGREE:
+        raise UserError(f"the vectors differ (least cosine {cosine:.4f}): their times cannot be compared")
     return _seconds(ours), _seconds(theirs)
 
 

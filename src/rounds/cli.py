@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
+from rounds.artefact import is_main_process
 from rounds.errors import UserError
 
 Flags = TypeVar("Flags")
@@ -23,11 +24,14 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
 
     disable_progress_bar()
     parser = HfArgumentParser(flags_class, description=main.__doc__, allow_abbrev=False)
-    (flags,) = parser.parse_args_into_dataclasses()
+    flags, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
+    if unknown:
+        parser.error(f"unknown flag {unknown[0]}")
     try:
         main(flags)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if is_main_process():
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)

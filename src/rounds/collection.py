@@ -136,6 +136,24 @@ def read(folder: Path) -> Collection:
     )
 
 
+def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:
+    """Rows of FlagEmbedding-style JSONL: `query` a text, each of `lists` (`pos`, `neg`) a list of texts.
+
+    Raises:
+        UserError: no such file, a broken line, a missing key, or a value of another kind.
+    """
+    rows = artefact.read_jsonl(path, ("query", *lists))
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row["query"], str):
+            raise UserError(f"{path} line {number}: query is not a text")
+        for key in lists:
+            if not isinstance(row[key], list) or not all(isinstance(text, str) for text in row[key]):
+                raise UserError(f"{path} line {number}: {key} must be a list of texts")
+        if any(blank.isspace() for blank in str(row.get("query_id", ""))):
+            raise UserError(f"{path} line {number}: query_id {row['query_id']!r} has a blank")
+    return rows
+
+
 def read_pool(path: Path) -> dict[str, str]:
     """A candidate pool: passage id -> text; lines without `_id` (FlagEmbedding's) are numbered from 0."""
     rows = artefact.read_jsonl(path, ("text",))

@@ -30,10 +30,11 @@ def snap(length: int) -> int:
     return -(-length // LENGTHS[-1]) * LENGTHS[-1]
 
 
-def tokenize(tokenizer, texts: Sequence[str], prompts: Prompts, kind: str) -> tuple[list[list[int]], int]:
-    """Token ids of each text with its prompt, and how many texts had to be cut.
+def tokenize(tokenizer, texts: Sequence[str], prompts: Prompts, kind: str) -> list[list[int]]:
+    """Token ids of each text with its prompt.
 
-    A text that is too long loses its own last tokens; prefix, suffix and special tokens survive.
+    A text that is too long loses its own last tokens; prefix, suffix and special tokens survive. How many texts had
+    to be cut is reported once.
     """
     prefix, suffix = prompting.wrap(prompts, kind)
     limit = prompting.max_length(prompts, kind)
@@ -44,7 +45,9 @@ def tokenize(tokenizer, texts: Sequence[str], prompts: Prompts, kind: str) -> tu
             cut += 1
             row = _cut(row, offsets, len(prefix) + len(text), limit)
         ids.append(row)
-    return ids, cut
+    if cut:
+        _say_once(f"{cut} of {len(texts)} {kind} texts are longer than {limit} tokens and were cut")
+    return ids
 
 
 def _cut(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: int) -> list[int]:
@@ -96,10 +99,7 @@ def encode(
         its batch within rounding (bf16: cosine above 0.999).
     """
     distinct = list(dict.fromkeys(texts))
-    ids, cut = tokenize(embedder.tokenizer, distinct, prompts, kind)
-    if cut:
-        limit = prompting.max_length(prompts, kind)
-        _say_once(f"{cut} of {len(distinct)} {kind} texts are longer than {limit} tokens and were cut")
+    ids = tokenize(embedder.tokenizer, distinct, prompts, kind)
     vectors = encode_ids(embedder, ids, precision, title or f"encode {kind} texts")
     place = {text: number for number, text in enumerate(distinct)}
     return vectors[[place[text] for text in texts]]

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from rounds import artefact, encoding
+from rounds import collection, encoding
 from rounds.errors import UserError
 from rounds.prompts import normalize_text
 from rounds.recipe import Prompts
@@ -62,9 +62,7 @@ def read(path: Path, seed: int) -> Groups:
         return numbers[key]
 
     queries, positives, negatives, known = [], [], [], {}
-    for line, row in enumerate(artefact.read_jsonl(path, ("query", "pos", "neg")), 1):
-        if not (isinstance(row["pos"], list) and isinstance(row["neg"], list)):
-            raise UserError(f"{path} line {line}: pos and neg must be lists of texts")
+    for line, row in enumerate(collection.read_rows(path, ("pos", "neg")), 1):
         if not row["pos"]:
             raise UserError(f"{path} line {line}: pos is empty")
         queries.append(row["query"])
@@ -129,9 +127,9 @@ class Collator:
         self.groups, self.tokenizer, self.group_size = groups, tokenizer, group_size
         self.epoch = 0
         distinct = list(dict.fromkeys(groups.queries))
-        ids, self.cut = encoding.tokenize(tokenizer, distinct, prompts, "query")
+        ids = encoding.tokenize(tokenizer, distinct, prompts, "query")
         self.query_ids = dict(zip(distinct, ids, strict=True))
-        self.passage_ids, _ = encoding.tokenize(tokenizer, groups.passages, prompts, "passage")
+        self.passage_ids = encoding.tokenize(tokenizer, groups.passages, prompts, "passage")
 
     def __call__(self, rows: list[dict[str, int]]) -> dict:
         numbers = [row["row"] for row in rows]

@@ -8,11 +8,11 @@ import pandas as pd
 from rounds import artefact
 from rounds.errors import UserError
 
-KEY = ["data", "split", "weights", "precision", "validation"]
+KEY = ["data", "split", "fingerprint", "lineage", "validation"]
 COLUMNS = [
     "data", "split", "recipe", "round", "epoch", "label", "lineage", "MAP@25", "Recall@25", "MAP@25 seen",
     "MAP@25 unseen", "queries", "LB public", "LB private", "submission", "precision", "checkpoint", "weights",
-    "validation",
+    "fingerprint", "validation",
 ]  # fmt: skip
 
 
@@ -27,15 +27,21 @@ def record(path: Path, rows: list[dict]) -> None:
         _write(path, list(table.values()))
 
 
-def name_submission(path: Path, weights: str, name: str) -> None:
-    """Note at a checkpoint's rows which submission it made."""
+def name_submission(path: Path, about: dict, name: str) -> None:
+    """Note which submission a checkpoint made: at its rows, or in a new one where it was never evaluated.
+
+    Args:
+        about: values of `COLUMNS` for a new row; its `fingerprint` finds the rows.
+    """
     with artefact.lock(path.parent):
         rows = read(path)
-        for row in rows:
-            if row["weights"] == weights:
-                row["submission"] = name
-        if rows:
-            _write(path, rows)
+        mine = [row for row in rows if row["fingerprint"] == about["fingerprint"]]
+        if not mine:
+            mine = [{column: str(about[column]) for column in COLUMNS if about.get(column) is not None}]
+            rows += mine
+        for row in mine:
+            row["submission"] = name
+        _write(path, rows)
 
 
 def _write(path: Path, rows: list[dict]) -> None:

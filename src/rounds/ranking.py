@@ -27,10 +27,6 @@ class Run:
     passages: np.ndarray
     scores: np.ndarray
 
-    def row(self, query: str) -> int:
-        """The row of a query id."""
-        return self.queries.index(query)
-
     def top(self, depth: int) -> "Run":
         """The same run, cut to its first `depth` passages."""
         return Run(self.queries, self.passages[:, :depth], self.scores[:, :depth])

@@ -90,16 +90,7 @@ def save_run(run: Run, path: Path, tag: str) -> None:
 
 def content_key(checkpoint: Checkpoint, texts: list[str], kind: str) -> dict:
     """Everything that a vector depends on."""
-    model, prompts = checkpoint.recipe.model, checkpoint.recipe.prompts
-    prompt_keys = {name: value for name, value in vars(prompts).items() if name != "query"}
-    return {
-        "weights": checkpoint.weights,
-        "precision": checkpoint.precision,
-        "pooling": [model.pooling, model.normalize, model.padding_side],
-        "prompts": prompt_keys,
-        "kind": kind,
-        "texts": artefact.sha256_texts(texts),
-    }
+    return {**checkpoint.key, "kind": kind, "texts": artefact.sha256_texts(texts)}
 
 
 def encoder(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTransformer | None = None) -> Encoder:

@@ -34,9 +34,7 @@ def mine_file(
     The run is deepened until every query has its negatives or the corpus ends.
     """
     config = {
-        "weights": source.weights,
-        "precision": source.precision,
-        "prompts": dataclasses.asdict(source.recipe.prompts),
+        "model": source.key,
         "mining": dataclasses.asdict(how),
         "seed": seed,
         "input": artefact.sha256_file(_existing(input_file)),
@@ -45,11 +43,11 @@ def mine_file(
     if _file_is_finished(output_file, config, overwrite):
         return f"{output_file}: up to date"
     start = time.perf_counter()
-    rows = artefact.read_jsonl(input_file, ("query", "pos"))
+    rows = collection.read_rows(input_file, ("pos",))
     passages = collection.read_pool(pool_file)
     ids = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
     if len(set(ids)) != len(ids):
-        raise UserError(f"{input_file}: query_id appears twice")
+        raise UserError(f"{input_file}: a query_id appears twice")
     queries = {identifier: row["query"] for identifier, row in zip(ids, rows, strict=True)}
     qrels = _positives(rows, ids, passages)
     encoder = runs.encoder(source, model_output)
@@ -69,6 +67,7 @@ def mine_file(
         for identifier, row in zip(ids, rows, strict=True)
     ]  # fmt: skip
     about = {
+        "lineage": source.trained,
         "queries": len(rows),
         "deepened": len(negatives.deepened),
         "short": len(negatives.short),
@@ -135,15 +134,14 @@ def finetune(
         validation: evaluates each epoch on its validation queries (where it has any).
     """
     recipe = _on_top_of(start, recipe)
-    mined = artefact.read_jsonl(_existing(train_data), ("query", "pos", "neg"))
-    trained = _trained_questions(mined, start)
+    _check_continued(start, recipe)
+    trained = _trained_questions(train_data, start)
     status = lineage.CLEAN
     if validation is not None and validation.validation:
         status = lineage.guard(str(train_data), trained, validation.questions["validation"], allow_leak)
     config = {
         "recipe": recipe.to_dict(),
-        "start": start.weights,
-        "precision": start.precision,
+        "start": start.key,
         "train_data": artefact.sha256_file(train_data),
         "validation": validation and validation_digest(validation),
         "round": round_number,
@@ -195,11 +193,25 @@ def _on_top_of(start: Checkpoint, recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, model=start.recipe.model)
 
 
-def _trained_questions(rows: list[dict], start: Checkpoint) -> dict[str, str] | None:
-    own = None
-    if all("question_id" in row and "question_digest" in row for row in rows):
-        own = {row["question_id"]: row["question_digest"] for row in rows}
-    return lineage.union(lineage.of(start.manifest, start.is_base), own)
+def _check_continued(start: Checkpoint, recipe: Recipe) -> None:
+    """An adapter goes on as it is: another rank or other targets need a new one."""
+    if start.adapter and start.manifest is not None and recipe.tuning.method == "lora":
+        changed = artefact.differences(start.manifest["recipe"]["tuning"], dataclasses.asdict(recipe.tuning), "tuning.")
+        if changed:
+            raise UserError(
+                f"{start.name}: {'; '.join(changed)}; keep the adapter's shape or set training.start_from: base"
+            )
+
+
+def _trained_questions(train_data: Path, start: Checkpoint) -> dict[str, str] | None:
+    """The union of the start's lineage, the miner's and the rows' own questions; None where one is unknown."""
+    parts = [start.trained]
+    for row in collection.read_rows(train_data, ("pos", "neg")):
+        known = "question_id" in row and "question_digest" in row
+        parts.append({str(row["question_id"]): str(row["question_digest"])} if known else None)
+    if file_manifest(train_data).is_file():
+        parts.append(artefact.read_json(file_manifest(train_data)).get("lineage"))
+    return lineage.union(*parts)
 
 
 def validation_digest(data: Collection) -> str:
@@ -221,11 +233,11 @@ def evaluate_checkpoint(
     """
     if not data.validation:
         raise UserError(f"{data.folder}: split {data.split} has no validation queries")
-    trained = lineage.of(source.manifest, source.is_base)
-    status = lineage.guard(source.name, trained, data.questions["validation"], allow_leak)
+    status = lineage.guard(source.name, source.trained, data.questions["validation"], allow_leak)
     run, _ = runs.encoder(source, model_output, embedder).run("validation", data.validation, data.passages)
     about = {
         "weights": source.weights,
+        "fingerprint": artefact.sha256_json(source.key)[:12],
         "precision": source.precision,
         "recipe": source.recipe.name,
         "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
@@ -258,31 +270,33 @@ def _row(label: str, run: Run, data: Collection, about: dict) -> Row:
 def bm25_row(data: Collection) -> Row:
     """The lexical baseline's row."""
     run = bm25.rank(data.validation, data.passages, runs.DEPTH)
-    about = {"weights": "bm25", "precision": "-", "recipe": "bm25", "checkpoint": "bm25", "lineage": lineage.CLEAN}
+    about = {
+        "weights": "bm25",
+        "fingerprint": "bm25",
+        "precision": "-",
+        "recipe": "bm25",
+        "checkpoint": "bm25",
+        "lineage": lineage.CLEAN,
+    }
     return _row("BM25", run, data, about)
 
 
-def evaluate_stage(folder: str | None, recipe: Recipe | None, device: str, precision: str | None) -> list[Checkpoint]:
-    """The checkpoints that a name stands for: a finetune folder's last epoch and, where it differs, its best."""
+def epochs_of(folder: str | None, recipe: Recipe | None, device: str, precision: str | None) -> dict[str, Checkpoint]:
+    """What a name stands for, by mark: a finetune folder's `last` epoch and its `best` (or `last, best`), else one."""
     manifest = artefact.read_manifest(Path(folder)) if folder and Path(folder).is_dir() else None
     if manifest is None or manifest.get("kind") != "finetune":
-        return [checkpoint.resolve(folder, recipe, device, precision)]
-    names = dict.fromkeys((manifest["last"], manifest["best"]))
-    return [checkpoint.resolve(str(Path(folder) / name), recipe, device, precision) for name in names]
+        return {"": checkpoint.resolve(folder, recipe, device, precision)}
+    last, best = manifest["last"], manifest["best"]
+    names = {"last, best": last} if last == best else {"last": last, "best": best}
+    return {
+        mark: checkpoint.resolve(str(Path(folder) / name), recipe, device, precision) for mark, name in names.items()
+    }
 
 
-def labelled_rows(rows: list[Row]) -> list[Row]:
-    """Mark a round's rows as last and best; the best stands beside the chain of rounds where it is not the last."""
-    if len(rows) == 1:
-        single = rows[0]
-        marked = "last, best" if single.about.get("round") else ""
-        return [_marked(single, marked, False)]
-    return [_marked(rows[0], "last", False), _marked(rows[1], "best", True)]
-
-
-def _marked(row: Row, mark: str, beside: bool) -> Row:
+def marked(row: Row, mark: str) -> Row:
+    """The row with `last` or `best` in its label; the best epoch stands beside the chain of rounds, not in it."""
     label = f"{row.label} ({mark})" if mark else row.label
-    return dataclasses.replace(row, label=label, about={**row.about, "label": mark, "beside": beside})
+    return dataclasses.replace(row, label=label, about={**row.about, "label": mark, "beside": mark == "best"})
 
 
 def record(rows: list[Row], path: Path) -> None:
@@ -290,9 +304,20 @@ def record(rows: list[Row], path: Path) -> None:
     ledger.record(path, [{**row.metrics, **row.about} for row in rows])
 
 
-def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, model_output: Path) -> tuple[int, Path]:
-    """Rank the test queries and write the checked CSV; returns its rows and the run file behind it."""
+def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, model_output: Path) -> int:
+    """Rank the test queries, write the checked CSV and note it in the ledger; returns its number of rows."""
     if not data.test:
         raise UserError(f"{data.folder}: the data has no test.csv, so there is nothing to submit")
-    run, run_file = runs.encoder(source, model_output).run("test", data.test, data.passages)
-    return submission.write(run, data.passages, sample, output), run_file
+    run, _ = runs.encoder(source, model_output).run("test", data.test, data.passages)
+    rows = submission.write(run, data.passages, sample, output)
+    config = {"model": source.key, "queries": artefact.sha256_json(data.test), "sample": artefact.sha256_file(sample)}
+    artefact.write_json(file_manifest(output), {"kind": "submission", "checkpoint": source.name, "config": config})
+    manifest = source.manifest or {}
+    about = {
+        "data": data.data, "split": data.split, "recipe": source.recipe.name, "precision": source.precision,
+        "round": manifest.get("round"), "epoch": manifest.get("epoch"), "weights": source.weights,
+        "fingerprint": artefact.sha256_json(source.key)[:12],
+        "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
+    }  # fmt: skip
+    ledger.name_submission(model_output / "ledger.csv", about, output.stem)
+    return rows

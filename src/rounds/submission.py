@@ -56,10 +56,11 @@ def validate(path: Path, sample: Path, passages: dict[str, str], name: str | Non
     table = eedi.read_table(path, COLUMNS)
     if table[COLUMNS[0]].tolist() != expected:
         raise UserError(f"{name}: keys or their order differ from {sample}")
-    depth = min(DEPTH, len(passages))
+    if len(passages) < DEPTH:
+        raise UserError(f"{name}: the corpus has {len(passages)} passages, {DEPTH} are needed for a row")
     for row, ids in enumerate(table[COLUMNS[1]].str.split(" "), 2):
-        if len(ids) != depth or len(set(ids)) != depth:
-            raise UserError(f"{name} row {row}: {len(set(ids))} distinct ids, {depth} are needed")
+        if len(ids) != DEPTH or len(set(ids)) != DEPTH:
+            raise UserError(f"{name} row {row}: {len(set(ids))} distinct ids, {DEPTH} are needed")
         unknown = [each for each in ids if each not in passages]
         if unknown:
             raise UserError(f"{name} row {row}: id {unknown[0]!r} is not in misconception_mapping.csv")

@@ -23,6 +23,7 @@ from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import Recipe
 
 COMPLETE = "complete"
+CONFIG = "config.json"
 STATE = "trainer"
 
 
@@ -82,6 +83,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
     manifest = _manifest(plan, keeper.history(), data, trainer, round(time.perf_counter() - start, 1))
     if artefact.is_main_process():
         shutil.rmtree(partial / STATE)
+        (partial / CONFIG).unlink()
         artefact.write_json(partial / artefact.MANIFEST, manifest)
         artefact.put_in_place(partial, plan.output)
     _barrier()
@@ -235,7 +237,7 @@ def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, secon
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Keeps and restores weights in our own format, so that a resumed adapter is loaded as strictly as any."""
+    """Keeps and restores weights in our own format, keys compared, in place of the library's."""
 
     def add_model_card_callback(self, default_args_dict: dict) -> None:
         """No model card: it would sample the dataset for widget examples."""
@@ -283,6 +285,7 @@ def _trainer(
         disable_tqdm=True,
     )
     os.environ.setdefault("WANDB_PROJECT", "rounds")
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.output.with_name(f"{plan.output.name}-tensorboard")))
     os.environ.setdefault("TRACKIO_PROJECT", "rounds")
     try:
         trainer = _Trainer(
@@ -320,12 +323,12 @@ def _trainable_model(plan: Plan) -> SentenceTransformer:
 
 def base_of(start: Checkpoint) -> Checkpoint:
     """The base model under an adapter checkpoint."""
-    return Checkpoint(start.recipe, None, False, None, "", start.precision, start.device)
+    return Checkpoint(start.recipe, None, False, None, {}, "", start.precision, start.device)
 
 
 def _prepare(partial: Path, config: dict) -> None:
     """Keep a killed run's folder only if it trained the same thing."""
-    file = partial / "config.json"
+    file = partial / CONFIG
     if file.is_file() and artefact.differences(artefact.read_json(file), config):
         shutil.rmtree(partial)
     elif partial.exists() and not file.is_file():

@@ -33,6 +33,20 @@ def resolve_device(device: str | None) -> str:
     return device
 
 
+def one_card(device: str) -> str:
+    """Make one CUDA card the only visible one: the Trainer would spread over all, and change the batch size.
+
+    Under torchrun each process takes the card of its own rank. Call it before anything else touches CUDA.
+    """
+    if device and not device.startswith("cuda"):
+        return device
+    index = os.environ.get("LOCAL_RANK") or device.partition(":")[2] or "0"
+    visible = [card for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
+    if index.isdecimal():
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(index)] if int(index) < len(visible) else index
+    return "cuda:0" if device else ""
+
+
 def resolve_precision(precision: str, device: str) -> str:
     """`auto` -> bf16 where the device computes in it natively, else fp32."""
     if precision in ("nf4", "fp4"):
@@ -66,21 +80,11 @@ def locate(model: Model) -> str:
             if path.is_absolute() or model.name_or_path.startswith("."):
                 raise UserError(f"model {model.name_or_path}: no such folder")
             if model.sha256:
-                _check_digest(_hub_weights(model), model.sha256)
+                _check_digest(_snapshot(model.name_or_path, model.revision) / "model.safetensors", model.sha256)
             return model.name_or_path
     if model.sha256:
         _check_digest(path / "model.safetensors", model.sha256)
     return str(path)
-
-
-def _hub_weights(model: Model) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model.name_or_path, "model.safetensors", revision=model.revision))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"model {model.name_or_path}: not a folder, and {' '.join(str(error).split())[:160]}") from None
 
 
 def _check_digest(file: Path, expected: str) -> None:
@@ -160,13 +164,27 @@ def weights_digest(path: str, revision: str | None = None) -> str:
     """One SHA-256 over all weight files of a folder or hub snapshot, and their names."""
     folder = Path(path)
     if not folder.is_dir():
-        from huggingface_hub import snapshot_download
-
-        folder = Path(snapshot_download(path, revision=revision, local_files_only=True))
+        folder = _snapshot(path, revision)
     files = sorted(file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern))
     if not files:
         raise UserError(f"{folder}: holds no weights (*.safetensors or *.bin)")
     return artefact.sha256_json({file.name: artefact.sha256_file(file) for file in files})
+
+
+def _snapshot(name: str, revision: str | None) -> Path:
+    """A hub model's files, fetched where they are not there yet."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model"])
+        )
+    except Exception as error:  # the hub's own errors, the network's and ValueError for a bad name
+        raise UserError(f"model {name}: not a folder, and not to be had from the hub ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
 
 
 def _random_model(kind: str) -> Path:

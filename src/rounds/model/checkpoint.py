@@ -36,6 +36,7 @@ class Checkpoint:
         folder: its folder; None for the recipe's base model.
         adapter: whether the folder holds an adapter rather than all weights.
         manifest: None for base models and foreign checkpoints.
+        trained: questions that it and its ancestors were trained on (see `lineage`); None where nobody knows.
         weights: SHA-256 over all weights that make up the model.
         precision: what it computes in: `fp32`, `bf16` or `fp16`.
         device: where it computes.
@@ -45,6 +46,7 @@ class Checkpoint:
     folder: Path | None
     adapter: bool
     manifest: dict | None
+    trained: dict[str, str] | None
     weights: str
     precision: str
     device: str
@@ -53,6 +55,17 @@ class Checkpoint:
     def is_base(self) -> bool:
         """Whether this is the recipe's base model, untrained."""
         return self.folder is None
+
+    @property
+    def key(self) -> dict:
+        """Everything of the model that a vector depends on."""
+        model, prompts = self.recipe.model, self.recipe.prompts
+        return {
+            "weights": self.weights,
+            "precision": self.precision,
+            "pooling": [model.pooling, model.normalize, model.padding_side],
+            "prompts": {name: value for name, value in vars(prompts).items() if name != "query"},
+        }
 
     @property
     def name(self) -> str:
@@ -86,35 +99,47 @@ def resolve(
     """
     device = backbone.resolve_device(device)
     folder = Path(name_or_path) if name_or_path and Path(name_or_path).is_dir() else None
+    if name_or_path and folder is None and (name_or_path.startswith((".", "/")) or name_or_path.count("/") > 1):
+        raise UserError(f"{name_or_path}: no such folder")
     manifest = artefact.read_manifest(folder) if folder else None
     if manifest and manifest.get("kind") == "finetune":
-        folder = folder / manifest["continue_with"]
+        folder = folder / manifest.get("continue_with", "")
         manifest = artefact.read_manifest(folder)
     if manifest and manifest.get("kind") == "checkpoint":
-        return _own(folder, manifest, recipe, device, precision)
+        try:
+            return _own(folder, manifest, recipe, device, precision)
+        except KeyError as error:
+            raise UserError(f"{folder / artefact.MANIFEST}: key {error} is missing; train again") from None
     if recipe is None:
         raise UserError(f"{name_or_path}: has no checkpoint manifest; name its recipe with --recipe")
     own_precision = backbone.resolve_precision(precision or recipe.model.precision, device)
     adapter = folder is not None and (folder / ADAPTER_CONFIG).is_file()
     if folder and not adapter and folder.resolve() != Path(recipe.model.name_or_path).resolve():
         weights = backbone.weights_digest(str(folder))
-        return Checkpoint(recipe, folder, False, None, weights, own_precision, device)
-    if name_or_path and not adapter:
-        recipe = _with_base(recipe, name_or_path)
+        return Checkpoint(recipe, folder, False, None, None, weights, own_precision, device)
+    trained = _base_lineage(recipe)
+    if name_or_path and not adapter and name_or_path != recipe.model.name_or_path and folder is None:
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path=name_or_path))
+        trained = None  # some other model of a hub
     base = _base_digest(recipe)
     if not adapter:
-        return Checkpoint(recipe, None, False, None, base, own_precision, device)
+        return Checkpoint(recipe, None, False, None, trained, base, own_precision, device)
     weights = artefact.sha256_json([base, backbone.weights_digest(str(folder))])
-    return Checkpoint(recipe, folder, True, None, weights, own_precision, device)
+    return Checkpoint(recipe, folder, True, None, None, weights, own_precision, device)
+
+
+def _base_lineage(recipe: Recipe) -> dict[str, str] | None:
+    """A recipe may name one of our checkpoints as its base: it brings its lineage along."""
+    folder = Path(recipe.model.name_or_path)
+    manifest = artefact.read_manifest(folder) if folder.is_dir() else None
+    return manifest.get("lineage") if manifest else {}
 
 
 def _own(folder: Path, manifest: dict, recipe: Recipe | None, device: str, precision: str | None) -> Checkpoint:
     own = recipes.from_dict(manifest["recipe"], str(folder / artefact.MANIFEST))
     if recipe is not None:
         for section in ("model", "prompts"):
-            changed = artefact.differences(
-                dataclasses.asdict(getattr(own, section)), dataclasses.asdict(getattr(recipe, section)), f"{section}."
-            )
+            changed = artefact.differences(_computing(own, section), _computing(recipe, section), f"{section}.")
             if changed:
                 raise UserError(
                     f"{folder}: trained with another recipe ({'; '.join(changed[:3])}); train again or name that recipe"
@@ -125,14 +150,13 @@ def _own(folder: Path, manifest: dict, recipe: Recipe | None, device: str, preci
     if weights != manifest["weights"]:
         raise UserError(f"{folder}: the weights are not those that its manifest describes; restore or train again")
     computed = backbone.resolve_precision(precision or manifest["precision"], device)
-    return Checkpoint(own, folder, manifest["adapter"], manifest, weights, computed, device)
+    return Checkpoint(own, folder, manifest["adapter"], manifest, manifest["lineage"], weights, computed, device)
 
 
-def _with_base(recipe: Recipe, name_or_path: str) -> Recipe:
-    if name_or_path == recipe.model.name_or_path:
-        return recipe
-    model = dataclasses.replace(recipe.model, name_or_path=name_or_path)
-    return dataclasses.replace(recipe, model=model)
+def _computing(recipe: Recipe, section: str) -> dict:
+    """A section without the keys that only say where the base model lies: the checkpoint brings its own."""
+    values = dataclasses.asdict(getattr(recipe, section))
+    return {key: value for key, value in values.items() if key not in ("name_or_path", "revision", "sha256")}
 
 
 def _base_digest(recipe: Recipe) -> str:
@@ -187,7 +211,9 @@ def load_weights(embedder: SentenceTransformer, folder: Path) -> None:
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(embedder[0].model, load_file(folder / ADAPTER_WEIGHTS))
+        stored = load_file(folder / ADAPTER_WEIGHTS)
+        _compare_keys(set(stored), set(get_peft_model_state_dict(embedder[0].model)), str(folder / ADAPTER_WEIGHTS))
+        set_peft_model_state_dict(embedder[0].model, stored)
     else:
         embedder[0].model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
 

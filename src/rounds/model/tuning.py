@@ -36,7 +36,7 @@ def trainable(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
 
 def snapshot(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
     """Copies of the trainable parameters, to compare with after training."""
-    return {name: value.detach().clone() for name, value in trainable(embedder).items()}
+    return {name: value.detach().cpu().clone() for name, value in trainable(embedder).items()}
 
 
 def check_moved(before: dict[str, torch.Tensor], embedder: SentenceTransformer) -> None:
@@ -49,6 +49,6 @@ def check_moved(before: dict[str, torch.Tensor], embedder: SentenceTransformer) 
     """
     after = trainable(embedder)
     names = [name for name in before if "lora_B" in name] or list(before)
-    if all(torch.equal(before[name], after[name].detach()) for name in names):
+    if all(torch.equal(before[name], after[name].detach().cpu()) for name in names):
         kind = "adapter weights" if "lora_B" in names[0] else "weights"
         raise UserError(f"training moved none of the {len(names)} {kind}: check learning_rate and tuning.lora.targets")
