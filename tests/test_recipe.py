@@ -206,3 +206,13 @@ def test_replace_checks(section, values, says):
     """A flag's value passes the same checks as a file's."""
     with refused("flags", says):
         recipe.load("tiny").replace(section, **values)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("prompts", "examples", "nearest"), ("prompts", "examples_number", 2), ("model", "double_quant", True)],
+)
+def test_keys_without_code_behind_them_are_refused(section, key, value):
+    """A key that the schema carries and nothing reads yet is never accepted in silence."""
+    with refused(f"{section}.{key}", "not supported yet"):
+        recipe.from_dict({"name": "x", section: {key: value}}, "x.yaml")

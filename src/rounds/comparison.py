@@ -11,7 +11,7 @@ from rounds import artefact, evaluation
 from rounds.errors import UserError
 
 SHOWN = ("MAP@25", "Recall@25", "MAP@25 seen", "MAP@25 unseen")
-CAPTION = "p: Fisher's randomization test of MAP@25 against the row above (rounds: against the round before)"
+CAPTION = "p: Fisher's randomization test of MAP@25 against the row above"
 
 
 @dataclass(frozen=True)

@@ -269,6 +269,11 @@ def check(recipe: Recipe, source: str) -> None:
 
 def _check_supported(recipe: Recipe, source: str) -> None:
     """Refuse keys that the schema carries and no code reads yet."""
+    for key, idle in (("examples", "none"), ("examples_number", 0)):
+        if getattr(recipe.prompts, key) != idle:
+            raise UserError(f"{source}: prompts.{key} is not supported yet; leave it at {idle}")
+    if recipe.model.double_quant:
+        raise UserError(f"{source}: model.double_quant is not supported yet; leave it at false")
 
 
 def parse_range(text: str, source: str = "range_for_sampling") -> tuple[int, int]:
