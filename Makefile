@@ -28,7 +28,7 @@ $(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS TRACK 
   $(eval override $(V) := $(strip $($(V)))))
 
 PY      := .venv/bin/python
-SETUP   := .venv/.setup
+SETUP   := .venv/.setup$(if $(filter 1,$(GPU)),-gpu)
 SAMPLE  := data/sample
 VERSIONS := v1 v2 v3 v4 v5 submission
 CSVS    := train.csv test.csv misconception_mapping.csv sample_submission.csv
@@ -62,7 +62,7 @@ $(SETUP): pyproject.toml .ci/constraints.txt
 ifeq ($(GPU),1)
 	@$(PY) -m pip uninstall -q -y faiss-cpu && $(PY) -m pip install -q faiss-gpu-cu12
 endif
-	@touch $@
+	@touch $@ .venv/.setup
 
 sample: $(SETUP)  ## generate the sample anew (QUESTIONS=1500, SEED=42)
 	@$(RUN) scripts/make_sample.py --output_dir $(SAMPLE) --questions $(QUESTIONS) --seed $(SEED) --overwrite
