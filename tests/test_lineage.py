@@ -69,22 +69,6 @@ def test_a_union_forgets_no_question(later):
     assert lineage.overlap(both, {"1": later}) == ["1"]
 
 
-@pytest.mark.parametrize(
-    ("manifest", "is_base", "expected"),
-    [
-        (None, True, {}),
-        (None, False, None),
-        ({"lineage": {"1": "aa"}}, False, {"1": "aa"}),
-        ({"lineage": {"1": "aa"}}, True, {"1": "aa"}),
-        ({"lineage": None}, False, None),
-        ({}, False, None),
-    ],
-)
-def test_lineage_of_a_checkpoint(manifest, is_base, expected):
-    """A base model saw no question; a folder that does not say what it saw is unknown."""
-    assert lineage.of(manifest, is_base) == expected
-
-
 def test_digests_ignore_white_space_only():
     """A text whose line breaks a tool changed is the same question; another text is another."""
     assert lineage.digest("What is\n 1 + 1? ") == lineage.digest("What is 1 + 1?\r\n")

@@ -45,13 +45,6 @@ def union(*lineages: dict[str, str] | None) -> dict[str, str] | None:
     return {group: "+".join(dict.fromkeys(values)) for group, values in joined.items()}
 
 
-def of(manifest: dict | None, is_base: bool) -> dict[str, str] | None:
-    """A checkpoint's trained questions; none for a base model, None (unknown) without a manifest."""
-    if manifest is not None:
-        return manifest.get("lineage")
-    return {} if is_base else None
-
-
 def overlap(lineage: dict[str, str], validation: dict[str, str]) -> list[str]:
     """Validation groups that the lineage was trained on."""
     return [group for group, value in validation.items() if value in lineage.get(group, "").split("+")]
