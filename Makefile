@@ -11,6 +11,7 @@ FOLD       ?= 0           ## fold of split v5: 0 to 3
 DEVICE     ?=             ## cpu, cuda or cuda:N; default: a GPU where there is one
 NPROC      ?= 1           ## processes that finetune runs in
 QUESTIONS  ?= 1500        ## questions of the generated sample
+ENGINE     ?= rounds      ## who encodes for mining and evaluation: rounds, or flagembedding (make interop installs it)
 TRACK      ?= none        ## training curves to: none, wandb, trackio or tensorboard
 KAGGLE     ?=             ## 1: make submit really submits
 GPU        ?=             ## 1: make setup installs for a CUDA machine
@@ -24,7 +25,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
+$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
 PY      := .venv/bin/python
@@ -43,6 +44,7 @@ $(if $(word 2,$(RAW))$(word 2,$(MODEL))$(word 2,$(SPLIT)),$(error RAW, MODEL and
 tag     = $(if $(strip $(1)),-$(shell printf '%s' '$(strip $(1))' | sha256sum | cut -c1-8))
 DATASET := $(filter-out 42-0,$(SEED)-$(FOLD))
 TRAINED := $(DATASET:%=data=%) $(EPOCHS:%=epochs=%) $(DEVICE:%=device=%) $(patsubst %,nproc=%,$(filter-out 1,$(NPROC))) \
+  $(patsubst %,engine=%,$(filter-out rounds,$(ENGINE))) \
   $(if $(MINE_FLAGS),mine=$(MINE_FLAGS)) $(if $(TUNE_FLAGS),tune=$(TUNE_FLAGS))
 DATADIR := $(NAME)$(call tag,$(DATASET))
 DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
@@ -97,7 +99,7 @@ $(DATA)/manifest.json: $(INPUTS) | $(SETUP)
 # ---- rounds ---------------------------------------------------------------------------------------------------
 # Round 0 is the base model: its row and BM25's stand in every later table.
 $(EXP)/round0/eval/manifest.json: $(DATA)/manifest.json
-	@$(RUN) scripts/eval_llm_embedder.py --recipe '$(RECIPE)' --data_dir $(DATA) --bm25 \
+	@$(RUN) scripts/eval_llm_embedder.py --recipe '$(RECIPE)' --data_dir $(DATA) --bm25 --engine $(ENGINE) \
 	  $(if $(DEVICE),--device $(DEVICE)) --output_dir $(@D) --overwrite > /dev/null
 
 # Round N mines with round N-1's checkpoint, continues from it, and evaluates: $(1) is N, $(2) is N-1, $(3) the rest.
@@ -106,7 +108,7 @@ $(EXP)/round$(1)/finetune_data_minedHN.manifest.json: $(DATA)/manifest.json $(if
 	@echo "== round $(1): mine"
 	@$(RUN) scripts/hn_mine.py $(if $(3),--embedder_name_or_path $(EXP)/round$(2)/train,--recipe '$(RECIPE)') \
 	  --input_file $(DATA)/finetune_data.jsonl --output_file $(EXP)/round$(1)/finetune_data_minedHN.jsonl \
-	  $(if $(DEVICE),--devices $(DEVICE)) --seed $(SEED) $(MINE_FLAGS) --overwrite
+	  $(if $(DEVICE),--devices $(DEVICE)) --engine $(ENGINE) --seed $(SEED) $(MINE_FLAGS) --overwrite
 
 $(EXP)/round$(1)/finetune_data_minedHN.jsonl: $(EXP)/round$(1)/finetune_data_minedHN.manifest.json ;
 
@@ -119,7 +121,7 @@ $(EXP)/round$(1)/train/manifest.json: $(EXP)/round$(1)/finetune_data_minedHN.jso
 
 $(EXP)/round$(1)/eval/manifest.json: $(EXP)/round$(1)/train/manifest.json $(EXP)/round$(2)/eval/manifest.json
 	@echo "== round $(1): evaluate"
-	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/round$(1)/train --data_dir $(DATA) \
+	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/round$(1)/train --data_dir $(DATA) --engine $(ENGINE) \
 	  $(if $(DEVICE),--device $(DEVICE)) --compare $(foreach N,$(3) $(2),$(EXP)/round$(N)/eval) \
 	  --output_dir $$(@D) --overwrite
 
@@ -169,10 +171,15 @@ bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed beside sentence-trans
 # ---- the rest -------------------------------------------------------------------------------------------------
 test: $(SETUP)  ## lint and fast tests
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow' -n 2
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow and not interop' -n 2
 
 test_slow: $(SETUP)  ## whole rounds, two processes, kills
 	@$(PY) -m pytest -m slow
+
+interop: $(SETUP)  ## tests against FlagEmbedding itself, which this installs
+	@$(PY) -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[dev,interop]' \
+	  2> >(grep -v '^WARNING: Location' >&2)
+	@$(PY) -m pytest -m interop
 
 help:  ## this list
 	@echo "targets:"
@@ -188,4 +195,4 @@ clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .ven
 
 comma := ,
 FORCE:
-.PHONY: setup sample download data evaluate submit baseline bench test test_slow help clean FORCE
+.PHONY: setup sample download data evaluate submit baseline bench test test_slow interop help clean FORCE

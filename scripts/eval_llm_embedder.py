@@ -9,6 +9,7 @@ from rich.console import Console
 from rounds import artefact, cli, collection, comparison, stages
 from rounds import recipe as recipes
 from rounds.data import splits
+from rounds.model import checkpoint
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -18,12 +19,16 @@ class Flags:
     """Which checkpoint, on which split."""
 
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
-    lora_path: str = field(default="", metadata={"help": "adapter folder; same as model_path"})
+    lora_path: str = field(default="", metadata={"help": "adapter folder; model_path is then its base model"})
+    use_examples_in_query: bool | None = field(
+        default=None, metadata={"help": "true or false; default: as the recipe says"}
+    )
     data_dir: str = field(default="", metadata={"help": "collection; default: data/SUB_DIR_NAME/validation_VERSION"})
     validation_version: str = "v1"
     sub_dir_name: str = "hn_mine_data_zero_round"
     recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
-    precision: str | None = field(default=None, metadata={"help": "default: the checkpoint's own"})
+    precision: str | None = field(default=None, metadata={"help": "another precision, beside the checkpoint's own"})
+    engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
     device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
     bm25: bool = field(default=False, metadata={"help": "add the BM25 row"})
     compare: list[str] = field(default_factory=list, metadata={"help": "folders of earlier evaluations, for the table"})
@@ -39,9 +44,12 @@ def main(flags: Flags) -> None:
     default = ROOT / "data" / flags.sub_dir_name / collection.folder_name(version)
     data = collection.read(Path(flags.data_dir) if flags.data_dir else default)
     path = flags.lora_path or flags.model_path
-    recipe = recipes.load(flags.recipe or "minilm") if flags.recipe or not path else None
+    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not path else None
     model_output = Path(flags.model_output)
-    sources = stages.epochs_of(path or None, recipe, flags.device, flags.precision)
+    epochs = stages.epochs_of(path or None, recipe, flags.device)
+    if flags.lora_path and flags.model_path:
+        checkpoint.check_base(next(iter(epochs.values())), flags.model_path)
+    sources = stages.variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
     config = {
         "models": {mark: source.key for mark, source in sources.items()},
         "validation": stages.validation_digest(data),
@@ -53,8 +61,8 @@ def main(flags: Flags) -> None:
         rows = comparison.load(output)
     else:
         rows = [
-            stages.marked(stages.evaluate_checkpoint(source, data, model_output, flags.allow_leak), mark)
-            for mark, source in sources.items()
+            stages.marked(stages.evaluate_checkpoint(source, data, model_output, flags.allow_leak), mark, number > 0)
+            for number, (mark, source) in enumerate(sources.items())
         ]
         rows = [stages.bm25_row(data), *rows] if flags.bm25 else rows
         stages.record(rows, model_output / "ledger.csv")
@@ -63,7 +71,11 @@ def main(flags: Flags) -> None:
                 comparison.save(rows, temporary)
     earlier = [row for folder in flags.compare for row in comparison.load(Path(folder))]
     title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
-    Console(width=None).print(comparison.screen([*earlier, *rows], title))
+    console = Console(width=None)
+    console.print(comparison.screen([*earlier, *rows], title))
+    if len(sources) > len(epochs):
+        for own, other in zip(rows[-len(sources) :: 2], rows[-len(sources) + 1 :: 2], strict=True):
+            console.print(comparison.difference(own, other))
 
 
 if __name__ == "__main__":

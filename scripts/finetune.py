@@ -17,8 +17,11 @@ class Flags:
 
     train_data: str = field(metadata={"help": "mined JSONL (query, pos, neg)"})
     output_dir: str = field(metadata={"help": "folder for the epochs' checkpoints"})
-    data_dir: str = field(default="", metadata={"help": "collection whose validation queries evaluate each epoch"})
-    recipe: str = field(default="minilm", metadata={"help": "recipe name or YAML file"})
+    data_dir: str = field(
+        default="",
+        metadata={"help": "collection whose validation queries evaluate each epoch; default: train_data's folder"},
+    )
+    recipe: str = field(default=recipes.DEFAULT, metadata={"help": "recipe name or YAML file"})
     model_name_or_path: str = field(
         default="", metadata={"help": "checkpoint to continue; default: the recipe's model"}
     )
@@ -58,7 +61,7 @@ def main(flags: Flags) -> None:
         recipe,
         Path(flags.train_data),
         Path(flags.output_dir),
-        validation=collection.read(Path(flags.data_dir)) if flags.data_dir else None,
+        validation=_validation(flags),
         round_number=flags.round,
         seed=flags.seed,
         processes=int(os.environ.get("WORLD_SIZE", "1")),
@@ -69,6 +72,11 @@ def main(flags: Flags) -> None:
     )
     if artefact.is_main_process():
         print(line)
+
+
+def _validation(flags: Flags) -> collection.Collection | None:
+    folder = Path(flags.data_dir) if flags.data_dir else Path(flags.train_data).parent
+    return collection.read(folder) if flags.data_dir or collection.is_collection(folder) else None
 
 
 if __name__ == "__main__":

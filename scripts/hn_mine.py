@@ -19,12 +19,19 @@ class Flags:
     input_file: str = field(metadata={"help": "JSONL with query and pos"})
     output_file: str = field(metadata={"help": "the same JSONL with neg filled in"})
     candidate_pool: str = field(default="", metadata={"help": "JSONL with text; default: beside the input file"})
-    embedder_name_or_path: str = field(default="", metadata={"help": "checkpoint folder; default: the recipe's model"})
+    embedder_name_or_path: str = field(
+        default="", metadata={"help": "checkpoint folder or model; default: the recipe's model"}
+    )
+    embedder_model_class: str = field(
+        default="", metadata={"help": f"how to use a model that has no recipe: {', '.join(recipes.MODEL_CLASSES)}"}
+    )
+    pooling_method: str = field(default="", metadata={"help": "checked against the recipe's"})
     recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     range_for_sampling: str | None = None
     negative_number: int | None = None
     relative_margin: float | None = None
     devices: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
     seed: int = 42
     model_output: str = field(
         default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
@@ -34,8 +41,16 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Mine hard negatives with a checkpoint."""
-    recipe = recipes.load(flags.recipe or "minilm") if flags.recipe or not flags.embedder_name_or_path else None
-    source = checkpoint.resolve(flags.embedder_name_or_path or None, recipe, flags.devices)
+    name = flags.embedder_name_or_path
+    if flags.recipe or not name:
+        recipe = recipes.load(flags.recipe or recipes.DEFAULT)
+    else:
+        recipe = (
+            None
+            if checkpoint.is_own(name)
+            else recipes.of_model(name, flags.embedder_model_class, flags.pooling_method)
+        )
+    source = checkpoint.resolve(name or None, recipe, flags.devices).by(flags.engine)
     mining = (
         (recipe or source.recipe)
         .replace(

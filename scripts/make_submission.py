@@ -31,7 +31,7 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Write and check a submission, and print (or run) the line that submits it."""
-    recipe = recipes.load(flags.recipe or "minilm") if flags.recipe or not flags.model_path else None
+    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not flags.model_path else None
     source = checkpoint.resolve(flags.model_path or None, recipe, flags.device, flags.precision)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"

@@ -33,7 +33,7 @@ def tiny():
     """The recipe `tiny`: a random Mistral with LoRA."""
     from rounds import recipe
 
-    return recipe.load("tiny")
+    return recipe.load("tiny-mistral")
 
 
 @pytest.fixture(scope="session")

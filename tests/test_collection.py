@@ -8,7 +8,7 @@ from rounds import artefact, collection, lineage, recipe
 from rounds.data.splits import Split
 from rounds.data.task import Task
 
-PROMPTS = recipe.load("tiny").prompts
+PROMPTS = recipe.load("tiny-mistral").prompts
 SPLIT = Split("v1", {"1", "2", "5"}, {"3", "4"})
 LABELS = {"1": ["7", "8", ""], "2": ["7", "", ""], "3": ["8", "9", ""], "4": ["7", "", "10"], "5": ["", "", ""]}
 
@@ -65,6 +65,8 @@ def test_fine_tuning_rows_are_flag_embedding_s(tmp_path):
         "prompt": PROMPTS.task,
         "query_id": "1_C",
         "question_id": "1",
+        "construct": "construct 1",
+        "subject": "subject 1",
         "question_digest": lineage.digest("question 1?"),
         "pos_id": ["8"],
     }

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from tiny_task import refused
 
 from rounds import encoding
 from rounds import recipe as recipes
@@ -14,7 +15,7 @@ TEXTS = ["two thirds", "a longer text about adding fractions with unlike denomin
 
 
 def model(name: str, padding_side: str = "right"):
-    recipe = recipes.load("tiny")
+    recipe = recipes.load("tiny-mistral")
     changes = {"name_or_path": f"random:{name}", "padding_side": padding_side}
     if name == "qwen2":
         changes["bos"] = False
@@ -112,10 +113,19 @@ def test_encoding_leaves_the_mode_as_it_was():
 
 def test_wrong_special_tokens_are_refused():
     """A tokenizer without the BOS that the recipe expects is refused at load."""
-    recipe = recipes.load("tiny")
-    wrong = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path="random:qwen2"))
-    with pytest.raises(Exception, match="bos: true"):
+    recipe = recipes.load("tiny-mistral")
+    wrong = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path="random:qwen2", eos=None))
+    with refused("model random:qwen2", "bos: true", "does not add one"):
         backbone.load(wrong, "fp32", "cpu")
+
+
+def test_a_recipe_that_states_both_special_tokens_sets_them():
+    """transformers 5 forgets add_bos_token and add_eos_token of a tokenizer's config; the recipe puts them right."""
+    recipe = recipes.load("tiny-mistral")
+    other = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path="random:qwen2"))
+    tokenizer = backbone.load(other, "fp32", "cpu").tokenizer
+    ids = tokenizer("a text")["input_ids"]
+    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
 def test_a_text_of_nothing_has_a_vector():

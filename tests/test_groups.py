@@ -3,7 +3,7 @@ import random
 import pytest
 from tiny_task import refused
 
-from rounds import artefact, groups
+from rounds import artefact, groups, recipe
 from rounds.groups import BatchSampler
 from rounds.prompts import normalize_text
 
@@ -14,7 +14,7 @@ def row(query: str, pos: list[str], neg: list[str]) -> dict:
 
 def read(folder, rows: list[dict], seed: int = 42) -> groups.Groups:
     artefact.write_jsonl(folder / "data.jsonl", rows)
-    return groups.read(folder / "data.jsonl", seed)
+    return groups.read(folder / "data.jsonl", seed, recipe.load("minilm"))
 
 
 def negatives(found: groups.Groups, number: int) -> list[str]:

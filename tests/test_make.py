@@ -13,7 +13,7 @@ import pytest
 from rounds import artefact
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ["MODEL=tiny", "EPOCHS=1", "DEVICE=cpu"]
+FLAGS = ["MODEL=tiny-mistral", "EPOCHS=1", "DEVICE=cpu"]
 
 
 def make(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -25,7 +25,7 @@ def make(project: Path, *arguments: str, check: bool = True) -> subprocess.Compl
 
 
 def experiment(project: Path, split: str = "v1") -> Path:
-    (folder,) = project.glob(f"model_output/tiny-tiny-{split}-*")
+    (folder,) = project.glob(f"model_output/tiny-tiny-mistral-{split}-*")
     return folder
 
 
@@ -135,7 +135,7 @@ def test_another_flag_or_split_has_its_own_folder(round_one, own_raw):
     """Nothing of one configuration is ever read for another."""
     make(round_one, "data", "SPLIT=v3", f"RAW={own_raw}", *FLAGS)
     make(round_one, "data", "SEED=7", f"RAW={own_raw}", *FLAGS)
-    assert len(list(round_one.glob("data/tiny-tiny*/validation_*"))) == 3
+    assert len(list(round_one.glob("data/tiny-tiny-mistral*/validation_*"))) == 3
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_changed_data_with_an_old_date_is_not_reused(round_one, own_raw):
 def test_a_changed_recipe_runs_anew(project, own_raw, tmp_path):
     """An edited recipe file makes the stages run again in the same folder."""
     recipe = tmp_path / "mine.yaml"
-    text = (ROOT / "src/rounds/recipes/tiny.yaml").read_text(encoding="utf-8")
+    text = (ROOT / "src/rounds/recipes/tiny-mistral.yaml").read_text(encoding="utf-8")
     recipe.write_text(text, encoding="utf-8")
     arguments = ["data", f"RAW={own_raw}", f"MODEL={recipe}"]
     assert "training queries" in make(project, *arguments).stdout
@@ -189,7 +189,7 @@ def test_a_submission_split_trains_on_everything(project, own_raw):
     """SPLIT=submission has no validation: no evaluation, the recipe's epochs, a CSV all the same."""
     result = make(project, "submit", "SPLIT=submission", "ROUND=1", f"RAW={own_raw}", *FLAGS)
     assert "evaluate" not in result.stdout and "MAP@25" not in result.stdout
-    assert list(project.glob("submissions/tiny-tiny-submission-*-round1.csv"))
+    assert list(project.glob("submissions/tiny-tiny-mistral-submission-*-round1.csv"))
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_a_polluted_checkpoint_is_refused_and_marked(project, own_raw):
     """A checkpoint of all data on v1 is refused with the count; with --allow_leak every number reads POLLUTED."""
     make(project, "round1", "SPLIT=submission", f"RAW={own_raw}", *FLAGS)
     make(project, "data", f"RAW={own_raw}", *FLAGS)
-    (data,) = project.glob("data/tiny-tiny/validation_v1")
+    (data,) = project.glob("data/tiny-tiny-mistral/validation_v1")
     command = [
         ".venv/bin/python", "scripts/eval_llm_embedder.py", "--data_dir", str(data), "--device", "cpu",
         "--model_path", str(experiment(project, "submission") / "round1" / "train"),

@@ -218,3 +218,15 @@ def test_python_s_hash_seed_changes_nothing():
         result = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, check=True)
         found.append(json.loads(result.stdout))
     assert found[0] == found[1]
+
+
+def test_labelled_candidates_only():
+    """With `candidates: labelled` no passage is a negative that is nobody's positive, however deep it has to go."""
+    passages, run = texts(60), shuffled_run(12, 60, 60)
+    qrels = {query: [run.passages[row][0]] for row, query in enumerate(run.queries)}
+    labelled = {passage for positives in qrels.values() for passage in positives}
+    asked = Mining("2-20", 5, candidates="labelled")
+    found = mining.mine(run, qrels, passages, asked, seed=42)
+    for query, ids in found.ids.items():
+        assert set(ids) <= labelled - set(qrels[query])
+    assert found.deepened and all(len(ids) == min(5, len(labelled) - 1) for ids in found.ids.values())

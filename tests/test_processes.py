@@ -69,7 +69,7 @@ def test_a_round_in_two_processes_ends_where_one_does(tiny_mined, tmp_path):
     from safetensors.torch import load_file
 
     recipe = tmp_path / "still.yaml"
-    text = (Path(SCRIPTS).parent / "src/rounds/recipes/tiny.yaml").read_text(encoding="utf-8")
+    text = (Path(SCRIPTS).parent / "src/rounds/recipes/tiny-mistral.yaml").read_text(encoding="utf-8")
     recipe.write_text(text.replace("dropout: 0.1", "dropout: 0.0"), encoding="utf-8")
     data = tmp_path / "few.jsonl"
     data.write_text("".join(tiny_mined.read_text(encoding="utf-8").splitlines(keepends=True)[:32]), encoding="utf-8")

@@ -186,10 +186,10 @@ def test_dict_round_trip(name):
 
 def test_replace_changes_what_is_given():
     """`replace` sets the keys that have a value and leaves those that have none, and the recipe itself, as they are."""
-    old = recipe.load("tiny")
+    old = recipe.load("tiny-mistral")
     new = old.replace("training", epochs=9, batch_size=None)
     assert new == dataclasses.replace(old, training=dataclasses.replace(old.training, epochs=9))
-    assert old == recipe.load("tiny")
+    assert old == recipe.load("tiny-mistral")
 
 
 @pytest.mark.parametrize(
@@ -205,14 +205,54 @@ def test_replace_changes_what_is_given():
 def test_replace_checks(section, values, says):
     """A flag's value passes the same checks as a file's."""
     with refused("flags", says):
-        recipe.load("tiny").replace(section, **values)
+        recipe.load("tiny-mistral").replace(section, **values)
 
 
 @pytest.mark.parametrize(
-    ("section", "key", "value"),
-    [("prompts", "examples", "nearest"), ("prompts", "examples_number", 2), ("model", "double_quant", True)],
+    ("values", "says"),
+    [
+        ({"prompts": {"examples": "nearest"}}, "prompts.examples is nearest and prompts.examples_number 0"),
+        ({"prompts": {"examples_number": 2}}, "prompts.examples is none and prompts.examples_number 2"),
+        ({"training": {"examples_limit": 2}}, "training.examples_limit needs prompts.examples"),
+        ({"model": {"double_quant": True}}, "model.double_quant needs model.precision: nf4 or fp4"),
+        ({"model": {"precision": "nf4"}}, "model.precision nf4 needs an adapter"),
+    ],
 )
-def test_keys_without_code_behind_them_are_refused(section, key, value):
-    """A key that the schema carries and nothing reads yet is never accepted in silence."""
-    with refused(f"{section}.{key}", "not supported yet"):
-        recipe.from_dict({"name": "x", section: {key: value}}, "x.yaml")
+def test_keys_that_contradict_each_other_are_refused(values, says):
+    """A key that another one makes idle is never accepted in silence."""
+    with refused("x.yaml", says):
+        recipe.from_dict({"name": "x", **values}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "model_class", "expected"),
+    [
+        ("BAAI/bge-en-icl", "", "bge-en-icl"),
+        ("intfloat/multilingual-e5-large", "", "multilingual-e5-large"),
+        ("some/model", "decoder-only-icl", "bge-en-icl"),
+        ("some/model", "encoder-only-base", "bge-small-en-v1.5"),
+    ],
+)
+def test_a_model_named_as_flagembedding_names_it_has_a_recipe(name, model_class, expected):
+    """A known model takes its recipe, another one that of its class, on its own weights."""
+    found = recipe.of_model(name, model_class)
+    assert (found.name, found.model.name_or_path) == (expected, name)
+
+
+def test_a_model_without_recipe_or_class_has_none():
+    """Nothing is guessed for an unknown model."""
+    assert recipe.of_model("some/model") is None
+
+
+def test_the_stand_in_takes_the_reference_recipe(monkeypatch):
+    """The folder in ROUNDS_MODEL is the reference's model, not a foreign one."""
+    monkeypatch.setenv("ROUNDS_MODEL", "some/folder")
+    assert recipe.of_model("some/folder") == recipe.load("bge-en-icl")
+
+
+def test_an_unknown_class_or_another_pooling_is_refused():
+    """What the command line says of a model must fit its recipe."""
+    with refused("embedder_model_class 'icl'", "decoder-only-icl"):
+        recipe.of_model("some/model", "icl")
+    with refused("pooling_method cls", "bge-en-icl says last_token"):
+        recipe.of_model("BAAI/bge-en-icl", "", "cls")

@@ -188,18 +188,32 @@ def test_training_lowers_the_loss(tiny, tiny_mined, tmp_path):
 
 
 def mean_loss(embedder, recipe, data: Path) -> float:
-    rows = groups.read(data, 42)
-    collate = groups.Collator(rows, embedder.tokenizer, recipe.prompts, recipe.training.group_size)
+    rows = groups.read(data, 42, recipe)
+    collate = groups.Collator(rows, embedder.tokenizer, recipe, 42)
     batch = collate([{"row": row} for row in range(len(rows.queries))])
     with torch.no_grad():
         return float(training.ContrastiveLoss(embedder, 0.02, "fp32")(*bench.chunks_and_labels(batch)))
 
 
+def test_gradient_checkpointing_changes_memory_only(tiny, tiny_mined, tmp_path):
+    """Recomputing activations ends with the weights of keeping them."""
+    lora = dataclasses.replace(tiny.tuning.lora, dropout=0.0)
+    still = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
+    found = []
+    for on in (False, True):
+        output = tmp_path / f"train{on}"
+        recipe = still.replace("training", gradient_checkpointing=on)
+        finetune(recipe, few_rows(tiny_mined, tmp_path), output)
+        found.append(weights(output))
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-4, atol=1e-5)
+
+
 def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
     """Chunks, unique passages and masks change nothing: the loss is the mean of each query's own InfoNCE."""
     embedder = backbone.load(tiny, "fp32", "cpu")
-    rows = groups.read(tiny_mined, 42)
-    collate = groups.Collator(rows, embedder.tokenizer, tiny.prompts, 4)
+    rows = groups.read(tiny_mined, 42, tiny)
+    collate = groups.Collator(rows, embedder.tokenizer, tiny, 42)
     numbers = list(range(10))
     found = float(
         training.ContrastiveLoss(embedder, 0.05, "fp32")(
@@ -221,11 +235,11 @@ def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
 
 def test_embedding_once_changes_no_gradient(tiny, tiny_mined, monkeypatch):
     """The shared token lookup gives the gradients of separate lookups."""
-    rows = groups.read(tiny_mined, 42)
+    rows = groups.read(tiny_mined, 42, tiny)
     gradients = []
     for shared in (True, False):
         embedder = backbone.load(tiny, "fp32", "cpu")
-        collate = groups.Collator(rows, embedder.tokenizer, tiny.prompts, 4)
+        collate = groups.Collator(rows, embedder.tokenizer, tiny, 42)
         if not shared:
             monkeypatch.setattr(training, "embed_tokens_once", lambda model, features: None)
         training.ContrastiveLoss(embedder, 0.05, "fp32")(
@@ -275,7 +289,7 @@ def test_an_adapter_cannot_go_on_as_full_fine_tuning(trained, tiny, tiny_mined, 
 def test_a_killed_process_resumes_to_the_same_weights(trained, tiny_collection, tmp_path):
     """SIGKILL in epoch 2, then the same command: the weights of an uninterrupted run."""
     command = [
-        sys.executable, str(SCRIPTS / "finetune.py"), "--recipe", "tiny", "--device", "cpu",
+        sys.executable, str(SCRIPTS / "finetune.py"), "--recipe", "tiny-mistral", "--device", "cpu",
         "--train_data", str(trained.parent / "few.jsonl"), "--data_dir", str(tiny_collection),
         "--output_dir", str(tmp_path / "train"), "--model_output", str(tmp_path),
     ]  # fmt: skip
@@ -296,7 +310,7 @@ def test_a_killed_process_resumes_to_the_same_weights(trained, tiny_collection, 
 
 def test_a_recipe_overrides_nothing_that_is_not_given():
     """Flags that are left out leave the recipe as it is."""
-    recipe = recipes.load("tiny")
+    recipe = recipes.load("tiny-mistral")
     assert recipe.replace("training", epochs=None) == recipe
 
 

@@ -27,7 +27,7 @@ def run(source: Checkpoint, mined: Path, passages: list[str]) -> list[tuple[str,
     Raises:
         UserError: the two disagree on the vectors, or there are too few rows.
     """
-    data = groups.read(mined, seed=42)
+    data = groups.read(mined, 42, source.recipe)
     size = source.recipe.training.batch_size
     if len(data.queries) < size * (WARM_UP + STEPS):
         raise UserError(f"{mined}: has {len(data.queries)} rows, {size * (WARM_UP + STEPS)} are needed to time steps")
@@ -72,7 +72,7 @@ def _steps(source: Checkpoint, data: Groups, size: int) -> tuple[float, float]:
     group = source.recipe.training.group_size
     ours, peer = source.load().train(), source.load().train()
     peer.max_seq_length = source.recipe.prompts.query_max_length
-    collate = groups.Collator(data, ours.tokenizer, source.recipe.prompts, group)
+    collate = groups.Collator(data, ours.tokenizer, source.recipe, 42)
     loss = training.ContrastiveLoss(ours, source.recipe.training.temperature, source.precision)
     peer_loss = MultipleNegativesRankingLoss(peer, scale=1 / source.recipe.training.temperature)
 

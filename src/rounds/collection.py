@@ -3,7 +3,7 @@
 | file | content |
 |---|---|
 | `candidate_pool.jsonl` | corpus: `_id`, `text` (BEIR's keys; FlagEmbedding's miner reads `text`) |
-| `{train,validation,test}_queries.jsonl` | `_id`, `text` |
+| `{train,validation,test}_queries.jsonl` | `_id`, `text`, `question_id`, `construct`, `subject` |
 | `{train,validation}_qrels.tsv` | `query-id`, `corpus-id`, `score` (BEIR) |
 | `finetune_data.jsonl` | FlagEmbedding's `query`, `pos`, `neg`, `prompt`, and the ids behind them |
 | `questions.json` | QuestionIds of either side with a digest of their text |
@@ -19,6 +19,7 @@ from rounds.data import splits
 from rounds.data.splits import Split
 from rounds.data.task import Query, Task
 from rounds.errors import UserError
+from rounds.examples import Asked, Bank
 from rounds.recipe import Prompts
 
 POOL = "candidate_pool.jsonl"
@@ -35,6 +36,7 @@ class Collection:
         split: name of the split.
         passages: passage id -> text, in corpus order.
         validation, test: query id -> text.
+        asked: what is known of each validation and test query, by id.
         qrels: validation query id -> relevant passage ids.
         unseen: validation queries on passages that train does not label.
         questions: `train` and `validation`, each QuestionId -> digest.
@@ -46,6 +48,7 @@ class Collection:
     passages: dict[str, str]
     validation: dict[str, str]
     test: dict[str, str]
+    asked: dict[str, Asked]
     qrels: dict[str, list[str]]
     unseen: set[str]
     questions: dict[str, dict[str, str]]
@@ -68,7 +71,9 @@ def write(task: Task, split: Split, prompts: Prompts, folder: Path, config: dict
     with artefact.writing(folder, manifest) as temporary:
         artefact.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in task.passages.items()))
         for name, queries in (("train", train), ("validation", validation), ("test", task.test_queries)):
-            rows = ({"_id": query.id, "text": prompting.query_text(query, prompts)} for query in queries)
+            rows = (
+                {"_id": query.id, "text": prompting.query_text(query, prompts), **_topic(query)} for query in queries
+            )
             artefact.write_jsonl(temporary / f"{name}_queries.jsonl", rows)
         for name, queries in (("train", train), ("validation", validation)):
             _write_qrels(temporary / f"{name}_qrels.tsv", queries, task.qrels)
@@ -87,10 +92,17 @@ def _finetune_row(query: Query, task: Task, prompts: Prompts, digests: dict[str,
         "neg": [],
         "prompt": prompts.task,
         "query_id": query.id,
-        "question_id": query.group,
+        **_topic(query),
         "question_digest": digests[query.group],
         "pos_id": positives,
     }
+
+
+def _topic(query: Query) -> dict[str, str]:
+    fields = query.fields
+    return {
+        "question_id": query.group, "construct": fields.get("construct", ""), "subject": fields.get("subject", ""),
+    }  # fmt: skip
 
 
 def _write_qrels(path: Path, queries: list[Query], qrels: dict[str, list[str]]) -> None:
@@ -112,24 +124,31 @@ def _read_qrels(path: Path) -> dict[str, list[str]]:
     return found
 
 
+def is_collection(folder: Path) -> bool:
+    """Whether a folder is a finished collection."""
+    return (artefact.read_manifest(folder) or {}).get("kind") == "collection"
+
+
 def read(folder: Path) -> Collection:
     """Read a collection that `write` made.
 
     Raises:
         UserError: the folder is not a finished collection.
     """
-    manifest = artefact.read_manifest(folder)
-    if manifest is None or manifest.get("kind") != "collection":
+    if not is_collection(folder):
         raise UserError(f"{folder}: no collection there; make it with gen_data_for_hn_mine.py")
+    manifest = artefact.read_manifest(folder)
     qrels = _read_qrels(folder / "validation_qrels.tsv")
     train = _read_qrels(folder / "train_qrels.tsv")
+    validation, test = (_read_queries(folder / f"{name}_queries.jsonl") for name in ("validation", "test"))
     return Collection(
         folder=folder,
         data=manifest["data"],
         split=manifest["split"],
         passages=read_pool(folder / POOL),
-        validation=_read_texts(folder / "validation_queries.jsonl", empty=True),
-        test=_read_texts(folder / "test_queries.jsonl", empty=True),
+        validation={key: asked.text for key, asked in validation.items()},
+        test={key: asked.text for key, asked in test.items()},
+        asked={**validation, **test},
         qrels=qrels,
         unseen=splits.unseen_queries({**train, **qrels}, list(train), list(qrels)),
         questions=artefact.read_json(folder / "questions.json"),
@@ -166,7 +185,19 @@ def read_pool(path: Path) -> dict[str, str]:
     return pool
 
 
-def _read_texts(path: Path, empty: bool = False) -> dict[str, str]:
-    if empty and path.is_file() and path.stat().st_size == 0:
+def _read_queries(path: Path) -> dict[str, Asked]:
+    if path.is_file() and path.stat().st_size == 0:
         return {}
-    return {row["_id"]: row["text"] for row in artefact.read_jsonl(path, ("_id", "text"))}
+    return {row["_id"]: asked(row, "text") for row in artefact.read_jsonl(path, ("_id", "text"))}
+
+
+def asked(row: dict, text: str = "query") -> Asked:
+    """What a row says of its query; `text` is the key of the query's text."""
+    return Asked(row[text], *(str(row.get(key, "")) for key in ("question_id", "construct", "subject")))
+
+
+def bank(rows: list[dict], prompts: Prompts) -> Bank | None:
+    """Examples from rows of `finetune_data.jsonl`; None where the recipe has none."""
+    if prompts.examples == "none":
+        return None
+    return Bank(((asked(row), row["pos"][0]) for row in rows if row["pos"]), prompts)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.table import Table
 
 from rounds import artefact, evaluation
@@ -55,6 +56,18 @@ def p_values(rows: list[Row]) -> list[float | None]:
     return found
 
 
+def difference(own: Row, other: Row) -> str:
+    """One line: how far `other` is from `own`.
+
+    >>> rows = [Row(name, {"MAP@25": value}, np.zeros(1), ["1"]) for name, value in (("bf16", 0.4718), ("nf4", 0.4674))]
+    >>> difference(*rows)
+    'nf4 against bf16: MAP@25 -0.0044'
+    """
+    shown = [name for name in SHOWN if name in own.metrics and name in other.metrics]
+    changes = [f"{name} {other.metrics[name] - own.metrics[name]:+.4f}" for name in shown]
+    return f"{other.label} against {own.label}: {', '.join(changes)}"
+
+
 def cells(rows: list[Row]) -> list[list[str]]:
     """Table body: label, `SHOWN` metrics, p."""
     body = []
@@ -72,7 +85,8 @@ def header() -> list[str]:
 
 def screen(rows: list[Row], title: str) -> Table:
     """A rich table for the terminal."""
-    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left")
+    shape = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
+    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left", **shape)
     for number, name in enumerate(header()):
         table.add_column(name.replace(" ", "\n"), justify="left" if number == 0 else "right", no_wrap=number > 0)
     for line in cells(rows):

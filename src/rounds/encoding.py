@@ -1,6 +1,7 @@
 """Encoding: texts -> vectors. Each distinct text once, sorted by length, in a few fixed shapes."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -10,12 +11,13 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 
 from rounds import prompts as prompting
-from rounds.model.backbone import DTYPES
+from rounds.model import backbone
 from rounds.recipe import Prompts
 
 # Every new tensor shape costs a compiled kernel: lengths snap to these (above the last, to multiples of it).
 LENGTHS = (16, 32, 64, 96, 128, 192, 256)
 TOKENS_PER_BATCH = 4096
+EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
 
 
 def snap(length: int) -> int:
@@ -30,24 +32,59 @@ def snap(length: int) -> int:
     return -(-length // LENGTHS[-1]) * LENGTHS[-1]
 
 
-def tokenize(tokenizer, texts: Sequence[str], prompts: Prompts, kind: str) -> list[list[int]]:
+def tokenize(
+    tokenizer, texts: Sequence[str], prompts: Prompts, kind: str, before: Sequence[Sequence[str]] | None = None
+) -> list[list[int]]:
     """Token ids of each text with its prompt.
 
     A text that is too long loses its own last tokens; prefix, suffix and special tokens survive. How many texts had
-    to be cut is reported once.
+    to be cut, and how many examples left out, is reported once.
+
+    Args:
+        before: each text's examples, best first; they have a limit of their own.
     """
     prefix, suffix = prompting.wrap(prompts, kind)
     limit = prompting.max_length(prompts, kind)
-    whole = tokenizer([prefix + text + suffix for text in texts], return_offsets_mapping=True, verbose=False)
+    leads = lead_texts(tokenizer, before, prompts, kind) if before is not None else [""] * len(texts)
+    whole = tokenizer(
+        [lead + prefix + text + suffix for lead, text in zip(leads, texts, strict=True)],
+        return_offsets_mapping=True,
+        verbose=False,
+    )
     ids, cut = [], 0
-    for text, row, offsets in zip(texts, whole["input_ids"], whole["offset_mapping"], strict=True):
-        if len(row) > limit:
+    for lead, text, row, offsets in zip(leads, texts, whole["input_ids"], whole["offset_mapping"], strict=True):
+        examples = sum(start < end <= len(lead) for start, end in offsets) if lead else 0
+        if len(row) - examples > limit:
             cut += 1
-            row = _cut(row, offsets, len(prefix) + len(text), limit)
+            row = _cut(row, offsets, len(lead) + len(prefix) + len(text), limit + examples)
         ids.append(row)
     if cut:
         _say_once(f"{cut} of {len(texts)} {kind} texts are longer than {limit} tokens and were cut")
     return ids
+
+
+def lead_texts(tokenizer, before: Sequence[Sequence[str]], prompts: Prompts, kind: str) -> list[str]:
+    """What stands before each text: its examples, as many of them as `examples_max_length` holds."""
+    distinct = list(dict.fromkeys(example for examples in before for example in examples))
+    lengths: dict[str, int] = {}
+    if distinct:
+        rows = tokenizer([example + EXAMPLE_END for example in distinct], add_special_tokens=False, verbose=False)
+        lengths = {example: len(row) for example, row in zip(distinct, rows["input_ids"], strict=True)}
+    leads, short = [], 0
+    for examples in before:
+        kept, used = [], 0
+        for example in examples:
+            if used + lengths[example] <= prompts.examples_max_length:
+                kept.append(example)
+                used += lengths[example]
+        short += len(kept) < len(examples)
+        leads.append("".join(example + EXAMPLE_END for example in kept))
+    if short:
+        _say_once(
+            f"{short} of {len(before)} {kind} texts have fewer examples than asked for: "
+            f"they are longer than {prompts.examples_max_length} tokens"
+        )
+    return leads
 
 
 def _cut(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: int) -> list[int]:
@@ -79,30 +116,39 @@ def pad(rows: Sequence[list[int]], length: int, pad_id: int, left: bool = False,
 
 
 def autocast(precision: str, device: str):
-    """Mixed precision on `device`; nothing for fp32."""
-    if precision == "fp32":
+    """Mixed precision on `device`; nothing where it computes in fp32."""
+    dtype = backbone.compute_dtype(precision, device)
+    if dtype == torch.float32:
         return nullcontext()
-    return torch.autocast(device.partition(":")[0], dtype=DTYPES[precision])
+    return torch.autocast(device.partition(":")[0], dtype=dtype)
 
 
 def encode(
-    embedder: SentenceTransformer, texts: Sequence[str], prompts: Prompts, kind: str, precision: str, title: str = ""
+    embedder: SentenceTransformer,
+    texts: Sequence[str],
+    prompts: Prompts,
+    kind: str,
+    precision: str,
+    title: str = "",
+    before: Sequence[Sequence[str]] | None = None,
 ) -> np.ndarray:
     """Encode texts with the recipe's prompt.
 
     Args:
         kind: `query` or `passage`.
         title: shown on the progress bar.
+        before: each text's examples (`examples.before`).
 
     Returns:
         (texts, dim) float32, of unit length where the recipe normalizes. A text's vector depends on the shape of
         its batch within rounding (bf16: cosine above 0.999).
     """
-    distinct = list(dict.fromkeys(texts))
-    ids = tokenize(embedder.tokenizer, distinct, prompts, kind)
+    whole = list(zip(texts, map(tuple, before) if before is not None else itertools.repeat(()), strict=False))
+    place = {item: number for number, item in enumerate(dict.fromkeys(whole))}
+    examples = [given for _, given in place] if before is not None else None
+    ids = tokenize(embedder.tokenizer, [text for text, _ in place], prompts, kind, examples)
     vectors = encode_ids(embedder, ids, precision, title or f"encode {kind} texts")
-    place = {text: number for number, text in enumerate(distinct)}
-    return vectors[[place[text] for text in texts]]
+    return vectors[[place[item] for item in whole]]
 
 
 @functools.cache

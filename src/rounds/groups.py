@@ -10,10 +10,10 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from rounds import collection, encoding
+from rounds import collection, encoding, examples
 from rounds.errors import UserError
 from rounds.prompts import normalize_text
-from rounds.recipe import Prompts
+from rounds.recipe import Recipe
 
 QUERIES_PER_CHUNK = 4
 PASSAGES_PER_CHUNK = 16
@@ -29,6 +29,7 @@ class Groups:
         positives: each row's positives, as numbers of passages.
         negatives: each row's hard negatives, shuffled by the row's own generator.
         known: each row's passages that are never its negatives: positives of any row with the same query text.
+        before: each row's examples, best first; as many as a batch may take.
     """
 
     queries: list[str]
@@ -36,6 +37,7 @@ class Groups:
     positives: list[list[int]]
     negatives: list[list[int]]
     known: list[set[int]]
+    before: list[list[str]]
 
     def draw(self, row: int, epoch: int, size: int) -> tuple[int, list[int]]:
         """The row's positive and `size - 1` negatives in an epoch (from 0): a window that moves on each epoch."""
@@ -45,8 +47,8 @@ class Groups:
         return positive, [pool[(epoch * count + step) % len(pool)] for step in range(count)]
 
 
-def read(path: Path, seed: int) -> Groups:
-    """Read FlagEmbedding-style JSONL (`query`, `pos`, `neg`).
+def read(path: Path, seed: int, recipe: Recipe) -> Groups:
+    """Read FlagEmbedding-style JSONL (`query`, `pos`, `neg`); examples are chosen among its own rows.
 
     Raises:
         UserError: a broken line, a row without a positive, or no row with a negative.
@@ -62,7 +64,8 @@ def read(path: Path, seed: int) -> Groups:
         return numbers[key]
 
     queries, positives, negatives, known = [], [], [], {}
-    for line, row in enumerate(collection.read_rows(path, ("pos", "neg")), 1):
+    rows = collection.read_rows(path, ("pos", "neg"))
+    for line, row in enumerate(rows, 1):
         if not row["pos"]:
             raise UserError(f"{path} line {line}: pos is empty")
         queries.append(row["query"])
@@ -76,7 +79,10 @@ def read(path: Path, seed: int) -> Groups:
     negatives = [[n for n in pool if n not in own] for pool, own in zip(negatives, owned, strict=True)]
     if not any(negatives):
         raise UserError(f"{path}: no row has negatives; mine them first (hn_mine.py)")
-    return Groups(queries, passages, positives, negatives, owned)
+    bank = collection.bank(rows, recipe.prompts) if recipe.training.examples_limit else None
+    asked = [collection.asked(row) for row in rows] if bank else []
+    before = examples.before(bank, asked, recipe.training.examples_limit) if bank else [[] for _ in rows]
+    return Groups(queries, passages, positives, negatives, owned, before)
 
 
 def dataset(groups: Groups) -> Dataset:
@@ -118,25 +124,37 @@ class Collator:
     time. The Trainer finds them under `query_N_input_ids`, `passage_N_input_ids`, ...
 
     Attributes:
-        epoch: set at each epoch's start; decides which negatives are drawn.
+        epoch: set by `start` at each epoch; decides which negatives and how many examples are drawn.
     """
 
     valid_label_columns: list[str] = []
 
-    def __init__(self, groups: Groups, tokenizer, prompts: Prompts, group_size: int) -> None:
-        self.groups, self.tokenizer, self.group_size = groups, tokenizer, group_size
-        self.epoch = 0
+    def __init__(self, groups: Groups, tokenizer, recipe: Recipe, seed: int) -> None:
+        self.groups, self.tokenizer, self.prompts, self.seed = groups, tokenizer, recipe.prompts, seed
+        self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
         distinct = list(dict.fromkeys(groups.queries))
-        ids = encoding.tokenize(tokenizer, distinct, prompts, "query")
+        ids = encoding.tokenize(tokenizer, distinct, self.prompts, "query")
         self.query_ids = dict(zip(distinct, ids, strict=True))
-        self.passage_ids = encoding.tokenize(tokenizer, groups.passages, prompts, "passage")
+        self.passage_ids = encoding.tokenize(tokenizer, groups.passages, self.prompts, "passage")
+        self.start(0)
+
+    def start(self, epoch: int) -> None:
+        """Begin an epoch (from 0). All processes draw the same number of examples for the same batch."""
+        self.epoch, self.sizes = epoch, random.Random(f"{self.seed}-{epoch}-examples")
+
+    def _queries(self, rows: list[int]) -> list[list[int]]:
+        """Token ids of the rows' queries, with this batch's number of examples before them."""
+        number = self.sizes.randint(0, self.examples_limit) if self.examples_limit else 0
+        if not number:
+            return [self.query_ids[self.groups.queries[row]] for row in rows]
+        texts, before = [self.groups.queries[row] for row in rows], [self.groups.before[row][:number] for row in rows]
+        return encoding.tokenize(self.tokenizer, texts, self.prompts, "query", before)
 
     def __call__(self, rows: list[dict[str, int]]) -> dict:
         numbers = [row["row"] for row in rows]
         drawn = [self.groups.draw(row, self.epoch, self.group_size) for row in numbers]
         passages = list(dict.fromkeys(n for positive, negatives in drawn for n in (positive, *negatives)))
-        query_ids = [self.query_ids[self.groups.queries[row]] for row in numbers]
-        batch, query_order = self._chunks("query", query_ids, QUERIES_PER_CHUNK)
+        batch, query_order = self._chunks("query", self._queries(numbers), QUERIES_PER_CHUNK)
         chunks, passage_order = self._chunks("passage", [self.passage_ids[n] for n in passages], PASSAGES_PER_CHUNK)
         batch.update(chunks)
         known = [sorted(self.groups.known[row]) for row in numbers]

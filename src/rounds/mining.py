@@ -29,9 +29,9 @@ def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining
     """Sample negatives from a range of ranks.
 
     Ranks count from 0 over the whole ranking, positives included (FlagEmbedding's `--range_for_sampling`). Left out
-    are the query's positives, passages with a positive's text, repeats of a text, and what scores within the
-    margin of the best positive. Each query draws from its own generator, so neither order nor number of the
-    queries changes its negatives.
+    are the query's positives, passages with a positive's text, repeats of a text, what scores within the margin of
+    the best positive, and what is no candidate. Each query draws from its own generator: with the whole corpus as
+    candidates, neither order nor number of the queries changes its negatives.
 
     Args:
         run: ranks the corpus for each query of `qrels`; deeper than the range where it may have to deepen.
@@ -40,10 +40,12 @@ def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining
     """
     first, last = parse_range(mining.range_for_sampling)
     normal = {identifier: normalize_text(text) for identifier, text in passages.items()}
+    labelled = {passage for positives in qrels.values() for passage in positives}
+    candidates = labelled if mining.candidates == "labelled" else set(passages)
     found = Negatives({}, {})
     for row, query in enumerate(run.queries):
         ranked = list(zip(run.passages[row].tolist(), run.scores[row].tolist(), strict=True))
-        allowed = _allowed(ranked, qrels[query], normal, mining.relative_margin)
+        allowed = _allowed(ranked, qrels[query], normal, mining.relative_margin, candidates)
         inside = [rank for rank in allowed if first <= rank < last]
         if len(inside) > mining.negative_number:
             inside = sorted(random.Random(f"{seed}-{query}").sample(inside, mining.negative_number))
@@ -61,7 +63,11 @@ def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining
 
 
 def _allowed(
-    ranked: list[tuple[str, float]], positives: list[str], normal: dict[str, str], margin: float | None
+    ranked: list[tuple[str, float]],
+    positives: list[str],
+    normal: dict[str, str],
+    margin: float | None,
+    candidates: set[str],
 ) -> list[int]:
     """Ranks that may serve as negatives, each text once."""
     taken = {normal[passage] for passage in positives}
@@ -72,7 +78,7 @@ def _allowed(
         limit = best - abs(best) * margin
     allowed = []
     for rank, (passage, score) in enumerate(ranked):
-        if normal[passage] in taken or (limit is not None and score > limit):
+        if passage not in candidates or normal[passage] in taken or (limit is not None and score > limit):
             continue
         taken.add(normal[passage])
         allowed.append(rank)

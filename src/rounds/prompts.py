@@ -18,12 +18,12 @@ def query_text(query: Query, prompts: Prompts) -> str:
 def wrap(prompts: Prompts, kind: str) -> tuple[str, str]:
     """Prefix and suffix around each text of one kind, `query` or `passage`; `{task}` is filled in."""
     if kind == "passage":
-        return prompts.passage_prefix, ""
+        return prompts.passage_prefix, prompts.passage_suffix
     return prompts.query_prefix.replace("{task}", prompts.task), prompts.query_suffix
 
 
 def max_length(prompts: Prompts, kind: str) -> int:
-    """Longest input in tokens, prefix, suffix and special tokens included."""
+    """Longest input in tokens, prefix, suffix and special tokens included, examples not."""
     return prompts.passage_max_length if kind == "passage" else prompts.query_max_length
 
 

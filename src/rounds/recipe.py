@@ -5,6 +5,7 @@ Unknown keys are refused with the nearest right key, so that a typo never trains
 
 import dataclasses
 import difflib
+import os
 import typing
 from dataclasses import dataclass, field
 from importlib import resources
@@ -22,9 +23,13 @@ class Model:
 
     Attributes:
         name_or_path: hub name, local folder, `package:NAME` (a Python package that carries the model in its
-            folder `model/`), or `random:mistral`, `random:qwen2`, `random:bert` (tiny, random weights, for tests).
+            folder `model/`), or `random:mistral`, `random:qwen2`, `random:bert` (tiny, random weights, for tests). The
+            environment variable ROUNDS_MODEL, a folder or hub name, takes the place of `BAAI/bge-en-icl`.
         sha256: expected digest of `model.safetensors`; checked before use.
-        precision: `auto` is bf16 where the device has it and else fp32.
+        precision: `auto` is bf16 where the device has it, else fp16 on GPUs and fp32 on CPUs. `nf4` and `fp4` keep
+            the frozen weights in 4 bits (bitsandbytes) and compute as `auto` does.
+        double_quant: quantize the 4-bit blocks' scales too.
+        attention: `sdpa`, `eager`, `flash_attention_2`, or `auto` (flash where installed and the card can).
         dropout: replaces every dropout rate of the base model in training; null keeps the model's own.
         bos, eos: true or false asserts at load that token ids do or do not start with BOS or end with EOS.
     """
@@ -51,9 +56,13 @@ class Prompts:
     Attributes:
         query: how the parts of a question become the query text.
         task: the instruction; `{task}` in `query_prefix` stands for it.
-        query_prefix, query_suffix, passage_prefix: fixed text around; when a text is too long, the text itself is
-            cut and prefix and suffix survive.
-        examples: few-shot examples before the query: `none`, `fixed` or `nearest`.
+        query_prefix, query_suffix, passage_prefix, passage_suffix: fixed text around; when a text is too long, the
+            text itself is cut and prefix and suffix survive.
+        examples: few-shot examples before the query: `none`, `fixed` (the same for all) or `nearest` (of the query's
+            construct, else its subject, else any).
+        examples_number: how many; those that do not fit into `examples_max_length` are left out.
+        examples_max_length: tokens of all examples together, on top of `query_max_length`.
+        examples_seed: seeds their choice.
     """
 
     query: str = "{construct}\n{subject}\n{question}\n{correct}\n{wrong}"
@@ -61,10 +70,13 @@ class Prompts:
     query_prefix: str = ""
     query_suffix: str = ""
     passage_prefix: str = ""
+    passage_suffix: str = ""
     query_max_length: int = 256
     passage_max_length: int = 64
     examples: str = "none"
     examples_number: int = 0
+    examples_max_length: int = 512
+    examples_seed: int = 42
 
 
 @dataclass(frozen=True)
@@ -93,11 +105,14 @@ class Mining:
         range_for_sampling: `FIRST-LAST`, counted from 0 as FlagEmbedding counts: 2-200 skips the two best.
         negative_number: negatives for each query.
         relative_margin: leave out passages that score above `positive - abs(positive) * margin`.
+        candidates: `corpus`, or `labelled`: only passages that are some training query's positive. A passage that
+            training never labels is then never pushed away from anything, and stays findable.
     """
 
     range_for_sampling: str = "2-200"
     negative_number: int = 15
     relative_margin: float | None = None
+    candidates: str = "corpus"
 
 
 @dataclass(frozen=True)
@@ -107,6 +122,7 @@ class Training:
     Attributes:
         batch_size: queries in one step over all processes; all their passages are each other's negatives.
         group_size: passages drawn for each query and epoch, one of them positive.
+        examples_limit: each batch's queries have 0 to this many examples before them, drawn anew for each batch.
         start_from: `previous` continues from the previous round's checkpoint, `base` starts anew with this
             round's negatives.
         continue_with: which epoch of the previous round is continued and submitted: `last` or `best`.
@@ -121,6 +137,7 @@ class Training:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     temperature: float = 0.02
+    examples_limit: int = 0
     gradient_checkpointing: bool = False
     start_from: str = "previous"
     continue_with: str = "last"
@@ -154,11 +171,22 @@ class Recipe:
         return recipe
 
 
+DEFAULT = "bge-en-icl"  # recipe of the scripts; the Makefile names its own
+DEFAULT_MODEL = "BAAI/bge-en-icl"
+STAND_IN = "ROUNDS_MODEL"
+MODEL_CLASSES = {
+    "decoder-only-icl": "bge-en-icl",
+    "decoder-only-base": "e5-mistral-7b-instruct",
+    "encoder-only-base": "bge-small-en-v1.5",
+}  # fmt: skip
+FOUR_BITS = ("nf4", "fp4")
 CHOICES = {
     ("model", "pooling"): ("mean", "cls", "last_token"),
     ("model", "padding_side"): ("right", "left"),
+    ("model", "attention"): ("auto", "sdpa", "eager", "flash_attention_2"),
     ("model", "precision"): ("auto", "fp32", "bf16", "fp16", "nf4", "fp4"),
     ("prompts", "examples"): ("none", "fixed", "nearest"),
+    ("mining", "candidates"): ("corpus", "labelled"),
     ("tuning", "method"): ("full", "lora"),
     ("training", "start_from"): ("previous", "base"),
     ("training", "continue_with"): ("last", "best"),
@@ -166,11 +194,14 @@ CHOICES = {
 LEAST = {
     ("prompts", "query_max_length"): 8,
     ("prompts", "passage_max_length"): 8,
+    ("prompts", "examples_number"): 0,
+    ("prompts", "examples_max_length"): 1,
     ("mining", "negative_number"): 1,
     ("training", "epochs"): 1,
     ("training", "batch_size"): 1,
     ("training", "gradient_accumulation_steps"): 1,
     ("training", "group_size"): 2,
+    ("training", "examples_limit"): 0,
 }
 
 
@@ -198,6 +229,37 @@ def names() -> list[str]:
     """Recipes that the package carries."""
     return sorted(entry.name.removesuffix(".yaml") for entry in (resources.files("rounds") / "recipes").iterdir()
                   if entry.name.endswith(".yaml"))  # fmt: skip
+
+
+def of_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
+    """The recipe for a model named on the command line, as FlagEmbedding's scripts name it.
+
+    A model that a packaged recipe is about takes that recipe; another one takes the recipe of its
+    `--embedder_model_class`, on its own weights.
+
+    Args:
+        pooling: `--pooling_method`; must be the recipe's.
+
+    Returns:
+        None where neither name nor class leads to a recipe.
+
+    Raises:
+        UserError: an unknown class, or another pooling method than the recipe's.
+    """
+    if model_class and model_class not in MODEL_CLASSES:
+        raise UserError(f"embedder_model_class {model_class!r} is not one of {', '.join(MODEL_CLASSES)}")
+    if name_or_path in (DEFAULT_MODEL, os.environ.get(STAND_IN)):
+        found = load(DEFAULT)
+    else:
+        found = next((recipe for recipe in map(load, names()) if recipe.model.name_or_path == name_or_path), None)
+    if found is None and model_class:
+        found = load(MODEL_CLASSES[model_class])
+        found = dataclasses.replace(
+            found, model=dataclasses.replace(found.model, name_or_path=name_or_path, revision=None, sha256=None)
+        )
+    if found and pooling and pooling != found.model.pooling:
+        raise UserError(f"pooling_method {pooling}: recipe {found.name} says {found.model.pooling}; leave the flag out")
+    return found
 
 
 def from_dict(values: dict, source: str) -> Recipe:
@@ -259,7 +321,7 @@ def check(recipe: Recipe, source: str) -> None:
     for key in ("learning_rate", "temperature"):
         if not 0 < getattr(recipe.training, key) < float("inf"):
             raise UserError(f"{source}: training.{key} must be a number above 0")
-    _check_supported(recipe, source)
+    _check_together(recipe, source)
     parse_range(recipe.mining.range_for_sampling, source)
     try:
         recipe.prompts.query.format(**dict.fromkeys(QUERY_FIELDS, ""))
@@ -267,13 +329,20 @@ def check(recipe: Recipe, source: str) -> None:
         raise UserError(f"{source}: prompts.query has {error}; its fields are {', '.join(QUERY_FIELDS)}") from None
 
 
-def _check_supported(recipe: Recipe, source: str) -> None:
-    """Refuse keys that the schema carries and no code reads yet."""
-    for key, idle in (("examples", "none"), ("examples_number", 0)):
-        if getattr(recipe.prompts, key) != idle:
-            raise UserError(f"{source}: prompts.{key} is not supported yet; leave it at {idle}")
-    if recipe.model.double_quant:
-        raise UserError(f"{source}: model.double_quant is not supported yet; leave it at false")
+def _check_together(recipe: Recipe, source: str) -> None:
+    """Refuse keys that contradict each other."""
+    prompts, model = recipe.prompts, recipe.model
+    if (prompts.examples == "none") != (prompts.examples_number == 0):
+        raise UserError(
+            f"{source}: prompts.examples is {prompts.examples} and prompts.examples_number {prompts.examples_number}; "
+            "set both, or none and 0"
+        )
+    if recipe.training.examples_limit and prompts.examples == "none":
+        raise UserError(f"{source}: training.examples_limit needs prompts.examples: fixed or nearest")
+    if model.double_quant and model.precision not in FOUR_BITS:
+        raise UserError(f"{source}: model.double_quant needs model.precision: nf4 or fp4")
+    if model.precision in FOUR_BITS and recipe.tuning.method == "full":
+        raise UserError(f"{source}: 4-bit weights are frozen: model.precision {model.precision} needs an adapter")
 
 
 def parse_range(text: str, source: str = "range_for_sampling") -> tuple[int, int]:

@@ -13,6 +13,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rounds import artefact, encoding, ranking
+from rounds.model import flagembedding
 from rounds.model.checkpoint import Checkpoint
 from rounds.ranking import Run
 
@@ -33,40 +34,58 @@ class Encoder:
     root: Path
     embedder: SentenceTransformer | None = None
 
-    def vectors(self, texts: list[str], kind: str, title: str) -> tuple[np.ndarray, Path]:
+    def vectors(
+        self, texts: list[str], kind: str, title: str, before: list[list[str]] | None = None
+    ) -> tuple[np.ndarray, Path]:
         """Vectors of `texts` from disk, or encoded and kept; with the folder that holds them.
+
+        Args:
+            before: each text's examples (`examples.before`).
 
         Returns:
             (texts, dim) float32 and its folder.
         """
-        config = content_key(self.checkpoint, texts, kind)
+        config = content_key(self.checkpoint, texts, kind, before)
         folder = self.root / f"{title}-{artefact.sha256_json(config)[:12]}"
         with artefact.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not artefact.is_finished(folder, config):
-                self._encode(texts, kind, folder, config, f"encode {title}")
+                self._encode(texts, kind, folder, config, f"encode {title}", before)
         return np.load(folder / VECTORS, mmap_mode="r"), folder
 
-    def _encode(self, texts: list[str], kind: str, folder: Path, config: dict, title: str) -> None:
-        if self.embedder is None:
-            self.embedder = self.checkpoint.load()
+    def _encode(
+        self, texts: list[str], kind: str, folder: Path, config: dict, title: str, before: list[list[str]] | None
+    ) -> None:
+        source = self.checkpoint
         with artefact.writing(folder, {"kind": "vectors", "config": config}) as temporary:
-            found = encoding.encode(
-                self.embedder, texts, self.checkpoint.recipe.prompts, kind, self.checkpoint.precision, title
-            )
+            if source.engine == "flagembedding":
+                found = flagembedding.encode(source, texts, kind, before)
+            else:
+                self.embedder = self.embedder or source.load()
+                found = encoding.encode(
+                    self.embedder, texts, source.recipe.prompts, kind, source.precision, title, before
+                )
             np.save(temporary / VECTORS, found)
 
-    def run(self, name: str, queries: dict[str, str], passages: dict[str, str], depth: int = DEPTH) -> tuple[Run, Path]:
+    def run(
+        self,
+        name: str,
+        queries: dict[str, str],
+        passages: dict[str, str],
+        depth: int = DEPTH,
+        before: list[list[str]] | None = None,
+    ) -> tuple[Run, Path]:
         """The ranking of `passages` for `queries`, from disk where it is there and deep enough.
 
         Args:
             name: the query set's: train, validation or test.
             queries: query id -> text.
             passages: passage id -> text.
+            before: each query's examples, in the order of `queries`.
 
         Returns:
             the run, and the path of its TREC file.
         """
-        vectors, folder = self.vectors(list(queries.values()), "query", name)
+        vectors, folder = self.vectors(list(queries.values()), "query", name, before)
         corpus, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
         ids = artefact.sha256_texts([*queries, *passages])[:12]
         path = folder / f"{corpus_folder.name}-{ids}" / RUN_FILE
@@ -88,9 +107,10 @@ def save_run(run: Run, path: Path, tag: str) -> None:
     temporary.replace(path)
 
 
-def content_key(checkpoint: Checkpoint, texts: list[str], kind: str) -> dict:
+def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, before: list[list[str]] | None = None) -> dict:
     """Everything that a vector depends on."""
-    return {**checkpoint.key, "kind": kind, "texts": artefact.sha256_texts(texts)}
+    key = {**checkpoint.key, "kind": kind, "texts": artefact.sha256_texts(texts)}
+    return key if before is None else {**key, "examples": artefact.sha256_json(before)}
 
 
 def encoder(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTransformer | None = None) -> Encoder:

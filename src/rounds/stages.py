@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
-from rounds import artefact, bm25, collection, evaluation, ledger, lineage, mining, runs, submission, training
+from rounds import artefact, bm25, collection, evaluation, examples, ledger, lineage, mining, runs, submission, training
 from rounds.collection import Collection
 from rounds.comparison import Row
 from rounds.errors import UserError
-from rounds.model import checkpoint
+from rounds.model import backbone, checkpoint
 from rounds.model.checkpoint import Checkpoint
 from rounds.prompts import normalize_text
 from rounds.ranking import Run
@@ -51,9 +51,11 @@ def mine_file(
     queries = {identifier: row["query"] for identifier, row in zip(ids, rows, strict=True)}
     qrels = _positives(rows, ids, passages)
     encoder = runs.encoder(source, model_output)
+    bank = collection.bank(rows, source.recipe.prompts)
+    before = bank and examples.before(bank, [collection.asked(row) for row in rows])
     depth = max(runs.DEPTH, parse_range(how.range_for_sampling)[1])
     while True:
-        run, run_file = encoder.run("train", queries, passages, depth)
+        run, run_file = encoder.run("train", queries, passages, depth, before)
         negatives = mining.mine(run, qrels, passages, how, seed)
         if mining.enough(negatives, run, len(passages)):
             break
@@ -158,6 +160,7 @@ def finetune(
             "name": os.path.relpath(start.folder, output.parent) if start.folder else start.name,
             "weights": start.weights,
             "base": start.is_base,
+            "kind": start.kind,
         },
         "lineage_status": status,
         "lineage": trained,
@@ -234,7 +237,8 @@ def evaluate_checkpoint(
     if not data.validation:
         raise UserError(f"{data.folder}: split {data.split} has no validation queries")
     status = lineage.guard(source.name, source.trained, data.questions["validation"], allow_leak)
-    run, _ = runs.encoder(source, model_output, embedder).run("validation", data.validation, data.passages)
+    encoder = runs.encoder(source, model_output, embedder)
+    run, _ = encoder.run("validation", data.validation, data.passages, before=_before(source, data, data.validation))
     about = {
         "weights": source.weights,
         "fingerprint": artefact.sha256_json(source.key)[:12],
@@ -247,6 +251,14 @@ def evaluate_checkpoint(
     return _row(_label(source), run, data, {**about, "lineage": status})
 
 
+def _before(source: Checkpoint, data: Collection, queries: dict[str, str]) -> list[list[str]] | None:
+    """Each query's examples, from the collection's training rows."""
+    if source.recipe.prompts.examples == "none":
+        return None
+    rows = collection.read_rows(data.folder / collection.FINETUNE, ("pos",))
+    return examples.before(collection.bank(rows, source.recipe.prompts), [data.asked[query] for query in queries])
+
+
 def _label(source: Checkpoint) -> str:
     if source.is_base:
         return "zero-shot"
@@ -254,7 +266,8 @@ def _label(source: Checkpoint) -> str:
         return source.folder.name
     if "title" in source.manifest:
         return source.manifest["title"]
-    return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}"
+    merged = ", merged" if "merged" in source.manifest else ""
+    return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}{merged}"
 
 
 def _row(label: str, run: Run, data: Collection, about: dict) -> Row:
@@ -281,22 +294,57 @@ def bm25_row(data: Collection) -> Row:
     return _row("BM25", run, data, about)
 
 
-def epochs_of(folder: str | None, recipe: Recipe | None, device: str, precision: str | None) -> dict[str, Checkpoint]:
+def epochs_of(folder: str | None, recipe: Recipe | None, device: str) -> dict[str, Checkpoint]:
     """What a name stands for, by mark: a finetune folder's `last` epoch and its `best` (or `last, best`), else one."""
     manifest = artefact.read_manifest(Path(folder)) if folder and Path(folder).is_dir() else None
     if manifest is None or manifest.get("kind") != "finetune":
-        return {"": checkpoint.resolve(folder, recipe, device, precision)}
+        return {"": checkpoint.resolve(folder, recipe, device)}
     last, best = manifest["last"], manifest["best"]
     names = {"last, best": last} if last == best else {"last": last, "best": best}
-    return {
-        mark: checkpoint.resolve(str(Path(folder) / name), recipe, device, precision) for mark, name in names.items()
-    }
+    return {mark: checkpoint.resolve(str(Path(folder) / name), recipe, device) for mark, name in names.items()}
 
 
-def marked(row: Row, mark: str) -> Row:
-    """The row with `last` or `best` in its label; the best epoch stands beside the chain of rounds, not in it."""
+def variants(
+    sources: dict[str, Checkpoint], precision: str | None, with_examples: bool | None, engine: str
+) -> dict[str, Checkpoint]:
+    """The same checkpoints by another engine, with or without examples in the query, and in a second precision.
+
+    Args:
+        sources: by mark, as `epochs_of` returns them, in their own precision.
+        precision: adds a row in this precision beside each checkpoint's own.
+    """
+    found = {}
+    for mark, source in sources.items():
+        source, notes = source.by(engine), [mark] if mark else []
+        if with_examples is not None:
+            source = _with_examples(source, with_examples)
+            notes.append("examples" if with_examples else "no examples")
+        if engine != "rounds":
+            notes.append(engine)
+        computed = backbone.resolve_precision(precision, source.device) if precision else source.precision
+        if computed == source.precision:
+            found[", ".join(notes)] = source
+            continue
+        for each in (source.precision, computed):
+            found[", ".join([*notes, each])] = dataclasses.replace(source, precision=each)
+    return found
+
+
+def _with_examples(source: Checkpoint, wanted: bool) -> Checkpoint:
+    prompts = source.recipe.prompts
+    if wanted and prompts.examples == "none":
+        raise UserError(
+            f"{source.name}: recipe {source.recipe.name} has no examples; set prompts.examples and examples_number"
+        )
+    if not wanted:
+        prompts = dataclasses.replace(prompts, examples="none", examples_number=0)
+    return dataclasses.replace(source, recipe=dataclasses.replace(source.recipe, prompts=prompts))
+
+
+def marked(row: Row, mark: str, beside: bool) -> Row:
+    """The row with its mark in the label; what is `beside` the chain of rounds is not compared with later rows."""
     label = f"{row.label} ({mark})" if mark else row.label
-    return dataclasses.replace(row, label=label, about={**row.about, "label": mark, "beside": mark == "best"})
+    return dataclasses.replace(row, label=label, about={**row.about, "label": mark, "beside": beside})
 
 
 def record(rows: list[Row], path: Path) -> None:
@@ -308,7 +356,8 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
     """Rank the test queries, write the checked CSV and note it in the ledger; returns its number of rows."""
     if not data.test:
         raise UserError(f"{data.folder}: the data has no test.csv, so there is nothing to submit")
-    run, _ = runs.encoder(source, model_output).run("test", data.test, data.passages)
+    before = _before(source, data, data.test)
+    run, _ = runs.encoder(source, model_output).run("test", data.test, data.passages, before=before)
     rows = submission.write(run, data.passages, sample, output)
     config = {"model": source.key, "queries": artefact.sha256_json(data.test), "sample": artefact.sha256_file(sample)}
     artefact.write_json(file_manifest(output), {"kind": "submission", "checkpoint": source.name, "config": config})

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from rounds import artefact, encoding, groups, losses
 from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
-from rounds.model import checkpoint, tuning
+from rounds.model import backbone, checkpoint, tuning
 from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import Recipe
 
@@ -68,7 +68,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
         UserError: a loss that is not a number, weights that did not move, or unusable data.
     """
     _check_processes(plan.recipe)
-    data = groups.read(plan.data, plan.seed)
+    data = groups.read(plan.data, plan.seed, plan.recipe)
     partial = plan.output.with_name(f"{plan.output.name}.partial")
     if artefact.is_main_process():
         _prepare(partial, plan.config)
@@ -175,7 +175,7 @@ class Keeper(TrainerCallback):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
-        self.collator.epoch = round(state.epoch or 0)
+        self.collator.start(round(state.epoch or 0))
         self.started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
@@ -255,8 +255,9 @@ def _trainer(
 ) -> SentenceTransformerTrainer:
     training = plan.recipe.training
     processes = _processes()
-    keeper.collator = Collator(data, embedder.tokenizer, plan.recipe.prompts, training.group_size)
+    keeper.collator = Collator(data, embedder.tokenizer, plan.recipe, plan.seed)
     per_process = training.batch_size // processes
+    dtype = backbone.compute_dtype(plan.start.precision, plan.start.device)
     steps = -(-len(data.queries) // training.batch_size) * training.epochs // training.gradient_accumulation_steps
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(partial / STATE),
@@ -268,9 +269,10 @@ def _trainer(
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm,
         gradient_checkpointing=training.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
         batch_sampler=lambda rows, batch_size, seed=0, **_: BatchSampler(len(rows), batch_size, processes, seed),
-        bf16=plan.start.precision == "bf16",
-        fp16=plan.start.precision == "fp16",
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
         use_cpu=plan.start.device == "cpu",
         ddp_backend="gloo" if processes > 1 and plan.start.device == "cpu" else None,
         save_strategy="epoch",

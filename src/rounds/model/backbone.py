@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 
 from rounds import artefact
 from rounds.errors import UserError
-from rounds.recipe import Model, Recipe
+from rounds.recipe import DEFAULT_MODEL, FOUR_BITS, STAND_IN, Model, Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 POOLING_MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
@@ -48,25 +48,43 @@ def one_card(device: str) -> str:
 
 
 def resolve_precision(precision: str, device: str) -> str:
-    """`auto` -> bf16 where the device computes in it natively, else fp32."""
-    if precision in ("nf4", "fp4"):
-        raise UserError(f"precision {precision}: 4-bit models are not supported yet; use bf16, fp16 or fp32")
-    if precision not in ("auto", *DTYPES):
-        raise UserError(f"precision {precision!r} is not one of auto, {', '.join(DTYPES)}")
+    """`auto` -> bf16 where the device computes in it natively, else fp16 on a GPU and fp32 on a CPU."""
+    if precision not in ("auto", *DTYPES, *FOUR_BITS):
+        raise UserError(f"precision {precision!r} is not one of auto, {', '.join([*DTYPES, *FOUR_BITS])}")
+    if precision in FOUR_BITS and importlib.util.find_spec("bitsandbytes") is None:
+        raise UserError(f"precision {precision}: needs bitsandbytes; pip install '.[four_bits]' brings it")
     if precision == "fp16" and device == "cpu":
         raise UserError("precision fp16: CPUs do not train or encode in it; use bf16 or fp32")
     if precision != "auto":
         return precision
     if device.startswith("cuda"):
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "fp32"
+
+
+def compute_dtype(precision: str, device: str) -> torch.dtype:
+    """What matrix products are computed in; 4-bit weights are unpacked to what `auto` takes."""
+    return DTYPES[resolve_precision("auto", device) if precision in FOUR_BITS else precision]
+
+
+def resolve_attention(attention: str, device: str) -> str:
+    """`auto` -> FlashAttention where it is installed and the card can (Ampere and later), else SDPA."""
+    if attention != "auto":
+        return attention
+    capable = device.startswith("cuda") and torch.cuda.get_device_capability() >= (8, 0)
+    return "flash_attention_2" if capable and importlib.util.find_spec("flash_attn") else "sdpa"
+
+
+def stand_in(name_or_path: str) -> str:
+    """ROUNDS_MODEL in place of the reference's model, where it is set."""
+    return (os.environ.get(STAND_IN) or name_or_path) if name_or_path == DEFAULT_MODEL else name_or_path
 
 
 def locate(model: Model) -> str:
     """The folder (or hub name) that `name_or_path` stands for, its weights checked where a digest is given."""
-    kind, colon, name = model.name_or_path.partition(":")
+    name_or_path = stand_in(model.name_or_path)
+    kind, colon, name = name_or_path.partition(":")
     if kind == "package" and colon:
         spec = importlib.util.find_spec(name)
         if spec is None or not spec.origin:
@@ -75,13 +93,13 @@ def locate(model: Model) -> str:
     elif kind == "random" and colon:
         path = _random_model(name)
     else:
-        path = Path(model.name_or_path)
+        path = Path(name_or_path)
         if not path.is_dir():
-            if path.is_absolute() or model.name_or_path.startswith("."):
-                raise UserError(f"model {model.name_or_path}: no such folder")
+            if path.is_absolute() or name_or_path.startswith("."):
+                raise UserError(f"model {name_or_path}: no such folder")
             if model.sha256:
-                _check_digest(_snapshot(model.name_or_path, model.revision) / "model.safetensors", model.sha256)
-            return model.name_or_path
+                _check_digest(_snapshot(name_or_path, model.revision) / "model.safetensors", model.sha256)
+            return name_or_path
     if model.sha256:
         _check_digest(path / "model.safetensors", model.sha256)
     return str(path)
@@ -105,14 +123,21 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     """
     model = recipe.model
     # Half-precision weights only under an adapter: full fine-tuning keeps fp32 weights and autocasts.
-    dtype = DTYPES[precision] if recipe.tuning.method == "lora" else torch.float32
+    half = recipe.tuning.method == "lora" or precision in FOUR_BITS
+    dtype = compute_dtype(precision, device) if half else torch.float32
+    quantized = _four_bits(model, precision, dtype, device) if precision in FOUR_BITS else {}
     shared = {"trust_remote_code": model.trust_remote_code}
     if path is None:
         shared["revision"] = model.revision
     try:
         transformer = Transformer(
             path or locate(model),
-            model_kwargs={"attn_implementation": model.attention, "dtype": dtype, **shared},
+            model_kwargs={
+                "attn_implementation": resolve_attention(model.attention, device),
+                "dtype": dtype,
+                **quantized,
+                **shared,
+            },
             processor_kwargs={"padding_side": model.padding_side, **shared},
             config_kwargs={**shared, **_dropout(model.dropout)},
         )
@@ -120,13 +145,36 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
         raise UserError(
             f"model {path or model.name_or_path}: cannot be loaded ({' '.join(str(error).split())[:200]})"
         ) from None
+    transformer.register_forward_hook(_in_full)
     modules = [transformer, Pooling(transformer.get_embedding_dimension(), POOLING_MODES[model.pooling])]
     if model.normalize:
         modules.append(Normalize())
     embedder = SentenceTransformer(modules=modules, device=device).eval()
     _prepare_tokenizer(embedder, model)
     _freeze_pooler(embedder)
+    for module in embedder.modules():
+        # In evaluation mode bitsandbytes repacks the weights for CPUs, and gradients through them are then garbage.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return embedder
+
+
+def _in_full(module, arguments, output: dict) -> dict:
+    """Pool and normalize in fp32: in bf16 a unit vector's length is off by some 0.2%, and each similarity with it."""
+    return {**output, "token_embeddings": output["token_embeddings"].float()}
+
+
+def _four_bits(model: Model, precision: str, dtype: torch.dtype, device: str) -> dict:
+    """Keyword arguments with which transformers quantizes the weights while loading them (QLoRA: arXiv:2305.14314)."""
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=precision,
+        bnb_4bit_use_double_quant=model.double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def _dropout(rate: float | None) -> dict[str, float]:
@@ -141,15 +189,19 @@ def _prepare_tokenizer(embedder: SentenceTransformer, model: Model) -> None:
     tokenizer.padding_side = model.padding_side
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    ids = tokenizer("a text")["input_ids"]
-    for name, expected, found in (
-        ("bos", model.bos, ids[0] == tokenizer.bos_token_id),
-        ("eos", model.eos, ids[-1] == tokenizer.eos_token_id),
-    ):
-        if expected is not None and expected != found:
+    for attempt in ("as it comes", "told so"):
+        ids = tokenizer("a text")["input_ids"]
+        found = {"bos": ids[0] == tokenizer.bos_token_id, "eos": ids[-1] == tokenizer.eos_token_id}
+        expected = {name: value for name in found if (value := getattr(model, name)) is not None}
+        wrong = [name for name, value in expected.items() if value != found[name]]
+        # transformers 5 forgets what tokenizer_config.json says of BOS and EOS, and setting one alone drops the other.
+        if wrong and attempt == "as it comes" and len(expected) == 2:
+            tokenizer.add_bos_token, tokenizer.add_eos_token = model.bos, model.eos
+        elif wrong:
+            name = wrong[0]
             raise UserError(
-                f"model {model.name_or_path}: the recipe says {name}: {str(expected).lower()}, "
-                f"but its tokenizer {'adds' if found else 'does not add'} one"
+                f"model {model.name_or_path}: the recipe says {name}: {str(expected[name]).lower()}, "
+                f"but its tokenizer {'adds' if found[name] else 'does not add'} one"
             )
 
 

@@ -19,11 +19,12 @@ from rounds import artefact
 from rounds import recipe as recipes
 from rounds.errors import UserError
 from rounds.model import backbone
-from rounds.recipe import Recipe
+from rounds.recipe import FOUR_BITS, Recipe
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
+ENGINES = ("rounds", "flagembedding")
 VERSIONED = ("torch", "transformers", "sentence-transformers", "peft")
 
 
@@ -38,8 +39,9 @@ class Checkpoint:
         manifest: None for base models and foreign checkpoints.
         trained: questions that it and its ancestors were trained on (see `lineage`); None where nobody knows.
         weights: SHA-256 over all weights that make up the model.
-        precision: what it computes in: `fp32`, `bf16` or `fp16`.
+        precision: what it computes in: `fp32`, `bf16`, `fp16`, or `nf4`, `fp4` for 4-bit weights.
         device: where it computes.
+        engine: who encodes: `rounds`, or `flagembedding` for FlagEmbedding's own model class.
     """
 
     recipe: Recipe
@@ -50,6 +52,7 @@ class Checkpoint:
     weights: str
     precision: str
     device: str
+    engine: str = "rounds"
 
     @property
     def is_base(self) -> bool:
@@ -57,12 +60,22 @@ class Checkpoint:
         return self.folder is None
 
     @property
+    def kind(self) -> str:
+        """`base`, `adapter`, `merged` or `full`."""
+        if self.is_base or self.adapter:
+            return "base" if self.is_base else "adapter"
+        return "merged" if "merged" in (self.manifest or {}) else "full"
+
+    @property
     def key(self) -> dict:
         """Everything of the model that a vector depends on."""
         model, prompts = self.recipe.model, self.recipe.prompts
+        double = {"double_quant": True} if model.double_quant and self.precision in FOUR_BITS else {}
         return {
             "weights": self.weights,
             "precision": self.precision,
+            **double,
+            **({} if self.engine == "rounds" else {"engine": self.engine}),
             "pooling": [model.pooling, model.normalize, model.padding_side],
             "prompts": {name: value for name, value in vars(prompts).items() if name != "query"},
         }
@@ -71,6 +84,12 @@ class Checkpoint:
     def name(self) -> str:
         """How tables call it."""
         return self.recipe.model.name_or_path if self.folder is None else str(self.folder)
+
+    def by(self, engine: str) -> "Checkpoint":
+        """The same checkpoint, encoded by another engine."""
+        if engine not in ENGINES:
+            raise UserError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
+        return dataclasses.replace(self, engine=engine)
 
     def load(self) -> SentenceTransformer:
         """Load the weights; missing or unexpected keys are an error."""
@@ -110,15 +129,17 @@ def resolve(
             return _own(folder, manifest, recipe, device, precision)
         except KeyError as error:
             raise UserError(f"{folder / artefact.MANIFEST}: key {error} is missing; train again") from None
+    recipe = recipe or recipes.of_model(name_or_path)
     if recipe is None:
         raise UserError(f"{name_or_path}: has no checkpoint manifest; name its recipe with --recipe")
     own_precision = backbone.resolve_precision(precision or recipe.model.precision, device)
     adapter = folder is not None and (folder / ADAPTER_CONFIG).is_file()
-    if folder and not adapter and folder.resolve() != Path(recipe.model.name_or_path).resolve():
+    if folder and not adapter and folder.resolve() != Path(backbone.stand_in(recipe.model.name_or_path)).resolve():
         weights = backbone.weights_digest(str(folder))
         return Checkpoint(recipe, folder, False, None, None, weights, own_precision, device)
     trained = _base_lineage(recipe)
-    if name_or_path and not adapter and name_or_path != recipe.model.name_or_path and folder is None:
+    own_names = (None, recipe.model.name_or_path, backbone.stand_in(recipe.model.name_or_path))
+    if not adapter and folder is None and name_or_path not in own_names:
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path=name_or_path))
         trained = None  # some other model of a hub
     base = _base_digest(recipe)
@@ -128,9 +149,33 @@ def resolve(
     return Checkpoint(recipe, folder, True, None, None, weights, own_precision, device)
 
 
+def is_own(name_or_path: str) -> bool:
+    """Whether a folder has a manifest of ours, which says its recipe."""
+    folder = Path(name_or_path)
+    manifest = (artefact.read_manifest(folder) if folder.is_dir() else None) or {}
+    return manifest.get("kind") in ("checkpoint", "finetune")
+
+
+def check_base(source: Checkpoint, name_or_path: str) -> None:
+    """Refuse an adapter over another base model than the one that it was trained on.
+
+    Raises:
+        UserError: the base model's weights are not those of `name_or_path`, or `source` is no adapter.
+    """
+    if not source.adapter:
+        raise UserError(f"{source.name}: is not an adapter, so it needs no base model beside it")
+    own = source.recipe.model
+    named = dataclasses.replace(own, name_or_path=name_or_path)
+    if len({backbone.weights_digest(backbone.locate(model), model.revision) for model in (named, own)}) > 1:
+        raise UserError(
+            f"{source.name}: was trained on {own.name_or_path}, whose weights are not those of {name_or_path}; "
+            "name that one"
+        )
+
+
 def _base_lineage(recipe: Recipe) -> dict[str, str] | None:
     """A recipe may name one of our checkpoints as its base: it brings its lineage along."""
-    folder = Path(recipe.model.name_or_path)
+    folder = Path(backbone.stand_in(recipe.model.name_or_path))
     manifest = artefact.read_manifest(folder) if folder.is_dir() else None
     return manifest.get("lineage") if manifest else {}
 
@@ -163,15 +208,14 @@ def _base_digest(recipe: Recipe) -> str:
     return backbone.weights_digest(backbone.locate(recipe.model), recipe.model.revision)
 
 
-def save_weights(embedder: SentenceTransformer, folder: Path) -> bool:
-    """Write the adapter, or else the whole model in sentence-transformers' layout; True for an adapter."""
+def save_weights(embedder: SentenceTransformer, folder: Path) -> None:
+    """Write the adapter, or else the whole model in sentence-transformers' layout."""
     model = embedder[0].model
     if isinstance(model, PeftModel):
         model.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
-        return True
-    embedder.save_pretrained(str(folder), create_model_card=False)
-    return False
+    else:
+        embedder.save_pretrained(str(folder), create_model_card=False)
 
 
 def save(embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision: str, about: dict) -> dict:
@@ -180,7 +224,13 @@ def save(embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision:
     Args:
         about: what else the manifest says (parent, lineage, seed, round, epoch, ...).
     """
-    adapter = save_weights(embedder, folder)
+    save_weights(embedder, folder)
+    return describe(embedder, folder, recipe, precision, about)
+
+
+def describe(embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision: str, about: dict) -> dict:
+    """The manifest of weights that `save_weights` wrote; arguments as `save`'s."""
+    adapter = isinstance(embedder[0].model, PeftModel)
     weights = backbone.weights_digest(str(folder))
     if adapter:
         weights = artefact.sha256_json([_base_digest(recipe), weights])

@@ -1,0 +1,34 @@
+"""Merge an adapter into its base model's weights and check the vectors."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli, collection
+from rounds.model import checkpoint, merging
+from rounds.recipe import FOUR_BITS
+
+
+@dataclass
+class Flags:
+    """Which adapter, and where to."""
+
+    lora_path: str = field(metadata={"help": "adapter checkpoint, or a finetune folder"})
+    output_dir: str = field(metadata={"help": "checkpoint folder to write"})
+    data_dir: str = field(metadata={"help": "collection whose passages the vectors are compared on"})
+    precision: str = field(default="", metadata={"help": "default: the checkpoint's own; 4-bit ones: auto"})
+    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Merge an adapter into its base model's weights and check the vectors."""
+    source = checkpoint.resolve(flags.lora_path, device=flags.device, precision=flags.precision or None)
+    if source.precision in FOUR_BITS and not flags.precision:
+        source = checkpoint.resolve(flags.lora_path, device=flags.device, precision="auto")
+    passages = list(collection.read(Path(flags.data_dir)).passages.values())
+    cosine = merging.merge(source, Path(flags.output_dir), passages[:256], flags.overwrite)
+    print(f"{flags.output_dir}: merged in {source.precision}, least cosine to the adapter's vectors {cosine:.6f}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

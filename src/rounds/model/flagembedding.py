@@ -1,0 +1,87 @@
+"""FlagEmbedding's own model classes in place of ours, to ask the peer: same recipe, same run file."""
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rounds import encoding
+from rounds import prompts as prompting
+from rounds.errors import UserError
+from rounds.model import backbone, merging
+from rounds.model.checkpoint import Checkpoint
+from rounds.recipe import FOUR_BITS
+
+
+def encode(
+    source: Checkpoint, texts: Sequence[str], kind: str, before: Sequence[Sequence[str]] | None = None
+) -> np.ndarray:
+    """What `encoding.encode` returns, computed by FlagICLModel, FlagLLMModel or FlagModel.
+
+    FlagEmbedding counts and cuts tokens in its own way: texts beyond the maximum length may differ.
+
+    Returns:
+        (texts, dim) float32.
+
+    Raises:
+        UserError: FlagEmbedding is not installed, or cannot do what the recipe says.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        model = _model(source, _whole(source, Path(scratch)))
+        if kind == "passage":
+            prefix, suffix = prompting.wrap(source.recipe.prompts, "passage")
+            found = model.encode_corpus([f"{prefix}{text}{suffix}" for text in texts])
+        elif before is None:
+            found = model.encode_queries(list(texts))
+        else:
+            found = _with_examples(model, source, texts, before)
+        return np.asarray(found, dtype=np.float32)
+
+
+def _model(source: Checkpoint, folder: str):
+    try:
+        from FlagEmbedding import FlagICLModel, FlagLLMModel, FlagModel
+    except ImportError as error:
+        raise UserError(f"engine flagembedding: {error}; pip install '.[interop]' brings it") from None
+    model, prompts = source.recipe.model, source.recipe.prompts
+    prefix, suffix = prompting.wrap(prompts, "query")
+    shared = {
+        "query_instruction_for_retrieval": prefix or None, "query_instruction_format": "{}{}",
+        "normalize_embeddings": model.normalize, "trust_remote_code": model.trust_remote_code,
+        "use_fp16": source.precision == "fp16", "use_bf16": source.precision == "bf16", "devices": source.device,
+        "query_max_length": prompts.query_max_length, "passage_max_length": prompts.passage_max_length,
+        "batch_size": 32,
+    }  # fmt: skip
+    if model.pooling == "last_token":
+        return FlagICLModel(folder, suffix=suffix, **shared) if suffix else FlagLLMModel(folder, **shared)
+    if suffix:
+        raise UserError(f"engine flagembedding: its encoder-only model has no query_suffix ({suffix!r})")
+    return FlagModel(folder, pooling_method=model.pooling, **shared)
+
+
+def _with_examples(model, source: Checkpoint, texts: Sequence[str], before: Sequence[Sequence[str]]) -> np.ndarray:
+    """One call for each choice of examples: FlagICLModel has one for all queries."""
+    if not hasattr(model, "prefix"):
+        raise UserError("engine flagembedding: only its ICL model takes examples; it needs prompts.query_suffix")
+    leads = encoding.lead_texts(model.tokenizer, before, source.recipe.prompts, "query")
+    rows: dict[str, list[int]] = {}
+    for number, lead in enumerate(leads):
+        rows.setdefault(lead, []).append(number)
+    found: list[np.ndarray | None] = [None] * len(texts)
+    for lead, numbers in rows.items():
+        model.prefix = lead
+        for number, vector in zip(numbers, model.encode_queries([texts[n] for n in numbers]), strict=True):
+            found[number] = vector
+    return np.stack(found)
+
+
+def _whole(source: Checkpoint, scratch: Path) -> str:
+    """A folder or hub name that FlagEmbedding can load; adapters are merged into one."""
+    if source.precision in FOUR_BITS:
+        raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
+    if source.adapter:
+        merging.write_merged(dataclasses.replace(source, precision="fp32"), scratch)
+        return str(scratch)
+    return str(source.folder) if source.folder else backbone.locate(source.recipe.model)
