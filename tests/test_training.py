@@ -17,7 +17,7 @@ from tiny_task import refused
 
 from rounds import artefact, bench, collection, encoding, groups, stages, training
 from rounds import recipe as recipes
-from rounds.model import backbone, checkpoint
+from rounds.model import backbone, checkpoint, tuning
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
@@ -193,6 +193,57 @@ def mean_loss(embedder, recipe, data: Path) -> float:
     batch = collate([{"row": row} for row in range(len(rows.queries))])
     with torch.no_grad():
         return float(training.ContrastiveLoss(embedder, 0.02, "fp32")(*bench.chunks_and_labels(batch)))
+
+
+@pytest.mark.parametrize("budget", [32, 200, 100_000])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
+    """Gradient caching, whatever its micro-batches, gives the loss and the gradients of one graph."""
+    lora = dataclasses.replace(tiny.tuning.lora, dropout=dropout)
+    recipe = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
+    rows = groups.read(tiny_mined, 42, recipe)
+    found = []
+    for cached in (False, True):
+        torch.manual_seed(0)
+        embedder = backbone.load(recipe, "fp32", "cpu")
+        tuning.apply(embedder, recipe.tuning)
+        for name, value in tuning.trainable(embedder).items():
+            if "lora_B" in name:
+                torch.nn.init.normal_(value, std=0.05)
+        collate = groups.Collator(rows, embedder.tokenizer, recipe.replace("training", micro_batch_tokens=budget), 42)
+        torch.manual_seed(1)
+        loss = training.ContrastiveLoss(embedder.train(), 0.05, "fp32", cached)(
+            *bench.chunks_and_labels(collate([{"row": n} for n in range(10)]))
+        )
+        loss.backward()
+        found.append((loss.item(), {name: p.grad for name, p in tuning.trainable(embedder).items()}))
+    (plain_loss, plain), (cached_loss, cached) = found
+    assert cached_loss == pytest.approx(plain_loss, rel=1e-6)
+    for name, value in plain.items():
+        assert torch.norm(cached[name] - value) <= 1e-5 * torch.norm(value), name
+
+
+def test_micro_batches_keep_to_their_budget(tiny, tiny_mined):
+    """No chunk has more padded tokens than asked for, unless one text alone has."""
+    rows = groups.read(tiny_mined, 42, tiny)
+    tokenizer = backbone.load(tiny, "fp32", "cpu").tokenizer
+    collate = groups.Collator(rows, tokenizer, tiny.replace("training", micro_batch_tokens=256), 42)
+    chunks, labels = bench.chunks_and_labels(collate([{"row": n} for n in range(10)]))
+    assert all(chunk["input_ids"].numel() <= 256 or len(chunk["input_ids"]) == 1 for chunk in chunks)
+    assert len(labels["query_order"]) == 10 and 1 < int(labels["query_chunks"]) < len(chunks)
+
+
+def test_a_round_with_gradient_caching_ends_like_one_without(tiny, tiny_mined, tmp_path):
+    """The Trainer takes the cached loss as any other: the same weights in the end."""
+    lora = dataclasses.replace(tiny.tuning.lora, dropout=0.0)
+    still = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
+    found = []
+    for budget in (0, 512):
+        output = tmp_path / f"train{budget}"
+        finetune(still.replace("training", micro_batch_tokens=budget), few_rows(tiny_mined, tmp_path), output)
+        found.append(weights(output))
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-3, atol=1e-4)
 
 
 def test_gradient_checkpointing_changes_memory_only(tiny, tiny_mined, tmp_path):

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
+from transformers.cache_utils import Cache
 
+from rounds import prefix as prefix_sharing
 from rounds import prompts as prompting
 from rounds.model import backbone
 from rounds.recipe import Prompts
@@ -147,7 +149,7 @@ def encode(
     place = {item: number for number, item in enumerate(dict.fromkeys(whole))}
     examples = [given for _, given in place] if before is not None else None
     ids = tokenize(embedder.tokenizer, [text for text, _ in place], prompts, kind, examples)
-    vectors = encode_ids(embedder, ids, precision, title or f"encode {kind} texts")
+    vectors = encode_ids(embedder, ids, precision, title or f"encode {kind} texts", prompts.share_prefix)
     return vectors[[place[item] for item in whole]]
 
 
@@ -156,29 +158,50 @@ def _say_once(line: str) -> None:
     tqdm.write(line)
 
 
-def encode_ids(embedder: SentenceTransformer, ids: list[list[int]], precision: str, title: str) -> np.ndarray:
-    """Token ids -> vectors (rows, dim) float32, in the order given."""
-    tokenizer, device = embedder.tokenizer, str(embedder.device)
+def encode_ids(
+    embedder: SentenceTransformer, ids: list[list[int]], precision: str, title: str, share_prefix: bool = True
+) -> np.ndarray:
+    """Token ids -> vectors (rows, dim) float32, in the order given.
+
+    Args:
+        share_prefix: compute what rows share at their start once, where the model allows it.
+    """
+    share = share_prefix and prefix_sharing.can_share(embedder, max(map(len, ids)))
+    plan = prefix_sharing.groups(ids) if share else [(0, list(range(len(ids))))]
     was_training = embedder.training
     embedder.eval()
     vectors: np.ndarray | None = None
     with (
         torch.inference_mode(),
-        autocast(precision, device),
+        autocast(precision, str(embedder.device)),
         tqdm(total=len(ids), desc=title, unit="text", disable=None, leave=False) as bar,
     ):
-        for batch, length, count in batches([len(row) for row in ids]):
-            features = pad(
-                [ids[n] for n in batch], length, tokenizer.pad_token_id, tokenizer.padding_side == "left", count
-            )
-            features = {key: value.to(device) for key, value in features.items()}
-            output = embedder(features)["sentence_embedding"][: len(batch)].float().cpu().numpy()
-            if vectors is None:
-                vectors = np.empty((len(ids), output.shape[1]), dtype=np.float32)
-            vectors[batch] = output
-            bar.update(len(batch))
+        for shared, rows in plan:
+            cache = prefix_sharing.compute(embedder, ids[rows[0]][:shared]) if shared else None
+            for places, length, count in batches([len(ids[row]) - shared for row in rows]):
+                batch = [rows[place] for place in places]
+                output = _embed(embedder, [ids[row][shared:] for row in batch], length, count, cache)
+                if vectors is None:
+                    vectors = np.empty((len(ids), output.shape[1]), dtype=np.float32)
+                vectors[batch] = output
+                bar.update(len(batch))
     embedder.train(was_training)
     return vectors
+
+
+def _embed(
+    embedder: SentenceTransformer, rows: list[list[int]], length: int, count: int, cache: Cache | None
+) -> np.ndarray:
+    """Vectors of one batch, behind a shared prefix where there is one."""
+    tokenizer = embedder.tokenizer
+    left = cache is None and tokenizer.padding_side == "left"
+    features = pad(rows, length, tokenizer.pad_token_id, left, count)
+    features = {key: value.to(embedder.device) for key, value in features.items()}
+    if cache is None:
+        output = embedder(features)["sentence_embedding"]
+    else:
+        output = prefix_sharing.embed(embedder, cache, features["input_ids"], features["attention_mask"])
+    return output[: len(rows)].float().cpu().numpy()
 
 
 def batches(lengths: Sequence[int]) -> list[tuple[list[int], int, int]]:

@@ -132,6 +132,7 @@ class Collator:
     def __init__(self, groups: Groups, tokenizer, recipe: Recipe, seed: int) -> None:
         self.groups, self.tokenizer, self.prompts, self.seed = groups, tokenizer, recipe.prompts, seed
         self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
+        self.budget = recipe.training.micro_batch_tokens
         distinct = list(dict.fromkeys(groups.queries))
         ids = encoding.tokenize(tokenizer, distinct, self.prompts, "query")
         self.query_ids = dict(zip(distinct, ids, strict=True))
@@ -160,6 +161,7 @@ class Collator:
         known = [sorted(self.groups.known[row]) for row in numbers]
         width = max(len(each) for each in known)
         batch["label"] = {
+            "query_chunks": torch.tensor(sum(name.startswith("query_") for name in batch) // 2),
             "query_order": torch.tensor(query_order),
             "passage_order": torch.tensor(passage_order),
             "passages": torch.tensor(passages),
@@ -172,12 +174,25 @@ class Collator:
         """Tensors by name, and for each text the row of its vector in the chunks' concatenated output."""
         order = sorted(range(len(ids)), key=lambda n: (len(ids[n]), n))
         left = self.tokenizer.padding_side == "left"
-        tensors = {}
-        for chunk, start in enumerate(range(0, len(order), size)):
-            rows = [ids[n] for n in order[start : start + size]]
-            padded = encoding.pad(rows, encoding.snap(len(rows[-1])), self.tokenizer.pad_token_id, left, count=size)
+        tensors, place, rows = {}, [0] * len(ids), 0
+        for chunk, (numbers, count) in enumerate(self._parts(order, ids, size)):
+            length = encoding.snap(len(ids[numbers[-1]]))
+            padded = encoding.pad([ids[n] for n in numbers], length, self.tokenizer.pad_token_id, left, count=count)
             tensors.update({f"{kind}_{chunk}_{name}": value for name, value in padded.items()})
-        place = [0] * len(ids)
-        for position, number in enumerate(order):
-            place[number] = position
+            for position, number in enumerate(numbers):
+                place[number] = rows + position
+            rows += count
         return tensors, place
+
+    def _parts(self, order: list[int], ids: list[list[int]], size: int) -> Iterator[tuple[list[int], int]]:
+        """Texts of each chunk, shortest first, and the chunk's row count: `size`, or what the token budget allows."""
+        start = 0
+        while start < len(order):
+            end = start + size
+            while self.budget and end - start > 1:
+                longest = ids[order[min(end, len(order)) - 1]]
+                if (end - start) * encoding.snap(len(longest)) <= self.budget:
+                    break
+                end = start + (end - start) // 2
+            yield order[start:end], end - start
+            start = end

@@ -63,6 +63,7 @@ class Prompts:
         examples_number: how many; those that do not fit into `examples_max_length` are left out.
         examples_max_length: tokens of all examples together, on top of `query_max_length`.
         examples_seed: seeds their choice.
+        share_prefix: decoders compute what several texts share at their start (examples, instruction) once.
     """
 
     query: str = "{construct}\n{subject}\n{question}\n{correct}\n{wrong}"
@@ -77,6 +78,7 @@ class Prompts:
     examples_number: int = 0
     examples_max_length: int = 512
     examples_seed: int = 42
+    share_prefix: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ class Training:
     Attributes:
         batch_size: queries in one step over all processes; all their passages are each other's negatives.
         group_size: passages drawn for each query and epoch, one of them positive.
+        micro_batch_tokens: padded tokens in one forward pass, whose memory is then enough for any batch (gradient
+            caching, at the cost of a second forward pass); 0: the whole batch in one graph.
         examples_limit: each batch's queries have 0 to this many examples before them, drawn anew for each batch.
         start_from: `previous` continues from the previous round's checkpoint, `base` starts anew with this
             round's negatives.
@@ -137,6 +141,7 @@ class Training:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     temperature: float = 0.02
+    micro_batch_tokens: int = 0
     examples_limit: int = 0
     gradient_checkpointing: bool = False
     start_from: str = "previous"
@@ -202,6 +207,7 @@ LEAST = {
     ("training", "gradient_accumulation_steps"): 1,
     ("training", "group_size"): 2,
     ("training", "examples_limit"): 0,
+    ("training", "micro_batch_tokens"): 0,
 }
 
 

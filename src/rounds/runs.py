@@ -110,6 +110,8 @@ def save_run(run: Run, path: Path, tag: str) -> None:
 def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, before: list[list[str]] | None = None) -> dict:
     """Everything that a vector depends on."""
     key = {**checkpoint.key, "kind": kind, "texts": artefact.sha256_texts(texts)}
+    passage = kind == "passage"  # with other examples in the queries, the corpus stays encoded
+    key["prompts"] = {name: value for name, value in key["prompts"].items() if name.startswith("passage_") == passage}
     return key if before is None else {**key, "examples": artefact.sha256_json(before)}
 
 

@@ -2,14 +2,16 @@
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
@@ -111,38 +113,59 @@ def _manifest(
     }
 
 
-class ContrastiveLoss(nn.Module):
-    """Forward passes over the collator's chunks, then InfoNCE over all processes' passages."""
+class ContrastiveLoss(CachedLossMixin, nn.Module):
+    """Forward passes over the collator's chunks, then InfoNCE over all processes' passages.
 
-    def __init__(self, model: SentenceTransformer, temperature: float, precision: str) -> None:
+    With `cached`, the memory of one chunk is enough for any batch: gradients of the vectors are kept, and each chunk is
+    embedded a second time to send them on (GradCache: Gao et al. 2021, arXiv:2101.06983).
+    """
+
+    mini_batch_size = sys.maxsize  # each chunk of the collator is one mini-batch
+
+    def __init__(self, model: SentenceTransformer, temperature: float, precision: str, cached: bool = False) -> None:
         super().__init__()
         self.model, self.temperature, self.precision = model, temperature, precision
+        self.uses_gradient_cache = cached
 
     def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
         """`features` are the query chunks, then the passage chunks; `labels` as `groups.Collator` makes them."""
-        chunks = -(-len(labels["query_order"]) // groups.QUERIES_PER_CHUNK)
-        device = labels["positive"].device.type
+        if self.uses_gradient_cache:
+            return self.forward_cached(features, labels)
         # One autocast region for all chunks casts each weight once; the Trainer's, one for each forward pass, would
-        # cast them for every chunk. CPUs take the plain attention: the fused one is slower backwards.
-        with encoding.autocast(self.precision, device), _plain_attention(device):
+        # cast them for every chunk.
+        with self._computing():
             embed_tokens_once(self.model, features)
-            queries = self._embed(features[:chunks], labels["query_order"])
-            passages = self._embed(features[chunks:], labels["passage_order"])
+            vectors = [[self.model(chunk)["sentence_embedding"]] for chunk in features]
+            return self.calculate_loss(vectors, labels)
+
+    def embed_minibatch(self, sentence_feature, begin, end, with_grad, copy_random_state, random_state=None):
+        """One chunk in its fixed shape, where the library's own would cut it to its longest row."""
+        with self._computing(), random_state or nullcontext(), torch.set_grad_enabled(with_grad):
+            state = RandContext(*sentence_feature.values()) if copy_random_state else None
+            return self.model(dict(sentence_feature))["sentence_embedding"], state
+
+    def calculate_loss(self, reps: list[list[Tensor]], labels: dict[str, Tensor], *, with_backward=False) -> Tensor:
+        """`reps` are the chunks' vectors, queries first."""
+        vectors, chunks = [chunk for (chunk,) in reps], int(labels["query_chunks"])
+        queries = torch.cat(vectors[:chunks])[labels["query_order"]]
+        passages = torch.cat(vectors[chunks:])[labels["passage_order"]]
         passages, keys, copies = losses.gather_passages(passages, labels["passages"])
         positive = (keys[None, :] == labels["positive"][:, None]).int().argmax(dim=1)
         known = (labels["known"][:, :, None] == keys[None, None, :]).any(dim=1)
         loss = losses.info_nce(queries, passages, positive, known | copies[None, :], self.temperature)
         if not torch.isfinite(loss):
             raise UserError("the loss is not a finite number: lower learning_rate or raise temperature and train again")
+        if with_backward:
+            loss.backward()
         return loss
 
-    def _embed(self, chunks: list[dict[str, Tensor]], order: Tensor) -> Tensor:
-        """(texts, dim), in the order of the batch."""
-        return torch.cat([self.model(chunk)["sentence_embedding"] for chunk in chunks])[order]
-
-
-def _plain_attention(device: str):
-    return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+    @contextmanager
+    def _computing(self):
+        """Mixed precision; CPUs take the plain attention, since the fused one is slower backwards."""
+        device = str(next(self.model.parameters()).device.type)
+        attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
+        with encoding.autocast(self.precision, device), attention:
+            yield
 
 
 def embed_tokens_once(model: nn.Module, features: list[dict[str, Tensor]]) -> None:
@@ -294,7 +317,9 @@ def _trainer(
             model=embedder,
             args=arguments,
             train_dataset=groups.dataset(data),
-            loss=ContrastiveLoss(embedder, training.temperature, plan.start.precision),
+            loss=ContrastiveLoss(
+                embedder, training.temperature, plan.start.precision, bool(training.micro_batch_tokens)
+            ),
             data_collator=keeper.collator,
             callbacks=[keeper],
         )

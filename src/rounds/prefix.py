@@ -1,0 +1,101 @@
+"""Prefix: what token sequences share at their start is computed once, for models whose tokens see only those before."""
+
+from collections.abc import Sequence
+
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+STEP = 32  # prefixes are cut to multiples of it: fewer shapes
+LEAST_ROWS = 4  # below, batches get too small to pay
+
+
+def can_share(embedder: SentenceTransformer, longest: int) -> bool:
+    """Whether a prefix's states depend on nothing behind it: a causal model, pooled at the last token.
+
+    Args:
+        longest: tokens of the longest sequence; a sliding window must hold it.
+    """
+    config = embedder[0].model.config
+    window = getattr(config, "sliding_window", None)
+    causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
+    return causal and embedder[1].pooling_mode == "lasttoken" and (not window or longest <= window)
+
+
+def groups(ids: Sequence[list[int]]) -> list[tuple[int, list[int]]]:
+    """Rows that share a prefix worth computing once: (its length, row numbers), and one group of length 0 for the rest.
+
+    Of all ways to group, the one that computes the fewest tokens, with at least `LEAST_ROWS` rows a group.
+
+    >>> shared = list(range(40))
+    >>> groups([shared + [n, 7] for n in range(50, 55)] + [[1, 2], [3]])
+    [(32, [0, 1, 2, 3, 4]), (0, [5, 6])]
+    """
+    order = sorted(range(len(ids)), key=lambda row: ids[row])
+    common = [_common(ids[one], ids[other]) for one, other in zip(order, order[1:], strict=False)]
+    found = _best(order, common, 0, len(order))[1]
+    taken = {row for _, rows in found for row in rows}
+    rest = [row for row in range(len(ids)) if row not in taken]
+    return [(length, sorted(rows)) for length, rows in found] + ([(0, rest)] if rest else [])
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    """Length of the common prefix; at least one token is left to each."""
+    limit = min(len(one), len(other)) - 1
+    return next((n for n in range(limit) if one[n] != other[n]), limit)
+
+
+def _best(order: list[int], common: list[int], start: int, end: int) -> tuple[int, list[tuple[int, list[int]]]]:
+    """Tokens saved by, and groups of, the sorted rows from `start` up to `end`: as one group, or as its parts' best."""
+    if end - start < LEAST_ROWS:
+        return 0, []
+    least = min(common[start : end - 1])
+    length = least // STEP * STEP
+    borders = [n + 1 for n in range(start, end - 1) if common[n] == least]
+    saved, parts = 0, []
+    for first, last in zip([start, *borders], [*borders, end], strict=True):
+        part_saved, part = _best(order, common, first, last)
+        saved, parts = saved + part_saved, parts + part
+    whole = (end - start - 1) * length
+    return (whole, [(length, order[start:end])]) if whole > saved else (saved, parts)
+
+
+class _ReadOnly(DynamicLayer):
+    """A layer's keys and values of the prefix, (1, heads, prefix, dim); each pass adds its own, then drops it."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.keys, self.values = keys, values
+
+    def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        size = (keys.shape[0], -1, -1, -1)
+        return torch.cat([self.keys.expand(size), keys], -2), torch.cat([self.values.expand(size), values], -2)
+
+
+def compute(embedder: SentenceTransformer, prefix: list[int]) -> Cache:
+    """Keys and values of the prefix in every layer; gradients flow through them where they are enabled."""
+    ids = torch.tensor([prefix], device=embedder.device)
+    cache = DynamicCache()
+    embedder[0].model(input_ids=ids, past_key_values=cache, use_cache=True)
+    return Cache(layers=[_ReadOnly(layer.keys, layer.values) for layer in cache.layers])
+
+
+def embed(embedder: SentenceTransformer, cache: Cache, ids: Tensor, mask: Tensor) -> Tensor:
+    """Vectors of sequences behind a prefix.
+
+    Args:
+        cache: as `compute` returns it.
+        ids: (rows, length) int64, each sequence without the prefix, padded on the right.
+        mask: (rows, length), 1 where there is a token.
+
+    Returns:
+        (rows, dim).
+    """
+    # Padding stands behind every token, so no token sees it and the model needs no mask.
+    output = embedder[0].model(input_ids=ids, past_key_values=cache, use_cache=False)
+    features = {"token_embeddings": output.last_hidden_state.float(), "attention_mask": mask}
+    for module in list(embedder)[1:]:
+        features = module(features)
+    return features["sentence_embedding"]
