@@ -14,6 +14,7 @@ from tiny_task import refused
 from rounds import bench, collection, encoding, groups, stages, training
 from rounds import recipe as recipes
 from rounds.model import backbone, checkpoint, merging, tuning
+from rounds.recipe import Training
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 
@@ -44,7 +45,7 @@ def loss_of(embedder, recipe, mined, rows: int = 8) -> torch.Tensor:
     data = groups.read(mined, 42, recipe)
     collate = groups.Collator(data, embedder.tokenizer, recipe, 42)
     batch = bench.chunks_and_labels(collate([{"row": row} for row in range(rows)]))
-    return training.ContrastiveLoss(embedder, 0.05, "fp32")(*batch)
+    return training.ContrastiveLoss(embedder, Training(temperature=0.05), "fp32")(*batch)
 
 
 def gradients(embedder, recipe, mined) -> dict[str, torch.Tensor]:

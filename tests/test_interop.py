@@ -109,9 +109,9 @@ def test_flagembedding_s_trainer_takes_our_mined_rows(tiny, tiny_mined, tmp_path
         "--passage_max_len", "64", "--query_instruction_for_retrieval", "task",
         "--query_instruction_format", "<instruct>{}\n<query>{}", "--icl_suffix_str", "\n<response>",
         "--learning_rate", "1e-4", "--max_steps", "2", "--per_device_train_batch_size", "2", "--lora_rank", "4",
-        "--temperature", "0.02", "--save_steps", "2", "--use_cpu", "--report_to", "none",
-        "--dataloader_drop_last", "True", "--normalize_embeddings", "True", "--sentence_pooling_method", "last_token",
-        "--ddp_backend", "gloo",
+        "--temperature", "0.02", "--save_steps", "2", "--use_cpu", "--report_to", "none", "--ddp_backend", "gloo",
+        "--same_dataset_within_batch", "True", "--normalize_embeddings", "True",
+        "--sentence_pooling_method", "last_token",
     ]  # fmt: skip
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr[-3000:]

@@ -73,7 +73,7 @@ def _steps(source: Checkpoint, data: Groups, size: int) -> tuple[float, float]:
     ours, peer = source.load().train(), source.load().train()
     peer.max_seq_length = source.recipe.prompts.query_max_length
     collate = groups.Collator(data, ours.tokenizer, source.recipe, 42)
-    loss = training.ContrastiveLoss(ours, source.recipe.training.temperature, source.precision)
+    loss = training.ContrastiveLoss(ours, source.recipe.training, source.precision)
     peer_loss = MultipleNegativesRankingLoss(peer, scale=1 / source.recipe.training.temperature)
 
     def our_loss(rows: list[int]) -> torch.Tensor:

@@ -35,7 +35,12 @@ def snap(length: int) -> int:
 
 
 def tokenize(
-    tokenizer, texts: Sequence[str], prompts: Prompts, kind: str, before: Sequence[Sequence[str]] | None = None
+    tokenizer,
+    texts: Sequence[str],
+    prompts: Prompts,
+    kind: str,
+    before: Sequence[Sequence[str]] | None = None,
+    report: bool = True,
 ) -> list[list[int]]:
     """Token ids of each text with its prompt.
 
@@ -47,7 +52,7 @@ def tokenize(
     """
     prefix, suffix = prompting.wrap(prompts, kind)
     limit = prompting.max_length(prompts, kind)
-    leads = lead_texts(tokenizer, before, prompts, kind) if before is not None else [""] * len(texts)
+    leads = lead_texts(tokenizer, before, prompts, kind, report) if before is not None else [""] * len(texts)
     whole = tokenizer(
         [lead + prefix + text + suffix for lead, text in zip(leads, texts, strict=True)],
         return_offsets_mapping=True,
@@ -60,12 +65,14 @@ def tokenize(
             cut += 1
             row = _cut(row, offsets, len(lead) + len(prefix) + len(text), limit + examples)
         ids.append(row)
-    if cut:
+    if cut and report:
         _say_once(f"{cut} of {len(texts)} {kind} texts are longer than {limit} tokens and were cut")
     return ids
 
 
-def lead_texts(tokenizer, before: Sequence[Sequence[str]], prompts: Prompts, kind: str) -> list[str]:
+def lead_texts(
+    tokenizer, before: Sequence[Sequence[str]], prompts: Prompts, kind: str, report: bool = True
+) -> list[str]:
     """What stands before each text: its examples, as many of them as `examples_max_length` holds."""
     distinct = list(dict.fromkeys(example for examples in before for example in examples))
     lengths: dict[str, int] = {}
@@ -81,7 +88,7 @@ def lead_texts(tokenizer, before: Sequence[Sequence[str]], prompts: Prompts, kin
                 used += lengths[example]
         short += len(kept) < len(examples)
         leads.append("".join(example + EXAMPLE_END for example in kept))
-    if short:
+    if short and report:
         _say_once(
             f"{short} of {len(before)} {kind} texts have fewer examples than asked for: "
             f"they are longer than {prompts.examples_max_length} tokens"
@@ -117,12 +124,16 @@ def pad(rows: Sequence[list[int]], length: int, pad_id: int, left: bool = False,
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def autocast(precision: str, device: str):
-    """Mixed precision on `device`; nothing where it computes in fp32."""
+def autocast(precision: str, device: str, keep_casts: bool = True):
+    """Mixed precision on `device`; nothing where it computes in fp32.
+
+    Args:
+        keep_casts: cast each weight once for the whole region. Gradient checkpointing cannot find such casts again.
+    """
     dtype = backbone.compute_dtype(precision, device)
     if dtype == torch.float32:
         return nullcontext()
-    return torch.autocast(device.partition(":")[0], dtype=dtype)
+    return torch.autocast(device.partition(":")[0], dtype=dtype, cache_enabled=keep_casts)
 
 
 def encode(

@@ -149,7 +149,7 @@ class Collator:
         if not number:
             return [self.query_ids[self.groups.queries[row]] for row in rows]
         texts, before = [self.groups.queries[row] for row in rows], [self.groups.before[row][:number] for row in rows]
-        return encoding.tokenize(self.tokenizer, texts, self.prompts, "query", before)
+        return encoding.tokenize(self.tokenizer, texts, self.prompts, "query", before, report=False)
 
     def __call__(self, rows: list[dict[str, int]]) -> dict:
         numbers = [row["row"] for row in rows]

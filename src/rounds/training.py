@@ -22,7 +22,7 @@ from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
 from rounds.model import backbone, checkpoint, tuning
 from rounds.model.checkpoint import Checkpoint
-from rounds.recipe import Recipe
+from rounds.recipe import Recipe, Training
 
 COMPLETE = "complete"
 CONFIG = "config.json"
@@ -116,16 +116,17 @@ def _manifest(
 class ContrastiveLoss(CachedLossMixin, nn.Module):
     """Forward passes over the collator's chunks, then InfoNCE over all processes' passages.
 
-    With `cached`, the memory of one chunk is enough for any batch: gradients of the vectors are kept, and each chunk is
-    embedded a second time to send them on (GradCache: Gao et al. 2021, arXiv:2101.06983).
+    With `micro_batch_tokens`, the memory of one chunk is enough for any batch: gradients of the vectors are kept, and
+    each chunk is embedded a second time to send them on (GradCache: Gao et al. 2021, arXiv:2101.06983).
     """
 
     mini_batch_size = sys.maxsize  # each chunk of the collator is one mini-batch
 
-    def __init__(self, model: SentenceTransformer, temperature: float, precision: str, cached: bool = False) -> None:
+    def __init__(self, model: SentenceTransformer, how: Training, precision: str) -> None:
         super().__init__()
-        self.model, self.temperature, self.precision = model, temperature, precision
-        self.uses_gradient_cache = cached
+        self.model, self.precision = model, precision
+        self.temperature, self.checkpointing = how.temperature, how.gradient_checkpointing
+        self.uses_gradient_cache = bool(how.micro_batch_tokens)
 
     def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
         """`features` are the query chunks, then the passage chunks; `labels` as `groups.Collator` makes them."""
@@ -161,10 +162,14 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
 
     @contextmanager
     def _computing(self):
-        """Mixed precision; CPUs take the plain attention, since the fused one is slower backwards."""
+        """Mixed precision; CPUs take the plain attention, since the fused one is slower backwards.
+
+        Gradient checkpointing computes again outside of this, and must find the same: there, neither is changed.
+        """
         device = str(next(self.model.parameters()).device.type)
-        attention = sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
-        with encoding.autocast(self.precision, device), attention:
+        plain = device == "cpu" and not self.checkpointing
+        attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
+        with encoding.autocast(self.precision, device, keep_casts=not self.checkpointing), attention:
             yield
 
 
@@ -317,9 +322,7 @@ def _trainer(
             model=embedder,
             args=arguments,
             train_dataset=groups.dataset(data),
-            loss=ContrastiveLoss(
-                embedder, training.temperature, plan.start.precision, bool(training.micro_batch_tokens)
-            ),
+            loss=ContrastiveLoss(embedder, training, plan.start.precision),
             data_collator=keeper.collator,
             callbacks=[keeper],
         )
