@@ -54,6 +54,7 @@ def main(flags: Flags) -> None:
         group_size=flags.group_size,
         temperature=flags.temperature,
     )
+    artefact.require_files(Path(flags.train_data))
     restart = recipe.training.start_from == "base"
     start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, device)
     line = stages.finetune(

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli
+from rounds import artefact, cli, collection
 from rounds import recipe as recipes
 from rounds.model import checkpoint
 from rounds.stages import mine_file
@@ -41,15 +41,14 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Mine hard negatives with a checkpoint."""
+    pool = flags.candidate_pool or Path(flags.input_file).with_name(collection.POOL)
+    artefact.require_files(Path(flags.input_file), Path(pool))
+    if flags.range_for_sampling:
+        recipes.parse_range(flags.range_for_sampling)
     name = flags.embedder_name_or_path
-    if flags.recipe or not name:
-        recipe = recipes.load(flags.recipe or recipes.DEFAULT)
-    else:
-        recipe = (
-            None
-            if checkpoint.is_own(name)
-            else recipes.of_model(name, flags.embedder_model_class, flags.pooling_method)
-        )
+    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not name else None
+    if recipe is None and not checkpoint.is_own(name):
+        recipe = checkpoint.recipe_of(name, flags.embedder_model_class, flags.pooling_method)
     source = checkpoint.resolve(name or None, recipe, flags.devices).by(flags.engine)
     mining = (
         (recipe or source.recipe)
@@ -61,7 +60,6 @@ def main(flags: Flags) -> None:
         )
         .mining
     )
-    pool = flags.candidate_pool or Path(flags.input_file).with_name("candidate_pool.jsonl")
     print(
         mine_file(
             source,

@@ -31,11 +31,12 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Write and check a submission, and print (or run) the line that submits it."""
+    data = collection.read(Path(flags.data_dir))
     recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not flags.model_path else None
     source = checkpoint.resolve(flags.model_path or None, recipe, flags.device, flags.precision)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"
-    rows = stages.submit(source, collection.read(Path(flags.data_dir)), sample, output, Path(flags.model_output))
+    rows = stages.submit(source, data, sample, output, Path(flags.model_output))
     print(f"{output}: {rows} rows, 25 ids each, checked against {sample}")
     command = ["kaggle", "competitions", "submit", "-c", stages.COMPETITION, "-f", str(output), "-m", output.stem]
     print(shlex.join(command), flush=True)

@@ -225,3 +225,27 @@ def test_manifest_says_what_rebuilds_it(tmp_path):
     assert manifest["recipe"] == recipe_of("lora").to_dict()
     assert {"torch", "transformers", "peft"} <= set(manifest["versions"])
     assert manifest["precision"] == "fp32" and len(manifest["weights"]) == 64
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged"])
+def test_a_foreign_folder_takes_its_class_s_recipe(kind, tmp_path, monkeypatch):
+    """A peft folder or a whole model of another tool, named with its class, finds its base model and prompts."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModel
+
+    base = backbone.locate(recipes.load("tiny-mistral").model)
+    monkeypatch.delenv("ROUNDS_MODEL", raising=False)
+    model = get_peft_model(AutoModel.from_pretrained(base), LoraConfig(r=4, target_modules=["q_proj"]))
+    folder = tmp_path / "checkpoint-390"
+    if kind == "merged":
+        model = model.merge_and_unload()
+        backbone.load(recipes.load("tiny-mistral"), "fp32", "cpu").tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder)
+    recipe = checkpoint.recipe_of(str(folder), "decoder-only-icl", "last_token")
+    source = checkpoint.resolve(str(folder), recipe, "cpu", "fp32")
+    assert (source.recipe.name, source.adapter, source.trained) == ("bge-en-icl", kind == "adapter", None)
+    found = encoding.encode(source.load(), ["a text"], source.recipe.prompts, "passage", "fp32")
+    plain = encoding.encode(
+        backbone.load(recipes.load("tiny-mistral"), "fp32", "cpu"), ["a text"], source.recipe.prompts, "passage", "fp32"
+    )
+    np.testing.assert_allclose(found, plain, atol=1e-6)  # the adapter is fresh, and changes nothing yet

@@ -28,7 +28,7 @@ def assert_one_line(result: subprocess.CompletedProcess, *parts: str) -> None:
         ("gen_data_for_hn_mine.py", ["--mode", "both"], ["mode 'both'"]),
         ("gen_data_for_hn_mine.py", ["--recipe", "minilmm"], ["minilmm", "minilm"]),
         ("hn_mine.py", ["--input_file", "no.jsonl", "--output_file", "x.jsonl"], ["no.jsonl", "no such file"]),
-        ("hn_mine.py", ["--input_file", "a", "--output_file", "b", "--range_for_sampling", "200"], ["200", "2-200"]),
+        ("hn_mine.py", ["--input_file", "a", "--output_file", "b"], ["a", "no such file"]),
         ("finetune.py", ["--train_data", "no.jsonl", "--output_dir", "out"], ["no.jsonl"]),
         (
             "finetune.py",
@@ -38,12 +38,30 @@ def assert_one_line(result: subprocess.CompletedProcess, *parts: str) -> None:
         ("eval_llm_embedder.py", ["--data_dir", "nowhere"], ["nowhere", "no collection"]),
         ("make_submission.py", ["--data_dir", "n", "--raw_dir", "n", "--output_file", "o.csv"], ["no collection"]),
         ("compare.py", ["--runs", "nowhere"], ["nowhere"]),
+        ("merge.py", ["--lora_path", "./no", "--output_dir", "o", "--data_dir", "d"], ["./no", "no such folder"]),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(script, flags, parts, tmp_path):
     """A wrong path, name or number exits with 2 and one line that names it; no file appears."""
     assert_one_line(call(script, *flags, cwd=tmp_path), *parts)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--range_for_sampling", "200"], ["200", "2-200"]),
+        (["--embedder_name_or_path", "m", "--embedder_model_class", "icl"], ["embedder_model_class 'icl'"]),
+        (["--recipe", "tiny-mistral", "--engine", "faiss"], ["engine 'faiss'", "flagembedding"]),
+    ],
+)
+def test_wrong_mining_flags_are_one_line(flags, parts, tmp_path):
+    """A wrong value is named before a model is loaded."""
+    for name in ("in.jsonl", "candidate_pool.jsonl"):
+        (tmp_path / name).touch()
+    files = ["--input_file", tmp_path / "in.jsonl", "--output_file", tmp_path / "out.jsonl"]
+    assert_one_line(call("hn_mine.py", *files, *flags, cwd=tmp_path), *parts)
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_an_unknown_flag_is_refused(tmp_path):
@@ -62,6 +80,10 @@ def test_booleans_mean_what_they_say(value, expected):
         import eval_llm_embedder
     finally:
         sys.path.remove(str(SCRIPTS))
+    (flags,) = HfArgumentParser(eval_llm_embedder.Flags).parse_args_into_dataclasses(
+        [f"--use_examples_in_query={value}"] if value else []
+    )
+    assert flags.use_examples_in_query is (expected if value else None)
     flag = "--bm25" if value is None else f"--bm25={value}"
     (flags,) = HfArgumentParser(eval_llm_embedder.Flags).parse_args_into_dataclasses([flag])
     assert flags.bm25 is expected

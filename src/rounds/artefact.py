@@ -21,8 +21,16 @@ from rounds.errors import UserError
 MANIFEST = "manifest.json"
 
 
+def require_files(*paths: Path) -> None:
+    """Refuse paths that are no files, before anything slow begins."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file")
+
+
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
+    require_files(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -241,7 +241,7 @@ def of_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Rec
     """The recipe for a model named on the command line, as FlagEmbedding's scripts name it.
 
     A model that a packaged recipe is about takes that recipe; another one takes the recipe of its
-    `--embedder_model_class`, on its own weights.
+    `--embedder_model_class`, whose weights it then replaces (`checkpoint.resolve`).
 
     Args:
         pooling: `--pooling_method`; must be the recipe's.
@@ -260,9 +260,6 @@ def of_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Rec
         found = next((recipe for recipe in map(load, names()) if recipe.model.name_or_path == name_or_path), None)
     if found is None and model_class:
         found = load(MODEL_CLASSES[model_class])
-        found = dataclasses.replace(
-            found, model=dataclasses.replace(found.model, name_or_path=name_or_path, revision=None, sha256=None)
-        )
     if found and pooling and pooling != found.model.pooling:
         raise UserError(f"pooling_method {pooling}: recipe {found.name} says {found.model.pooling}; leave the flag out")
     return found

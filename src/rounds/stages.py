@@ -37,8 +37,8 @@ def mine_file(
         "model": source.key,
         "mining": dataclasses.asdict(how),
         "seed": seed,
-        "input": artefact.sha256_file(_existing(input_file)),
-        "candidate_pool": artefact.sha256_file(_existing(pool_file)),
+        "input": artefact.sha256_file(input_file),
+        "candidate_pool": artefact.sha256_file(pool_file),
     }
     if _file_is_finished(output_file, config, overwrite):
         return f"{output_file}: up to date"
@@ -92,12 +92,6 @@ def _positives(rows: list[dict], ids: list[str], passages: dict[str, str]) -> di
         identifier: [passage for text in row["pos"] for passage in by_text.get(normalize_text(text), [])]
         for identifier, row in zip(ids, rows, strict=True)
     }
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    return path
 
 
 def _file_is_finished(path: Path, config: dict, overwrite: bool) -> bool:

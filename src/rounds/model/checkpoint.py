@@ -100,7 +100,7 @@ class Checkpoint:
             attach_adapter(embedder, self.folder)
             return embedder.to(self.device).eval()
         embedder = backbone.load(self.recipe, self.precision, self.device, path=str(self.folder))
-        _check_model_keys(embedder, self.folder)
+        _check_model_keys(embedder, self.folder, foreign=self.manifest is None)
         return embedder
 
 
@@ -129,7 +129,7 @@ def resolve(
             return _own(folder, manifest, recipe, device, precision)
         except KeyError as error:
             raise UserError(f"{folder / artefact.MANIFEST}: key {error} is missing; train again") from None
-    recipe = recipe or recipes.of_model(name_or_path)
+    recipe = recipe or recipe_of(name_or_path)
     if recipe is None:
         raise UserError(f"{name_or_path}: has no checkpoint manifest; name its recipe with --recipe")
     own_precision = backbone.resolve_precision(precision or recipe.model.precision, device)
@@ -147,6 +147,20 @@ def resolve(
         return Checkpoint(recipe, None, False, None, trained, base, own_precision, device)
     weights = artefact.sha256_json([base, backbone.weights_digest(str(folder))])
     return Checkpoint(recipe, folder, True, None, None, weights, own_precision, device)
+
+
+def recipe_of(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
+    """`recipe.of_model` for a model without a manifest of ours; a foreign adapter takes its base model's recipe."""
+    config = Path(name_or_path) / ADAPTER_CONFIG
+    if not config.is_file():
+        return recipes.of_model(name_or_path, model_class, pooling)
+    base = artefact.read_json(config).get("base_model_name_or_path") or ""
+    found = recipes.of_model(base, model_class, pooling)
+    if found is None or base in (found.model.name_or_path, backbone.stand_in(found.model.name_or_path)):
+        return found
+    return dataclasses.replace(
+        found, model=dataclasses.replace(found.model, name_or_path=base, revision=None, sha256=None)
+    )
 
 
 def is_own(name_or_path: str) -> bool:
@@ -290,14 +304,16 @@ def attach_adapter(embedder: SentenceTransformer, folder: Path, trainable: bool 
     embedder[0].model = model
 
 
-def _check_model_keys(embedder: SentenceTransformer, folder: Path) -> None:
+def _check_model_keys(embedder: SentenceTransformer, folder: Path, foreign: bool) -> None:
+    """All weights of the model are in the file, and of our own files no others: a foreign one may bring a head."""
     file = folder / MODEL_WEIGHTS
     if not file.is_file():
         return  # sharded or .bin: transformers' own loader has read the index
     with safe_open(file, framework="pt") as stored:
         keys = {key.removeprefix("model.") for key in stored.keys()}
     expected = {key.removeprefix("model.") for key in embedder[0].model.state_dict()}
-    _compare_keys({key for key in keys if not key.endswith("position_ids")}, expected, str(file))
+    keys = {key for key in keys if not key.endswith("position_ids")}
+    _compare_keys(keys & expected if foreign else keys, expected, str(file))
 
 
 def _compare_keys(found: set[str], expected: set[str], source: str) -> None:
