@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, cli, collection, stages
+from rounds import artefact, cli, collection, sharding, stages
 from rounds import recipe as recipes
 from rounds.model import backbone, checkpoint
 
@@ -44,7 +44,6 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Fine-tune one round and evaluate each epoch."""
-    device = backbone.one_card(flags.device)
     recipe = recipes.load(flags.recipe).replace(
         "training",
         epochs=flags.epochs,
@@ -54,6 +53,9 @@ def main(flags: Flags) -> None:
         group_size=flags.group_size,
         temperature=flags.temperature,
     )
+    if recipe.training.sharding != "none" and not sharding.is_on():
+        sharding.restart(recipe.training.sharding)
+    device = backbone.one_card(flags.device)
     artefact.require_files(Path(flags.train_data))
     restart = recipe.training.start_from == "base"
     start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, device)

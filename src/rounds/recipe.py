@@ -127,6 +127,8 @@ class Training:
         micro_batch_tokens: padded tokens in one forward pass, whose memory is then enough for any batch (gradient
             caching, at the cost of a second forward pass); 0: the whole batch in one graph.
         examples_limit: each batch's queries have 0 to this many examples before them, drawn anew for each batch.
+        sharding: `none`, or split the model over all cards by `fsdp` or `zero3`; epochs are then not evaluated while
+            training, and a killed run starts anew.
         start_from: `previous` continues from the previous round's checkpoint, `base` starts anew with this
             round's negatives.
         continue_with: which epoch of the previous round is continued and submitted: `last` or `best`.
@@ -144,6 +146,7 @@ class Training:
     micro_batch_tokens: int = 0
     examples_limit: int = 0
     gradient_checkpointing: bool = False
+    sharding: str = "none"
     start_from: str = "previous"
     continue_with: str = "last"
 
@@ -193,6 +196,7 @@ CHOICES = {
     ("prompts", "examples"): ("none", "fixed", "nearest"),
     ("mining", "candidates"): ("corpus", "labelled"),
     ("tuning", "method"): ("full", "lora"),
+    ("training", "sharding"): ("none", "fsdp", "zero3"),
     ("training", "start_from"): ("previous", "base"),
     ("training", "continue_with"): ("last", "best"),
 }
@@ -344,6 +348,11 @@ def _check_together(recipe: Recipe, source: str) -> None:
         raise UserError(f"{source}: training.examples_limit needs prompts.examples: fixed or nearest")
     if model.double_quant and model.precision not in FOUR_BITS:
         raise UserError(f"{source}: model.double_quant needs model.precision: nf4 or fp4")
+    sharding = recipe.training.sharding
+    if sharding != "none" and (recipe.tuning.method != "lora" or not recipe.training.micro_batch_tokens):
+        raise UserError(f"{source}: training.sharding {sharding} needs tuning.method lora and micro_batch_tokens")
+    if sharding != "none" and model.precision in FOUR_BITS:
+        raise UserError(f"{source}: training.sharding {sharding} does not split 4-bit weights; set precision bf16")
     if model.precision in FOUR_BITS and recipe.tuning.method == "full":
         raise UserError(f"{source}: 4-bit weights are frozen: model.precision {model.precision} needs an adapter")
 

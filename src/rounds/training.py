@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from rounds import artefact, encoding, groups, losses
+from rounds import artefact, encoding, groups, losses, sharding
 from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
 from rounds.model import backbone, checkpoint, tuning
@@ -80,8 +80,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
     keeper = Keeper(plan, partial, embedder, evaluate)
     trainer = _trainer(plan, partial, embedder, data, keeper)
     _barrier()
-    trainer.train(resume_from_checkpoint=_last_complete(partial / STATE))
-    tuning.check_moved(keeper.before, embedder)
+    trainer.train(resume_from_checkpoint=None if sharding.is_on() else _last_complete(partial / STATE))
     manifest = _manifest(plan, keeper.history(), data, trainer, round(time.perf_counter() - start, 1))
     if artefact.is_main_process():
         shutil.rmtree(partial / STATE)
@@ -195,6 +194,7 @@ class Keeper(TrainerCallback):
         self.plan, self.partial, self.embedder, self.evaluate = plan, partial, embedder, evaluate
         self.before = tuning.snapshot(embedder)
         self.collator: Collator | None = None
+        self.trainer: SentenceTransformerTrainer | None = None
         self.started = time.perf_counter()
         self.loss: float | None = None
 
@@ -218,11 +218,10 @@ class Keeper(TrainerCallback):
         self.bar.close()
 
     def on_epoch_end(self, args, state, control, **kwargs) -> None:
-        epoch = round(state.epoch)
-        if epoch == 1:
-            tuning.check_moved(self.before, self.embedder)
+        weights = sharding.gathered(self.trainer)
+        tuning.check_moved(self.before, weights or tuning.trainable(self.embedder))
         if artefact.is_main_process():
-            self._keep(epoch, round(time.perf_counter() - self.started, 1))
+            self._keep(round(state.epoch), round(time.perf_counter() - self.started, 1), weights)
         _barrier()
 
     def on_save(self, args, state, control, **kwargs) -> None:
@@ -230,7 +229,7 @@ class Keeper(TrainerCallback):
             folder = self.partial / STATE / f"checkpoint-{state.global_step}"
             (folder / COMPLETE).touch()
 
-    def _keep(self, epoch: int, seconds: float) -> None:
+    def _keep(self, epoch: int, seconds: float, weights: dict[str, Tensor] | None) -> None:
         lora = self.plan.recipe.tuning.method == "lora"
         folder = self.partial / f"{'lora_epoch' if lora else 'epoch'}_{epoch}"
         shutil.rmtree(folder, ignore_errors=True)
@@ -238,8 +237,8 @@ class Keeper(TrainerCallback):
         manifest: dict = {}
         with artefact.writing(folder, manifest) as temporary:
             precision = self.plan.start.precision
-            manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about))
-        metrics = self.evaluate(self.embedder, folder) if self.evaluate else {}
+            manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about, weights))
+        metrics = self.evaluate(self.embedder, folder) if self.evaluate and not weights else {}
         artefact.write_json(folder / "metrics.json", metrics)
         tqdm.write(epoch_line(epoch, self.plan.recipe.training.epochs, self.loss, metrics, seconds))
 
@@ -303,7 +302,7 @@ def _trainer(
         fp16=dtype == torch.float16,
         use_cpu=plan.start.device == "cpu",
         ddp_backend="gloo" if processes > 1 and plan.start.device == "cpu" else None,
-        save_strategy="epoch",
+        save_strategy="no" if sharding.is_on() else "epoch",
         save_total_limit=2,
         logging_steps=10,
         logging_nan_inf_filter=False,
@@ -331,6 +330,7 @@ def _trainer(
             raise
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"track {plan.tracker}: {reason} (pip install '.[track]' brings the trackers)") from None
+    keeper.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # Keeper has the bar and the epochs' lines
     return trainer
 

@@ -40,7 +40,9 @@ def one_card(device: str) -> str:
     """
     if device and not device.startswith("cuda"):
         return device
-    index = os.environ.get("LOCAL_RANK") or device.partition(":")[2] or "0"
+    if rank := os.environ.get("LOCAL_RANK"):  # the Trainer takes the card of this number
+        return f"cuda:{rank}" if torch.cuda.is_available() else device
+    index = device.partition(":")[2] or "0"
     visible = [card for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
     if index.isdecimal():
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(index)] if int(index) < len(visible) else index

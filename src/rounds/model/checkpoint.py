@@ -14,6 +14,7 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
+from torch import Tensor
 
 from rounds import artefact
 from rounds import recipe as recipes
@@ -222,23 +223,37 @@ def _base_digest(recipe: Recipe) -> str:
     return backbone.weights_digest(backbone.locate(recipe.model), recipe.model.revision)
 
 
-def save_weights(embedder: SentenceTransformer, folder: Path) -> None:
-    """Write the adapter, or else the whole model in sentence-transformers' layout."""
+def save_weights(embedder: SentenceTransformer, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
+    """Write the adapter, or else the whole model in sentence-transformers' layout.
+
+    Args:
+        gathered: a sharded model's weights in one piece (an adapter's only), by their names in `embedder`.
+    """
     model = embedder[0].model
     if isinstance(model, PeftModel):
-        model.save_pretrained(folder)
+        within = "0.model."  # the transformer's place in the embedder
+        whole = gathered and {name.removeprefix(within): value for name, value in gathered.items()}
+        model.save_pretrained(folder, state_dict=whole)
         (folder / "README.md").unlink(missing_ok=True)
     else:
         embedder.save_pretrained(str(folder), create_model_card=False)
 
 
-def save(embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision: str, about: dict) -> dict:
+def save(
+    embedder: SentenceTransformer,
+    folder: Path,
+    recipe: Recipe,
+    precision: str,
+    about: dict,
+    gathered: dict[str, Tensor] | None = None,
+) -> dict:
     """Write weights and return the manifest for `artefact.writing` to put beside them.
 
     Args:
         about: what else the manifest says (parent, lineage, seed, round, epoch, ...).
+        gathered: as `save_weights` takes it.
     """
-    save_weights(embedder, folder)
+    save_weights(embedder, folder, gathered)
     return describe(embedder, folder, recipe, precision, about)
 
 

@@ -39,7 +39,7 @@ def snapshot(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
     return {name: value.detach().cpu().clone() for name, value in trainable(embedder).items()}
 
 
-def check_moved(before: dict[str, torch.Tensor], embedder: SentenceTransformer) -> None:
+def check_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
     """Stop when training left the weights where they were.
 
     In an adapter only LoRA's B matrices count: weight decay alone moves A, and A without B changes nothing.
@@ -47,7 +47,6 @@ def check_moved(before: dict[str, torch.Tensor], embedder: SentenceTransformer) 
     Raises:
         UserError: no weight that matters moved.
     """
-    after = trainable(embedder)
     names = [name for name in before if "lora_B" in name] or list(before)
     if all(torch.equal(before[name], after[name].detach().cpu()) for name in names):
         kind = "adapter weights" if "lora_B" in names[0] else "weights"
