@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rounds import losses
 
@@ -55,3 +56,13 @@ def test_one_process_gathers_its_own():
     passages, keys = torch.randn(3, 4), torch.tensor([7, 5, 9])
     gathered, all_keys, copies = losses.gather_passages(passages, keys)
     assert torch.equal(gathered, passages) and torch.equal(all_keys, keys) and not copies.any()
+
+
+def test_similarities_are_fp32_under_mixed_precision():
+    """Inside an autocast region the loss is what it is outside."""
+    generator = torch.Generator().manual_seed(0)
+    queries, passages = (F.normalize(torch.randn(n, 64, generator=generator)) for n in (4, 9))
+    arguments = (queries, passages, torch.arange(4), torch.zeros(4, 9, dtype=torch.bool), 0.02)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = losses.info_nce(*arguments)
+    assert float(found) == pytest.approx(float(losses.info_nce(*arguments)), rel=1e-6)
