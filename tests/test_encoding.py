@@ -140,3 +140,37 @@ def test_no_gradients_are_kept():
     embedder, prompts = model("mistral")
     encoding.encode(embedder, TEXTS, prompts, "passage", "fp32")
     assert all(parameter.grad is None for parameter in embedder.parameters()) and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("limit", [32, 64, 128])
+def test_out_of_memory_halves_the_batches_and_goes_on(limit, monkeypatch, capsys):
+    """Batches beyond the memory are tried again smaller, every text has its vector, and it is said."""
+    embedder, prompts = model("mistral")
+    texts = [f"{text} {n}" for n in range(8) for text in ("two thirds", "an angle in a kite and some more words " * 2)]
+    expected = encoding.encode(embedder, texts, prompts, "passage", "fp32")
+    embed, sizes = encoding._embed, []
+
+    def small(embedder, ids, cache, rows, length, count):
+        if length * count > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(length * count)
+        return embed(embedder, ids, cache, rows, length, count)
+
+    monkeypatch.setattr(encoding, "_embed", small)
+    found = encoding.encode(embedder, texts, prompts, "passage", "fp32")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert max(sizes) <= limit
+    assert "out of memory with" in "".join(capsys.readouterr())
+
+
+def test_a_text_that_does_not_fit_alone_fails(monkeypatch):
+    """Nothing is swallowed: one row that is too large, or any other error, comes through."""
+    embedder, prompts = model("mistral")
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another")):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(encoding, "_embed", fail)
+        with pytest.raises(type(error)):
+            encoding.encode(embedder, ["a"], prompts, "passage", "fp32")

@@ -64,13 +64,18 @@ def test_gathered_loss_and_gradients_equal_one_process(tmp_path, unused_port):
 
 
 @pytest.mark.slow
-def test_a_round_in_two_processes_ends_where_one_does(tiny_mined, tmp_path):
-    """torchrun with 2 processes sees the same batches and ends with the same weights, up to rounding."""
+@pytest.mark.parametrize("budget", [0, 512])
+def test_a_round_in_two_processes_ends_where_one_does(tiny_mined, tmp_path, budget):
+    """torchrun with 2 processes sees the same batches and ends with the same weights, up to rounding.
+
+    With gradient caching (`micro_batch_tokens`) too, where each process goes backwards chunk by chunk.
+    """
     from safetensors.torch import load_file
 
     recipe = tmp_path / "still.yaml"
     text = (Path(SCRIPTS).parent / "src/rounds/recipes/tiny-mistral.yaml").read_text(encoding="utf-8")
-    recipe.write_text(text.replace("dropout: 0.1", "dropout: 0.0"), encoding="utf-8")
+    text = text.replace("dropout: 0.1", "dropout: 0.0")
+    recipe.write_text(f"{text}  micro_batch_tokens: {budget}\n", encoding="utf-8")
     data = tmp_path / "few.jsonl"
     data.write_text("".join(tiny_mined.read_text(encoding="utf-8").splitlines(keepends=True)[:32]), encoding="utf-8")
     found = []

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 
 import numpy as np
@@ -189,24 +189,50 @@ def encode_ids(
     ):
         for shared, rows in plan:
             cache = prefix_sharing.compute(embedder, ids[rows[0]][:shared]) if shared else None
-            for places, length, count in batches([len(ids[row]) - shared for row in rows]):
-                batch = [rows[place] for place in places]
-                output = _embed(embedder, [ids[row][shared:] for row in batch], length, count, cache)
+            work = functools.partial(_embed, embedder, [ids[row][shared:] for row in rows], cache)
+            for places, output in _within_memory([len(ids[row]) - shared for row in rows], work):
                 if vectors is None:
                     vectors = np.empty((len(ids), output.shape[1]), dtype=np.float32)
-                vectors[batch] = output
-                bar.update(len(batch))
+                vectors[[rows[place] for place in places]] = output
+                bar.update(len(places))
     embedder.train(was_training)
     return vectors
 
 
+def _within_memory(
+    lengths: list[int], work: Callable[[list[int], int, int], np.ndarray]
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Each batch's row numbers and what `work` makes of it; where memory runs out, with half the tokens from there on.
+
+    Raises:
+        torch.OutOfMemoryError: a single row does not fit.
+    """
+    waiting, budget = list(range(len(lengths))), TOKENS_PER_BATCH
+    while waiting:
+        done: set[int] = set()
+        for places, length, count in batches([lengths[row] for row in waiting], budget):
+            rows = [waiting[place] for place in places]
+            try:
+                output = work(rows, length, count)
+            except torch.OutOfMemoryError:
+                if count == 1:
+                    raise
+                torch.cuda.empty_cache()
+                budget = count * length // 2
+                tqdm.write(f"out of memory with {count} x {length} tokens; going on with {budget} a batch")
+                break
+            yield rows, output
+            done.update(rows)
+        waiting = [row for row in waiting if row not in done]
+
+
 def _embed(
-    embedder: SentenceTransformer, rows: list[list[int]], length: int, count: int, cache: Cache | None
+    embedder: SentenceTransformer, ids: list[list[int]], cache: Cache | None, rows: list[int], length: int, count: int
 ) -> np.ndarray:
     """Vectors of one batch, behind a shared prefix where there is one."""
     tokenizer = embedder.tokenizer
     left = cache is None and tokenizer.padding_side == "left"
-    features = pad(rows, length, tokenizer.pad_token_id, left, count)
+    features = pad([ids[row] for row in rows], length, tokenizer.pad_token_id, left, count)
     features = {key: value.to(embedder.device) for key, value in features.items()}
     if cache is None:
         output = embedder(features)["sentence_embedding"]
@@ -215,7 +241,7 @@ def _embed(
     return output[: len(rows)].float().cpu().numpy()
 
 
-def batches(lengths: Sequence[int]) -> list[tuple[list[int], int, int]]:
+def batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> list[tuple[list[int], int, int]]:
     """Group rows of like length: (row numbers, padded length, padded row count), longest first.
 
     A padded length always comes with the same row count but for its last batch, whose count snaps to a power of
@@ -226,7 +252,7 @@ def batches(lengths: Sequence[int]) -> list[tuple[list[int], int, int]]:
         by_length.setdefault(snap(lengths[row]), []).append(row)
     plan = []
     for length, rows in by_length.items():
-        size = max(1, TOKENS_PER_BATCH // length)
+        size = max(1, budget // length)
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             plan.append((batch, length, min(size, 1 << (len(batch) - 1).bit_length())))
