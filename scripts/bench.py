@@ -1,4 +1,4 @@
-"""Time encoding and training steps beside sentence-transformers, in one run."""
+"""Time encoding, mining and training steps beside the peers', in one run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +8,7 @@ from rich.table import Table
 
 from rounds import bench, cli
 from rounds import recipe as recipes
+from rounds.model import checkpoint
 
 
 @dataclass
@@ -21,11 +22,11 @@ class Flags:
 
 
 def main(flags: Flags) -> None:
-    """Time encoding and training steps beside sentence-transformers, in one run."""
-    rows = bench.load_and_run(recipes.load(flags.recipe), Path(flags.train_data), Path(flags.data_dir), flags.device)
-    table = Table("work", "rounds", "sentence-transformers (fp32)", "ratio")
-    for work, ours, theirs in rows:
-        table.add_row(work, f"{ours:.2f} s", f"{theirs:.2f} s", f"{theirs / ours:.1f}x")
+    """Time encoding, mining and training steps beside the peers', in one run."""
+    source = checkpoint.resolve(None, recipes.load(flags.recipe), flags.device)
+    table = Table("work", "rounds", "peer", "its time", "ratio")
+    for row in bench.run(source, Path(flags.train_data), Path(flags.data_dir)):
+        table.add_row(row.work, f"{row.ours:.2f} s", row.peer, f"{row.theirs:.2f} s", f"{row.theirs / row.ours:.1f}x")
     Console().print(table)
 
 

@@ -43,7 +43,7 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
     start = time.perf_counter()
     embedder = backbone.load(recipe, "fp32", device)
     embedder.max_seq_length = recipe.prompts.query_max_length
-    mined = _mine(embedder, recipe, folder, rows)
+    mined = mine(embedder, recipe, folder, rows)
     mining_seconds = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as scratch:
         _fit(embedder, mined, Path(scratch), epochs, seed, device)
@@ -59,7 +59,10 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
     return f"{output}: {mining_seconds:.0f} s of mining, {seconds - mining_seconds:.0f} s of training"
 
 
-def _mine(embedder: SentenceTransformer, recipe: Recipe, folder: Path, rows: list[dict]) -> Dataset:
+def mine(
+    embedder: SentenceTransformer, recipe: Recipe, folder: Path, rows: list[dict], number: int = NEGATIVES
+) -> Dataset:
+    """Hard negatives by `mine_hard_negatives`, as rows of anchor, positive and negatives."""
     prefix, suffix = prompts.wrap(recipe.prompts, "query")
     pairs = {"anchor": [prefix + row["query"] + suffix for row in rows], "positive": [row["pos"][0] for row in rows]}
     first, last = parse_range(recipe.mining.range_for_sampling)
@@ -69,7 +72,7 @@ def _mine(embedder: SentenceTransformer, recipe: Recipe, folder: Path, rows: lis
         corpus=list(collection.read_pool(folder / collection.POOL).values()),
         range_min=first,
         range_max=last,
-        num_negatives=NEGATIVES,
+        num_negatives=number,
         sampling_strategy="random",
         output_format="n-tuple",
         verbose=False,

@@ -1,7 +1,11 @@
-"""Bench: our encoding and training steps beside sentence-transformers', on the same texts in one run."""
+"""Bench: our encoding, mining and training steps beside the peers', on the same texts in one run."""
 
+import dataclasses
+import importlib.util
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,32 +13,135 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from rounds import collection, encoding, groups, prompts, training
+from rounds import artefact, baseline, collection, encoding, groups, prompts, stages, training
+from rounds import prefix as prefix_sharing
+from rounds import recipe as recipes
 from rounds.errors import UserError
 from rounds.groups import Groups
-from rounds.model import checkpoint
+from rounds.model import backbone, checkpoint, flagembedding
 from rounds.model.checkpoint import Checkpoint
+from rounds.recipe import Recipe
 
 TEXTS = 400
 STEPS = 8
 WARM_UP = 3
 AGREE = 0.999
+SHARING = 64  # queries behind one set of examples
+STOCK = "sentence-transformers (fp32)"
 
 
-def run(source: Checkpoint, mined: Path, passages: list[str]) -> list[tuple[str, float, float]]:
-    """(work, our seconds, their seconds) of each row; ours in the checkpoint's precision, theirs as it comes (fp32).
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of the same work by us and by a peer, measured in one process, one after the other."""
+
+    work: str
+    peer: str
+    ours: float
+    theirs: float
+
+
+def run(source: Checkpoint, mined: Path, folder: Path) -> list[Timing]:
+    """Time our work beside the peers'; ours in the checkpoint's precision, theirs as it comes (fp32).
+
+    Args:
+        source: the model of the encoding, mining and training rows.
+        mined: mined JSONL of the collection's training rows.
+        folder: the collection.
 
     Raises:
-        UserError: the two disagree on the vectors, or there are too few rows.
+        UserError: a peer's vectors differ from ours, or there are too few rows.
     """
-    data = groups.read(mined, 42, source.recipe)
+    data, passages = groups.read(mined, 42, source.recipe), list(collection.read(folder).passages.values())
     size = source.recipe.training.batch_size
     if len(data.queries) < size * (WARM_UP + STEPS):
         raise UserError(f"{mined}: has {len(data.queries)} rows, {size * (WARM_UP + STEPS)} are needed to time steps")
-    rows = [("encode queries and passages", *_encode(source, data.queries[:TEXTS], passages[:TEXTS]))]
-    title = f"training step, {size} queries x {source.recipe.training.group_size} passages"
-    rows.append((title, *_steps(source, data, size)))
-    return rows
+    step = f"training step, {size} queries x {source.recipe.training.group_size} passages"
+    rows = [
+        Timing("encode queries and passages", STOCK, *_encode(source, data.queries[:TEXTS], passages[:TEXTS])),
+        Timing(f"mine {len(data.queries)} queries end to end", "mine_hard_negatives", *_mine(source, folder)),
+        Timing(step, STOCK, *_steps(source, data, size)),
+    ]
+    return rows + _behind_examples(data, source.device)
+
+
+def _mine(source: Checkpoint, folder: Path) -> tuple[float, float]:
+    """Both load the model, encode training queries and corpus, search and sample."""
+    recipe = source.recipe
+    rows = artefact.read_jsonl(folder / collection.FINETUNE, ("query", "pos"))
+
+    def ours(scratch: str) -> None:
+        where = Path(scratch)
+        stages.mine_file(source, recipe.mining, folder / collection.FINETUNE, folder / collection.POOL,
+                         where / "mined.jsonl", 42, where, False)  # fmt: skip
+
+    def theirs() -> None:
+        embedder = backbone.load(recipe, "fp32", source.device)
+        embedder.max_seq_length = recipe.prompts.query_max_length
+        baseline.mine(embedder, recipe, folder, rows, recipe.mining.negative_number)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        return _seconds(lambda: ours(scratch)), _seconds(theirs)
+
+
+def _behind_examples(data: Groups, device: str) -> list[Timing]:
+    """A decoder (random Mistral, 20M parameters) encodes queries that share few-shot examples."""
+    with tempfile.TemporaryDirectory() as scratch:
+        recipe = _decoder(Path(scratch))
+        source = checkpoint.resolve(None, recipe, device, "fp32")
+        embedder, queries = source.load(), list(dict.fromkeys(data.queries))[:SHARING]
+        prefix, suffix = prompts.wrap(recipe.prompts, "query")
+        texts = [f"{prefix}{query}{suffix}answer" for query in data.queries[SHARING : SHARING + 40]]
+        before = [texts] * len(queries)
+        ids = encoding.tokenize(embedder.tokenizer, queries, recipe.prompts, "query", before)
+        (lead, *_) = encoding.lead_texts(embedder.tokenizer, [texts], recipe.prompts, "query")
+        whole = [f"{lead}{prefix}{query}{suffix}" for query in queries]
+        embedder.max_seq_length = max(map(len, ids))
+
+        def ours() -> np.ndarray:
+            return encoding.encode(embedder, queries, recipe.prompts, "query", "fp32", before=before)
+
+        peers: dict[str, Callable[[], np.ndarray]] = {
+            "the same, prefix not shared": lambda: encoding.encode_ids(embedder, ids, "fp32", "", share_prefix=False),
+            STOCK: lambda: embedder.encode(whole, show_progress_bar=False),
+        }
+        if importlib.util.find_spec("FlagEmbedding"):
+            model = flagembedding.load(source)
+            peers["FlagEmbedding (FlagICLModel)"] = lambda: flagembedding.encode_queries(model, source, queries, before)
+        ours()
+        seconds, shared = _seconds(ours), prefix_sharing.groups(ids)[0][0]
+        own = sum(map(len, ids)) / len(ids) - shared
+        title = f"{len(ids)} queries behind shared examples ({shared} + {own:.0f} tokens)"
+        timings = []
+        for name, theirs in peers.items():
+            _agree(ours(), theirs())
+            timings.append(Timing(title, name, seconds, _seconds(theirs)))
+        return timings
+
+
+def _decoder(folder: Path) -> Recipe:
+    """A recipe like bge-en-icl's on a random Mistral that is large enough for matrix products to count."""
+    from transformers import AutoTokenizer, MistralConfig, MistralModel
+
+    tiny = recipes.load("tiny-mistral")
+    tokenizer = AutoTokenizer.from_pretrained(backbone.locate(tiny.model))
+    tokenizer.save_pretrained(folder)
+    config = MistralConfig(
+        vocab_size=len(tokenizer), hidden_size=512, intermediate_size=1408, num_hidden_layers=6, num_attention_heads=8,
+        num_key_value_heads=4, max_position_embeddings=2048, sliding_window=None,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        MistralModel(config).save_pretrained(folder)
+    model = dataclasses.replace(tiny.model, name_or_path=str(folder))
+    return dataclasses.replace(tiny, model=model).replace(
+        "prompts", query_max_length=80, examples="fixed", examples_number=40, examples_max_length=540
+    )
+
+
+def _agree(ours: np.ndarray, theirs: np.ndarray) -> None:
+    cosine = (ours * theirs).sum(axis=1).min()
+    if cosine <= AGREE:
+        raise UserError(f"the vectors differ (least cosine {cosine:.4f}): their times cannot be compared")
 
 
 def _encode(source: Checkpoint, queries: list[str], passages: list[str]) -> tuple[float, float]:
@@ -47,9 +154,7 @@ def _encode(source: Checkpoint, queries: list[str], passages: list[str]) -> tupl
     def theirs() -> np.ndarray:
         return np.concatenate([_peer_encode(embedder, source, t, k) for k, t in texts.items()])
 
-    cosine = (ours() * theirs()).sum(axis=1).min()
-    if cosine <= AGREE:
-        raise UserError(f"the vectors differ (least cosine {cosine:.4f}): their times cannot be compared")
+    _agree(ours(), theirs())
     return _seconds(ours), _seconds(theirs)
 
 
@@ -108,9 +213,3 @@ def _median_step(model: SentenceTransformer, loss: Callable[[list[int]], torch.T
         optimizer.zero_grad()
         seconds.append(time.perf_counter() - start)
     return float(np.median(seconds[WARM_UP:]))
-
-
-def load_and_run(recipe, mined: Path, folder: Path, device: str) -> list[tuple[str, float, float]]:
-    """`run` on a collection's corpus and a mined file."""
-    source = checkpoint.resolve(None, recipe, device)
-    return run(source, mined, list(collection.read(folder).passages.values()))

@@ -28,16 +28,22 @@ def encode(
     Raises:
         UserError: FlagEmbedding is not installed, or cannot do what the recipe says.
     """
+    model = load(source)
+    if kind == "query":
+        return encode_queries(model, source, texts, before)
+    prefix, suffix = prompting.wrap(source.recipe.prompts, "passage")
+    return np.asarray(model.encode_corpus([f"{prefix}{text}{suffix}" for text in texts]), dtype=np.float32)
+
+
+def load(source: Checkpoint):
+    """FlagEmbedding's model of a checkpoint; adapters are merged for it."""
+    if source.precision in FOUR_BITS:
+        raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
+    if not source.adapter:
+        return _model(source, str(source.folder) if source.folder else backbone.locate(source.recipe.model))
     with tempfile.TemporaryDirectory() as scratch:
-        model = _model(source, _whole(source, Path(scratch)))
-        if kind == "passage":
-            prefix, suffix = prompting.wrap(source.recipe.prompts, "passage")
-            found = model.encode_corpus([f"{prefix}{text}{suffix}" for text in texts])
-        elif before is None:
-            found = model.encode_queries(list(texts))
-        else:
-            found = _with_examples(model, source, texts, before)
-        return np.asarray(found, dtype=np.float32)
+        merging.write_merged(dataclasses.replace(source, precision="fp32"), Path(scratch))
+        return _model(source, scratch)
 
 
 def _model(source: Checkpoint, folder: str):
@@ -61,8 +67,12 @@ def _model(source: Checkpoint, folder: str):
     return FlagModel(folder, pooling_method=model.pooling, **shared)
 
 
-def _with_examples(model, source: Checkpoint, texts: Sequence[str], before: Sequence[Sequence[str]]) -> np.ndarray:
-    """One call for each choice of examples: FlagICLModel has one for all queries."""
+def encode_queries(
+    model, source: Checkpoint, texts: Sequence[str], before: Sequence[Sequence[str]] | None
+) -> np.ndarray:
+    """Queries, with one call for each choice of examples: FlagICLModel has one for all queries."""
+    if before is None:
+        return np.asarray(model.encode_queries(list(texts)), dtype=np.float32)
     if not hasattr(model, "prefix"):
         raise UserError("engine flagembedding: only its ICL model takes examples; it needs prompts.query_suffix")
     leads = encoding.lead_texts(model.tokenizer, before, source.recipe.prompts, "query")
@@ -74,14 +84,4 @@ def _with_examples(model, source: Checkpoint, texts: Sequence[str], before: Sequ
         model.prefix = lead
         for number, vector in zip(numbers, model.encode_queries([texts[n] for n in numbers]), strict=True):
             found[number] = vector
-    return np.stack(found)
-
-
-def _whole(source: Checkpoint, scratch: Path) -> str:
-    """A folder or hub name that FlagEmbedding can load; adapters are merged into one."""
-    if source.precision in FOUR_BITS:
-        raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
-    if source.adapter:
-        merging.write_merged(dataclasses.replace(source, precision="fp32"), scratch)
-        return str(scratch)
-    return str(source.folder) if source.folder else backbone.locate(source.recipe.model)
+    return np.stack(found).astype(np.float32)
