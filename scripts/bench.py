@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +25,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Time encoding, mining and training steps beside the peers', in one run."""
     source = checkpoint.resolve(None, recipes.load(flags.recipe), flags.device)
-    table = Table("work", "rounds", "peer", "its time", "ratio")
+    table = Table("work", "rounds", "peer", "its time", "ratio", box=box.SIMPLE_HEAD)
     for row in bench.run(source, Path(flags.train_data), Path(flags.data_dir)):
         table.add_row(row.work, f"{row.ours:.2f} s", row.peer, f"{row.theirs:.2f} s", f"{row.theirs / row.ours:.1f}x")
     Console().print(table)
