@@ -132,7 +132,8 @@ def resolve(
             raise UserError(f"{folder / artefact.MANIFEST}: key {error} is missing; train again") from None
     recipe = recipe or recipe_of(name_or_path)
     if recipe is None:
-        raise UserError(f"{name_or_path}: has no checkpoint manifest; name its recipe with --recipe")
+        found = "has no checkpoint manifest" if folder else "no such folder"
+        raise UserError(f"{name_or_path}: {found}; name the recipe of a model that is not ours with --recipe")
     own_precision = backbone.resolve_precision(precision or recipe.model.precision, device)
     adapter = folder is not None and (folder / ADAPTER_CONFIG).is_file()
     if folder and not adapter and folder.resolve() != Path(backbone.stand_in(recipe.model.name_or_path)).resolve():
