@@ -85,23 +85,6 @@ def test_a_long_text_is_cut_and_the_prompt_survives(capsys):
     assert long[-len(suffix) - 1 :] == [*suffix, tokenizer.eos_token_id]
 
 
-def test_batches_hold_every_row_once_in_few_shapes():
-    """Batches partition the rows, pad no row short, and stay within the token budget."""
-    lengths = np.random.default_rng(0).integers(1, 400, size=700).tolist()
-    plan = encoding.batches(lengths)
-    assert sorted(row for rows, _, _ in plan for row in rows) == list(range(700))
-    assert all(lengths[row] <= length for rows, length, _ in plan for row in rows)
-    assert all(len(rows) <= count and count * length <= encoding.TOKENS_PER_BATCH for rows, length, count in plan)
-    assert len({(length, count) for _, length, count in plan}) <= 2 * len({length for _, length, _ in plan})
-
-
-def test_padding_fills_up_with_the_first_row():
-    """Rows beyond the texts repeat the first, so that no row is without a token."""
-    padded = encoding.pad([[5, 6], [7]], 3, pad_id=0, count=4)
-    assert padded["input_ids"].tolist() == [[5, 6, 0], [7, 0, 0], [5, 6, 0], [5, 6, 0]]
-    assert padded["attention_mask"].sum(dim=1).tolist() == [2, 1, 2, 2]
-
-
 def test_encoding_leaves_the_mode_as_it_was():
     """A model in training stays in training, and dropout was off meanwhile."""
     embedder, prompts = model("bert")
@@ -150,11 +133,12 @@ def test_out_of_memory_halves_the_batches_and_goes_on(limit, monkeypatch, capsys
     expected = encoding.encode(embedder, texts, prompts, "passage", "fp32")
     embed, sizes = encoding._embed, []
 
-    def small(embedder, ids, cache, rows, length, count):
-        if length * count > limit:
+    def small(embedder, layout, ids, shared, cache, rows, budget):
+        used = sum(len(ids[row]) for row in rows)
+        if used > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        sizes.append(length * count)
-        return embed(embedder, ids, cache, rows, length, count)
+        sizes.append(used)
+        return embed(embedder, layout, ids, shared, cache, rows, budget)
 
     monkeypatch.setattr(encoding, "_embed", small)
     found = encoding.encode(embedder, texts, prompts, "passage", "fp32")

@@ -128,7 +128,7 @@ def test_training_draws_zero_to_the_limit_per_batch(tiny_mined):
     """Each batch has its own number of examples, the same for all of its queries and again in a repeated epoch."""
     recipe = with_examples(limit=3, examples_max_length=2000)
     data = groups.read(tiny_mined, 42, recipe)
-    collate = groups.Collator(data, backbone.load(recipe, "fp32", "cpu").tokenizer, recipe, 42)
+    collate = groups.Collator(data, backbone.load(recipe, "fp32", "cpu"), recipe, 42)
     rows = list(range(6))
     plain = [len(collate.query_ids[data.queries[row]]) for row in rows]
 

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny_task import refused
+from tiny_task import chunks_and_labels, refused
 
-from rounds import bench, collection, encoding, groups, stages, training
+from rounds import collection, encoding, groups, stages, training
 from rounds import recipe as recipes
 from rounds.model import backbone, checkpoint, merging, tuning
 from rounds.recipe import Training
@@ -43,8 +43,8 @@ def finetune(recipe, mined, data, output, start, **changed):
 
 def loss_of(embedder, recipe, mined, rows: int = 8) -> torch.Tensor:
     data = groups.read(mined, 42, recipe)
-    collate = groups.Collator(data, embedder.tokenizer, recipe, 42)
-    batch = bench.chunks_and_labels(collate([{"row": row} for row in range(rows)]))
+    collate = groups.Collator(data, embedder, recipe, 42)
+    batch = chunks_and_labels(collate([{"row": row} for row in range(rows)]))
     return training.ContrastiveLoss(embedder, Training(temperature=0.05), "fp32")(*batch)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from rounds import encoding, prefix
+from rounds import batches, encoding, prefix
 from rounds import recipe as recipes
+from rounds.batches import Layout
 from rounds.model import backbone, checkpoint, tuning
 
 
@@ -21,21 +22,27 @@ def rows(count: int = 24, shared: int = 70, kinds: int = 3, seed: int = 0) -> li
     return made + [[1, 500 + n, 2] for n in range(3)]
 
 
-def model(name: str = "mistral", precision: str = "fp32", side: str = "right"):
+def model(name: str = "mistral", precision: str = "fp32", side: str = "right", attention: str = "sdpa"):
     recipe = recipes.load("tiny-mistral")
     changed = dataclasses.replace(
-        recipe.model, name_or_path=f"random:{name}", padding_side=side, bos=None, precision=precision
+        recipe.model,
+        name_or_path=f"random:{name}",
+        padding_side=side,
+        bos=None,
+        precision=precision,
+        attention=attention,
     )
     return backbone.load(dataclasses.replace(recipe, model=changed), precision, "cpu")
 
 
 @pytest.mark.parametrize("name", ["mistral", "qwen2"])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_sharing_changes_no_vector(name, side):
-    """With and without a shared prefix, whatever the padding side: the same vectors."""
-    embedder, ids = model(name, side=side), rows()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_sharing_changes_no_vector(name, side, attention):
+    """With and without a shared prefix, packed and padded, whatever the padding side: the same vectors."""
+    embedder, ids = model(name, side=side, attention=attention), rows()
     shared = encoding.encode_ids(embedder, ids, "fp32", "")
-    plain = encoding.encode_ids(embedder, ids, "fp32", "", share_prefix=False)
+    plain = encoding.encode_ids(model(name, attention="eager"), ids, "fp32", "", share_prefix=False)
     np.testing.assert_allclose(shared, plain, atol=2e-6)
 
 
@@ -122,19 +129,25 @@ def test_a_sliding_window_that_is_too_short_does_not_share():
     assert prefix.can_share(embedder, 64) and not prefix.can_share(embedder, 65)
 
 
-def test_gradients_flow_through_the_prefix():
-    """The gradient of a loss over shared-prefix vectors is that over whole sequences."""
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_flow_through_the_prefix(attention, checkpointing):
+    """The gradient of a loss over shared-prefix vectors is that over whole sequences, recomputed or kept."""
     ids = rows(count=6, kinds=1)[:6]
     found = []
     for share in (True, False):
-        embedder = model()
+        embedder = model(attention=attention if share else "eager").train()
+        layout = Layout.of(embedder, 200)
+        if share and checkpointing:
+            embedder.gradient_checkpointing_enable({"use_reentrant": False})
         if share:
             cache = prefix.compute(embedder, ids[0][:64])
-            batch = encoding.pad([row[64:] for row in ids], 64, 0)
-            vectors = prefix.embed(embedder, cache, batch["input_ids"], batch["attention_mask"])
+            vectors = prefix.embed(embedder, batches.tensors([row[64:] for row in ids], layout, shared=64), cache)
         else:
-            vectors = embedder(encoding.pad(ids, 128, 0))["sentence_embedding"]
+            vectors = embedder(batches.tensors(ids, layout))["sentence_embedding"]
+        vectors = vectors[: len(ids)]
         (vectors @ vectors.T).tril(-1).sum().backward()
         found.append({name: p.grad for name, p in embedder.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
     for name, value in found[1].items():
         assert torch.norm(found[0][name] - value) <= 1e-4 * torch.norm(value) + 1e-7, name

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_task import refused
+from tiny_task import chunks_and_labels, refused
 
-from rounds import artefact, bench, collection, encoding, groups, stages, training
+from rounds import artefact, collection, encoding, groups, stages, training
 from rounds import recipe as recipes
 from rounds.model import backbone, checkpoint, tuning
 from rounds.recipe import Training
@@ -190,12 +190,10 @@ def test_training_lowers_the_loss(tiny, tiny_mined, tmp_path):
 
 def mean_loss(embedder, recipe, data: Path) -> float:
     rows = groups.read(data, 42, recipe)
-    collate = groups.Collator(rows, embedder.tokenizer, recipe, 42)
+    collate = groups.Collator(rows, embedder, recipe, 42)
     batch = collate([{"row": row} for row in range(len(rows.queries))])
     with torch.no_grad():
-        return float(
-            training.ContrastiveLoss(embedder, Training(temperature=0.02), "fp32")(*bench.chunks_and_labels(batch))
-        )
+        return float(training.ContrastiveLoss(embedder, Training(temperature=0.02), "fp32")(*chunks_and_labels(batch)))
 
 
 @pytest.mark.parametrize("budget", [32, 200, 100_000])
@@ -213,11 +211,11 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
         for name, value in tuning.trainable(embedder).items():
             if "lora_B" in name:
                 torch.nn.init.normal_(value, std=0.05)
-        collate = groups.Collator(rows, embedder.tokenizer, recipe.replace("training", micro_batch_tokens=budget), 42)
+        collate = groups.Collator(rows, embedder, recipe.replace("training", micro_batch_tokens=budget), 42)
         how = Training(temperature=0.05, micro_batch_tokens=budget if cached else 0)
         torch.manual_seed(1)
         loss = training.ContrastiveLoss(embedder.train(), how, "fp32")(
-            *bench.chunks_and_labels(collate([{"row": n} for n in range(10)]))
+            *chunks_and_labels(collate([{"row": n} for n in range(10)]))
         )
         loss.backward()
         found.append((loss.item(), {name: p.grad for name, p in tuning.trainable(embedder).items()}))
@@ -230,11 +228,11 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
 def test_micro_batches_keep_to_their_budget(tiny, tiny_mined):
     """No chunk has more padded tokens than asked for, unless one text alone has."""
     rows = groups.read(tiny_mined, 42, tiny)
-    tokenizer = backbone.load(tiny, "fp32", "cpu").tokenizer
-    collate = groups.Collator(rows, tokenizer, tiny.replace("training", micro_batch_tokens=256), 42)
-    chunks, labels = bench.chunks_and_labels(collate([{"row": n} for n in range(10)]))
-    assert all(chunk["input_ids"].numel() <= 256 or len(chunk["input_ids"]) == 1 for chunk in chunks)
-    assert len(labels["query_order"]) == 10 and 1 < int(labels["query_chunks"]) < len(chunks)
+    embedder = backbone.load(tiny, "fp32", "cpu")
+    collate = groups.Collator(rows, embedder, tiny.replace("training", micro_batch_tokens=256), 42)
+    chunks, labels = chunks_and_labels(collate([{"row": n} for n in range(10)]))
+    assert all(chunk["input_ids"].numel() <= 256 or len(chunk["cu_seq_lens_q"]) <= 3 for chunk in chunks)
+    assert len(labels["query_order"]) == 10 and len(chunks) > 1
 
 
 def test_a_round_with_gradient_caching_ends_like_one_without(tiny, tiny_mined, tmp_path):
@@ -265,8 +263,8 @@ def test_gradient_checkpointing_changes_memory_only(tiny, tiny_mined, precision,
         if on:
             embedder.gradient_checkpointing_enable({"use_reentrant": False})
         how = Training(gradient_checkpointing=on, micro_batch_tokens=budget)
-        collate = groups.Collator(rows, embedder.tokenizer, dataclasses.replace(recipe, training=how), 42)
-        batch = bench.chunks_and_labels(collate([{"row": n} for n in range(6)]))
+        collate = groups.Collator(rows, embedder, dataclasses.replace(recipe, training=how), 42)
+        batch = chunks_and_labels(collate([{"row": n} for n in range(6)]))
         training.ContrastiveLoss(embedder.train(), how, precision)(*batch).backward()
         found.append({name: p.grad for name, p in tuning.trainable(embedder).items() if p.grad is not None})
     assert found[0].keys() == found[1].keys() and found[0]
@@ -279,11 +277,11 @@ def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
     """Chunks, unique passages and masks change nothing: the loss is the mean of each query's own InfoNCE."""
     embedder = backbone.load(tiny, "fp32", "cpu")
     rows = groups.read(tiny_mined, 42, tiny)
-    collate = groups.Collator(rows, embedder.tokenizer, tiny, 42)
+    collate = groups.Collator(rows, embedder, tiny, 42)
     numbers = list(range(10))
     found = float(
         training.ContrastiveLoss(embedder, Training(temperature=0.05), "fp32")(
-            *bench.chunks_and_labels(collate([{"row": n} for n in numbers]))
+            *chunks_and_labels(collate([{"row": n} for n in numbers]))
         )
     )
     queries = encoding.encode(embedder, [rows.queries[n] for n in numbers], tiny.prompts, "query", "fp32")
@@ -297,24 +295,6 @@ def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
         scores = passages[kept] @ query / 0.05
         losses.append(np.log(np.exp(scores).sum()) - scores[kept.index(positive)])
     assert found == pytest.approx(np.mean(losses), rel=1e-4)
-
-
-def test_embedding_once_changes_no_gradient(tiny, tiny_mined, monkeypatch):
-    """The shared token lookup gives the gradients of separate lookups."""
-    rows = groups.read(tiny_mined, 42, tiny)
-    gradients = []
-    for shared in (True, False):
-        embedder = backbone.load(tiny, "fp32", "cpu")
-        collate = groups.Collator(rows, embedder.tokenizer, tiny, 42)
-        if not shared:
-            monkeypatch.setattr(training, "embed_tokens_once", lambda model, features: None)
-        training.ContrastiveLoss(embedder, Training(temperature=0.05), "fp32")(
-            *bench.chunks_and_labels(collate([{"row": n} for n in range(6)]))
-        ).backward()
-        gradients.append({name: p.grad for name, p in embedder.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys()
-    for name, value in gradients[0].items():
-        torch.testing.assert_close(value, gradients[1][name], rtol=1e-4, atol=1e-6)
 
 
 def test_a_loss_that_is_not_a_number_stops(tiny, tiny_mined, tmp_path):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from rounds.data.eedi import LABEL_COLUMNS, LETTERS, QUESTION_COLUMNS
 from rounds.data.task import Query, Task
@@ -99,3 +100,13 @@ def _query(group: str, letter: str) -> Query:
         "wrong": f"wrong {letter} of {group}",
     }
     return Query(f"{group}_{letter}", group, fields)
+
+
+def chunks_and_labels(batch: dict) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+    """A collated batch as the Trainer hands it to the loss."""
+    labels = batch.pop("label")
+    chunks: dict[str, dict] = {}
+    for name, value in batch.items():
+        chunk, _, key = name.partition("_")
+        chunks.setdefault(chunk, {})[key] = value
+    return list(chunks.values()), labels

@@ -185,7 +185,7 @@ def _steps(source: Checkpoint, data: Groups, size: int) -> tuple[float, float]:
     group = source.recipe.training.group_size
     ours, peer = source.load().train(), source.load().train()
     peer.max_seq_length = source.recipe.prompts.query_max_length
-    collate = groups.Collator(data, ours.tokenizer, source.recipe, 42)
+    collate = groups.Collator(data, ours, source.recipe, 42, False)
     loss = training.ContrastiveLoss(ours, source.recipe.training, source.precision)
     peer_loss = MultipleNegativesRankingLoss(peer, scale=1 / source.recipe.training.temperature)
 
@@ -206,8 +206,8 @@ def chunks_and_labels(batch: dict) -> tuple[list[dict[str, torch.Tensor]], dict[
     labels = batch.pop("label")
     chunks: dict[str, dict] = {}
     for name, value in batch.items():
-        kind, number, key = name.split("_", 2)
-        chunks.setdefault(f"{kind}_{number}", {})[key] = value
+        chunk, _, key = name.partition("_")
+        chunks.setdefault(chunk, {})[key] = value
     return list(chunks.values()), labels
 
 

@@ -11,27 +11,14 @@ from sentence_transformers import SentenceTransformer
 from tqdm import tqdm
 from transformers.cache_utils import Cache
 
+from rounds import batches
 from rounds import prefix as prefix_sharing
 from rounds import prompts as prompting
+from rounds.batches import Layout
 from rounds.model import backbone
 from rounds.recipe import Prompts
 
-# Every new tensor shape costs a compiled kernel: lengths snap to these (above the last, to multiples of it).
-LENGTHS = (16, 32, 64, 96, 128, 192, 256)
-TOKENS_PER_BATCH = 4096
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
-
-
-def snap(length: int) -> int:
-    """The padded length for a text of `length` tokens.
-
-    >>> snap(17), snap(256), snap(300)
-    (32, 256, 512)
-    """
-    for candidate in LENGTHS:
-        if length <= candidate:
-            return candidate
-    return -(-length // LENGTHS[-1]) * LENGTHS[-1]
 
 
 def tokenize(
@@ -105,25 +92,6 @@ def _cut(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: i
     return row[: max(limit - kept, 0)] + row[tail:]
 
 
-def pad(rows: Sequence[list[int]], length: int, pad_id: int, left: bool = False, count: int | None = None) -> dict:
-    """Pad token ids to one shape.
-
-    Args:
-        count: number of rows of the result; the first row is repeated to fill up (its vectors are thrown away).
-
-    Returns:
-        `input_ids` and `attention_mask`, each (count or rows, length) int64.
-    """
-    rows = list(rows) + [rows[0]] * ((count or len(rows)) - len(rows))
-    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), length), dtype=torch.long)
-    for number, row in enumerate(rows):
-        place = slice(length - len(row), length) if left else slice(0, len(row))
-        ids[number, place] = torch.tensor(row, dtype=torch.long)
-        mask[number, place] = 1
-    return {"input_ids": ids, "attention_mask": mask}
-
-
 def autocast(precision: str, device: str, keep_casts: bool = True):
     """Mixed precision on `device`; nothing where it computes in fp32.
 
@@ -181,6 +149,7 @@ def encode_ids(
     plan = prefix_sharing.groups(ids) if share else [(0, list(range(len(ids))))]
     was_training = embedder.training
     embedder.eval()
+    layout = Layout.of(embedder, max(map(len, ids)))
     vectors: np.ndarray | None = None
     with (
         torch.inference_mode(),
@@ -189,8 +158,8 @@ def encode_ids(
     ):
         for shared, rows in plan:
             cache = prefix_sharing.compute(embedder, ids[rows[0]][:shared]) if shared else None
-            work = functools.partial(_embed, embedder, [ids[row][shared:] for row in rows], cache)
-            for places, output in _within_memory([len(ids[row]) - shared for row in rows], work):
+            work = functools.partial(_embed, embedder, layout, [ids[row][shared:] for row in rows], shared, cache)
+            for places, output in _within_memory([len(ids[row]) - shared for row in rows], layout, work):
                 if vectors is None:
                     vectors = np.empty((len(ids), output.shape[1]), dtype=np.float32)
                 vectors[[rows[place] for place in places]] = output
@@ -200,26 +169,26 @@ def encode_ids(
 
 
 def _within_memory(
-    lengths: list[int], work: Callable[[list[int], int, int], np.ndarray]
+    lengths: list[int], layout: Layout, work: Callable[[list[int], int], np.ndarray]
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Each batch's row numbers and what `work` makes of it; where memory runs out, with half the tokens from there on.
 
     Raises:
         torch.OutOfMemoryError: a single row does not fit.
     """
-    waiting, budget = list(range(len(lengths))), TOKENS_PER_BATCH
+    waiting, budget = list(range(len(lengths))), batches.TOKENS
     while waiting:
         done: set[int] = set()
-        for places, length, count in batches([lengths[row] for row in waiting], budget):
+        for places in batches.plan([lengths[row] for row in waiting], layout, budget):
             rows = [waiting[place] for place in places]
             try:
-                output = work(rows, length, count)
+                output = work(rows, budget)
             except torch.OutOfMemoryError:
-                if count == 1:
+                if len(rows) == 1:
                     raise
                 torch.cuda.empty_cache()
-                budget = count * length // 2
-                tqdm.write(f"out of memory with {count} x {length} tokens; going on with {budget} a batch")
+                budget //= 2
+                tqdm.write(f"out of memory with {len(rows)} texts; going on with {budget} tokens a batch")
                 break
             yield rows, output
             done.update(rows)
@@ -227,33 +196,16 @@ def _within_memory(
 
 
 def _embed(
-    embedder: SentenceTransformer, ids: list[list[int]], cache: Cache | None, rows: list[int], length: int, count: int
+    embedder: SentenceTransformer,
+    layout: Layout,
+    ids: list[list[int]],
+    shared: int,
+    cache: Cache | None,
+    rows: list[int],
+    budget: int,
 ) -> np.ndarray:
     """Vectors of one batch, behind a shared prefix where there is one."""
-    tokenizer = embedder.tokenizer
-    left = cache is None and tokenizer.padding_side == "left"
-    features = pad([ids[row] for row in rows], length, tokenizer.pad_token_id, left, count)
+    features = batches.tensors([ids[row] for row in rows], layout, budget, shared)
     features = {key: value.to(embedder.device) for key, value in features.items()}
-    if cache is None:
-        output = embedder(features)["sentence_embedding"]
-    else:
-        output = prefix_sharing.embed(embedder, cache, features["input_ids"], features["attention_mask"])
+    output = prefix_sharing.embed(embedder, features, cache) if cache else embedder(features)["sentence_embedding"]
     return output[: len(rows)].float().cpu().numpy()
-
-
-def batches(lengths: Sequence[int], budget: int = TOKENS_PER_BATCH) -> list[tuple[list[int], int, int]]:
-    """Group rows of like length: (row numbers, padded length, padded row count), longest first.
-
-    A padded length always comes with the same row count but for its last batch, whose count snaps to a power of
-    two; so the number of distinct shapes stays small whatever the texts.
-    """
-    by_length: dict[int, list[int]] = {}
-    for row in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
-        by_length.setdefault(snap(lengths[row]), []).append(row)
-    plan = []
-    for length, rows in by_length.items():
-        size = max(1, budget // length)
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
-            plan.append((batch, length, min(size, 1 << (len(batch) - 1).bit_length())))
-    return plan

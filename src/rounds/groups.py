@@ -8,15 +8,14 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from rounds import collection, encoding, examples
+from rounds import batches, collection, encoding, examples, prefix
+from rounds.batches import Layout
 from rounds.errors import UserError
-from rounds.prompts import normalize_text
+from rounds.prompts import longest, normalize_text
 from rounds.recipe import Recipe
-
-QUERIES_PER_CHUNK = 4
-PASSAGES_PER_CHUNK = 16
 
 
 @dataclass(frozen=True)
@@ -118,10 +117,11 @@ class BatchSampler(DefaultBatchSampler):
 
 
 class Collator:
-    """Row numbers -> padded token chunks and the loss's labels, each distinct passage of the batch once.
+    """Row numbers -> chunks of tokens and the loss's labels, each distinct passage of the batch once.
 
-    Chunks are sorted by length and padded to a few fixed shapes, so that neither padding nor new kernels eat the
-    time. The Trainer finds them under `query_N_input_ids`, `passage_N_input_ids`, ...
+    Packed, all texts are one chunk, or as few as `micro_batch_tokens` allows; padded, a chunk holds texts of like
+    length. What queries share at their start (examples) is computed once for each chunk, where `share` says so. The
+    Trainer finds chunk N under `chunkN_input_ids`, ...
 
     Attributes:
         epoch: set by `start` at each epoch; decides which negatives and how many examples are drawn.
@@ -129,14 +129,17 @@ class Collator:
 
     valid_label_columns: list[str] = []
 
-    def __init__(self, groups: Groups, tokenizer, recipe: Recipe, seed: int) -> None:
-        self.groups, self.tokenizer, self.prompts, self.seed = groups, tokenizer, recipe.prompts, seed
+    def __init__(
+        self, groups: Groups, embedder: SentenceTransformer, recipe: Recipe, seed: int, share: bool = False
+    ) -> None:
+        self.groups, self.tokenizer, self.prompts, self.seed = groups, embedder.tokenizer, recipe.prompts, seed
         self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
-        self.budget = recipe.training.micro_batch_tokens
+        self.layout, self.share = Layout.of(embedder, longest(recipe.prompts)), share
+        self.budget = recipe.training.micro_batch_tokens or None
         distinct = list(dict.fromkeys(groups.queries))
-        ids = encoding.tokenize(tokenizer, distinct, self.prompts, "query")
+        ids = encoding.tokenize(self.tokenizer, distinct, self.prompts, "query")
         self.query_ids = dict(zip(distinct, ids, strict=True))
-        self.passage_ids = encoding.tokenize(tokenizer, groups.passages, self.prompts, "passage")
+        self.passage_ids = encoding.tokenize(self.tokenizer, groups.passages, self.prompts, "passage")
         self.start(0)
 
     def start(self, epoch: int) -> None:
@@ -155,44 +158,35 @@ class Collator:
         numbers = [row["row"] for row in rows]
         drawn = [self.groups.draw(row, self.epoch, self.group_size) for row in numbers]
         passages = list(dict.fromkeys(n for positive, negatives in drawn for n in (positive, *negatives)))
-        batch, query_order = self._chunks("query", self._queries(numbers), QUERIES_PER_CHUNK)
-        chunks, passage_order = self._chunks("passage", [self.passage_ids[n] for n in passages], PASSAGES_PER_CHUNK)
-        batch.update(chunks)
+        batch, order = self._chunks(self._queries(numbers) + [self.passage_ids[n] for n in passages])
         known = [sorted(self.groups.known[row]) for row in numbers]
         width = max(len(each) for each in known)
         batch["label"] = {
-            "query_chunks": torch.tensor(sum(name.startswith("query_") for name in batch) // 2),
-            "query_order": torch.tensor(query_order),
-            "passage_order": torch.tensor(passage_order),
+            "query_order": torch.tensor(order[: len(numbers)]),
+            "passage_order": torch.tensor(order[len(numbers) :]),
             "passages": torch.tensor(passages),
             "positive": torch.tensor([positive for positive, _ in drawn]),
             "known": torch.tensor([each + [-2] * (width - len(each)) for each in known]),
         }
         return batch
 
-    def _chunks(self, kind: str, ids: list[list[int]], size: int) -> tuple[dict, list[int]]:
+    def _chunks(self, ids: list[list[int]]) -> tuple[dict, list[int]]:
         """Tensors by name, and for each text the row of its vector in the chunks' concatenated output."""
-        order = sorted(range(len(ids)), key=lambda n: (len(ids[n]), n))
-        left = self.tokenizer.padding_side == "left"
-        tensors, place, rows = {}, [0] * len(ids), 0
-        for chunk, (numbers, count) in enumerate(self._parts(order, ids, size)):
-            length = encoding.snap(len(ids[numbers[-1]]))
-            padded = encoding.pad([ids[n] for n in numbers], length, self.tokenizer.pad_token_id, left, count=count)
-            tensors.update({f"{kind}_{chunk}_{name}": value for name, value in padded.items()})
-            for position, number in enumerate(numbers):
-                place[number] = rows + position
-            rows += count
-        return tensors, place
+        found, place, count = {}, [0] * len(ids), 0
+        parts = prefix.groups(ids) if self.share else [(0, list(range(len(ids))))]
+        for shared, members in parts:
+            own = [ids[row][shared:] for row in members]
+            for numbers in batches.plan([len(row) for row in own], self.layout, self.budget or self._whole()):
+                chunk = batches.tensors([own[n] for n in numbers], self.layout, None, shared)
+                name = f"chunk{sum(key.endswith('_input_ids') for key in found)}"
+                found.update({f"{name}_{key}": value for key, value in chunk.items()})
+                if shared:
+                    found[f"{name}_prefix"] = torch.tensor([ids[members[0]][:shared]])
+                for position, number in enumerate(numbers):
+                    place[members[number]] = count + position
+                count += batches.texts_in(chunk)
+        return found, place
 
-    def _parts(self, order: list[int], ids: list[list[int]], size: int) -> Iterator[tuple[list[int], int]]:
-        """Texts of each chunk, shortest first, and the chunk's row count: `size`, or what the token budget allows."""
-        start = 0
-        while start < len(order):
-            end = start + size
-            while self.budget and end - start > 1:
-                longest = ids[order[min(end, len(order)) - 1]]
-                if (end - start) * encoding.snap(len(longest)) <= self.budget:
-                    break
-                end = start + (end - start) // 2
-            yield order[start:end], end - start
-            start = end
+    def _whole(self) -> int | None:
+        """Without a budget: packed, all of a batch in one chunk."""
+        return None if self.layout.packed else batches.TOKENS

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 
 import torch
 from sentence_transformers import SentenceTransformer
-from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, DynamicLayer
+
+from rounds.batches import Layout, tensors
+from rounds.model import packing
 
 STEP = 32  # prefixes are cut to multiples of it: fewer shapes
 LEAST_ROWS = 4  # below, batches get too small to pay
@@ -18,9 +21,8 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
         longest: tokens of the longest sequence; a sliding window must hold it.
     """
     config = embedder[0].model.config
-    window = getattr(config, "sliding_window", None)
     causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
-    return causal and embedder[1].pooling_mode == "lasttoken" and (not window or longest <= window)
+    return causal and embedder[1].pooling_mode == "lasttoken" and packing.sees(embedder, longest)
 
 
 def groups(ids: Sequence[list[int]]) -> list[tuple[int, list[int]]]:
@@ -74,28 +76,46 @@ class _ReadOnly(DynamicLayer):
         return torch.cat([self.keys.expand(size), keys], -2), torch.cat([self.values.expand(size), values], -2)
 
 
+class _Recorder(DynamicLayer):
+    """Notes a layer's keys and values; a second pass of the same tokens (gradient checkpointing) changes nothing."""
+
+    def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = keys, values
+        return keys, values
+
+
 def compute(embedder: SentenceTransformer, prefix: list[int]) -> Cache:
     """Keys and values of the prefix in every layer; gradients flow through them where they are enabled."""
-    ids = torch.tensor([prefix], device=embedder.device)
-    cache = DynamicCache()
-    embedder[0].model(input_ids=ids, past_key_values=cache, use_cache=True)
-    return Cache(layers=[_ReadOnly(layer.keys, layer.values) for layer in cache.layers])
+    transformer = embedder[0].model
+    layers = transformer.get_decoder().layers
+    for layer in layers:
+        layer._can_checkpoint_with_cache = True  # else gradient checkpointing drops the cache
+    found = Cache(layers=[_Recorder() for _ in layers])
+    layout = Layout.of(embedder, len(prefix))
+    features = tensors([prefix], layout) if layout.packed else {"input_ids": torch.tensor([prefix])}
+    features = {name: value.to(embedder.device) for name, value in features.items()}
+    transformer(**features, past_key_values=found, use_cache=False)
+    length = len(prefix)
+    return Cache(layers=[_ReadOnly(layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in found.layers])
 
 
-def embed(embedder: SentenceTransformer, cache: Cache, ids: Tensor, mask: Tensor) -> Tensor:
-    """Vectors of sequences behind a prefix.
+def embed(embedder: nn.Module, features: dict[str, Tensor], cache: Cache) -> Tensor:
+    """Vectors of a batch behind a prefix.
 
     Args:
+        embedder: the SentenceTransformer, or what DistributedDataParallel made of it.
+        features: as `batches.tensors` makes them of sequences without the prefix.
         cache: as `compute` returns it.
-        ids: (rows, length) int64, each sequence without the prefix, padded on the right.
-        mask: (rows, length), 1 where there is a token.
 
     Returns:
         (rows, dim).
     """
+    if "cu_seq_lens_q" in features:
+        return embedder({**features, "prefix": cache})["sentence_embedding"]
+    modules = list(getattr(embedder, "module", embedder))
     # Padding stands behind every token, so no token sees it and the model needs no mask.
-    output = embedder[0].model(input_ids=ids, past_key_values=cache, use_cache=False)
-    features = {"token_embeddings": output.last_hidden_state.float(), "attention_mask": mask}
-    for module in list(embedder)[1:]:
+    output = modules[0].model(input_ids=features["input_ids"], past_key_values=cache, use_cache=False)
+    features = {"token_embeddings": output.last_hidden_state.float(), "attention_mask": features["attention_mask"]}
+    for module in modules[1:]:
         features = module(features)
     return features["sentence_embedding"]

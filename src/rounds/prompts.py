@@ -34,3 +34,9 @@ def normalize_text(text: str) -> str:
     'Adds instead of multiplying'
     """
     return " ".join(text.split())
+
+
+def longest(prompts: Prompts) -> int:
+    """Tokens of the longest text there can be, examples included."""
+    examples = prompts.examples_max_length if prompts.examples != "none" else 0
+    return max(prompts.query_max_length + examples, prompts.passage_max_length)

@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +13,10 @@ import torch
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.base.losses.gradcache import CachedLossMixin, RandContext
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from rounds import artefact, encoding, groups, losses, sharding
+from rounds import artefact, encoding, groups, losses, prefix, prompts, sharding
 from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
 from rounds.model import backbone, checkpoint, tuning
@@ -128,27 +127,31 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
         self.uses_gradient_cache = bool(how.micro_batch_tokens)
 
     def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
-        """`features` are the query chunks, then the passage chunks; `labels` as `groups.Collator` makes them."""
+        """`features` are the batch's chunks; `labels` as `groups.Collator` makes them."""
         if self.uses_gradient_cache:
             return self.forward_cached(features, labels)
         # One autocast region for all chunks casts each weight once; the Trainer's, one for each forward pass, would
         # cast them for every chunk.
         with self._computing():
-            embed_tokens_once(self.model, features)
-            vectors = [[self.model(chunk)["sentence_embedding"]] for chunk in features]
-            return self.calculate_loss(vectors, labels)
+            return self.calculate_loss([[self._embed(chunk)] for chunk in features], labels)
+
+    def _embed(self, chunk: dict[str, Tensor]) -> Tensor:
+        if "prefix" not in chunk:
+            return self.model(dict(chunk))["sentence_embedding"]
+        own = {name: value for name, value in chunk.items() if name != "prefix"}
+        cache = prefix.compute(getattr(self.model, "module", self.model), chunk["prefix"][0].tolist())
+        return prefix.embed(self.model, own, cache)
 
     def embed_minibatch(self, sentence_feature, begin, end, with_grad, copy_random_state, random_state=None):
         """One chunk in its fixed shape, where the library's own would cut it to its longest row."""
         with self._computing(), random_state or nullcontext(), torch.set_grad_enabled(with_grad):
             state = RandContext(*sentence_feature.values()) if copy_random_state else None
-            return self.model(dict(sentence_feature))["sentence_embedding"], state
+            return self._embed(sentence_feature), state
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: dict[str, Tensor], *, with_backward=False) -> Tensor:
-        """`reps` are the chunks' vectors, queries first."""
-        vectors, chunks = [chunk for (chunk,) in reps], int(labels["query_chunks"])
-        queries = torch.cat(vectors[:chunks])[labels["query_order"]]
-        passages = torch.cat(vectors[chunks:])[labels["passage_order"]]
+        """`reps` are the chunks' vectors."""
+        vectors = torch.cat([chunk for (chunk,) in reps])
+        queries, passages = vectors[labels["query_order"]], vectors[labels["passage_order"]]
         passages, keys, copies = losses.gather_passages(passages, labels["passages"])
         positive = (keys[None, :] == labels["positive"][:, None]).int().argmax(dim=1)
         known = (labels["known"][:, :, None] == keys[None, None, :]).any(dim=1)
@@ -159,32 +162,10 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
             loss.backward()
         return loss
 
-    @contextmanager
     def _computing(self):
-        """Mixed precision; CPUs take the plain attention, since the fused one is slower backwards.
-
-        Gradient checkpointing computes again outside of this, and must find the same: there, neither is changed.
-        """
-        device = str(next(self.model.parameters()).device.type)
-        plain = device == "cpu" and not self.checkpointing
-        attention = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
-        with encoding.autocast(self.precision, device, keep_casts=not self.checkpointing), attention:
-            yield
-
-
-def embed_tokens_once(model: nn.Module, features: list[dict[str, Tensor]]) -> None:
-    """Replace each chunk's `input_ids` by `inputs_embeds`, looked up in one pass, in place.
-
-    The gradient of an embedding lookup is as large as the vocabulary: one for each chunk took a quarter of a
-    MiniLM step on a CPU.
-    """
-    transformer = getattr(model, "module", model)[0].model
-    ids = torch.cat([chunk["input_ids"].flatten() for chunk in features])
-    distinct, inverse = ids.unique(return_inverse=True)
-    vectors = transformer.get_input_embeddings()(distinct)
-    sizes = [chunk["input_ids"].numel() for chunk in features]
-    for chunk, places in zip(features, inverse.split(sizes), strict=True):
-        chunk["inputs_embeds"] = nn.functional.embedding(places.view_as(chunk.pop("input_ids")), vectors)
+        """Mixed precision. Gradient checkpointing computes again outside of it, and cannot find casts kept within."""
+        device = next(self.model.parameters()).device.type
+        return encoding.autocast(self.precision, device, keep_casts=not self.checkpointing)
 
 
 class Keeper(TrainerCallback):
@@ -282,7 +263,7 @@ def _trainer(
 ) -> SentenceTransformerTrainer:
     training = plan.recipe.training
     processes = _processes()
-    keeper.collator = Collator(data, embedder.tokenizer, plan.recipe, plan.seed)
+    keeper.collator = Collator(data, embedder, plan.recipe, plan.seed, _shares_prefixes(plan.recipe, embedder))
     per_process = training.batch_size // processes
     dtype = backbone.compute_dtype(plan.start.precision, plan.start.device)
     steps = -(-len(data.queries) // training.batch_size) * training.epochs // training.gradient_accumulation_steps
@@ -333,6 +314,12 @@ def _trainer(
     keeper.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # Keeper has the bar and the epochs' lines
     return trainer
+
+
+def _shares_prefixes(recipe: Recipe, embedder: SentenceTransformer) -> bool:
+    """Whether queries' common beginnings are computed once; a sharded model must be called as a whole."""
+    shares = recipe.prompts.share_prefix and not sharding.is_on()
+    return shares and prefix.can_share(embedder, prompts.longest(recipe.prompts))
 
 
 def _trainable_model(plan: Plan) -> SentenceTransformer:

@@ -11,6 +11,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 
 from rounds import artefact
 from rounds.errors import UserError
+from rounds.model import packing
 from rounds.recipe import DEFAULT_MODEL, FOUR_BITS, STAND_IN, Model, Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,11 +72,11 @@ def compute_dtype(precision: str, device: str) -> torch.dtype:
 
 
 def resolve_attention(attention: str, device: str) -> str:
-    """`auto` -> FlashAttention where it is installed and the card can (Ampere and later), else SDPA."""
-    if attention != "auto":
-        return attention
-    capable = device.startswith("cuda") and torch.cuda.get_device_capability() >= (8, 0)
-    return "flash_attention_2" if capable and importlib.util.find_spec("flash_attn") else "sdpa"
+    """`auto` -> FlashAttention where it is installed and the card can (Ampere and later), else SDPA; packed on CPUs."""
+    if attention == "auto":
+        capable = device.startswith("cuda") and torch.cuda.get_device_capability() >= (8, 0)
+        attention = "flash_attention_2" if capable and importlib.util.find_spec("flash_attn") else "sdpa"
+    return packing.NAME if attention == "sdpa" and device == "cpu" else attention
 
 
 def stand_in(name_or_path: str) -> str:
