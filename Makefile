@@ -8,10 +8,11 @@ ROUND      ?= 2           ## round that evaluate and submit take
 EPOCHS     ?=             ## epochs a round; default: the recipe's
 SEED       ?= 42          ## seeds split, mining and training
 FOLD       ?= 0           ## fold of split v5: 0 to 3
-DEVICE     ?=             ## cpu, cuda or cuda:N; default: a GPU where there is one
+DEVICE     ?=             ## cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU where there is one
 NPROC      ?= 1           ## processes that finetune runs in
 QUESTIONS  ?= 1500        ## questions of the generated sample
 ENGINE     ?= rounds      ## who encodes for mining and evaluation: rounds, or flagembedding (make interop installs it)
+ONLY       ?=             ## rows that make bench runs: letters of a b c d e s
 TRACK      ?= none        ## training curves to: none, wandb, trackio or tensorboard
 KAGGLE     ?=             ## 1: make submit really submits
 GPU        ?=             ## 1: make setup installs for a CUDA machine
@@ -20,12 +21,13 @@ TUNE_FLAGS ?=             ## more flags for scripts/finetune.py
 
 # ---- names ----------------------------------------------------------------------------------------------------
 SHELL := /bin/bash
+comma := ,
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
+$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
 PY      := .venv/bin/python
@@ -50,6 +52,7 @@ DATADIR := $(NAME)$(call tag,$(DATASET))
 DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
 EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
 INPUTS  := data/.inputs/$(DATADIR)
+CARD    := $(firstword $(subst $(comma), ,$(DEVICE)))
 VALIDATED := $(filter-out submission,$(SPLIT))
 RUN     := PYTHONUNBUFFERED=1 $(PY)
 LAUNCH  := $(if $(filter 1,$(NPROC)),$(RUN),$(RUN) -m torch.distributed.run --nproc_per_node $(NPROC))
@@ -116,7 +119,7 @@ $(EXP)/round$(1)/train/manifest.json: $(EXP)/round$(1)/finetune_data_minedHN.jso
 	@echo "== round $(1): finetune"
 	@$(LAUNCH) scripts/finetune.py --recipe '$(RECIPE)' --round $(1) --train_data $$< --data_dir $(DATA) \
 	  $(if $(3),--model_name_or_path $(EXP)/round$(2)/train) $(if $(EPOCHS),--epochs $(EPOCHS)) \
-	  $(if $(DEVICE),--device $(DEVICE)) --seed $(SEED) --track $(TRACK) $(TUNE_FLAGS) \
+	  $(if $(CARD),--device $(CARD)) --seed $(SEED) --track $(TRACK) $(TUNE_FLAGS) \
 	  --output_dir $(EXP)/round$(1)/train --overwrite
 
 $(EXP)/round$(1)/eval/manifest.json: $(EXP)/round$(1)/train/manifest.json $(EXP)/round$(2)/eval/manifest.json
@@ -154,7 +157,7 @@ submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions
 $(EXP)/baseline/train/manifest.json: $(DATA)/manifest.json
 	@echo "== baseline: sentence-transformers as it comes"
 	@$(RUN) scripts/baseline.py --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(EPOCHS),--epochs $(EPOCHS)) \
-	  $(if $(DEVICE),--device $(DEVICE)) --seed $(SEED) --output_dir $(@D) --overwrite
+	  $(if $(CARD),--device $(CARD)) --seed $(SEED) --output_dir $(@D) --overwrite
 
 $(EXP)/baseline/eval/manifest.json: $(EXP)/baseline/train/manifest.json
 	@$(RUN) scripts/eval_llm_embedder.py --model_path $(EXP)/baseline/train --data_dir $(DATA) \
@@ -165,8 +168,9 @@ baseline: $(EXP)/baseline/eval/manifest.json $(EXP)/round1/eval/manifest.json  #
 	@$(RUN) scripts/compare.py --runs $(EXP)/round0/eval $(EXP)/baseline/eval $(EXP)/round1/eval $(wildcard $(EXP)/round2/eval)
 endif
 
-bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed beside sentence-transformers, side by side in one run
-	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA) --train_data $< $(if $(DEVICE),--device $(DEVICE))
+bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed and memory beside the peers' (ONLY=a for row a); all rows: into README.md
+	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA) --train_data $< \
+	  $(if $(ONLY),--only $(ONLY),--readme README.md)
 
 # ---- the rest -------------------------------------------------------------------------------------------------
 test: $(SETUP)  ## lint and fast tests
@@ -193,6 +197,5 @@ clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .ven
 	@rm -rf $(dir $(wildcard data/*/*/manifest.json))
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
-comma := ,
 FORCE:
 .PHONY: setup sample download data evaluate submit baseline bench test test_slow interop help clean FORCE

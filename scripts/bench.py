@@ -1,34 +1,36 @@
-"""Time encoding, mining and training steps beside the peers', in one run."""
+"""Time our work beside the peers', in one run, and write the table into the README."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from rounds import bench, cli
+from rounds import artefact, bench, cli
 from rounds import recipe as recipes
-from rounds.model import checkpoint
+from rounds.errors import UserError
 
 
 @dataclass
 class Flags:
-    """Which texts, which model."""
+    """Which texts, which model, which rows."""
 
     data_dir: str = field(metadata={"help": "collection"})
     train_data: str = field(metadata={"help": "mined JSONL"})
     recipe: str = "minilm"
-    device: str = ""
+    only: str = field(default="", metadata={"help": "letters of the rows to run (a to e, s for the scale curve)"})
+    readme: str = field(default="", metadata={"help": "file whose marked part a run of all rows rewrites"})
 
 
 def main(flags: Flags) -> None:
-    """Time encoding, mining and training steps beside the peers', in one run."""
-    source = checkpoint.resolve(None, recipes.load(flags.recipe), flags.device)
-    table = Table("work", "rounds", "peer", "its time", "ratio", box=box.SIMPLE_HEAD)
-    for row in bench.run(source, Path(flags.train_data), Path(flags.data_dir)):
-        table.add_row(row.work, f"{row.ours:.2f} s", row.peer, f"{row.theirs:.2f} s", f"{row.theirs / row.ours:.1f}x")
-    Console().print(table)
+    """Time our work beside the peers', in one run, and write the table into the README."""
+    artefact.require_files(Path(flags.train_data), *([Path(flags.readme)] if flags.readme else []))
+    if flags.readme and flags.only:
+        raise UserError("readme: a table of some rows is printed only; leave out ONLY to write it")
+    start = time.perf_counter()
+    task = bench.Task(recipes.load(flags.recipe), Path(flags.train_data), Path(flags.data_dir), print)
+    text = bench.table(*bench.run(task, flags.only))
+    print(f"{text}\n\n{(time.perf_counter() - start) / 60:.0f} min in all; seconds and MiB: theirs / ours")
+    if flags.readme:
+        bench.write(text, Path(flags.readme))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rounds import artefact, cli, collection, comparison, stages
 from rounds import recipe as recipes
 from rounds.data import splits
-from rounds.model import checkpoint
+from rounds.model import backbone, checkpoint
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -29,7 +29,10 @@ class Flags:
     recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     precision: str | None = field(default=None, metadata={"help": "another precision, beside the checkpoint's own"})
     engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    device: str = field(
+        default="",
+        metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
+    )
     bm25: bool = field(default=False, metadata={"help": "add the BM25 row"})
     compare: list[str] = field(default_factory=list, metadata={"help": "folders of earlier evaluations, for the table"})
     output_dir: str = field(default="", metadata={"help": "folder for metrics.json; default: nothing is kept"})
@@ -46,7 +49,9 @@ def main(flags: Flags) -> None:
     path = flags.lora_path or flags.model_path
     recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not path else None
     model_output = Path(flags.model_output)
-    epochs = stages.epochs_of(path or None, recipe, flags.device)
+    devices = backbone.resolve_devices(flags.device)
+    epochs = stages.epochs_of(path or None, recipe, devices[0])
+    epochs = {mark: source.on(devices) for mark, source in epochs.items()}
     if flags.lora_path and flags.model_path:
         checkpoint.check_base(next(iter(epochs.values())), flags.model_path)
     sources = stages.variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rounds import artefact, cli, collection
 from rounds import recipe as recipes
-from rounds.model import checkpoint
+from rounds.model import backbone, checkpoint
 from rounds.stages import mine_file
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
@@ -30,7 +30,10 @@ class Flags:
     range_for_sampling: str | None = None
     negative_number: int | None = None
     relative_margin: float | None = None
-    devices: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    devices: list[str] = field(
+        default_factory=list,
+        metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
+    )
     engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
     seed: int = 42
     model_output: str = field(
@@ -49,7 +52,8 @@ def main(flags: Flags) -> None:
     recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not name else None
     if recipe is None and not checkpoint.is_own(name):
         recipe = checkpoint.recipe_of(name, flags.embedder_model_class, flags.pooling_method)
-    source = checkpoint.resolve(name or None, recipe, flags.devices).by(flags.engine)
+    devices = backbone.resolve_devices(",".join(flags.devices))
+    source = checkpoint.resolve(name or None, recipe, devices[0]).by(flags.engine).on(devices)
     mining = (
         (recipe or source.recipe)
         .replace(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rounds import cli, collection, stages
 from rounds import recipe as recipes
-from rounds.model import checkpoint
+from rounds.model import backbone, checkpoint
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -24,7 +24,10 @@ class Flags:
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
     recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     precision: str | None = None
-    device: str = ""
+    device: str = field(
+        default="",
+        metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
+    )
     kaggle: bool = field(default=False, metadata={"help": "submit it, too"})
     model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
 
@@ -33,7 +36,8 @@ def main(flags: Flags) -> None:
     """Write and check a submission, and print (or run) the line that submits it."""
     data = collection.read(Path(flags.data_dir))
     recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not flags.model_path else None
-    source = checkpoint.resolve(flags.model_path or None, recipe, flags.device, flags.precision)
+    devices = backbone.resolve_devices(flags.device)
+    source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision).on(devices)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"
     rows = stages.submit(source, data, sample, output, Path(flags.model_output))

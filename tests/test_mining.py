@@ -1,13 +1,18 @@
+import dataclasses
 import json
 import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
+from tiny_task import refused
 
-from rounds import mining
+from rounds import artefact, mining, stages
+from rounds.model import checkpoint
 from rounds.prompts import normalize_text
 from rounds.ranking import Run
 from rounds.recipe import Mining
@@ -40,6 +45,58 @@ def slow_range(run: Run, qrels: dict, passages: dict, first: int, last: int) -> 
         positives = {passages[passage] for passage in qrels[query]}
         found[query] = [p for p in run.passages[row].tolist()[first:last] if passages[p] not in positives]
     return found
+
+
+def slow_allowed(run: Run, row: int, qrels: dict, passages: dict, asked: Mining) -> list[int]:
+    """Ranks that may serve as negatives, one passage after the other."""
+    positives, ranked = qrels[run.queries[row]], run.passages[row].tolist()
+    scores = run.scores[row].tolist()
+    taken = {normalize_text(passages[passage]) for passage in positives}
+    limit = float("inf")
+    if asked.relative_margin is not None:
+        found = [score for passage, score in zip(ranked, scores, strict=True) if passage in positives]
+        best = max(found, default=scores[-1])
+        limit = best - abs(best) * asked.relative_margin
+    labelled = {passage for each in qrels.values() for passage in each}
+    allowed = []
+    for rank, passage in enumerate(ranked):
+        if passage not in passages or (asked.candidates == "labelled" and passage not in labelled):
+            continue
+        if normalize_text(passages[passage]) in taken or scores[rank] > limit:
+            continue
+        taken.add(normalize_text(passages[passage]))
+        allowed.append(rank)
+    return allowed
+
+
+@pytest.mark.parametrize("candidates", ["corpus", "labelled"])
+@pytest.mark.parametrize("margin", [None, 0.0, 0.05, 0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_mining_equals_a_slow_loop(seed, margin, candidates):
+    """On random rankings with twins, many positives and foreign passages, a loop over the ranks allows the same."""
+    rng = np.random.default_rng(seed)
+    passages = {str(number): f"text  {rng.integers(60)}"[: 6 + rng.integers(3)] for number in range(90)}
+    ids = np.array([*passages, "foreign"], dtype=object)
+    order = np.stack([rng.permutation(91)[:50] for _ in range(40)])
+    scores = -np.sort(-rng.normal(size=(40, 50)).round(1).astype(np.float32), axis=1)
+    run = Run([f"q{number}" for number in range(40)], ids[order], scores)
+    qrels = {query: [str(rng.integers(30)) for _ in range(rng.integers(0, 4))] for query in run.queries}
+    first, last, number = 3, 30, 6
+    asked = Mining(f"{first}-{last}", number, margin, candidates)
+    found = mining.mine(run, qrels, passages, asked, seed)
+    deepened, short = [], []
+    for row, query in enumerate(run.queries):
+        allowed = slow_allowed(run, row, qrels, passages, asked)
+        ranks = [run.passages[row].tolist().index(passage) for passage in found.ids[query]]
+        inside = [rank for rank in allowed if first <= rank < last]
+        deeper = [rank for rank in allowed if rank >= last][: max(0, number - len(inside))]
+        assert ranks == sorted(set(ranks)) and set(ranks) <= set(inside + deeper)
+        assert len(ranks) == min(number, len(inside) + len(deeper))
+        assert ranks == inside + deeper or len(inside) > number
+        assert found.scores[query] == run.scores[row, ranks].tolist()
+        deepened += [query] * bool(deeper)
+        short += [query] * (len(ranks) < number)
+    assert (found.deepened, found.short) == (deepened, short)
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 20), (2, 22), (10, 60), (0, 60)])
@@ -78,6 +135,27 @@ def test_every_rank_of_the_range_can_be_drawn():
     times = [sum(str(rank) in ids for ids in found.ids.values()) for rank in range(30)]
     assert set(times[:5] + times[15:]) == {0}
     assert all(120 < count < 240 for count in times[5:15])
+
+
+def test_over_many_seeds_every_allowed_rank_is_drawn_equally():
+    """Seeds draw each allowed rank, and each pair of neighbours, about as often as chance."""
+    passages = texts(24)
+    run = make_run({"q": list(passages)})
+    drawn = [mining.mine(run, {"q": ["9"]}, passages, how("4-20", 5), seed).ids["q"] for seed in range(3000)]
+    allowed = [rank for rank in range(4, 20) if rank != 9]
+    times = np.array([[str(rank) in ids for rank in allowed] for ids in drawn])
+    assert set(times.sum(axis=1)) == {5}
+    assert np.abs(times.mean(axis=0) - 5 / 15).max() < 0.04
+    assert np.abs((times[:, 1:] & times[:, :-1]).mean(axis=0) - 5 / 15 * 4 / 14).max() < 0.03
+
+
+def test_a_passage_that_is_not_allowed_leaves_the_others_draw_alone():
+    """A draw depends on the allowed passages alone: neither their ranks nor what is left out between them count."""
+    passages = texts(30)
+    one = mining.mine(make_run({"q": list(passages)[:28]}), {"q": ["28"]}, passages, how("0-28", 5), seed=3)
+    mixed = list(passages)[:28][::-1] + ["28"]
+    other = mining.mine(make_run({"q": mixed}), {"q": ["28"]}, passages, how("0-29", 5), seed=3)
+    assert other.ids["q"] == one.ids["q"][::-1]
 
 
 @pytest.mark.parametrize(
@@ -230,3 +308,63 @@ def test_labelled_candidates_only():
     for query, ids in found.ids.items():
         assert set(ids) <= labelled - set(qrels[query])
     assert found.deepened and all(len(ids) == min(5, len(labelled) - 1) for ids in found.ids.values())
+
+
+@pytest.fixture(scope="module")
+def mined(tiny, tiny_collection, tmp_path_factory):
+    """Mine the tiny collection by an index, into one folder; returns lines, rows, manifest and file."""
+    folder = tmp_path_factory.mktemp("mined")
+
+    def mine(kind: str, seed: int = 42) -> tuple[str, list[dict], dict, Path]:
+        source, asked = checkpoint.resolve(None, tiny, "cpu"), dataclasses.replace(tiny.mining, index=kind)
+        rows, pool = tiny_collection / "finetune_data.jsonl", tiny_collection / "candidate_pool.jsonl"
+        output = folder / f"{kind}-{seed}.jsonl"
+        lines = stages.mine_file(source, asked, rows, pool, output, seed, folder, True)
+        return lines, artefact.read_jsonl(output), artefact.read_json(stages.file_manifest(output)), output
+
+    return mine
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+def test_an_approximate_index_mines_and_tells_its_recall(mined, kind):
+    """Mining by an index gives each query its negatives, and prints and stores the recall against exact search."""
+    exact_lines, exact_rows, exact, _ = mined("exact")
+    lines, rows, manifest, _ = mined(kind)
+    recall = manifest["recall"]
+    assert all(len(row["neg"]) == 5 and not set(row["neg"]) & set(row["pos"]) for row in rows)
+    assert recall["queries"] == len(rows) and 0.8 < recall["recall@200"] <= 1 and 0.8 < recall["recall@25"] <= 1
+    assert lines.splitlines()[1] == (
+        f"index {kind}: recall@25 {recall['recall@25']:.4f}, recall@200 {recall['recall@200']:.4f} "
+        f"against exact search on {len(rows)} queries"
+    )
+    assert (exact["recall"], exact_lines.count("\n"), len(exact_rows)) == ({}, 0, len(rows))
+
+
+def test_runs_of_each_index_stand_apart(mined):
+    """Exact search never reads an approximate run, nor the other way; the same index reads its own again."""
+    paths = {kind: mined(kind)[2]["run"] for kind in ("hnsw", "ivfpq", "exact")}
+    assert len(set(paths.values())) == 3
+    again = mined("hnsw", seed=7)[2]
+    assert again["run"] == paths["hnsw"]
+
+
+def test_threads_change_no_negative(mined):
+    """One thread and several rank and mine the same rows."""
+    before, found = faiss.omp_get_max_threads(), []
+    for threads in (1, 4):
+        _, _, manifest, output = mined("exact")
+        (output.parent / manifest["run"]).unlink()
+        faiss.omp_set_num_threads(threads)
+        found.append(mined("exact")[1])
+    faiss.omp_set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_a_pool_too_small_for_an_index_is_refused_before_encoding(tiny, tiny_collection, tmp_path):
+    """IVF-PQ over too few passages names the key, and nothing is written."""
+    source, asked = checkpoint.resolve(None, tiny, "cpu"), dataclasses.replace(tiny.mining, index="ivfpq")
+    pool, output = tmp_path / "pool.jsonl", tmp_path / "mined" / "rows.jsonl"
+    artefact.write_jsonl(pool, artefact.read_jsonl(tiny_collection / "candidate_pool.jsonl")[:600])
+    with refused("mining.index ivfpq", "624", "600"):
+        stages.mine_file(source, asked, tiny_collection / "finetune_data.jsonl", pool, output, 42, tmp_path, False)
+    assert list(tmp_path.iterdir()) == [pool]

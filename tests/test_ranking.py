@@ -1,3 +1,6 @@
+import tracemalloc
+
+import faiss
 import numpy as np
 import pytest
 from tiny_task import refused
@@ -67,6 +70,129 @@ def test_copies_of_one_passage_stay_in_corpus_order():
     run = ranking.rank(names(64, "q"), unit(rng.normal(size=(64, 384))), names(100), passages, 100)
     places = [[row.index(names(100)[number]) for number in (3, 41, 97)] for row in run.passages.tolist()]
     assert all(b - a == 1 and c - b == 1 for a, b, c in places)
+
+
+def in_blocks(monkeypatch, numbers: int) -> None:
+    monkeypatch.setattr(ranking, "BLOCK", numbers)
+    monkeypatch.setattr(ranking, "COLUMNS", max(1, numbers // 8))
+
+
+@pytest.mark.parametrize("vectors", [random_vectors, grid_vectors, equal_vectors])
+@pytest.mark.parametrize("numbers", [1, 100, 999, 5000])
+@pytest.mark.parametrize("depth", [1, 20, 150, 300])
+def test_blocks_of_any_size_give_one_run(monkeypatch, vectors, numbers, depth):
+    """A run is the same in one block or many, of queries and of corpus, and that of a slow sort."""
+    queries, passages = vectors(np.random.default_rng(7), 30, 300)
+    whole = ranking.rank(names(30, "q"), queries, names(300), passages, depth)
+    in_blocks(monkeypatch, numbers)
+    run = ranking.rank(names(30, "q"), queries, names(300), passages, depth)
+    rows, _ = slow_rank(queries, passages, depth)
+    assert run.passages.tolist() == whole.passages.tolist()
+    assert run.passages.tolist() == [[names(300)[number] for number in row] for row in rows]
+    assert run.scores.tolist() == whole.scores.tolist()
+
+
+def test_a_tie_over_blocks_keeps_corpus_order(monkeypatch):
+    """Equal passages of which each stands in a block of its own come in corpus order."""
+    in_blocks(monkeypatch, 64)
+    passages = unit(np.random.default_rng(8).normal(size=(200, 8)))
+    passages[[5, 60, 130, 199]] = passages[5]
+    run = ranking.rank(["q"], passages[[5]], names(200), passages, 3)
+    assert run.passages.tolist() == [[names(200)[number] for number in (5, 60, 130)]]
+
+
+def test_many_equal_scores_take_no_more_memory_than_a_block(monkeypatch):
+    """Where the whole corpus ties, memory is of the order of a block, far below queries x corpus."""
+    in_blocks(monkeypatch, 2**14)
+    queries, passages = np.ones((300, 4), np.float32), np.ones((20_000, 4), np.float32)
+    ids, corpus = names(300, "q"), names(20_000)
+    tracemalloc.start()
+    run = ranking.rank(ids, queries, corpus, passages, 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(map(tuple, run.passages.tolist())) == {tuple(corpus[:10])}
+    assert peak < 300 * 20_000 / 4
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_memory_mapped_vectors_are_read_in_blocks(monkeypatch, tmp_path, dtype):
+    """A memory-mapped file ranks as the array does, and never more than a block of it is converted."""
+    queries, corpus, passages = _named(np.random.default_rng(9), 20, 400)
+    np.save(tmp_path / "passages.npy", passages.astype(dtype))
+    expected = ranking.rank(names(20, "q"), queries, corpus, passages.astype(dtype), 30)
+    in_blocks(monkeypatch, 256)
+    sizes, convert = [], ranking._float32
+    monkeypatch.setattr(ranking, "_float32", lambda vectors: sizes.append(vectors.size) or convert(vectors))
+    run = ranking.rank(names(20, "q"), queries, corpus, np.load(tmp_path / "passages.npy", mmap_mode="r"), 30)
+    assert run.passages.tolist() == expected.passages.tolist()
+    assert max(sizes) <= 256
+
+
+def test_the_number_of_threads_changes_nothing():
+    """One thread and several give the same passages and scores, to the last bit."""
+    queries, passages = (unit(np.random.default_rng(n).normal(size=(n, 96))) for n in (70, 3000))
+    passages[1500:1600] = passages[7]
+    before, found = faiss.omp_get_max_threads(), []
+    for threads in (1, 4):
+        faiss.omp_set_num_threads(threads)
+        found.append(ranking.rank(names(70, "q"), queries, names(3000), passages, 50))
+    faiss.omp_set_num_threads(before)
+    assert found[0].passages.tolist() == found[1].passages.tolist()
+    assert found[0].scores.tolist() == found[1].scores.tolist()
+
+
+@pytest.mark.parametrize("of", ["queries", "passages"])
+def test_vectors_that_are_not_numbers_are_refused(of):
+    """Where faiss can rank no passage for a query, the vectors are named as the cause."""
+    vectors = dict(zip(("queries", "passages"), random_vectors(np.random.default_rng(0), 5, 40), strict=True))
+    vectors[of][3] = np.nan
+    with refused("vectors", "not numbers"):
+        ranking.rank(names(5, "q"), vectors["queries"], names(40), vectors["passages"], 40)
+
+
+def clustered(rng, count: int, dim: int) -> np.ndarray:
+    centres = np.random.default_rng(0).normal(size=(50, dim))
+    return unit(centres[rng.integers(0, 50, count)] + 0.5 * rng.normal(size=(count, dim)))
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+@pytest.mark.parametrize("dim", [16, 37])
+def test_an_approximate_index_finds_most_with_true_scores(kind, dim):
+    """An index of any dimension finds over 9 of 10 passages of the exact run; what it finds has the exact score."""
+    rng = np.random.default_rng(3)
+    passages, queries = clustered(rng, 2000, dim), clustered(rng, 40, dim)
+    exact = ranking.rank(names(40, "q"), queries, names(2000), passages, 1000)
+    run = ranking.rank(names(40, "q"), queries, names(2000), passages, 50, ranking.build(kind, passages))
+    assert ranking.recall(run, exact, 50) > 0.9
+    for row in range(40):
+        scores = dict(zip(exact.passages[row].tolist(), exact.scores[row].tolist(), strict=True))
+        assert run.scores[row].tolist() == [scores[passage] for passage in run.passages[row].tolist()]
+        assert len(set(run.passages[row])) == 50
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
+def test_queries_with_too_few_hits_are_searched_exactly(kind):
+    """A row that the index leaves short of the depth is the exact row: here it knows half the depth's passages."""
+    queries, corpus, passages = _named(np.random.default_rng(4), 6, 2000)
+    index = ranking.build(kind, passages[:700])
+    run = ranking.rank(names(6, "q"), queries, corpus, passages, 1400, index)
+    assert run.passages.tolist() == ranking.rank(names(6, "q"), queries, corpus, passages, 1400).passages.tolist()
+
+
+def test_the_whole_corpus_is_ranked_exactly_by_any_index():
+    """At the depth of the corpus nothing is left out."""
+    queries, corpus, passages = _named(np.random.default_rng(5), 6, 700)
+    for kind in ("hnsw", "ivfpq"):
+        run = ranking.rank(names(6, "q"), queries, corpus, passages, 700, ranking.build(kind, passages))
+        assert run.passages.tolist() == ranking.rank(names(6, "q"), queries, corpus, passages, 700).passages.tolist()
+
+
+def test_a_corpus_too_small_to_train_on_is_refused():
+    """IVF-PQ on a small corpus names the key and the sizes, with 624 passages it works."""
+    passages = clustered(np.random.default_rng(6), 624, 16)
+    assert ranking.build("ivfpq", passages).ntotal == 624
+    with refused("mining.index ivfpq", "624", "623"):
+        ranking.build("ivfpq", passages[:623])
 
 
 def test_scores_fall_along_each_row():

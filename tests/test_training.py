@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -382,3 +383,18 @@ def test_another_lora_rank_is_not_continued_in_silence(trained, tiny, tiny_mined
     other = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
     with refused("tuning.lora.r: 8 -> 2"):
         finetune(other, few_rows(tiny_mined, tmp_path), tmp_path / "train", start=trained)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_trains_the_same_weights(tiny, tiny_mined, tmp_path):
+    """`compile` changes nothing but time, and its checkpoint has the names of any other."""
+    lora = dataclasses.replace(tiny.tuning.lora, dropout=0.0)
+    still = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
+    found = []
+    for on in (False, True):
+        finetune(still.replace("training", compile=on), few_rows(tiny_mined, tmp_path), tmp_path / str(on))
+        found.append(weights(tmp_path / str(on)))
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], rtol=1e-3, atol=1e-4)

@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from sentence_transformers.util import mine_hard_negatives
 from transformers import set_seed
 
@@ -41,12 +42,12 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
     device = backbone.resolve_device(device)
     set_seed(seed)  # mine_hard_negatives samples from the global generator
     start = time.perf_counter()
-    embedder = backbone.load(recipe, "fp32", device)
+    embedder = stock(recipe, "fp32", device)
     embedder.max_seq_length = recipe.prompts.query_max_length
     mined = mine(embedder, recipe, folder, rows)
     mining_seconds = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as scratch:
-        _fit(embedder, mined, Path(scratch), epochs, seed, device)
+        fit(embedder, mined, Path(scratch), epochs, seed, device)
     seconds = time.perf_counter() - start
     manifest: dict = {}
     with artefact.writing(output, manifest) as temporary:
@@ -57,6 +58,20 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
         }  # fmt: skip
         manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", about))
     return f"{output}: {mining_seconds:.0f} s of mining, {seconds - mining_seconds:.0f} s of training"
+
+
+def stock(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
+    """The recipe's base model as the library loads it, its weights in `precision`."""
+    model = recipe.model
+    transformer = Transformer(
+        backbone.locate(model),
+        model_kwargs={"dtype": backbone.DTYPES[precision]},
+        processor_kwargs={"padding_side": model.padding_side},
+        config_kwargs=backbone.dropout(model.dropout),
+    )
+    pooling = Pooling(transformer.get_embedding_dimension(), backbone.POOLING_MODES[model.pooling])
+    modules = [transformer, pooling, *([Normalize()] if model.normalize else [])]
+    return SentenceTransformer(modules=modules, device=device).eval()
 
 
 def mine(
@@ -79,7 +94,10 @@ def mine(
     )
 
 
-def _fit(embedder: SentenceTransformer, data: Dataset, folder: Path, epochs: int, seed: int, device: str) -> None:
+def fit(
+    embedder: SentenceTransformer, data: Dataset, folder: Path, epochs: int, seed: int, device: str, bf16: bool = False
+) -> None:
+    """Train in place with MultipleNegativesRankingLoss."""
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,
@@ -90,6 +108,7 @@ def _fit(embedder: SentenceTransformer, data: Dataset, folder: Path, epochs: int
         seed=seed,
         report_to="none",
         use_cpu=device == "cpu",
+        bf16=bf16,
     )
     loss = MultipleNegativesRankingLoss(embedder, scale=SCALE)
     SentenceTransformerTrainer(model=embedder.train(), args=arguments, train_dataset=data, loss=loss).train()

@@ -1,223 +1,316 @@
-"""Bench: our encoding, mining and training steps beside the peers', on the same texts in one run."""
+"""Bench: the same work by us and by our peers, side by side in one run, results compared before times are."""
 
 import dataclasses
-import importlib.util
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from rounds import artefact, baseline, collection, encoding, groups, prompts, stages, training
-from rounds import prefix as prefix_sharing
+from rounds import collection, contest, encoding, prompts
 from rounds import recipe as recipes
+from rounds.contest import FLAG, OURS, STOCK, UNSHARED, Outcome, Party
 from rounds.errors import UserError
-from rounds.groups import Groups
-from rounds.model import backbone, checkpoint, flagembedding
-from rounds.model.checkpoint import Checkpoint
+from rounds.model import backbone
 from rounds.recipe import Recipe
 
-TEXTS = 400
-STEPS = 8
-WARM_UP = 3
-AGREE = 0.999
-SHARING, WORDS, PREFIX = 64, 16, 540  # queries behind one set of examples, words of each, tokens of the examples
-STOCK = "sentence-transformers"
+PRECISIONS = ("fp32", "bf16")
+SHARING, IN_STEP = 256, 16  # queries behind one set of examples, in encoding and in a training step
+WORDS, PREFIX = 17, 540  # of each query, and tokens of the examples
+STEPS = 10
+SIZES, DIMS, ASKING = (10_000, 100_000, 1_000_000), (384, 1024), 1000
+SAME, ALIKE, TOP = 0.9999, 0.98, 25
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds of the same work by us and by a peer, measured in one process, one after the other."""
+class Row:
+    """One peer's work beside ours.
+
+    Attributes:
+        theirs, ours: by precision.
+        agreement: what was compared, in words.
+    """
 
     work: str
     peer: str
-    ours: float
-    theirs: float
+    theirs: dict[str, Outcome]
+    ours: dict[str, Outcome]
+    agreement: str
+
+    def ratio(self, theirs: str, ours: str) -> float:
+        """Their seconds in one precision over ours in another."""
+        return self.theirs[theirs].seconds / self.ours[ours].seconds
 
 
-def run(source: Checkpoint, mined: Path, folder: Path) -> list[Timing]:
-    """Time our work beside the peers'; ours in the checkpoint's precision, theirs as it comes (fp32).
+@dataclass(frozen=True)
+class Task:
+    """What all rows work on.
 
-    Args:
-        source: the model of the encoding, mining and training rows.
+    Attributes:
+        recipe: the model of rows b to e.
         mined: mined JSONL of the collection's training rows.
         folder: the collection.
+        say: called with a line for each outcome.
+    """
+
+    recipe: Recipe
+    mined: Path
+    folder: Path
+    say: Callable[[str], None]
+
+    def ask(self, work: Callable, party: Party, *arguments) -> Outcome:
+        """One party's outcome, and a line about it."""
+        outcome = contest.alone(work, party, *arguments)
+        who = f"{party.name}, {party.precision}"
+        self.say(f"  {work.__name__:14s} {who:32s} {outcome.seconds:9.2f} s  {outcome.peak:6.0f} MiB")
+        return outcome
+
+
+def run(task: Task, only: str) -> tuple[list[Row], dict[tuple[int, int], Outcome]]:
+    """Rows of the table, and the scale curve by (passages, dim).
+
+    Args:
+        only: letters of the rows to run; empty for all.
 
     Raises:
-        UserError: a peer's vectors differ from ours, or there are too few rows.
+        UserError: an unknown letter, too few rows, or results that differ.
     """
-    data, passages = groups.read(mined, 42, source.recipe), list(collection.read(folder).passages.values())
-    size = source.recipe.training.batch_size
-    if len(data.queries) < size * (WARM_UP + STEPS):
-        raise UserError(f"{mined}: has {len(data.queries)} rows, {size * (WARM_UP + STEPS)} are needed to time steps")
-    step = f"training step, {size} x {source.recipe.training.group_size}"
-    rows = [
-        Timing("encode with the recipe's model", STOCK, *_encode(source, data.queries[:TEXTS], passages[:TEXTS])),
-        Timing(f"mine for {len(data.queries)} queries", "mine_hard_negatives", *_mine(source, folder)),
-        Timing(step, STOCK, *_steps(source, data, size)),
-    ]
-    return rows + _behind_examples(data, source.device)
+    if unknown := set(only) - set(WORKS):
+        raise UserError(f"ONLY={only}: no row {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
+    rows: list[Row] = []
+    scale: dict[tuple[int, int], Outcome] = {}
+    for letter, work in WORKS.items():
+        if not only or letter in only:
+            task.say(f"{letter}: {work.__doc__}")
+            found = work(task)
+            if letter == "s":
+                scale = found
+            else:
+                rows += [dataclasses.replace(row, work=f"({letter}) {row.work}") for row in found]
+    return rows, scale
 
 
-def _mine(source: Checkpoint, folder: Path) -> tuple[float, float]:
-    """Both load the model, encode training queries and corpus, search and sample."""
-    recipe = source.recipe
-    rows = artefact.read_jsonl(folder / collection.FINETUNE, ("query", "pos"))
-
-    def ours(scratch: str) -> None:
-        where = Path(scratch)
-        stages.mine_file(source, recipe.mining, folder / collection.FINETUNE, folder / collection.POOL,
-                         where / "mined.jsonl", 42, where, False)  # fmt: skip
-
-    def theirs() -> None:
-        embedder = backbone.load(recipe, "fp32", source.device)
-        embedder.max_seq_length = recipe.prompts.query_max_length
-        baseline.mine(embedder, recipe, folder, rows, recipe.mining.negative_number)
-
-    with tempfile.TemporaryDirectory() as scratch:
-        return _seconds(lambda: ours(scratch)), _seconds(theirs)
+def _compare(
+    task: Task, title: str, peers: list[str], work: Callable, arguments: tuple, agree: Callable[..., str]
+) -> list[Row]:
+    """All parties' outcomes in both precisions, ours first, and what the results have in common."""
+    present = [peer for peer in peers if contest.there(peer)]
+    found = {
+        name: {precision: task.ask(work, Party(name, precision), *arguments) for precision in PRECISIONS}
+        for name in (OURS, *present)
+    }
+    ours = found.pop(OURS)
+    return [Row(title, peer, theirs, ours, agree(title, peer, theirs, ours)) for peer, theirs in found.items()]
 
 
-def _behind_examples(data: Groups, device: str) -> list[Timing]:
-    """A decoder (random Mistral, 20M parameters) encodes queries that share few-shot examples."""
-    with tempfile.TemporaryDirectory() as scratch:
-        recipe = _decoder(Path(scratch))
-        source = checkpoint.resolve(None, recipe, device, "fp32")
-        embedder = source.load()
-        tokenizer = embedder.tokenizer
-        short = list(dict.fromkeys(" ".join(query.split()[:WORDS]) for query in data.queries))
-        queries, rest = short[:SHARING], short[SHARING:]
-        prefix, suffix = prompts.wrap(recipe.prompts, "query")
-        texts: list[str] = []
-        for query in rest:
-            more = [*texts, f"{prefix}{query}{suffix}answer"]
-            if len(tokenizer("".join(more))["input_ids"]) > PREFIX:
-                break
-            texts = more
-        before = [texts] * len(queries)
-        ids = encoding.tokenize(tokenizer, queries, recipe.prompts, "query", before)
-        (lead,) = encoding.lead_texts(tokenizer, [texts], recipe.prompts, "query")
-        whole = [f"{lead}{prefix}{query}{suffix}" for query in queries]
-        embedder.max_seq_length = max(map(len, ids))
-
-        def ours() -> np.ndarray:
-            return encoding.encode(embedder, queries, recipe.prompts, "query", "fp32", before=before)
-
-        peers: dict[str, Callable[[], np.ndarray]] = {
-            "not shared": lambda: encoding.encode_ids(embedder, ids, "fp32", "", share_prefix=False),
-            STOCK: lambda: embedder.encode(whole, show_progress_bar=False),
-        }
-        if importlib.util.find_spec("FlagEmbedding"):
-            model = flagembedding.load(source)
-            peers["FlagICLModel"] = lambda: flagembedding.encode_queries(model, source, queries, before)
-        ours()
-        seconds, shared = _seconds(ours), prefix_sharing.groups(ids)[0][0]
-        own = sum(map(len, ids)) / len(ids) - shared
-        title = f"{len(ids)} queries, {shared} shared + {own:.0f} tokens"
-        timings = []
-        for name, theirs in peers.items():
-            _agree(ours(), theirs(), 0.9999)
-            timings.append(Timing(title, name, seconds, _seconds(theirs)))
-        return timings
-
-
-def _decoder(folder: Path) -> Recipe:
-    """A recipe like bge-en-icl's on a random Mistral that is large enough for matrix products to count."""
-    from transformers import AutoTokenizer, MistralConfig, MistralModel
-
-    tiny = recipes.load("tiny-mistral")
-    tokenizer = AutoTokenizer.from_pretrained(backbone.locate(tiny.model))
-    tokenizer.save_pretrained(folder)
-    config = MistralConfig(
-        vocab_size=len(tokenizer), hidden_size=512, intermediate_size=1408, num_hidden_layers=6, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=2048, sliding_window=None,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        MistralModel(config).save_pretrained(folder)
-    model = dataclasses.replace(tiny.model, name_or_path=str(folder))
-    return dataclasses.replace(tiny, model=model).replace(
-        "prompts", query_max_length=200, examples="fixed", examples_number=40, examples_max_length=2 * PREFIX
-    )
-
-
-def _agree(ours: np.ndarray, theirs: np.ndarray, least: float = AGREE) -> None:
-    cosine = (ours * theirs).sum(axis=1).min()
-    if cosine <= least:
-        raise UserError(f"the vectors differ (least cosine {cosine:.4f}): their times cannot be compared")
-
-
-def _encode(source: Checkpoint, queries: list[str], passages: list[str]) -> tuple[float, float]:
-    embedder, texts = source.load(), {"query": queries, "passage": passages}
-
-    def ours() -> np.ndarray:
-        found = [encoding.encode(embedder, t, source.recipe.prompts, k, source.precision) for k, t in texts.items()]
-        return np.concatenate(found)
-
-    def theirs() -> np.ndarray:
-        return np.concatenate([_peer_encode(embedder, source, t, k) for k, t in texts.items()])
-
-    _agree(ours(), theirs())
-    return _seconds(ours), _seconds(theirs)
-
-
-def _peer_encode(embedder: SentenceTransformer, source: Checkpoint, texts: list[str], kind: str) -> np.ndarray:
-    prefix, suffix = prompts.wrap(source.recipe.prompts, kind)
-    embedder.max_seq_length = prompts.max_length(source.recipe.prompts, kind)
-    found = embedder.encode([prefix + text + suffix for text in texts], show_progress_bar=False)
-    embedder.max_seq_length = source.recipe.prompts.query_max_length
+def _behind_examples(task: Task) -> list[Row]:
+    """encode queries behind shared examples"""
+    found = []
+    for name, shape in DECODERS.items():
+        with _decoder(shape) as recipe:
+            queries, before, shared, own = _shared_texts(task, recipe, SHARING)
+            title = f"{name}: {len(queries)} queries, {shared} shared + {own:.0f} own tokens"
+            agree = _vectors_agree(len(queries))
+            peers = [UNSHARED, STOCK, FLAG]
+            found += _compare(task, title, peers, contest.encode, (recipe, queries, before, []), agree)
     return found
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def _encode(task: Task) -> list[Row]:
+    """encode queries and corpus with the recipe's model"""
+    data = collection.read(task.folder)
+    queries = list(dict.fromkeys(row["query"] for row in _rows(task)))
+    passages = list(data.passages.values())
+    title = f"{task.recipe.name}: encode {len(queries)} queries, {len(passages)} passages"
+    return _compare(
+        task, title, [STOCK, FLAG], contest.encode, (task.recipe, queries, None, passages), _vectors_agree(len(queries))
+    )
 
 
-def _steps(source: Checkpoint, data: Groups, size: int) -> tuple[float, float]:
-    """Median seconds of a step: collate, forward, backward, AdamW."""
-    group = source.recipe.training.group_size
-    ours, peer = source.load().train(), source.load().train()
-    peer.max_seq_length = source.recipe.prompts.query_max_length
-    collate = groups.Collator(data, ours, source.recipe, 42, False)
-    loss = training.ContrastiveLoss(ours, source.recipe.training, source.precision)
-    peer_loss = MultipleNegativesRankingLoss(peer, scale=1 / source.recipe.training.temperature)
+def _mine(task: Task) -> list[Row]:
+    """mine, end to end: load, encode, search, sample"""
+    title = f"{task.recipe.name}: mine {task.recipe.mining.range_for_sampling} for {len(_rows(task))} rows"
 
-    def our_loss(rows: list[int]) -> torch.Tensor:
-        return loss(*chunks_and_labels(collate([{"row": row} for row in rows])))
+    def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
+        counts = {len(each) for side in (theirs, ours) for each in side["fp32"].result.values()}
+        if counts != {task.recipe.mining.negative_number}:
+            raise UserError(f"{title}: {peer} and rounds mined different numbers of negatives ({counts})")
+        return f"{counts.pop()} negatives each"
 
-    def their_loss(rows: list[int]) -> torch.Tensor:
-        drawn = [data.draw(row, 0, group) for row in rows]
-        columns = [[data.queries[row] for row in rows], [data.passages[positive] for positive, _ in drawn]]
-        columns += [[data.passages[negatives[n]] for _, negatives in drawn] for n in range(group - 1)]
-        return peer_loss([peer.preprocess(column) for column in columns], None)
-
-    return _median_step(ours, our_loss, size), _median_step(peer, their_loss, size)
+    recipe = task.recipe.replace("mining", candidates="corpus")  # as the peer mines
+    return _compare(task, title, [STOCK], contest.mine, (recipe, task.folder), agree)
 
 
-def chunks_and_labels(batch: dict) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
-    """A collated batch as the Trainer hands it to the loss."""
-    labels = batch.pop("label")
-    chunks: dict[str, dict] = {}
-    for name, value in batch.items():
-        chunk, _, key = name.partition("_")
-        chunks.setdefault(chunk, {})[key] = value
-    return list(chunks.values()), labels
+def _steps(task: Task) -> list[Row]:
+    """training steps"""
+    training = task.recipe.training
+    if len(_rows(task)) < STEPS * training.batch_size:
+        raise UserError(f"{task.mined}: has fewer than the {STEPS * training.batch_size} rows that are needed")
+    title = f"{task.recipe.name}: training step, {training.batch_size} x {training.group_size}"
+
+    def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
+        off = np.abs(np.array(theirs["fp32"].result) - ours["fp32"].result).max()
+        if off > 1e-3:
+            raise UserError(f"{title}: the losses of {peer} and rounds differ by up to {off:.4f}")
+        return f"loss +- {off:.0e}"
+
+    rows = _compare(task, title, [STOCK], contest.steps, (task.recipe, task.mined, STEPS), agree)
+    with _decoder(DECODERS["decoder, 97M"]) as recipe:
+        queries, before, shared, own = _shared_texts(task, recipe, IN_STEP)
+        title = f"decoder, 97M: step of {IN_STEP} queries, {shared} shared + {own:.0f} own tokens"
+        arguments = (recipe, queries, before)
+        return rows + _compare(
+            task, title, [UNSHARED, STOCK], contest.examples_step, arguments, _vectors_agree(len(queries))
+        )
 
 
-def _median_step(model: SentenceTransformer, loss: Callable[[list[int]], torch.Tensor], size: int) -> float:
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
-    seconds = []
-    for step in range(WARM_UP + STEPS):
-        start = time.perf_counter()
-        loss(list(range(step * size, (step + 1) * size))).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds[WARM_UP:]))
+def _round(task: Task) -> list[Row]:
+    """a whole round: mine, train one epoch, evaluate"""
+
+    def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
+        return f"MAP@25 {theirs['fp32'].result:.3f} / {ours['fp32'].result:.3f}"
+
+    title = f"{task.recipe.name}: round of one epoch"
+    return _compare(task, title, [STOCK], contest.whole_round, (task.recipe, task.folder), agree)
+
+
+def _scale(task: Task) -> dict[tuple[int, int], Outcome]:
+    """search and mine for 1,000 queries as the corpus grows"""
+    party = Party(OURS, "fp32")
+    return {
+        (size, dim): task.ask(contest.search, party, ASKING, size, dim) for dim in DIMS for size in SIZES
+    }  # fmt: skip
+
+
+WORKS: dict[str, Callable] = {
+    "a": _behind_examples, "b": _encode, "c": _mine, "d": _steps, "e": _round, "s": _scale,
+}  # fmt: skip
+
+# Random Mistrals: hidden size, layers, heads, inner size.
+DECODERS = {"tiny decoder": (64, 2, 4, 128), "decoder, 97M": (768, 12, 12, 2816)}
+
+
+def _rows(task: Task) -> list[dict]:
+    return collection.read_rows(task.mined, ("pos", "neg"))
+
+
+@contextmanager
+def _decoder(shape: tuple[int, int, int, int]) -> Iterator[Recipe]:
+    """A recipe like bge-en-icl's on a Mistral of random weights."""
+    import torch
+    from transformers import AutoTokenizer, MistralConfig, MistralModel
+
+    hidden, layers, heads, inner = shape
+    tiny = recipes.load("tiny-mistral")
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = AutoTokenizer.from_pretrained(backbone.locate(tiny.model))
+        tokenizer.save_pretrained(folder)
+        config = MistralConfig(
+            vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
+            num_attention_heads=heads, num_key_value_heads=heads // 2, max_position_embeddings=2048,
+            sliding_window=None,
+        )  # fmt: skip
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            MistralModel(config).save_pretrained(folder)
+        recipe = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, name_or_path=folder))
+        full = dataclasses.replace(recipe.tuning, method="full")
+        yield dataclasses.replace(recipe, tuning=full).replace(
+            "prompts", query_max_length=200, examples="fixed", examples_number=60, examples_max_length=2 * PREFIX
+        )
+
+
+def _shared_texts(task: Task, recipe: Recipe, count: int) -> tuple[list[str], list[list[str]], int, float]:
+    """Short queries of the training rows, the examples that stand before each, and the mean tokens of both."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model.name_or_path)
+    short = list(dict.fromkeys(" ".join(row["query"].split()[:WORDS]) for row in _rows(task)))
+    queries, rest = short[:count], short[count:]
+    prefix, suffix = prompts.wrap(recipe.prompts, "query")
+    examples: list[str] = []
+    for query in rest:
+        more = [*examples, f"{prefix}{query}{suffix}answer"]
+        if len(tokenizer("".join(each + encoding.EXAMPLE_END for each in more))["input_ids"]) > PREFIX:
+            break
+        examples = more
+    before = [examples] * len(queries)
+    ids = encoding.tokenize(tokenizer, queries, recipe.prompts, "query", before)
+    shared = min(_common(ids[0], row) for row in ids[1:])
+    return queries, before, shared, sum(map(len, ids)) / len(ids) - shared
+
+
+def _common(one: list[int], other: list[int]) -> int:
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _vectors_agree(queries: int) -> Callable[..., str]:
+    """Same precision: least cosine, and the top 25 up to ties; in bf16: how much of our fp32 top 25 each keeps."""
+
+    def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
+        one, other = theirs["fp32"].result, ours["fp32"].result
+        cosine = float((one * other).sum(axis=1).min())
+        if cosine < SAME or _overlap(one, other, queries) < 1:
+            raise UserError(f"{title}: the vectors of {peer} and rounds differ (least cosine {cosine:.5f})")
+        kept = [_overlap(side["bf16"].result, other, queries) for side in (theirs, ours)]
+        return f"cosine {cosine:.5f}; bf16 keeps {kept[0]:.3f} / {kept[1]:.3f}"
+
+    return agree
+
+
+def _overlap(one: np.ndarray, other: np.ndarray, queries: int, tie: float = 2e-5) -> float:
+    """Share of `other`'s top 25 that `one` ranks there too, or would but for ties; of queries among themselves where
+    there are no passages."""
+    start = queries if len(one) > queries else 0
+    scores = [vectors[:queries] @ vectors[start:].T for vectors in (one, other)]
+    depth = min(TOP, scores[0].shape[1])
+    edges = [np.partition(each, -depth, axis=1)[:, -depth, None] for each in scores]
+    wanted = scores[1] > edges[1] + tie
+    return float((wanted & (scores[0] >= edges[0] - tie)).sum() / max(wanted.sum(), 1))
+
+
+def table(rows: list[Row], scale: dict[tuple[int, int], Outcome]) -> str:
+    """Markdown: seconds as theirs / ours, ratios, memory, and the scale curve."""
+    lines = []
+    if rows:
+        lines += [
+            "| work | against | fp32, s | | bf16, s | | fp32 / our bf16 | peak MiB, bf16 | agreement |",
+            "|---|---|---:|---:|---:|---:|---:|---:|---|",
+        ]
+    for row in rows:
+        cells = [row.work, row.peer]
+        for precision in PRECISIONS:
+            theirs, ours = row.theirs[precision], row.ours[precision]
+            cells += [f"{_figure(theirs.seconds)} / {_figure(ours.seconds)}", f"{row.ratio(precision, precision):.1f}x"]
+        peaks = f"{row.theirs['bf16'].peak:.0f} / {row.ours['bf16'].peak:.0f}"
+        cells += [f"{row.ratio('fp32', 'bf16'):.1f}x", peaks, row.agreement]
+        lines.append(f"| {' | '.join(cells)} |")
+    if scale:
+        lines += [""] * bool(rows) + [
+            f"| mine for {ASKING:,} queries | {' | '.join(f'{size:,} passages' for size in SIZES)} |",
+            "|---|" + "---:|" * len(SIZES),
+        ]
+        for dim in DIMS:
+            cells = [f"{_figure(scale[size, dim].seconds)} s, {scale[size, dim].peak:.0f} MiB" for size in SIZES]
+            lines.append(f"| {dim} dimensions | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _figure(seconds: float) -> str:
+    return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
+def write(text: str, path: Path) -> None:
+    """Put a table between the two markers of a file.
+
+    Raises:
+        UserError: the markers are not there.
+    """
+    whole = path.read_text(encoding="utf-8")
+    if BEGIN not in whole or END not in whole.partition(BEGIN)[2]:
+        raise UserError(f"{path}: has no line {BEGIN} with {END} below it; the table goes between them")
+    before, _, rest = whole.partition(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -19,7 +19,7 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
 
     Booleans take a value (`--use_examples_in_query=False` means false); a bare `--flag` means true.
     """
-    _quiet_libraries()
+    quiet_libraries()
     keep_freed_memory()
     from transformers import HfArgumentParser  # slow to import, so not at the top
     from transformers.utils.logging import disable_progress_bar
@@ -55,7 +55,7 @@ def keep_freed_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Leave the screen to our own lines: the libraries' start-up notices are no news to the user."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,7 +1,10 @@
 """Mining: run -> hard negatives, by id and by text. Works without torch."""
 
-import random
 from dataclasses import dataclass, field
+from itertools import repeat
+
+import numpy as np
+import pandas as pd
 
 from rounds.prompts import normalize_text
 from rounds.ranking import Run
@@ -30,8 +33,8 @@ def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining
 
     Ranks count from 0 over the whole ranking, positives included (FlagEmbedding's `--range_for_sampling`). Left out
     are the query's positives, passages with a positive's text, repeats of a text, what scores within the margin of
-    the best positive, and what is no candidate. Each query draws from its own generator: with the whole corpus as
-    candidates, neither order nor number of the queries changes its negatives.
+    the best positive, and what is no candidate. A hash of seed, query id and passage id draws: with the whole corpus
+    as candidates, neither order nor number of the queries changes a query's negatives.
 
     Args:
         run: ranks the corpus for each query of `qrels`; deeper than the range where it may have to deepen.
@@ -39,50 +42,107 @@ def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining
         passages: passage id -> text.
     """
     first, last = parse_range(mining.range_for_sampling)
-    normal = {identifier: normalize_text(text) for identifier, text in passages.items()}
-    labelled = {passage for positives in qrels.values() for passage in positives}
-    candidates = labelled if mining.candidates == "labelled" else set(passages)
-    found = Negatives({}, {})
-    for row, query in enumerate(run.queries):
-        ranked = list(zip(run.passages[row].tolist(), run.scores[row].tolist(), strict=True))
-        allowed = _allowed(ranked, qrels[query], normal, mining.relative_margin, candidates)
-        inside = [rank for rank in allowed if first <= rank < last]
-        if len(inside) > mining.negative_number:
-            inside = sorted(random.Random(f"{seed}-{query}").sample(inside, mining.negative_number))
-        elif len(inside) < mining.negative_number:
-            missing = mining.negative_number - len(inside)
-            deeper = [rank for rank in allowed if rank >= last][:missing]
-            if deeper:
-                found.deepened.append(query)
-            if len(deeper) < missing:
-                found.short.append(query)
-            inside += deeper
-        found.ids[query] = [ranked[rank][0] for rank in inside]
-        found.scores[query] = [ranked[rank][1] for rank in inside]
-    return found
+    numbers = {passage: number for number, passage in enumerate(passages)}
+    found = map(numbers.get, run.passages.reshape(-1).tolist(), repeat(-1))
+    ranked = np.fromiter(found, np.int64, run.passages.size).reshape(run.passages.shape)
+    allowed = _allowed(run, ranked, numbers, qrels, passages, mining)
+    chosen = allowed.copy()
+    chosen[:, :first] = chosen[:, last:] = False
+    hashes = _mixed(_hashes([f"{seed}-{query}" for query in run.queries]))[:, None] ^ _hashes(list(passages))[ranked]
+    chosen = _least(chosen, _mixed(hashes), mining.negative_number)
+    missing = mining.negative_number - chosen.sum(axis=1, keepdims=True)
+    deeper = allowed[:, last:]
+    chosen[:, last:] = deeper & (deeper.cumsum(axis=1) <= missing)
+    counts = chosen.sum(axis=1)
+    return Negatives(
+        _by_query(run, run.passages[chosen], counts),
+        _by_query(run, run.scores[chosen], counts),
+        _where(run, chosen[:, last:].any(axis=1)),
+        _where(run, counts < mining.negative_number),
+    )
 
 
 def _allowed(
-    ranked: list[tuple[str, float]],
-    positives: list[str],
-    normal: dict[str, str],
-    margin: float | None,
-    candidates: set[str],
-) -> list[int]:
-    """Ranks that may serve as negatives, each text once."""
-    taken = {normal[passage] for passage in positives}
-    limit = None
-    if margin is not None:
-        scores = [score for passage, score in ranked if passage in positives]
-        best = max(scores, default=ranked[-1][1])
-        limit = best - abs(best) * margin
-    allowed = []
-    for rank, (passage, score) in enumerate(ranked):
-        if passage not in candidates or normal[passage] in taken or (limit is not None and score > limit):
-            continue
-        taken.add(normal[passage])
-        allowed.append(rank)
-    return allowed
+    run: Run, ranked: np.ndarray, numbers: dict[str, int], qrels: dict[str, list[str]], passages: dict[str, str],
+    mining: Mining,
+) -> np.ndarray:  # fmt: skip
+    """What may serve as a negative, each text once.
+
+    Args:
+        ranked: (queries, depth) the run's passages by number, -1 for one that is not of `passages`.
+        numbers: passage id -> number.
+
+    Returns:
+        (queries, depth) bool.
+    """
+    by_text: dict[str, int] = {}
+    texts = np.array([by_text.setdefault(normalize_text(text), len(by_text)) for text in passages.values()])
+    starts = np.arange(len(run.queries)) * len(passages)  # each query has its own numbers for passages and texts
+    of_query = np.repeat(starts, [len(qrels[query]) for query in run.queries])
+    positives = np.array([numbers[passage] for query in run.queries for passage in qrels[query]], dtype=np.int64)
+    ranked_texts = starts[:, None] + texts[ranked]
+    allowed = (ranked >= 0) & ~_among(ranked_texts, of_query + texts[positives])
+    if mining.candidates == "labelled":
+        labelled = {passage for each in qrels.values() for passage in each} & numbers.keys()
+        allowed &= _among(ranked, np.array([numbers[passage] for passage in labelled]))
+    if mining.relative_margin is not None:
+        is_positive = _among(starts[:, None] + ranked, of_query + positives) & (ranked >= 0)
+        allowed &= ~_within_margin(run.scores.astype(np.float64), is_positive, mining.relative_margin)
+    return allowed & ~_repeats(ranked_texts, allowed)
+
+
+def _among(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """`np.isin`, at a tenth of its time where few are wanted."""
+    if not len(wanted):
+        return np.zeros(values.shape, dtype=bool)
+    wanted = np.sort(wanted)
+    return wanted[np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)] == values
+
+
+def _repeats(texts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    """(queries, depth) bool: allowed passages whose text an allowed one of a better rank has."""
+    ordered = np.sort(texts, axis=1)
+    some = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1, keepdims=True)  # most rows need no closer look
+    flat = np.flatnonzero(allowed & some)
+    repeats = np.zeros(texts.size, dtype=bool)
+    repeats[flat] = pd.Series(texts.reshape(-1)[flat]).duplicated()
+    return repeats.reshape(texts.shape)
+
+
+def _within_margin(scores: np.ndarray, is_positive: np.ndarray, margin: float) -> np.ndarray:
+    """What scores too near the best positive; one that is not ranked scores no more than the last that is."""
+    best = np.where(is_positive, scores, -np.inf).max(axis=1, keepdims=True)
+    best = np.where(is_positive.any(axis=1, keepdims=True), best, scores[:, -1:])
+    return scores > best - np.abs(best) * margin
+
+
+def _least(inside: np.ndarray, hashes: np.ndarray, number: int) -> np.ndarray:
+    """(queries, depth) bool: of `inside`, the `number` of each row whose hashes are least."""
+    if number >= inside.shape[1]:
+        return inside
+    hashes = np.where(inside, hashes, np.iinfo(np.uint64).max)
+    return inside & (hashes <= np.partition(hashes, number - 1, axis=1)[:, [number - 1]])
+
+
+def _hashes(texts: list[str]) -> np.ndarray:
+    return pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
+
+
+def _mixed(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's output function (Steele, Lea and Flood 2014): every bit in changes half the bits out."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _by_query(run: Run, values: np.ndarray, counts: np.ndarray) -> dict[str, list]:
+    parts = np.split(values, np.cumsum(counts))[:-1]
+    return {query: part.tolist() for query, part in zip(run.queries, parts, strict=True)}
+
+
+def _where(run: Run, rows: np.ndarray) -> list[str]:
+    return [run.queries[row] for row in np.flatnonzero(rows)]
 
 
 def enough(negatives: Negatives, run: Run, corpus: int) -> bool:

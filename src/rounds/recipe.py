@@ -109,12 +109,15 @@ class Mining:
         relative_margin: leave out passages that score above `positive - abs(positive) * margin`.
         candidates: `corpus`, or `labelled`: only passages that are some training query's positive. A passage that
             training never labels is then never pushed away from anything, and stays findable.
+        index: how the corpus is searched: `exact`, or by an approximate index, `hnsw` or `ivfpq`, for corpora of
+            millions. Mining only: evaluation and submission are always exact.
     """
 
     range_for_sampling: str = "2-200"
     negative_number: int = 15
     relative_margin: float | None = None
     candidates: str = "corpus"
+    index: str = "exact"
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class Training:
         micro_batch_tokens: padded tokens in one forward pass, whose memory is then enough for any batch (gradient
             caching, at the cost of a second forward pass); 0: the whole batch in one graph.
         examples_limit: each batch's queries have 0 to this many examples before them, drawn anew for each batch.
+        compile: pass the model through `torch.compile` (needs a C++ compiler; on CPUs it was no faster).
         sharding: `none`, or split the model over all cards by `fsdp` or `zero3`; epochs are then not evaluated while
             training, and a killed run starts anew.
         start_from: `previous` continues from the previous round's checkpoint, `base` starts anew with this
@@ -146,6 +150,7 @@ class Training:
     micro_batch_tokens: int = 0
     examples_limit: int = 0
     gradient_checkpointing: bool = False
+    compile: bool = False
     sharding: str = "none"
     start_from: str = "previous"
     continue_with: str = "last"
@@ -195,6 +200,7 @@ CHOICES = {
     ("model", "precision"): ("auto", "fp32", "bf16", "fp16", "nf4", "fp4"),
     ("prompts", "examples"): ("none", "fixed", "nearest"),
     ("mining", "candidates"): ("corpus", "labelled"),
+    ("mining", "index"): ("exact", "hnsw", "ivfpq"),
     ("tuning", "method"): ("full", "lora"),
     ("training", "sharding"): ("none", "fsdp", "zero3"),
     ("training", "start_from"): ("previous", "base"),

@@ -6,7 +6,7 @@ checkpoint, recipe or data file can never be answered with an old run.
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +28,14 @@ class Encoder:
 
     Attributes:
         root: folder that holds the checkpoint's runs.
+        embedder: its weights; where they are given, nothing but this process encodes.
+        helpers: processes on the checkpoint's other devices; they end with the encoder.
     """
 
     checkpoint: Checkpoint
     root: Path
     embedder: SentenceTransformer | None = None
+    helpers: list[encoding.Helper] = field(default_factory=list)
 
     def vectors(
         self, texts: list[str], kind: str, title: str, before: list[list[str]] | None = None
@@ -60,9 +63,12 @@ class Encoder:
             if source.engine == "flagembedding":
                 found = flagembedding.encode(source, texts, kind, before)
             else:
-                self.embedder = self.embedder or source.load()
+                if self.embedder is None:
+                    self.helpers = encoding.helpers(source)  # first, so that all load at once
+                    self.embedder = source.load()
+                prompts = source.recipe.prompts
                 found = encoding.encode(
-                    self.embedder, texts, source.recipe.prompts, kind, source.precision, title, before
+                    self.embedder, texts, prompts, kind, source.precision, title, before, self.helpers
                 )
             np.save(temporary / VECTORS, found)
 
@@ -73,6 +79,7 @@ class Encoder:
         passages: dict[str, str],
         depth: int = DEPTH,
         before: list[list[str]] | None = None,
+        index: str = "exact",
     ) -> tuple[Run, Path]:
         """The ranking of `passages` for `queries`, from disk where it is there and deep enough.
 
@@ -81,6 +88,7 @@ class Encoder:
             queries: query id -> text.
             passages: passage id -> text.
             before: each query's examples, in the order of `queries`.
+            index: `exact`, or the approximate index that searches (`ranking.build`); its runs have files of their own.
 
         Returns:
             the run, and the path of its TREC file.
@@ -88,13 +96,14 @@ class Encoder:
         vectors, folder = self.vectors(list(queries.values()), "query", name, before)
         corpus, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
         ids = artefact.sha256_texts([*queries, *passages])[:12]
-        path = folder / f"{corpus_folder.name}-{ids}" / RUN_FILE
+        path = folder / "-".join([corpus_folder.name, ids] + [index] * (index != "exact")) / RUN_FILE
         wanted = min(depth, len(passages))
         if path.is_file():
             run = ranking.read_trec(path)
             if run.scores.shape[1] >= wanted:
                 return run.top(wanted), path
-        run = ranking.rank(list(queries), np.asarray(vectors), list(passages), np.asarray(corpus), wanted)
+        built = None if index == "exact" else ranking.build_from_file(index, corpus_folder / VECTORS)
+        run = ranking.rank(list(queries), vectors, list(passages), corpus, wanted, built)
         save_run(run, path, self.checkpoint.weights[:12])
         return run, path
 

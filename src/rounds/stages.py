@@ -5,9 +5,23 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rounds import artefact, bm25, collection, evaluation, examples, ledger, lineage, mining, runs, submission, training
+from rounds import (
+    artefact,
+    bm25,
+    collection,
+    evaluation,
+    examples,
+    ledger,
+    lineage,
+    mining,
+    ranking,
+    runs,
+    submission,
+    training,
+)
 from rounds.collection import Collection
 from rounds.comparison import Row
 from rounds.errors import UserError
@@ -18,6 +32,7 @@ from rounds.ranking import Run
 from rounds.recipe import Mining, Recipe, parse_range
 
 COMPETITION = "eedi-mining-misconceptions-in-mathematics"
+RECALL_QUERIES = 200
 
 
 def file_manifest(path: Path) -> Path:
@@ -45,6 +60,7 @@ def mine_file(
     start = time.perf_counter()
     rows = collection.read_rows(input_file, ("pos",))
     passages = collection.read_pool(pool_file)
+    ranking.check_index(how.index, len(passages))
     ids = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
     if len(set(ids)) != len(ids):
         raise UserError(f"{input_file}: a query_id appears twice")
@@ -55,11 +71,12 @@ def mine_file(
     before = bank and examples.before(bank, [collection.asked(row) for row in rows])
     depth = max(runs.DEPTH, parse_range(how.range_for_sampling)[1])
     while True:
-        run, run_file = encoder.run("train", queries, passages, depth, before)
+        run, run_file = encoder.run("train", queries, passages, depth, before, how.index)
         negatives = mining.mine(run, qrels, passages, how, seed)
         if mining.enough(negatives, run, len(passages)):
             break
         depth *= 2
+    recall = {} if how.index == "exact" else _recall(run, encoder, queries, passages, before, seed)
     mined = [
         row | {
             "neg": [passages[passage] for passage in negatives.ids[identifier]],
@@ -74,13 +91,33 @@ def mine_file(
         "deepened": len(negatives.deepened),
         "short": len(negatives.short),
         "run": os.path.relpath(run_file, output_file.parent),
+        "recall": recall,
         "seconds": round(time.perf_counter() - start, 2),
     }
     _write_file(output_file, mined, {"kind": "mined", "config": config, **about})
-    return (
+    line = (
         f"{output_file}: {how.negative_number} negatives from ranks {how.range_for_sampling} for {len(rows)} queries; "
         f"{len(negatives.deepened)} took deeper ranks, {len(negatives.short)} fell short"
     )
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in recall.items() if name != "queries")
+    if recall:
+        line += f"\nindex {how.index}: {scores} against exact search on {recall['queries']} queries"
+    return line
+
+
+def _recall(
+    run: Run, encoder: runs.Encoder, queries: dict[str, str], passages: dict[str, str],
+    before: list[list[str]] | None, seed: int,
+) -> dict[str, float]:  # fmt: skip
+    """Recall of an approximate run against exact search, on a sample of its queries."""
+    vectors, _ = encoder.vectors(list(queries.values()), "query", "train", before)
+    corpus, _ = encoder.vectors(list(passages.values()), "passage", "corpus")
+    rows = np.random.default_rng(seed).permutation(len(queries))[:RECALL_QUERIES]
+    depth = run.scores.shape[1]
+    exact = ranking.rank([run.queries[row] for row in rows], vectors[rows], list(passages), corpus, depth)
+    sampled = Run(exact.queries, run.passages[rows], run.scores[rows])
+    found = {f"recall@{each}": ranking.recall(sampled, exact, each) for each in sorted({min(25, depth), depth})}
+    return {**found, "queries": len(rows)}
 
 
 def _positives(rows: list[dict], ids: list[str], passages: dict[str, str]) -> dict[str, list[str]]:

@@ -335,6 +335,8 @@ def _trainable_model(plan: Plan) -> SentenceTransformer:
     else:
         embedder = start.load()
         tuning.apply(embedder, plan.recipe.tuning)
+    if plan.recipe.training.compile:
+        embedder[0].model.compile(dynamic=True)
     return embedder.train()
 
 

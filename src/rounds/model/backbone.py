@@ -23,6 +23,7 @@ def resolve_device(device: str | None) -> str:
     """`cuda:0`, `cpu`, ...; None or empty takes a GPU where there is one."""
     if not device:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    _check_single(device)
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise UserError(f"device {device}: this machine has no CUDA GPU; leave the flag out or pass cpu")
@@ -34,11 +35,35 @@ def resolve_device(device: str | None) -> str:
     return device
 
 
+def resolve_devices(devices: str | None) -> tuple[str, ...]:
+    """`cuda:0,cuda:1`, `cpu,cpu`, ... -> each of them; a single one, or none, as `resolve_device` takes it.
+
+    Raises:
+        UserError: CPUs and GPUs are mixed, or a GPU is named twice.
+    """
+    names = (devices or "").split(",")
+    if len({name.partition(":")[0] for name in names}) > 1:
+        raise UserError(f"devices {devices}: must be of one kind; name GPUs only (cuda:0,cuda:1) or cpu,cpu")
+    found = tuple(map(resolve_device, names))
+    if found[0] != "cpu" and len({name.partition(":")[2] or "0" for name in found}) < len(found):
+        raise UserError(f"devices {devices}: names a GPU twice; name each once, such as cuda:0,cuda:1")
+    return found
+
+
+def _check_single(device: str) -> None:
+    if "," in device:
+        raise UserError(
+            f"device {device}: only mining, evaluation and submission take several; name one "
+            "(NPROC=2 trains in two processes)"
+        )
+
+
 def one_card(device: str) -> str:
     """Make one CUDA card the only visible one: the Trainer would spread over all, and change the batch size.
 
     Under torchrun each process takes the card of its own rank. Call it before anything else touches CUDA.
     """
+    _check_single(device)
     if device and not device.startswith("cuda"):
         return device
     if rank := os.environ.get("LOCAL_RANK"):  # the Trainer takes the card of this number
@@ -142,7 +167,7 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
                 **shared,
             },
             processor_kwargs={"padding_side": model.padding_side, **shared},
-            config_kwargs={**shared, **_dropout(model.dropout)},
+            config_kwargs={**shared, **dropout(model.dropout)},
         )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
@@ -180,7 +205,7 @@ def _four_bits(model: Model, precision: str, dtype: torch.dtype, device: str) ->
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _dropout(rate: float | None) -> dict[str, float]:
+def dropout(rate: float | None) -> dict[str, float]:
     """Config keys of BERT's and of the decoders' dropout rates; a config ignores those that it does not have."""
     names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")
     return {} if rate is None else dict.fromkeys(names, rate)

@@ -43,6 +43,7 @@ class Checkpoint:
         precision: what it computes in: `fp32`, `bf16`, `fp16`, or `nf4`, `fp4` for 4-bit weights.
         device: where it computes.
         engine: who encodes: `rounds`, or `flagembedding` for FlagEmbedding's own model class.
+        devices: where it encodes, a process each and `device` first; empty: on `device`.
     """
 
     recipe: Recipe
@@ -54,6 +55,7 @@ class Checkpoint:
     precision: str
     device: str
     engine: str = "rounds"
+    devices: tuple[str, ...] = ()
 
     @property
     def is_base(self) -> bool:
@@ -91,6 +93,10 @@ class Checkpoint:
         if engine not in ENGINES:
             raise UserError(f"engine {engine!r} is not one of {', '.join(ENGINES)}")
         return dataclasses.replace(self, engine=engine)
+
+    def on(self, devices: tuple[str, ...]) -> "Checkpoint":
+        """The same checkpoint, encoding on these devices (`backbone.resolve_devices`) at once."""
+        return dataclasses.replace(self, device=devices[0], devices=devices)
 
     def load(self) -> SentenceTransformer:
         """Load the weights; missing or unexpected keys are an error."""

@@ -1,0 +1,137 @@
+"""Bench: parties do the same work, results are compared before times, and nobody types a figure."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_task import refused
+
+from rounds import bench, contest, groups
+from rounds import recipe as recipes
+from rounds.bench import Row
+from rounds.contest import OURS, STOCK, UNSHARED, Outcome, Party
+
+
+@pytest.fixture
+def tiny_full(tiny):
+    """The tiny recipe with all weights trained, as the bench's rows train, and no text cut: peers cut in other places."""
+    full = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, method="full"))
+    return full.replace("prompts", query_max_length=400, passage_max_length=400)
+
+
+def task(recipe, mined, folder, lines=None) -> bench.Task:
+    return bench.Task(recipe, mined, folder, (lines if lines is not None else []).append)
+
+
+def test_parties_encode_the_same(tiny_full, tiny_mined):
+    """Ours with and without a shared prefix, and the stock library: the same vectors behind examples."""
+    recipe = tiny_full.replace("prompts", examples="fixed", examples_number=3)
+    rows = groups.read(tiny_mined, 42, recipe).queries
+    before = [[f"<instruct>x\n<query>{rows[-1]}\n<response>y"] * 2] * 12
+    found = [
+        contest.encode(Party(name, "fp32"), recipe, rows[:12], before, ["a passage", "b"])[1]
+        for name in (OURS, UNSHARED, STOCK)
+    ]
+    for other in found[1:]:
+        assert (found[0] * other).sum(axis=1).min() > 0.9999
+        assert bench._overlap(other, found[0], 12) == 1
+
+
+def test_training_steps_lose_the_same(tiny_full, tiny_mined):
+    """With masking off, our loss is the stock loss at every step, repeated passages included."""
+    recipe = tiny_full.replace("training", batch_size=4)
+    ours, stock = (contest.steps(Party(name, "fp32"), recipe, tiny_mined, 4)[1] for name in (OURS, STOCK))
+    assert len(ours) == len(stock) == 4
+    np.testing.assert_allclose(ours, stock, atol=1e-3)
+
+
+def test_steps_behind_examples_give_the_same_vectors(tiny_full, tiny_mined):
+    """Shared, not shared and stock: one forward pass."""
+    recipe = tiny_full.replace("prompts", examples="fixed", examples_number=3)
+    rows = groups.read(tiny_mined, 42, recipe).queries
+    before = [[f"<instruct>x\n<query>{rows[-1]}\n<response>y"] * 2] * 8
+    found = [
+        contest.examples_step(Party(name, "fp32"), recipe, rows[:8], before)[1] for name in (OURS, UNSHARED, STOCK)
+    ]
+    for other in found[1:]:
+        np.testing.assert_allclose(found[0], other, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_whole_rounds_end_near_each_other(tiny_full, tiny_collection):
+    """Both sides mine, train an epoch and evaluate with the same metric."""
+    scores = [contest.whole_round(Party(name, "fp32"), tiny_full, tiny_collection)[1] for name in (OURS, STOCK)]
+    assert all(0 < score <= 1 for score in scores)
+
+
+def test_the_scale_curve_finds_all_negatives():
+    """Mining over a memory-mapped corpus leaves no query short."""
+    seconds, short = contest.search(Party(OURS, "fp32"), 20, 3000, 16)
+    assert seconds > 0 and short == 0
+
+
+@pytest.mark.slow
+def test_work_alone_reports_time_memory_and_result():
+    """A process of its own does the work; what it returns comes back with its memory."""
+    outcome = contest.alone(contest.search, Party(OURS, "fp32"), 5, 1000, 8)
+    assert outcome.seconds > 0 and outcome.peak > 50 and outcome.result == 0
+
+
+def outcomes(fp32: float, bf16: float) -> dict[str, Outcome]:
+    return {"fp32": Outcome(fp32, 100, None), "bf16": Outcome(bf16, 90, None)}
+
+
+ROW = Row("(b) encode", STOCK, outcomes(20, 10), outcomes(8, 4), "cosine 1.00000")
+
+
+def test_the_table_says_ratios_within_and_across_precisions():
+    """fp32 beside fp32, bf16 beside bf16, and their default beside ours."""
+    lines = bench.table([ROW], {}).splitlines()
+    assert lines[-1] == (
+        "| (b) encode | sentence-transformers | 20 / 8 | 2.5x | 10 / 4 | 2.5x | 5.0x | 90 / 90 | cosine 1.00000 |"
+    )
+
+
+def test_the_table_goes_between_its_markers(tmp_path):
+    """What stands around the markers stays, and writing again changes nothing."""
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{bench.BEGIN}\nold\n{bench.END}\nafter\n")
+    for _ in range(2):
+        bench.write("new", readme)
+        assert readme.read_text() == f"before\n{bench.BEGIN}\nnew\n{bench.END}\nafter\n"
+    readme.write_text("nothing")
+    with refused(readme, bench.BEGIN):
+        bench.write("new", readme)
+
+
+def test_unknown_rows_are_refused(tiny, tiny_mined, tiny_collection):
+    """A letter that is no row is named with those that are."""
+    with refused("ONLY=x", "a, b, c, d, e, s"):
+        bench.run(task(tiny, tiny_mined, tiny_collection), "x")
+
+
+def test_results_that_differ_are_not_timed():
+    """Vectors of another model end the run."""
+    generator = np.random.default_rng(0)
+    one, other = (generator.standard_normal((40, 8)).astype(np.float32) for _ in range(2))
+    one, other = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (one, other))
+    sides = [{"fp32": Outcome(1, 1, each), "bf16": Outcome(1, 1, each)} for each in (one, other)]
+    with refused("differ", "cosine"):
+        bench._vectors_agree(10)("title", STOCK, *sides)
+    assert "cosine 1.0" in bench._vectors_agree(10)("title", STOCK, sides[0], sides[0])
+
+
+def test_overlap_forgives_ties_only():
+    """Two passages of one score may change places at the edge; others may not."""
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((60, 8)).astype(np.float32)
+    assert bench._overlap(vectors, vectors, 10) == 1
+    assert bench._overlap(rng.standard_normal((60, 8)).astype(np.float32), vectors, 10) < 0.9
+
+
+def test_recipe_of_the_decoders_is_sound(tiny, tiny_mined, tiny_collection):
+    """The random decoder's queries share the examples' tokens and keep their own."""
+    with bench._decoder(bench.DECODERS["tiny decoder"]) as recipe:
+        queries, before, shared, own = bench._shared_texts(task(tiny, tiny_mined, tiny_collection), recipe, 6)
+    assert len(queries) == len(before) == 6 and shared <= bench.PREFIX + 64 and own > 5
+    assert recipes.load("tiny-mistral").prompts.examples == "none"
