@@ -18,8 +18,8 @@ from rounds.recipe import Recipe
 
 PRECISIONS = ("fp32", "bf16")
 SHARING, IN_STEP = 256, 16  # queries behind one set of examples, in encoding and in a training step
-WORDS, PREFIX = 17, 540  # of each query, and tokens of the examples
-STEPS = 10
+WORDS, PREFIX = 21, 540  # of each query, and tokens of the examples
+STEPS = 24
 SIZES, DIMS, ASKING = (10_000, 100_000, 1_000_000), (384, 1024), 1000
 SAME, ALIKE, TOP = 0.9999, 0.98, 25
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -232,11 +232,14 @@ def _shared_texts(task: Task, recipe: Recipe, count: int) -> tuple[list[str], li
     queries, rest = short[:count], short[count:]
     prefix, suffix = prompts.wrap(recipe.prompts, "query")
     examples: list[str] = []
-    for query in rest:
-        more = [*examples, f"{prefix}{query}{suffix}answer"]
-        if len(tokenizer("".join(each + encoding.EXAMPLE_END for each in more))["input_ids"]) > PREFIX:
+    for word in " ".join(rest).split():  # examples of some thirty words each, as many as it takes
+        if not examples or len(examples[-1].split()) > 30:
+            examples.append(f"{prefix}{word}")
+        else:
+            examples[-1] += f" {word}"
+        whole = "".join(each + encoding.EXAMPLE_END for each in examples)
+        if len(tokenizer(whole)["input_ids"]) > PREFIX:
             break
-        examples = more
     before = [examples] * len(queries)
     ids = encoding.tokenize(tokenizer, queries, recipe.prompts, "query", before)
     shared = min(_common(ids[0], row) for row in ids[1:])

@@ -37,7 +37,7 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more
         )
-    own = [each[0].transpose(0, 1).float() for each in (query, key, value)]
+    own = [each[0].transpose(0, 1).float().contiguous() for each in (query, key, value)]
     before = [None, None]
     if prefix is not None:
         layer = prefix.layers[module.layer_idx]
@@ -50,7 +50,8 @@ def attend(
 
 def _heads(states: Tensor, heads: int) -> Tensor:
     """(tokens, key heads, dim) -> (tokens, heads, dim): grouped-query attention's keys, once for each query head."""
-    return states.repeat_interleave(heads // states.shape[1], dim=1)
+    times = heads // states.shape[1]
+    return states if times == 1 else states.repeat_interleave(times, dim=1)
 
 
 def runs_of(starts: list[int]) -> list[tuple[int, int, int]]:
@@ -99,7 +100,7 @@ class _Attention(torch.autograd.Function):
     def backward(ctx, gradient):
         query, key, value, before_key, before_value, out, whole, *sums = ctx.saved_tensors
         runs, causal, scale = ctx.how
-        streams = (gradient, query, key, value, out)
+        streams = (gradient.contiguous(), query, key, value, out)
         parts = [
             _backward(*(_batch(each, run) for each in streams), total, 0.0, causal, scale=scale)
             for run, total in zip(runs, sums, strict=True)
@@ -121,7 +122,7 @@ def _stream(parts: Sequence[Tensor]) -> Tensor:
 def _batch(states: Tensor, run: tuple[int, int, int]) -> Tensor:
     """(tokens, heads, dim) -> a view (texts, heads, length, dim) of one run."""
     start, count, length = run
-    return states[start : start + count * length].unflatten(0, (count, length)).transpose(1, 2)
+    return states.narrow(0, start, count * length).view(count, length, *states.shape[1:]).transpose(1, 2)
 
 
 def _whole(states: Tensor) -> Tensor:
