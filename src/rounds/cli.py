@@ -57,7 +57,7 @@ def keep_freed_memory() -> None:
 
 def quiet_libraries() -> None:
     """Leave the screen to our own lines: the libraries' start-up notices are no news to the user."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing forks without exec
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # processes that libraries start
