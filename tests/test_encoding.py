@@ -1,6 +1,7 @@
 """Encoding: nothing about batches, order or padding may show in the vectors."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -158,3 +159,13 @@ def test_a_text_that_does_not_fit_alone_fails(monkeypatch):
         monkeypatch.setattr(encoding, "_embed", fail)
         with pytest.raises(type(error)):
             encoding.encode(embedder, ["a"], prompts, "passage", "fp32")
+
+
+@pytest.mark.parametrize("texts", [TEXTS, [*TEXTS, *TEXTS[:2]]])
+def test_vectors_can_go_straight_to_a_file(texts, tmp_path):
+    """A memory-mapped result holds the vectors of one in memory, repeats included."""
+    embedder, prompts = model("mistral")
+    on_disk = functools.partial(np.lib.format.open_memmap, tmp_path / "vectors.npy", "w+", np.float32)
+    encoding.encode(embedder, texts, prompts, "passage", "fp32", allocate=on_disk)
+    expected = encoding.encode(embedder, texts, prompts, "passage", "fp32")
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)

@@ -28,6 +28,9 @@ from rounds.recipe import Prompts
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
 
+Allocate = Callable[[tuple[int, int]], np.ndarray]
+_in_memory: Allocate = functools.partial(np.empty, dtype=np.float32)
+
 
 def tokenize(
     tokenizer,
@@ -121,6 +124,7 @@ def encode(
     title: str = "",
     before: Sequence[Sequence[str]] | None = None,
     helpers: Sequence["Helper"] = (),
+    allocate: Allocate = _in_memory,
 ) -> np.ndarray:
     """Encode texts with the recipe's prompt.
 
@@ -129,6 +133,7 @@ def encode(
         title: shown on the progress bar.
         before: each text's examples (`examples.before`).
         helpers: processes that hold the same model; each takes a share, and so does this one.
+        allocate: makes the result of a shape, such as a memory-mapped file for a corpus larger than memory.
 
     Returns:
         (texts, dim) float32, of unit length where the recipe normalizes. A text's vector depends on the shape of
@@ -139,8 +144,12 @@ def encode(
     examples = [given for _, given in place] if before is not None else None
     ids = tokenize(embedder.tokenizer, [text for text, _ in place], prompts, kind, examples)
     work = functools.partial(_spread, helpers) if helpers else encode_ids
-    vectors = work(embedder, ids, precision, title or f"encode {kind} texts", prompts.share_prefix)
-    return vectors[[place[item] for item in whole]]
+    title, distinct = title or f"encode {kind} texts", len(place) == len(whole)
+    vectors = work(embedder, ids, precision, title, prompts.share_prefix, allocate if distinct else _in_memory)
+    if distinct:
+        return vectors
+    found = allocate((len(whole), vectors.shape[1]))
+    return np.take(vectors, [place[item] for item in whole], axis=0, out=found, mode="clip")
 
 
 @functools.cache
@@ -149,7 +158,12 @@ def _say_once(line: str) -> None:
 
 
 def encode_ids(
-    embedder: SentenceTransformer, ids: list[list[int]], precision: str, title: str, share_prefix: bool = True
+    embedder: SentenceTransformer,
+    ids: list[list[int]],
+    precision: str,
+    title: str,
+    share_prefix: bool = True,
+    allocate: Allocate = _in_memory,
 ) -> np.ndarray:
     """Token ids -> vectors (rows, dim) float32, in the order given.
 
@@ -173,7 +187,7 @@ def encode_ids(
             work = functools.partial(_embed, embedder, layout, [ids[row][shared:] for row in rows], shared, cache)
             for places, output in _within_memory([len(ids[row]) - shared for row in rows], layout, work):
                 if vectors is None:
-                    vectors = np.empty((len(ids), output.shape[1]), dtype=np.float32)
+                    vectors = allocate((len(ids), output.shape[1]))
                 vectors[[rows[place] for place in places]] = output
                 bar.update(len(places))
     embedder.train(was_training)
@@ -309,6 +323,7 @@ def _spread(
     precision: str,
     title: str,
     share_prefix: bool,
+    allocate: Allocate,
 ) -> np.ndarray:
     """`encode_ids` in this process and its helpers at once."""
     parts = shares(ids, len(helpers) + 1)
@@ -318,7 +333,7 @@ def _spread(
         for helper, rows in zip(helpers, parts[1:], strict=False):
             helper.send([ids[row] for row in rows])
         own = encode_ids(embedder, [ids[row] for row in parts[0]], precision, title, share_prefix)
-        vectors = np.empty((len(ids), own.shape[1]), dtype=np.float32)
+        vectors = allocate((len(ids), own.shape[1]))
         vectors[parts[0]] = own
         for helper, rows in zip(helpers, parts[1:], strict=False):
             vectors[rows] = helper.receive()

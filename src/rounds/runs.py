@@ -4,6 +4,7 @@ A run's folder is named by its content (weights, prompts, precision, texts), nev
 checkpoint, recipe or data file can never be answered with an old run.
 """
 
+import functools
 import os
 import re
 from dataclasses import dataclass, field
@@ -61,16 +62,23 @@ class Encoder:
         source = self.checkpoint
         with artefact.writing(folder, {"kind": "vectors", "config": config}) as temporary:
             if source.engine == "flagembedding":
-                found = flagembedding.encode(source, texts, kind, before)
-            else:
-                if self.embedder is None:
-                    self.helpers = encoding.helpers(source)  # first, so that all load at once
-                    self.embedder = source.load()
-                prompts = source.recipe.prompts
-                found = encoding.encode(
-                    self.embedder, texts, prompts, kind, source.precision, title, before, self.helpers
-                )
-            np.save(temporary / VECTORS, found)
+                np.save(temporary / VECTORS, flagembedding.encode(source, texts, kind, before))
+                return
+            if self.embedder is None:
+                self.helpers = encoding.helpers(source)  # first, so that all load at once
+                self.embedder = source.load()
+            on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS, "w+", np.float32)
+            encoding.encode(
+                self.embedder,
+                texts,
+                source.recipe.prompts,
+                kind,
+                source.precision,
+                title,
+                before,
+                self.helpers,
+                on_disk,
+            )
 
     def run(
         self,
