@@ -95,14 +95,19 @@ def mine_file(
         "seconds": round(time.perf_counter() - start, 2),
     }
     _write_file(output_file, mined, {"kind": "mined", "config": config, **about})
-    line = (
-        f"{output_file}: {how.negative_number} negatives from ranks {how.range_for_sampling} for {len(rows)} queries; "
-        f"{len(negatives.deepened)} took deeper ranks, {len(negatives.short)} fell short"
-    )
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in recall.items() if name != "queries")
-    if recall:
-        line += f"\nindex {how.index}: {scores} against exact search on {recall['queries']} queries"
-    return line
+    return _mined_lines(output_file, how, about)
+
+
+def _mined_lines(output: Path, how: Mining, about: dict) -> str:
+    lines = [
+        f"{output}: {how.negative_number} negatives from ranks {how.range_for_sampling} for {about['queries']} queries; "
+        f"{about['deepened']} took deeper ranks, {about['short']} fell short"
+    ]
+    if recall := dict(about["recall"]):
+        asked = recall.pop("queries")
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in recall.items())
+        lines.append(f"index {how.index}: {scores} against exact search on {asked} queries")
+    return "\n".join(lines)
 
 
 def _recall(
