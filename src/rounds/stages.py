@@ -100,8 +100,8 @@ def mine_file(
 
 def _mined_lines(output: Path, how: Mining, about: dict) -> str:
     lines = [
-        f"{output}: {how.negative_number} negatives from ranks {how.range_for_sampling} for {about['queries']} queries; "
-        f"{about['deepened']} took deeper ranks, {about['short']} fell short"
+        f"{output}: {how.negative_number} negatives from ranks {how.range_for_sampling} "
+        f"for {about['queries']} queries; {about['deepened']} took deeper ranks, {about['short']} fell short"
     ]
     if recall := dict(about["recall"]):
         asked = recall.pop("queries")
