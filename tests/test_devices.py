@@ -15,7 +15,7 @@ import torch
 from tiny_task import refused
 from transformers import HfArgumentParser
 
-from rounds import encoding, runs
+from rounds import devices, runs
 from rounds import recipe as recipes
 from rounds.model import backbone, checkpoint
 
@@ -58,7 +58,7 @@ def test_two_processes_give_the_vectors_of_one(tmp_path):
 def test_shares_hold_each_row_once_and_about_as_many_tokens(count):
     """No row is lost or doubled, a share is off by less than a row at either end, and rows that start alike meet."""
     ids = [[n % 5] * 8 + [n] * (n % 11) for n in range(60)]
-    parts = encoding.shares(ids, count)
+    parts = devices.shares(ids, count)
     assert sorted(row for part in parts for row in part) == list(range(60))
     sizes = [sum(len(ids[row]) for row in part) for part in parts]
     assert len(parts) == count and max(sizes) - min(sizes) <= 2 * max(map(len, ids))
@@ -67,17 +67,17 @@ def test_shares_hold_each_row_once_and_about_as_many_tokens(count):
 
 def test_fewer_texts_than_devices_leave_no_share_empty():
     """Shares are as many as there are texts, at most."""
-    assert encoding.shares([[3], [1, 2, 3, 4, 5, 6]], 5) == [[1], [0]]
+    assert devices.shares([[3], [1, 2, 3, 4, 5, 6]], 5) == [[1], [0]]
 
 
 @pytest.mark.parametrize(
-    ("devices", "parts"),
+    ("names", "parts"),
     [("cpu,cuda:0", ["cpu,cuda:0", "one kind", "cpu,cpu"]), ("cpu,", ["cpu,", "one kind"]), ("tpu,tpu", ["'tpu'"])],
 )
-def test_devices_that_do_not_go_together_are_refused(devices, parts):
+def test_devices_that_do_not_go_together_are_refused(names, parts):
     """A list of two kinds, a list with a gap and an unknown device are one line."""
     with refused(*parts):
-        backbone.resolve_devices(devices)
+        backbone.resolve_devices(names)
 
 
 def test_a_card_named_twice_is_refused(monkeypatch):
@@ -106,7 +106,7 @@ def test_a_failing_process_is_one_line(way, tmp_path):
         broken = dataclasses.replace(source, folder=tmp_path / "model")
     elif way == "crashed":
         broken = dataclasses.replace(source, precision="none")
-    helper = encoding.Helper(broken.on(("cpu",)), 1)
+    helper = devices.Helper(broken.on(("cpu",)), 1)
     if way == "killed":
         helper.process.kill()
     encoder = runs.Encoder(source, tmp_path / "runs", source.load(), [helper])
@@ -123,10 +123,10 @@ def test_no_process_outlives_its_parent(way, at_work, tmp_path):
     """A parent that is killed, or Ctrl-C on all, ends the processes loading or at work, and they print nothing."""
     script = tmp_path / "work.py"
     script.write_text(
-        "from rounds import encoding\nfrom rounds import recipe as recipes\nfrom rounds.model import checkpoint\n"
+        "from rounds import devices\nfrom rounds import recipe as recipes\nfrom rounds.model import checkpoint\n"
         "if __name__ == '__main__':\n"
         "    source = checkpoint.resolve(None, recipes.load('tiny-mistral'), 'cpu', 'fp32').on(('cpu', 'cpu'))\n"
-        "    (helper,) = encoding.helpers(source)\n"
+        "    (helper,) = devices.helpers(source)\n"
         f"    {'' if at_work else '#'}helper.send([[1, 5, 2]] * 2_000_000)\n"
         "    print(helper.process.pid, flush=True)\n"
         "    helper.receive()\n",
@@ -153,10 +153,10 @@ def test_no_process_outlives_its_parent(way, at_work, tmp_path):
 def test_mining_on_two_devices_writes_the_same_file(tiny_collection, tmp_path):
     """`--devices cpu cpu` mines what `--devices cpu` mines, and prints as much."""
     mined, printed = [], []
-    for devices in (["cpu"], ["cpu", "cpu"]):
-        folder = tmp_path / "-".join(devices)
+    for names in (["cpu"], ["cpu", "cpu"]):
+        folder = tmp_path / "-".join(names)
         command = [
-            sys.executable, str(SCRIPTS / "hn_mine.py"), "--recipe", "tiny-mistral", "--devices", *devices,
+            sys.executable, str(SCRIPTS / "hn_mine.py"), "--recipe", "tiny-mistral", "--devices", *names,
             "--input_file", str(tiny_collection / "finetune_data.jsonl"), "--output_file", str(folder / "mined.jsonl"),
             "--model_output", str(folder),
         ]  # fmt: skip

@@ -12,6 +12,8 @@ from rounds import recipe as recipes
 from rounds.batches import Layout
 from rounds.model import backbone, checkpoint, tuning
 
+PACKED, PADDED = Layout(packed=True, pad_id=0), Layout(packed=False, pad_id=0)
+
 
 def rows(count: int = 24, shared: int = 70, kinds: int = 3, seed: int = 0) -> list[list[int]]:
     """Token rows in `kinds` groups of one prefix each, and a few that share nothing."""
@@ -86,13 +88,15 @@ def test_what_is_shared_is_computed_once(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_groups_are_a_partition_with_true_prefixes(seed):
+@pytest.mark.parametrize("layout", [PACKED, PADDED])
+def test_groups_are_a_partition_with_true_prefixes(seed, layout):
     """Every row is in one group, and a group's rows begin alike and have a token of their own."""
     ids = rows(count=20 + seed, shared=30 + 20 * seed, kinds=1 + seed, seed=seed)
-    found = prefix.groups(ids)
+    found = prefix.groups(ids, layout)
     assert sorted(row for _, group in found for row in group) == list(range(len(ids)))
     for length, group in found:
-        assert length % prefix.STEP == 0
+        assert not length or length >= prefix.STEP
+        assert layout.packed or length % prefix.STEP == 0
         assert len({tuple(ids[row][:length]) for row in group}) == 1
         assert all(len(ids[row]) > length for row in group)
         assert not length or len(group) >= prefix.LEAST_ROWS
@@ -100,19 +104,27 @@ def test_groups_are_a_partition_with_true_prefixes(seed):
 
 def test_a_deeper_prefix_of_fewer_rows_is_weighed_against_a_shorter_one_of_all():
     """The grouping that computes the fewest tokens wins."""
-    top = list(range(100, 132))
+    top = list(range(100, 133))
     deep = [top + [n] * 64 + [k] for n in (5, 6) for k in range(10)]
-    assert [(length, len(group)) for length, group in prefix.groups(deep)] == [(96, 10), (96, 10)]
+    assert [(length, len(group)) for length, group in prefix.groups(deep, PACKED)] == [(97, 10), (97, 10)]
+    assert [(length, len(group)) for length, group in prefix.groups(deep, PADDED)] == [(96, 10), (96, 10)]
     flat = [top + [n, n, n] for n in range(10)]
-    assert prefix.groups(flat) == [(32, list(range(10)))]
+    assert prefix.groups(flat, PACKED) == [(33, list(range(10)))]
+    assert prefix.groups(flat, PADDED) == [(32, list(range(10)))]
 
 
 def test_repeated_rows_and_rows_that_begin_another_are_kept_whole():
     """A row that is another's beginning still has a last token of its own."""
     base = list(range(3, 67))
     ids = [base, base + [9], base + [9, 8], base + [9, 8, 7]]
-    found = prefix.groups(ids)
-    assert found == [(32, [0, 1, 2, 3])]
+    assert prefix.groups(ids, PACKED) == [(63, [0, 1, 2, 3])]
+    assert prefix.groups(ids, PADDED) == [(32, [0, 1, 2, 3])]
+
+
+def test_flash_attention_packs_no_texts_behind_a_prefix():
+    """Its kernels know of no prefix that stands before all texts of a row: such batches are padded."""
+    flash = dataclasses.replace(PACKED, attention="flash_attention_2")
+    assert flash.behind(0).packed and not flash.behind(32).packed and PACKED.behind(32).packed
 
 
 @pytest.mark.parametrize("name", ["minilm"])

@@ -1,7 +1,7 @@
 """Batches: token rows -> tensors of a few shapes, packed into one row of tokens or padded to one length."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -39,6 +39,10 @@ class Layout:
             packing.can_pack(embedder, longest), tokenizer.pad_token_id, tokenizer.padding_side == "left",
             _first_position(transformer), transformer.config._attn_implementation,
         )  # fmt: skip
+
+    def behind(self, shared: int) -> "Layout":
+        """For texts behind `shared` tokens: FlashAttention packs texts, but with no prefix before them all."""
+        return self if not shared or self.attention == packing.NAME else replace(self, packed=False)
 
 
 def _first_position(transformer: nn.Module) -> int:

@@ -307,7 +307,7 @@ def examples_step(
         embedder = baseline.stock(recipe, "fp32", "cpu").train()
     ids = encoding.tokenize(embedder.tokenizer, queries, recipe.prompts, "query", before)
     layout = batches.Layout.of(embedder, max(map(len, ids)))
-    shared = prefix.groups(ids)[0][0]
+    shared = prefix.groups(ids, layout)[0][0]
 
     def forward() -> torch.Tensor:
         if party.name == OURS:

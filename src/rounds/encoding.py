@@ -1,29 +1,22 @@
-"""Encoding: texts -> vectors. Each distinct text once, sorted by length, in a few fixed shapes, on all devices."""
+"""Encoding: texts -> vectors. Each distinct text once, sorted by length, in a few fixed shapes."""
 
 import functools
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
-from multiprocessing.connection import Connection
-from typing import NoReturn
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from tokenizers import Encoding
 from tqdm import tqdm
 from transformers.cache_utils import Cache
 
-from rounds import batches, cli
+from rounds import batches
 from rounds import prefix as prefix_sharing
 from rounds import prompts as prompting
 from rounds.batches import Layout
-from rounds.errors import UserError
 from rounds.model import backbone
-from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import Prompts
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
@@ -53,15 +46,17 @@ def tokenize(
     leads = lead_texts(tokenizer, before, prompts, kind, report) if before is not None else [""] * len(texts)
     whole = tokenizer(
         [lead + prefix + text + suffix for lead, text in zip(leads, texts, strict=True)],
-        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
         verbose=False,
     )
     ids, cut = [], 0
-    for lead, text, row, offsets in zip(leads, texts, whole["input_ids"], whole["offset_mapping"], strict=True):
-        examples = sum(start < end <= len(lead) for start, end in offsets) if lead else 0
+    for number, (lead, text, row) in enumerate(zip(leads, texts, whole["input_ids"], strict=True)):
+        found = whole[number]
+        examples = _tokens_in(found, lead) if lead else 0
         if len(row) - examples > limit:
             cut += 1
-            row = _cut(row, offsets, len(lead) + len(prefix) + len(text), limit + examples)
+            row = _cut(row, found.offsets, len(lead) + len(prefix) + len(text), limit + examples)
         ids.append(row)
     if cut and report:
         _say_once(f"{cut} of {len(texts)} {kind} texts are longer than {limit} tokens and were cut")
@@ -94,6 +89,17 @@ def lead_texts(
     return leads
 
 
+def _tokens_in(found: Encoding, lead: str) -> int:
+    """How many tokens end within `lead`, special ones not counted; without a copy of all offsets, which is slow."""
+    covered = (token for place in range(len(lead)) if (token := found.char_to_token(place)) is not None)
+    first = next(covered, None)
+    if first is None:
+        return 0
+    places = range(len(lead) - 1, -1, -1)
+    last = next(token for place in places if (token := found.char_to_token(place)) is not None)
+    return last - first + (found.token_to_chars(last)[1] <= len(lead))
+
+
 def _cut(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: int) -> list[int]:
     """Drop tokens from the text's end; what starts behind it (suffix, closing special tokens) stays."""
     tail = len(row)
@@ -123,7 +129,7 @@ def encode(
     precision: str,
     title: str = "",
     before: Sequence[Sequence[str]] | None = None,
-    helpers: Sequence["Helper"] = (),
+    work: Callable[..., np.ndarray] | None = None,
     allocate: Allocate = _in_memory,
 ) -> np.ndarray:
     """Encode texts with the recipe's prompt.
@@ -132,7 +138,7 @@ def encode(
         kind: `query` or `passage`.
         title: shown on the progress bar.
         before: each text's examples (`examples.before`).
-        helpers: processes that hold the same model; each takes a share, and so does this one.
+        work: takes the place of `encode_ids`, such as `devices.encode_ids` with its helpers.
         allocate: makes the result of a shape, such as a memory-mapped file for a corpus larger than memory.
 
     Returns:
@@ -143,7 +149,7 @@ def encode(
     place = {item: number for number, item in enumerate(dict.fromkeys(whole))}
     examples = [given for _, given in place] if before is not None else None
     ids = tokenize(embedder.tokenizer, [text for text, _ in place], prompts, kind, examples)
-    work = functools.partial(_spread, helpers) if helpers else encode_ids
+    work = work or encode_ids
     title, distinct = title or f"encode {kind} texts", len(place) == len(whole)
     vectors = work(embedder, ids, precision, title, prompts.share_prefix, allocate if distinct else _in_memory)
     if distinct:
@@ -172,10 +178,10 @@ def encode_ids(
         share_prefix: compute what rows share at their start once, where the model allows it.
     """
     share = share_prefix and prefix_sharing.can_share(embedder, max(map(len, ids)))
-    plan = prefix_sharing.groups(ids) if share else [(0, list(range(len(ids))))]
     was_training = embedder.training
     embedder.eval()
     layout = Layout.of(embedder, max(map(len, ids)))
+    plan = prefix_sharing.groups(ids, layout) if share else [(0, list(range(len(ids))))]
     vectors: np.ndarray | None = None
     with (
         torch.inference_mode(),
@@ -184,8 +190,9 @@ def encode_ids(
     ):
         for shared, rows in plan:
             cache = prefix_sharing.compute(embedder, ids[rows[0]][:shared]) if shared else None
-            work = functools.partial(_embed, embedder, layout, [ids[row][shared:] for row in rows], shared, cache)
-            for places, output in _within_memory([len(ids[row]) - shared for row in rows], layout, work):
+            own = layout.behind(shared)
+            work = functools.partial(_embed, embedder, own, [ids[row][shared:] for row in rows], shared, cache)
+            for places, output in _within_memory([len(ids[row]) - shared for row in rows], own, work):
                 if vectors is None:
                     vectors = allocate((len(ids), output.shape[1]))
                 vectors[[rows[place] for place in places]] = output
@@ -235,124 +242,3 @@ def _embed(
     features = {key: value.to(embedder.device) for key, value in features.items()}
     output = prefix_sharing.embed(embedder, features, cache) if cache else embedder(features)["sentence_embedding"]
     return output[: len(rows)].float().cpu().numpy()
-
-
-class Helper:
-    """A process that holds a checkpoint on its device and encodes the ids sent to it; it ends with its last reference.
-
-    Args:
-        threads: what it computes with.
-
-    Raises:
-        UserError: from `send` and `receive`: one line on what went wrong in the process.
-    """
-
-    def __init__(self, source: Checkpoint, threads: int) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        self.device, self.threads, self.loaded = source.device, threads, False
-        self.pipe, end = spawn.Pipe()
-        self.process = spawn.Process(target=_serve, args=(source, threads, end), daemon=True)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process to handle
-        try:
-            self.process.start()
-        finally:
-            signal.signal(signal.SIGINT, handler)
-        end.close()
-
-    def send(self, ids: list[list[int]]) -> None:
-        """Hand over a share, once the model is loaded."""
-        if not self.loaded:
-            self.loaded = self.receive()
-        try:
-            self.pipe.send(ids)
-        except OSError:
-            self._has_ended()
-
-    def receive(self) -> np.ndarray | bool:
-        """Vectors (rows, dim) of the oldest share that was sent."""
-        try:
-            found = self.pipe.recv()
-        except (EOFError, OSError):
-            self._has_ended()
-        if isinstance(found, str):
-            raise UserError(found)
-        return found
-
-    def _has_ended(self) -> NoReturn:
-        self.process.join()
-        code = self.process.exitcode
-        raise UserError(
-            f"device {self.device}: its process ended with exit code {code} (out of memory?); name fewer devices"
-        ) from None
-
-
-def helpers(source: Checkpoint) -> list[Helper]:
-    """A process for each of the checkpoint's devices but the first, which is this process's; the cores are shared."""
-    threads = max(1, torch.get_num_threads() // (len(source.devices) or 1))
-    return [Helper(source.on((device,)), threads) for device in source.devices[1:]]
-
-
-def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
-    """Load the checkpoint, say so, and answer each share with its vectors, or with one line on what went wrong."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    cli.keep_freed_memory()
-    torch.set_num_threads(threads)
-    try:
-        if source.device.startswith("cuda"):
-            torch.cuda.set_device(source.device)  # kernels of other libraries take the current one
-        embedder = source.load()
-        pipe.send(True)
-        while True:
-            ids = pipe.recv()
-            pipe.send(encode_ids(embedder, ids, source.precision, "", source.recipe.prompts.share_prefix))
-    except Exception as error:
-        line = f"device {source.device}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        with suppress(OSError):  # nobody is left to ask
-            pipe.send(str(error) if isinstance(error, UserError) else line)
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _spread(
-    helpers: Sequence[Helper],
-    embedder: SentenceTransformer,
-    ids: list[list[int]],
-    precision: str,
-    title: str,
-    share_prefix: bool,
-    allocate: Allocate,
-) -> np.ndarray:
-    """`encode_ids` in this process and its helpers at once."""
-    parts = shares(ids, len(helpers) + 1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(helpers[0].threads)
-    try:
-        for helper, rows in zip(helpers, parts[1:], strict=False):
-            helper.send([ids[row] for row in rows])
-        own = encode_ids(embedder, [ids[row] for row in parts[0]], precision, title, share_prefix)
-        vectors = allocate((len(ids), own.shape[1]))
-        vectors[parts[0]] = own
-        for helper, rows in zip(helpers, parts[1:], strict=False):
-            vectors[rows] = helper.receive()
-    except BaseException:
-        for helper in helpers:
-            helper.process.kill()
-        raise
-    finally:
-        torch.set_num_threads(threads)
-    return vectors
-
-
-def shares(ids: list[list[int]], count: int) -> list[list[int]]:
-    """Row numbers of up to `count` shares with about as many tokens each; rows that start alike stand together.
-
-    >>> shares([[1, 2], [7], [1, 3], [8]], 2)
-    [[0, 2], [1, 3]]
-    """
-    order = np.array(sorted(range(len(ids)), key=lambda row: ids[row]))
-    starts = np.cumsum([0, *(len(ids[row]) for row in order)])
-    share = starts[:-1] * count // starts[-1]
-    return [order[share == number].tolist() for number in np.unique(share)]

@@ -173,11 +173,12 @@ class Collator:
     def _chunks(self, ids: list[list[int]]) -> tuple[dict, list[int]]:
         """Tensors by name, and for each text the row of its vector in the chunks' concatenated output."""
         found, place, count = {}, [0] * len(ids), 0
-        parts = prefix.groups(ids) if self.share else [(0, list(range(len(ids))))]
+        parts = prefix.groups(ids, self.layout) if self.share else [(0, list(range(len(ids))))]
         for shared, members in parts:
-            own = [ids[row][shared:] for row in members]
-            for numbers in batches.plan([len(row) for row in own], self.layout, self.budget or self._whole()):
-                chunk = batches.tensors([own[n] for n in numbers], self.layout, None, shared)
+            own, layout = [ids[row][shared:] for row in members], self.layout.behind(shared)
+            budget = self.budget or (None if layout.packed else batches.TOKENS)  # packed: all of a batch in one chunk
+            for numbers in batches.plan([len(row) for row in own], layout, budget):
+                chunk = batches.tensors([own[n] for n in numbers], layout, None, shared)
                 name = f"chunk{sum(key.endswith('_input_ids') for key in found)}"
                 found.update({f"{name}_{key}": value for key, value in chunk.items()})
                 if shared:
@@ -186,7 +187,3 @@ class Collator:
                     place[members[number]] = count + position
                 count += batches.texts_in(chunk)
         return found, place
-
-    def _whole(self) -> int | None:
-        """Without a budget: packed, all of a batch in one chunk."""
-        return None if self.layout.packed else batches.TOKENS

@@ -10,7 +10,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from rounds.batches import Layout, tensors
 from rounds.model import packing
 
-STEP = 32  # prefixes are cut to multiples of it: fewer shapes
+STEP = 32  # shorter prefixes are not shared; for padded rows, prefixes are cut to multiples of it: fewer shapes
 LEAST_ROWS = 4  # below, batches get too small to pay
 
 
@@ -25,18 +25,19 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     return causal and embedder[1].pooling_mode == "lasttoken" and packing.sees(embedder, longest)
 
 
-def groups(ids: Sequence[list[int]]) -> list[tuple[int, list[int]]]:
+def groups(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int, list[int]]]:
     """Rows that share a prefix worth computing once: (its length, row numbers), and one group of length 0 for the rest.
 
     Of all ways to group, the one that computes the fewest tokens, with at least `LEAST_ROWS` rows a group.
 
     >>> shared = list(range(40))
-    >>> groups([shared + [n, 7] for n in range(50, 55)] + [[1, 2], [3]])
-    [(32, [0, 1, 2, 3, 4]), (0, [5, 6])]
+    >>> groups([shared + [n, 7] for n in range(50, 55)] + [[1, 2], [3]], Layout(packed=True, pad_id=0))
+    [(40, [0, 1, 2, 3, 4]), (0, [5, 6])]
     """
     order = sorted(range(len(ids)), key=lambda row: ids[row])
     common = [_common(ids[one], ids[other]) for one, other in zip(order, order[1:], strict=False)]
-    found = _best(order, common, 0, len(order))[1]
+    step = 1 if layout.behind(STEP).packed else STEP
+    found = _best(order, [length // step * step for length in common], 0, len(order))[1]
     taken = {row for _, rows in found for row in rows}
     rest = [row for row in range(len(ids)) if row not in taken]
     return [(length, sorted(rows)) for length, rows in found] + ([(0, rest)] if rest else [])
@@ -53,7 +54,7 @@ def _best(order: list[int], common: list[int], start: int, end: int) -> tuple[in
     if end - start < LEAST_ROWS:
         return 0, []
     least = min(common[start : end - 1])
-    length = least // STEP * STEP
+    length = least if least >= STEP else 0
     borders = [n + 1 for n in range(start, end - 1) if common[n] == least]
     saved, parts = 0, []
     for first, last in zip([start, *borders], [*borders, end], strict=True):

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rounds import artefact, encoding, ranking
+from rounds import artefact, devices, encoding, ranking
 from rounds.model import flagembedding
 from rounds.model.checkpoint import Checkpoint
 from rounds.ranking import Run
@@ -36,7 +36,7 @@ class Encoder:
     checkpoint: Checkpoint
     root: Path
     embedder: SentenceTransformer | None = None
-    helpers: list[encoding.Helper] = field(default_factory=list)
+    helpers: list[devices.Helper] = field(default_factory=list)
 
     def vectors(
         self, texts: list[str], kind: str, title: str, before: list[list[str]] | None = None
@@ -65,8 +65,9 @@ class Encoder:
                 np.save(temporary / VECTORS, flagembedding.encode(source, texts, kind, before))
                 return
             if self.embedder is None:
-                self.helpers = encoding.helpers(source)  # first, so that all load at once
+                self.helpers = devices.helpers(source)  # first, so that all load at once
                 self.embedder = source.load()
+            work = functools.partial(devices.encode_ids, self.helpers) if self.helpers else encoding.encode_ids
             on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS, "w+", np.float32)
             encoding.encode(
                 self.embedder,
@@ -76,7 +77,7 @@ class Encoder:
                 source.precision,
                 title,
                 before,
-                self.helpers,
+                work,
                 on_disk,
             )
 
