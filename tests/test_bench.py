@@ -84,6 +84,16 @@ def outcomes(fp32: float, bf16: float) -> dict[str, Outcome]:
 ROW = Row("(b) encode", STOCK, outcomes(20, 10), outcomes(8, 4), "cosine 1.00000")
 
 
+def test_a_peer_without_bf16_is_compared_with_our_bf16_by_its_fp32():
+    """What it did not do is a dash, in the table as in what was compared; nothing is counted twice."""
+    theirs = {"fp32": Outcome(20, 100, np.eye(3))}
+    ours = {name: dataclasses.replace(each, result=np.eye(3)) for name, each in outcomes(8, 4).items()}
+    agreement = bench._vectors_agree(3)("(b) encode", contest.FLAG, theirs, ours)
+    assert agreement == "cosine 1.00000; bf16 keeps - / 1.000"
+    cells = bench.table([Row("(b) encode", contest.FLAG, theirs, ours, agreement)], {}).splitlines()[-1].split(" | ")
+    assert cells[2:8] == ["20 / 8", "2.5x", "- / 4", "-", "5.0x", "100 / 90"]
+
+
 def test_the_table_says_ratios_within_and_across_precisions():
     """fp32 beside fp32, bf16 beside bf16, and their default beside ours."""
     lines = bench.table([ROW], {}).splitlines()

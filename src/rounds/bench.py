@@ -16,7 +16,7 @@ from rounds.errors import UserError
 from rounds.model import backbone
 from rounds.recipe import Recipe
 
-PRECISIONS = ("fp32", "bf16")
+NONE = "-"
 SHARING, IN_STEP = 256, 16  # queries behind one set of examples, in encoding and in a training step
 WORDS, PREFIX = 21, 540  # of each query, and tokens of the examples
 STEPS = 24
@@ -99,7 +99,7 @@ def _compare(
     """All parties' outcomes in both precisions, ours first, and what the results have in common."""
     present = [peer for peer in peers if contest.there(peer)]
     found = {
-        name: {precision: task.ask(work, Party(name, precision), *arguments) for precision in PRECISIONS}
+        name: {each: task.ask(work, Party(name, each), *arguments) for each in contest.precisions(name)}
         for name in (OURS, *present)
     }
     ours = found.pop(OURS)
@@ -258,8 +258,11 @@ def _vectors_agree(queries: int) -> Callable[..., str]:
         cosine = float((one * other).sum(axis=1).min())
         if cosine < SAME or _overlap(one, other, queries) < 1:
             raise UserError(f"{title}: the vectors of {peer} and rounds differ (least cosine {cosine:.5f})")
-        kept = [_overlap(side["bf16"].result, other, queries) for side in (theirs, ours)]
-        return f"cosine {cosine:.5f}; bf16 keeps {kept[0]:.3f} / {kept[1]:.3f}"
+        kept = [
+            f"{_overlap(side['bf16'].result, other, queries):.3f}" if "bf16" in side else NONE
+            for side in (theirs, ours)
+        ]
+        return f"cosine {cosine:.5f}; bf16 keeps {kept[0]} / {kept[1]}"
 
     return agree
 
@@ -285,10 +288,11 @@ def table(rows: list[Row], scale: dict[tuple[int, int], Outcome]) -> str:
         ]
     for row in rows:
         cells = [row.work, row.peer]
-        for precision in PRECISIONS:
-            theirs, ours = row.theirs[precision], row.ours[precision]
-            cells += [f"{_figure(theirs.seconds)} / {_figure(ours.seconds)}", f"{row.ratio(precision, precision):.1f}x"]
-        peaks = f"{row.theirs['bf16'].peak:.0f} / {row.ours['bf16'].peak:.0f}"
+        for precision, ours in row.ours.items():
+            theirs = row.theirs.get(precision)
+            cells.append(f"{_figure(theirs.seconds) if theirs else NONE} / {_figure(ours.seconds)}")
+            cells.append(f"{row.ratio(precision, precision):.1f}x" if theirs else NONE)
+        peaks = f"{row.theirs.get('bf16', row.theirs['fp32']).peak:.0f} / {row.ours['bf16'].peak:.0f}"
         cells += [f"{row.ratio('fp32', 'bf16'):.1f}x", peaks, row.agreement]
         lines.append(f"| {' | '.join(cells)} |")
     if scale:

@@ -45,8 +45,14 @@ def groups(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int, list[int
 
 def _common(one: list[int], other: list[int]) -> int:
     """Length of the common prefix; at least one token is left to each."""
-    limit = min(len(one), len(other)) - 1
-    return next((n for n in range(limit) if one[n] != other[n]), limit)
+    found, limit = 0, min(len(one), len(other)) - 1
+    while found < limit:  # by halves, since comparing slices is much faster than comparing tokens
+        middle = (found + limit + 1) // 2
+        if one[found:middle] == other[found:middle]:
+            found = middle
+        else:
+            limit = middle - 1
+    return found
 
 
 def _best(order: list[int], common: list[int], start: int, end: int) -> tuple[int, list[tuple[int, list[int]]]]:
