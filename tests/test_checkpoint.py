@@ -142,7 +142,7 @@ def test_a_plain_sentence_transformer_can_read_a_full_checkpoint(tmp_path):
 
     recipe = recipes.load("minilm")
     embedder = backbone.load(recipe, "fp32", "cpu")
-    checkpoint.save_weights(embedder, tmp_path / "c")
+    checkpoint.save_weights(embedder, tmp_path / "c", recipe.tuning)
     expected = encoding.encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
     np.testing.assert_allclose(
         SentenceTransformer(str(tmp_path / "c"), device="cpu").encode(TEXTS), expected, atol=1e-5

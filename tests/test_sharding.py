@@ -80,7 +80,7 @@ def test_gathered_weights_are_saved_as_the_model_s_own(tiny, tmp_path):
     embedder = backbone.load(tiny, "fp32", "cpu")
     tuning.apply(embedder, tiny.tuning)
     for folder, weights in (("own", None), ("gathered", embedder.state_dict())):
-        checkpoint.save_weights(embedder, tmp_path / folder, weights)
+        checkpoint.save_weights(embedder, tmp_path / folder, tiny.tuning, weights)
     one, other = (tmp_path / name / checkpoint.ADAPTER_WEIGHTS for name in ("own", "gathered"))
     assert one.read_bytes() == other.read_bytes()
     tuning.check_moved({k: v + 1 for k, v in tuning.snapshot(embedder).items()}, embedder.state_dict())

@@ -7,12 +7,12 @@ from pathlib import Path
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
 from sentence_transformers.util import mine_hard_negatives
 from transformers import set_seed
 
 from rounds import artefact, collection, prompts
-from rounds.model import backbone, checkpoint
+from rounds.model import backbone, checkpoint, pooling
 from rounds.recipe import Recipe, parse_range
 
 TITLE = "sentence-transformers stock"
@@ -69,8 +69,7 @@ def stock(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
         processor_kwargs={"padding_side": model.padding_side},
         config_kwargs=backbone.dropout(model.dropout),
     )
-    pooling = Pooling(transformer.get_embedding_dimension(), backbone.POOLING_MODES[model.pooling])
-    modules = [transformer, pooling, *([Normalize()] if model.normalize else [])]
+    modules = [transformer, *pooling.modules(transformer, model), *([Normalize()] if model.normalize else [])]
     return SentenceTransformer(modules=modules, device=device).eval()
 
 

@@ -35,8 +35,10 @@ class Layout:
     def of(cls, embedder: SentenceTransformer, longest: int) -> "Layout":
         """Packed where the attention can for texts of up to `longest` tokens, else padded as the tokenizer says."""
         tokenizer, transformer = embedder.tokenizer, embedder[0].model
+        # Padding between virtual tokens and text would move the text away from them.
+        left = tokenizer.padding_side == "left" and not packing.has_virtual_tokens(embedder)
         return cls(
-            packing.can_pack(embedder, longest), tokenizer.pad_token_id, tokenizer.padding_side == "left",
+            packing.can_pack(embedder, longest), tokenizer.pad_token_id, left,
             _first_position(transformer), transformer.config._attn_implementation,
         )  # fmt: skip
 

@@ -3,6 +3,8 @@
 With one relevant passage a query, MAP@k is MRR@k and Recall@k is HitRate@k.
 """
 
+import itertools
+
 import numpy as np
 import ranx
 
@@ -20,6 +22,9 @@ METRICS = {
 }
 APART = ("MAP@25", "Recall@25")
 DEPTH = 100
+SWAPS = 1000  # of a block of permutations
+SAMPLED = 500  # passages whose cosines are looked at
+SCORES = 50_000_000  # similarities of the validation loss, at most
 
 
 def per_query(
@@ -79,12 +84,63 @@ def fisher(a: np.ndarray, b: np.ndarray, permutations: int = 10_000, seed: int =
     >>> fisher(np.zeros(50), np.zeros(50))
     1.0
     """
-    from scipy.stats import permutation_test
+    return float(fisher_of((a - b)[None], permutations, seed)[0])
 
-    if len(a) < 2 or np.array_equal(a, b):
-        return 1.0
-    result = permutation_test(
-        (a, b), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples", vectorized=True,
-        n_resamples=permutations, batch=1000, rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    return float(result.pvalue)
+
+def fisher_of(differences: np.ndarray, permutations: int = 10_000, seed: int = 42) -> np.ndarray:
+    """p of many tests at once: swapping a query's two scores turns its difference around.
+
+    Args:
+        differences: (tests, queries) of paired scores.
+
+    Returns:
+        (tests,) the share of swaps whose mean difference is at least as large, the one observed counted in; of all
+        swaps there are, where these are no more than `permutations`.
+    """
+    queries = differences.shape[1]
+    observed = np.abs(differences.sum(axis=1))
+    least = observed - 1e-9 * np.maximum(observed, 1)
+    if 2**queries <= permutations:
+        signs = np.array(list(itertools.product([-1.0, 1.0], repeat=queries)))
+        return (np.abs(signs @ differences.T) >= least).mean(axis=0)
+    generator, beyond = np.random.default_rng(seed), np.ones(len(differences))
+    for start in range(0, permutations, SWAPS):
+        signs = generator.choice([-1.0, 1.0], (min(SWAPS, permutations - start), queries))
+        beyond += (np.abs(signs @ differences.T) >= least).sum(axis=0)
+    return beyond / (permutations + 1)
+
+
+def chance(queries: list[str], passages: list[str], seed: int = 42) -> Run:
+    """A run that ranks at random, to `DEPTH`."""
+    generator = np.random.default_rng(seed)
+    depth = min(DEPTH, len(passages))
+    ranked = np.stack([generator.choice(len(passages), depth, replace=False) for _ in queries])
+    return Run(queries, np.array(passages)[ranked], np.tile(-np.arange(depth, dtype=np.float32), (len(queries), 1)))
+
+
+def mean_cosine(vectors: np.ndarray, seed: int = 42) -> float:
+    """Mean cosine of pairs of different random passages; near 1, the vectors have collapsed into one direction."""
+    rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLED]
+    unit = vectors[rows] / np.linalg.norm(vectors[rows], axis=1, keepdims=True)
+    total = np.square(np.linalg.norm(unit.sum(axis=0, dtype=np.float64))) - len(rows)
+    return float(total / max(len(rows) * (len(rows) - 1), 1))
+
+
+def retrieval_loss(
+    queries: np.ndarray, passages: np.ndarray, relevant: list[list[int]], temperature: float, seed: int = 42
+) -> float:
+    """InfoNCE of queries against the whole corpus: what training lowers, on queries that it does not see.
+
+    Args:
+        queries: (queries, dim).
+        passages: (passages, dim).
+        relevant: each query's rows of `passages`; the best scored of them is its positive, the others are left out.
+    """
+    rows = np.sort(np.random.default_rng(seed).permutation(len(queries))[: max(SCORES // len(passages), 1)])
+    scores = np.asarray(queries[rows], dtype=np.float64) @ np.asarray(passages, dtype=np.float64).T / temperature
+    losses = []
+    for own, row in zip(scores, rows, strict=True):
+        positive = own[relevant[row]].max()
+        others = np.delete(own, relevant[row])
+        losses.append(np.logaddexp.reduce(np.append(others, positive)) - positive)
+    return float(np.mean(losses))

@@ -27,6 +27,16 @@ def info_nce(queries: Tensor, passages: Tensor, positive: Tensor, excluded: Tens
     return F.cross_entropy(scores, positive)
 
 
+def cut(vectors: Tensor, dim: int, normalize: bool) -> Tensor:
+    """The first `dim` numbers of each vector, of unit length again where the whole ones are.
+
+    >>> cut(torch.tensor([[3.0, 4.0, 12.0]]), 2, True)
+    tensor([[0.6000, 0.8000]])
+    """
+    cut_off = vectors[:, :dim].float()
+    return F.normalize(cut_off, dim=1) if normalize else cut_off
+
+
 def gather_passages(passages: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """All processes' passages, with gradients to the process that encoded each.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from rounds.batches import Layout, tensors
-from rounds.model import packing
+from rounds.model import packing, pooling
 
 STEP = 32  # shorter prefixes are not shared; for padded rows, prefixes are cut to multiples of it: fewer shapes
 LEAST_ROWS = 4  # below, batches get too small to pay
@@ -22,7 +22,8 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     """
     config = embedder[0].model.config
     causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
-    return causal and embedder[1].pooling_mode == "lasttoken" and packing.sees(embedder, longest)
+    last = pooling.of(embedder).pooling_mode == "lasttoken"
+    return causal and last and packing.sees(embedder, longest) and not packing.has_virtual_tokens(embedder)
 
 
 def groups(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int, list[int]]]:
@@ -122,7 +123,9 @@ def embed(embedder: nn.Module, features: dict[str, Tensor], cache: Cache) -> Ten
     modules = list(getattr(embedder, "module", embedder))
     # Padding stands behind every token, so no token sees it and the model needs no mask.
     output = modules[0].model(input_ids=features["input_ids"], past_key_values=cache, use_cache=False)
-    features = {"token_embeddings": output.last_hidden_state.float(), "attention_mask": features["attention_mask"]}
+    layers = {"all_layer_embeddings": output.hidden_states} if output.hidden_states else {}
+    own = {"token_embeddings": output.last_hidden_state.float(), "attention_mask": features["attention_mask"]}
+    features = own | layers
     for module in modules[1:]:
         features = module(features)
     return features["sentence_embedding"]

@@ -26,6 +26,10 @@ class Model:
             folder `model/`), or `random:mistral`, `random:qwen2`, `random:bert` (tiny, random weights, for tests). The
             environment variable ROUNDS_MODEL, a folder or hub name, takes the place of `BAAI/bge-en-icl`.
         sha256: expected digest of `model.safetensors`; checked before use.
+        pooling: `mean`, `cls` or `last_token` of the last layer; or of the last `pooling_layers` layers, one behind
+            the other (`concat_last_n`), added (`sum_last_n`) or averaged with trained weights (`weighted_layers`).
+        pooling_tokens: which tokens make the vector where `pooling` says which layers: `mean`, `cls`, `last_token`.
+        normalize: vectors of unit length; else raw ones, and similarity is their inner product.
         precision: `auto` is bf16 where the device has it, else fp16 on GPUs and fp32 on CPUs. `nf4` and `fp4` keep
             the frozen weights in 4 bits (bitsandbytes) and compute as `auto` does.
         double_quant: quantize the 4-bit blocks' scales too.
@@ -38,6 +42,8 @@ class Model:
     revision: str | None = None
     sha256: str | None = None
     pooling: str = "mean"
+    pooling_layers: int = 4
+    pooling_tokens: str = "mean"
     normalize: bool = True
     padding_side: str = "right"
     precision: str = "auto"
@@ -92,11 +98,88 @@ class Lora:
 
 
 @dataclass(frozen=True)
+class IA3:
+    """Which outputs are rescaled (Liu et al. 2022, arXiv:2205.05638); empty lists: peft's own choice for the model.
+
+    Attributes:
+        feedforward: those of `targets` whose inputs are rescaled.
+    """
+
+    targets: list[str] = field(default_factory=list)
+    feedforward: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """Virtual tokens before each text.
+
+    Attributes:
+        tokens: how many.
+        init: `random` or, with method `prompt`, the tokens of `init_text`.
+        hidden_size: of the MLP that makes them, with method `p_tuning`.
+    """
+
+    tokens: int = 20
+    init: str = "random"
+    init_text: str = ""
+    hidden_size: int = 800
+
+
+@dataclass(frozen=True)
+class Bottleneck:
+    """Houlsby adapters (2019, arXiv:1902.00751): behind each of `targets`, down to a `reduction_factor`th and up again.
+
+    Attributes:
+        targets: ends of module names: attention's and the feed-forward part's last linear layers.
+    """
+
+    reduction_factor: int = 8
+    targets: list[str] = field(default_factory=lambda: ["output.dense", "o_proj", "down_proj"])
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A linear head behind the pooling, which starts orthogonal, so that it keeps what the model knows.
+
+    Attributes:
+        dim: of its vectors; 0: no head.
+        normalize: takes the place of `model.normalize`.
+    """
+
+    dim: int = 0
+    normalize: bool = True
+
+
+@dataclass(frozen=True)
 class Tuning:
-    """What is trained: `full` (all weights) or `lora`."""
+    """What is trained.
+
+    Attributes:
+        method: `full` (all weights); `lora`, `qlora` (LoRA over 4-bit weights), `ia3`, `bottleneck` (small modules in
+            the layers); `prompt` (Lester et al. 2021, arXiv:2104.08691), `p_tuning` (Liu et al. 2021,
+            arXiv:2103.10385), `prefix` (Li and Liang 2021, arXiv:2101.00190).
+        unfreeze: trained beside the method's own: `layer_norms`, `input_embeddings`.
+        init_from: a checkpoint folder that round 1 starts from in the base model's place; it brings its lineage.
+    """
 
     method: str = "full"
     lora: Lora = field(default_factory=Lora)
+    ia3: IA3 = field(default_factory=IA3)
+    virtual: Virtual = field(default_factory=Virtual)
+    bottleneck: Bottleneck = field(default_factory=Bottleneck)
+    projection: Projection = field(default_factory=Projection)
+    unfreeze: list[str] = field(default_factory=list)
+    init_from: str | None = None
+
+    @property
+    def has_lora(self) -> bool:
+        """Whether the weights are LoRA's."""
+        return self.method in ("lora", "qlora")
+
+    @property
+    def is_prompting(self) -> bool:
+        """Whether virtual tokens stand before each text."""
+        return self.method in ("prompt", "p_tuning", "prefix")
 
 
 @dataclass(frozen=True)
@@ -127,6 +210,8 @@ class Training:
     Attributes:
         batch_size: queries in one step over all processes; all their passages are each other's negatives.
         group_size: passages drawn for each query and epoch, one of them positive.
+        matryoshka_dims: the loss is the sum over vectors cut to each of these (Kusupati et al. 2022,
+            arXiv:2205.13147), so that a cut vector stays useful; empty: whole vectors only.
         micro_batch_tokens: padded tokens in one forward pass, whose memory is then enough for any batch (gradient
             caching, at the cost of a second forward pass); 0: the whole batch in one graph.
         examples_limit: each batch's queries have 0 to this many examples before them, drawn anew for each batch.
@@ -147,6 +232,7 @@ class Training:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     temperature: float = 0.02
+    matryoshka_dims: list[int] = field(default_factory=list)
     micro_batch_tokens: int = 0
     examples_limit: int = 0
     gradient_checkpointing: bool = False
@@ -166,6 +252,11 @@ class Recipe:
     tuning: Tuning = field(default_factory=Tuning)
     mining: Mining = field(default_factory=Mining)
     training: Training = field(default_factory=Training)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether vectors of tuned weights have unit length."""
+        return self.tuning.projection.normalize if self.tuning.projection.dim else self.model.normalize
 
     def to_dict(self) -> dict:
         """The recipe as plain values, as manifests store it."""
@@ -193,20 +284,26 @@ MODEL_CLASSES = {
     "encoder-only-base": "bge-small-en-v1.5",
 }  # fmt: skip
 FOUR_BITS = ("nf4", "fp4")
+TOKENS = ("mean", "cls", "last_token")
+LAYERS = ("concat_last_n", "sum_last_n", "weighted_layers")
+METHODS = ("full", "lora", "qlora", "ia3", "prompt", "p_tuning", "prefix", "bottleneck")
+UNFROZEN = ("layer_norms", "input_embeddings")
 CHOICES = {
-    ("model", "pooling"): ("mean", "cls", "last_token"),
+    ("model", "pooling"): (*TOKENS, *LAYERS),
+    ("model", "pooling_tokens"): TOKENS,
     ("model", "padding_side"): ("right", "left"),
     ("model", "attention"): ("auto", "sdpa", "eager", "flash_attention_2"),
     ("model", "precision"): ("auto", "fp32", "bf16", "fp16", "nf4", "fp4"),
     ("prompts", "examples"): ("none", "fixed", "nearest"),
     ("mining", "candidates"): ("corpus", "labelled"),
     ("mining", "index"): ("exact", "hnsw", "ivfpq"),
-    ("tuning", "method"): ("full", "lora"),
+    ("tuning", "method"): METHODS,
     ("training", "sharding"): ("none", "fsdp", "zero3"),
     ("training", "start_from"): ("previous", "base"),
     ("training", "continue_with"): ("last", "best"),
 }
 LEAST = {
+    ("model", "pooling_layers"): 1,
     ("prompts", "query_max_length"): 8,
     ("prompts", "passage_max_length"): 8,
     ("prompts", "examples_number"): 0,
@@ -221,8 +318,13 @@ LEAST = {
 }
 
 
-def load(name_or_path: str) -> Recipe:
+def load(name_or_path: str, extended: bool = False) -> Recipe:
     """Read a recipe by its name (one that the package carries) or by the path of a YAML file.
+
+    `extends: NAME` takes over all keys of another recipe that the file does not set.
+
+    Args:
+        extended: another recipe extends this one.
 
     Raises:
         UserError: no such recipe, a key that does not exist, or a value of the wrong kind.
@@ -238,7 +340,21 @@ def load(name_or_path: str) -> Recipe:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: the file is empty or not a mapping")
-    return from_dict({"name": path.stem, **values}, str(path))
+    values = {"name": path.stem, **values}
+    if parent := values.pop("extends", None):
+        if extended:
+            raise UserError(f"{path}: extends {parent}, and is itself extended; one level is the limit")
+        values = _over(load(str(parent), extended=True).to_dict(), values)
+    return from_dict(values, str(path))
+
+
+def _over(below: dict, above: dict) -> dict:
+    """`above`'s values in the place of `below`'s, key by key."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(key), dict)
+        merged[key] = _over(below[key], value) if both else value
+    return merged
 
 
 def names() -> list[str]:
@@ -310,7 +426,8 @@ def _typed(value: object, hint: object, source: str, key: str) -> object:
         except (TypeError, ValueError):
             pass
     elif typing.get_origin(kind) is list:
-        if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        (inner,) = typing.get_args(kind)
+        if isinstance(value, list) and all(type(each) is inner for each in value):
             return value
     elif type(value) is kind:
         return value
@@ -355,12 +472,39 @@ def _check_together(recipe: Recipe, source: str) -> None:
     if model.double_quant and model.precision not in FOUR_BITS:
         raise UserError(f"{source}: model.double_quant needs model.precision: nf4 or fp4")
     sharding = recipe.training.sharding
-    if sharding != "none" and (recipe.tuning.method != "lora" or not recipe.training.micro_batch_tokens):
-        raise UserError(f"{source}: training.sharding {sharding} needs tuning.method lora and micro_batch_tokens")
+    plain = recipe.tuning.method == "lora" and not recipe.tuning.unfreeze and not recipe.tuning.projection.dim
+    if sharding != "none" and not (plain and recipe.training.micro_batch_tokens):
+        raise UserError(f"{source}: training.sharding {sharding} needs tuning.method lora alone and micro_batch_tokens")
     if sharding != "none" and model.precision in FOUR_BITS:
         raise UserError(f"{source}: training.sharding {sharding} does not split 4-bit weights; set precision bf16")
-    if model.precision in FOUR_BITS and recipe.tuning.method == "full":
+    _check_tuning(recipe, source)
+
+
+def _check_tuning(recipe: Recipe, source: str) -> None:
+    tuning, model = recipe.tuning, recipe.model
+    if model.precision in FOUR_BITS and tuning.method == "full":
         raise UserError(f"{source}: 4-bit weights are frozen: model.precision {model.precision} needs an adapter")
+    if tuning.method == "qlora" and model.precision not in FOUR_BITS:
+        raise UserError(f"{source}: tuning.method qlora needs model.precision: nf4 or fp4")
+    for name in tuning.unfreeze:
+        if name not in UNFROZEN:
+            raise UserError(f"{source}: tuning.unfreeze has {name!r}, not one of {', '.join(UNFROZEN)}")
+    if tuning.unfreeze and tuning.method == "full":
+        raise UserError(f"{source}: tuning.method full trains all weights; leave tuning.unfreeze out")
+    virtual = tuning.virtual
+    if virtual.init not in ("random", "text") or (virtual.init == "text") != bool(virtual.init_text):
+        raise UserError(f"{source}: tuning.virtual.init must be random, or text with an init_text")
+    if virtual.init == "text" and tuning.method != "prompt":
+        raise UserError(f"{source}: tuning.virtual.init text is for tuning.method prompt")
+    least = {"virtual.tokens": virtual.tokens, "virtual.hidden_size": virtual.hidden_size,
+             "bottleneck.reduction_factor": tuning.bottleneck.reduction_factor}  # fmt: skip
+    for key, value in least.items():
+        if value < 1:
+            raise UserError(f"{source}: tuning.{key} is {value}, must be at least 1")
+    if tuning.projection.dim < 0 or any(dim < 1 for dim in recipe.training.matryoshka_dims):
+        raise UserError(f"{source}: tuning.projection.dim and training.matryoshka_dims must not be negative")
+    if tuning.method == "prefix" and recipe.training.gradient_checkpointing:
+        raise UserError(f"{source}: tuning.method prefix cannot train with gradient_checkpointing")
 
 
 def parse_range(text: str, source: str = "range_for_sampling") -> tuple[int, int]:

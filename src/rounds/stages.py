@@ -226,7 +226,7 @@ def _finetune_lines(output: Path, manifest: dict) -> str:
 
 def _on_top_of(start: Checkpoint, recipe: Recipe) -> Recipe:
     """An adapter over a whole checkpoint takes that checkpoint as its base model."""
-    if recipe.tuning.method == "lora" and not start.adapter and start.folder is not None:
+    if recipe.tuning.method != "full" and not start.adapter and start.folder is not None:
         model = dataclasses.replace(recipe.model, name_or_path=str(start.folder.resolve()), sha256=None, revision=None)
         return dataclasses.replace(recipe, model=model)
     return dataclasses.replace(recipe, model=start.recipe.model)
@@ -234,7 +234,7 @@ def _on_top_of(start: Checkpoint, recipe: Recipe) -> Recipe:
 
 def _check_continued(start: Checkpoint, recipe: Recipe) -> None:
     """An adapter goes on as it is: another rank or other targets need a new one."""
-    if start.adapter and start.manifest is not None and recipe.tuning.method == "lora":
+    if start.adapter and start.manifest is not None and recipe.tuning.method != "full":
         changed = artefact.differences(start.manifest["recipe"]["tuning"], dataclasses.asdict(recipe.tuning), "tuning.")
         if changed:
             raise UserError(
@@ -313,7 +313,7 @@ def _row(label: str, run: Run, data: Collection, about: dict) -> Row:
         label = f"{label} [{about['lineage']}]"
         metrics["lineage"] = about["lineage"]
     about = {**about, "data": data.data, "split": data.split, "validation": validation_digest(data)}
-    return Row(label, metrics, scores[evaluation.MAIN], run.queries, about)
+    return Row(label, metrics, scores[evaluation.MAIN], run.queries, about, scores)
 
 
 def bm25_row(data: Collection) -> Row:

@@ -21,7 +21,7 @@ from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
 from rounds.model import backbone, checkpoint, tuning
 from rounds.model.checkpoint import Checkpoint
-from rounds.recipe import Recipe, Training
+from rounds.recipe import Recipe, Training, Tuning
 
 COMPLETE = "complete"
 CONFIG = "config.json"
@@ -120,8 +120,9 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
 
     mini_batch_size = sys.maxsize  # each chunk of the collator is one mini-batch
 
-    def __init__(self, model: SentenceTransformer, how: Training, precision: str) -> None:
+    def __init__(self, model: SentenceTransformer, how: Training, precision: str, normalize: bool = True) -> None:
         super().__init__()
+        self.dims, self.normalize = how.matryoshka_dims, normalize
         self.model, self.precision = model, precision
         self.temperature, self.checkpointing = how.temperature, how.gradient_checkpointing
         self.uses_gradient_cache = bool(how.micro_batch_tokens)
@@ -155,7 +156,13 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
         passages, keys, copies = losses.gather_passages(passages, labels["passages"])
         positive = (keys[None, :] == labels["positive"][:, None]).int().argmax(dim=1)
         known = (labels["known"][:, :, None] == keys[None, None, :]).any(dim=1)
-        loss = losses.info_nce(queries, passages, positive, known | copies[None, :], self.temperature)
+        if (most := max(self.dims, default=0)) > passages.shape[1]:
+            raise UserError(f"training.matryoshka_dims has {most}: the vectors have {passages.shape[1]} dimensions")
+        excluded = known | copies[None, :]
+        pairs = [[losses.cut(each, dim, self.normalize) for each in (queries, passages)] for dim in self.dims]
+        loss = sum(
+            losses.info_nce(*pair, positive, excluded, self.temperature) for pair in pairs or [(queries, passages)]
+        )
         if not torch.isfinite(loss):
             raise UserError("the loss is not a finite number: lower learning_rate or raise temperature and train again")
         if with_backward:
@@ -211,8 +218,7 @@ class Keeper(TrainerCallback):
             (folder / COMPLETE).touch()
 
     def _keep(self, epoch: int, seconds: float, weights: dict[str, Tensor] | None) -> None:
-        lora = self.plan.recipe.tuning.method == "lora"
-        folder = self.partial / f"{'lora_epoch' if lora else 'epoch'}_{epoch}"
+        folder = self.partial / f"{'lora_epoch' if self.plan.recipe.tuning.has_lora else 'epoch'}_{epoch}"
         shutil.rmtree(folder, ignore_errors=True)
         about = {**self.plan.about, "epoch": epoch, "seed": self.plan.seed, "train_seconds": seconds}
         manifest: dict = {}
@@ -247,15 +253,17 @@ def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, secon
 class _Trainer(SentenceTransformerTrainer):
     """Keeps and restores weights in our own format, keys compared, in place of the library's."""
 
+    tuning: Tuning
+
     def add_model_card_callback(self, default_args_dict: dict) -> None:
         """No model card: it would sample the dataset for widget examples."""
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         os.makedirs(output_dir, exist_ok=True)
-        checkpoint.save_weights(self.model, Path(output_dir))
+        checkpoint.save_weights(self.model, Path(output_dir), self.tuning)
 
     def _load_from_checkpoint(self, checkpoint_path: str) -> None:
-        checkpoint.load_weights(self.model, Path(checkpoint_path))
+        checkpoint.load_weights(self.model, Path(checkpoint_path), self.tuning)
 
 
 def _trainer(
@@ -302,7 +310,7 @@ def _trainer(
             model=embedder,
             args=arguments,
             train_dataset=groups.dataset(data),
-            loss=ContrastiveLoss(embedder, training, plan.start.precision),
+            loss=ContrastiveLoss(embedder, training, plan.start.precision, plan.recipe.normalizes),
             data_collator=keeper.collator,
             callbacks=[keeper],
         )
@@ -311,7 +319,7 @@ def _trainer(
             raise
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"track {plan.tracker}: {reason} (pip install '.[track]' brings the trackers)") from None
-    keeper.trainer = trainer
+    keeper.trainer, trainer.tuning = trainer, plan.recipe.tuning
     trainer.remove_callback(PrinterCallback)  # Keeper has the bar and the epochs' lines
     return trainer
 
@@ -327,14 +335,15 @@ def _trainable_model(plan: Plan) -> SentenceTransformer:
     method, start = plan.recipe.tuning.method, plan.start
     if start.adapter and method == "full":
         raise UserError(
-            f"{start.name}: is an adapter, and tuning.method full cannot continue it; use lora or start_from base"
+            f"{start.name}: is an adapter, and tuning.method full cannot continue it; "
+            f"use {start.recipe.tuning.method} or start_from base"
         )
     if start.adapter:
         embedder = Checkpoint.load(base_of(start))
-        checkpoint.attach_adapter(embedder, start.folder, trainable=True)
+        checkpoint.attach_adapter(embedder, start.folder, start.own_tuning, trainable=True)
     else:
         embedder = start.load()
-        tuning.apply(embedder, plan.recipe.tuning)
+        tuning.apply(embedder, plan.recipe.tuning, backbone.locate(start.recipe.model))
     if plan.recipe.training.compile:
         embedder[0].model.compile(dynamic=True)
     return embedder.train()

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
 
 from rounds import artefact
 from rounds.errors import UserError
-from rounds.model import packing
+from rounds.model import packing, pooling
 from rounds.recipe import DEFAULT_MODEL, FOUR_BITS, STAND_IN, Model, Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-POOLING_MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
 RANDOM_VOCABULARY = 1000
 
 
@@ -150,8 +149,8 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
         path: a folder with all weights that takes the base model's place (a fully fine-tuned checkpoint).
     """
     model = recipe.model
-    # Half-precision weights only under an adapter: full fine-tuning keeps fp32 weights and autocasts.
-    half = recipe.tuning.method == "lora" or precision in FOUR_BITS
+    # Half-precision weights only where they are frozen: full fine-tuning keeps fp32 weights and autocasts.
+    half = recipe.tuning.method != "full" or precision in FOUR_BITS
     dtype = compute_dtype(precision, device) if half else torch.float32
     quantized = _four_bits(model, precision, dtype, device) if precision in FOUR_BITS else {}
     shared = {"trust_remote_code": model.trust_remote_code}
@@ -174,7 +173,7 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
             f"model {path or model.name_or_path}: cannot be loaded ({' '.join(str(error).split())[:200]})"
         ) from None
     transformer.register_forward_hook(_in_full)
-    modules = [transformer, Pooling(transformer.get_embedding_dimension(), POOLING_MODES[model.pooling])]
+    modules = [transformer, *pooling.modules(transformer, model)]
     if model.normalize:
         modules.append(Normalize())
     embedder = SentenceTransformer(modules=modules, device=device).eval()
@@ -188,8 +187,15 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
 
 
 def _in_full(module, arguments, output: dict) -> dict:
-    """Pool and normalize in fp32: in bf16 a unit vector's length is off by some 0.2%, and each similarity with it."""
-    return {**output, "token_embeddings": output["token_embeddings"].float()}
+    """Pool and normalize in fp32: in bf16 a unit vector's length is off by some 0.2%, and each similarity with it.
+
+    Virtual tokens stand before the text's own and are dropped: they belong to no text, and no mask counts them.
+    """
+    length = arguments[0]["input_ids"].shape[1]
+    found = {**output, "token_embeddings": output["token_embeddings"][:, -length:].float()}
+    if layers := output.get("all_layer_embeddings"):
+        found["all_layer_embeddings"] = [states[:, -length:] for states in layers]
+    return found
 
 
 def _four_bits(model: Model, precision: str, dtype: torch.dtype, device: str) -> dict:

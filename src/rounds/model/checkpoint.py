@@ -12,19 +12,20 @@ from pathlib import Path
 
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from rounds import artefact
 from rounds import recipe as recipes
 from rounds.errors import UserError
-from rounds.model import backbone
-from rounds.recipe import FOUR_BITS, Recipe
+from rounds.model import backbone, tuning
+from rounds.recipe import FOUR_BITS, LAYERS, Recipe, Tuning
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
+TUNED_WEIGHTS = "tuned.safetensors"  # what is neither in peft's file nor in the model's: `tuning.own`
 ENGINES = ("rounds", "flagembedding")
 VERSIONED = ("torch", "transformers", "sentence-transformers", "peft")
 
@@ -73,13 +74,14 @@ class Checkpoint:
     def key(self) -> dict:
         """Everything of the model that a vector depends on."""
         model, prompts = self.recipe.model, self.recipe.prompts
+        layers = [model.pooling_layers, model.pooling_tokens] if model.pooling in LAYERS else []
         double = {"double_quant": True} if model.double_quant and self.precision in FOUR_BITS else {}
         return {
             "weights": self.weights,
             "precision": self.precision,
             **double,
             **({} if self.engine == "rounds" else {"engine": self.engine}),
-            "pooling": [model.pooling, model.normalize, model.padding_side],
+            "pooling": [model.pooling, model.normalize, model.padding_side, *layers],
             "prompts": {name: value for name, value in vars(prompts).items() if name != "query"},
         }
 
@@ -104,11 +106,19 @@ class Checkpoint:
             return backbone.load(self.recipe, self.precision, self.device)
         if self.adapter:
             embedder = backbone.load(self.recipe, self.precision, self.device)
-            attach_adapter(embedder, self.folder)
+            attach_adapter(embedder, self.folder, self.own_tuning)
             return embedder.to(self.device).eval()
         embedder = backbone.load(self.recipe, self.precision, self.device, path=str(self.folder))
         _check_model_keys(embedder, self.folder, foreign=self.manifest is None)
+        if self.own_tuning:
+            tuning.build(embedder, self.own_tuning, whole=True)
+            _load_own(embedder, self.folder, self.own_tuning)
         return embedder
+
+    @property
+    def own_tuning(self) -> Tuning | None:
+        """How it was tuned; None for weights that are not ours."""
+        return self.recipe.tuning if self.manifest else None
 
 
 def resolve(
@@ -230,10 +240,13 @@ def _base_digest(recipe: Recipe) -> str:
     return backbone.weights_digest(backbone.locate(recipe.model), recipe.model.revision)
 
 
-def save_weights(embedder: SentenceTransformer, folder: Path, gathered: dict[str, Tensor] | None = None) -> None:
-    """Write the adapter, or else the whole model in sentence-transformers' layout.
+def save_weights(
+    embedder: SentenceTransformer, folder: Path, how: Tuning, gathered: dict[str, Tensor] | None = None
+) -> None:
+    """Write the adapter, or else the whole model in sentence-transformers' layout, and what neither holds.
 
     Args:
+        how: the recipe's tuning.
         gathered: a sharded model's weights in one piece (an adapter's only), by their names in `embedder`.
     """
     model = embedder[0].model
@@ -242,8 +255,12 @@ def save_weights(embedder: SentenceTransformer, folder: Path, gathered: dict[str
         whole = gathered and {name.removeprefix(within): value for name, value in gathered.items()}
         model.save_pretrained(folder, state_dict=whole)
         (folder / "README.md").unlink(missing_ok=True)
-    else:
+    elif not tuning.keeps_base(embedder):
         embedder.save_pretrained(str(folder), create_model_card=False)
+    if names := tuning.own(embedder, how):
+        values = {name: value.detach().contiguous() for name, value in embedder.named_parameters() if name in names}
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(values, folder / TUNED_WEIGHTS)
 
 
 def save(
@@ -260,13 +277,13 @@ def save(
         about: what else the manifest says (parent, lineage, seed, round, epoch, ...).
         gathered: as `save_weights` takes it.
     """
-    save_weights(embedder, folder, gathered)
+    save_weights(embedder, folder, recipe.tuning, gathered)
     return describe(embedder, folder, recipe, precision, about)
 
 
 def describe(embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision: str, about: dict) -> dict:
     """The manifest of weights that `save_weights` wrote; arguments as `save`'s."""
-    adapter = isinstance(embedder[0].model, PeftModel)
+    adapter = tuning.keeps_base(embedder)
     weights = backbone.weights_digest(str(folder))
     if adapter:
         weights = artefact.sha256_json([_base_digest(recipe), weights])
@@ -292,7 +309,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def load_weights(embedder: SentenceTransformer, folder: Path) -> None:
+def load_weights(embedder: SentenceTransformer, folder: Path, how: Tuning) -> None:
     """Read `save_weights`' files back into a model of the same build, in place."""
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft import set_peft_model_state_dict
@@ -300,17 +317,47 @@ def load_weights(embedder: SentenceTransformer, folder: Path) -> None:
         stored = load_file(folder / ADAPTER_WEIGHTS)
         _compare_keys(set(stored), set(get_peft_model_state_dict(embedder[0].model)), str(folder / ADAPTER_WEIGHTS))
         set_peft_model_state_dict(embedder[0].model, stored)
-    else:
+    elif (folder / MODEL_WEIGHTS).is_file():
         embedder[0].model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
+    _load_own(embedder, folder, how)
 
 
-def attach_adapter(embedder: SentenceTransformer, folder: Path, trainable: bool = False) -> None:
-    """Put a saved adapter around the transformer, in place.
+def _load_own(embedder: SentenceTransformer, folder: Path, how: Tuning) -> None:
+    """Read the weights of `tuning.own` back, in place."""
+    file, names = folder / TUNED_WEIGHTS, tuning.own(embedder, how)
+    stored = load_file(file) if file.is_file() else {}
+    _compare_keys(set(stored), names, str(file))
+    for name, parameter in embedder.named_parameters():
+        if name in names:
+            parameter.data = stored[name].to(parameter.device)
+
+
+def attach_adapter(
+    embedder: SentenceTransformer, folder: Path, how: Tuning | None = None, trainable: bool = False
+) -> None:
+    """Put a saved adapter around (or into) the transformer, in place.
+
+    Args:
+        how: the recipe's tuning; None for an adapter that is not ours.
+        trainable: let gradients into its weights.
 
     Raises:
         UserError: the file is missing, or its keys are not exactly those of the adapter on this model. peft only
             warns there, and the base model answers in the adapter's name.
     """
+    embedder.requires_grad_(False)
+    if how is not None and how.is_prompting:
+        tuning.add_virtual_tokens(embedder, how)  # peft's own file holds no encoder to go on with
+    elif how is None or how.method != "bottleneck":
+        _attach_peft(embedder, folder, trainable)
+    if how is not None:
+        tuning.build(embedder, how)
+        _load_own(embedder, folder, how)
+        if trainable:
+            tuning.release(embedder, how)
+
+
+def _attach_peft(embedder: SentenceTransformer, folder: Path, trainable: bool) -> None:
     file = folder / ADAPTER_WEIGHTS
     if not file.is_file():
         raise UserError(f"{file}: no such file; the adapter cannot be loaded")

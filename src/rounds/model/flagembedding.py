@@ -12,7 +12,7 @@ from rounds import prompts as prompting
 from rounds.errors import UserError
 from rounds.model import backbone, merging
 from rounds.model.checkpoint import Checkpoint
-from rounds.recipe import FOUR_BITS
+from rounds.recipe import FOUR_BITS, LAYERS
 
 
 def encode(
@@ -39,9 +39,12 @@ def load(source: Checkpoint):
     """FlagEmbedding's model of a checkpoint; adapters are merged for it."""
     if source.precision in FOUR_BITS:
         raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
+    if source.recipe.model.pooling in LAYERS or (source.own_tuning and source.recipe.tuning.projection.dim):
+        raise UserError("engine flagembedding: has no pooling over several layers and no projection head")
     if not source.adapter:
         return _model(source, str(source.folder) if source.folder else backbone.locate(source.recipe.model))
     with tempfile.TemporaryDirectory() as scratch:
+        merging.check_mergeable(source)
         merging.write_merged(dataclasses.replace(source, precision="fp32"), Path(scratch))
         return _model(source, scratch)
 

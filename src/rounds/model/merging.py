@@ -15,6 +15,7 @@ from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import FOUR_BITS
 
 LEAST_COSINE = 0.999
+MERGEABLE = ("lora", "qlora", "ia3")
 
 
 def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: bool = False) -> float:
@@ -35,6 +36,7 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
     """
     if not source.adapter:
         raise UserError(f"{source.name}: is not an adapter; there is nothing to merge")
+    check_mergeable(source)
     if source.precision in FOUR_BITS:
         raise UserError(f"precision {source.precision}: merging into 4-bit weights ruins the adapter; use bf16 or fp16")
     _refuse_quantized(backbone.locate(source.recipe.model))
@@ -65,11 +67,20 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
 INHERITED = ("round", "epoch", "seed", "split", "data", "lineage_status")
 
 
+def check_mergeable(source: Checkpoint) -> None:
+    """Refuse what no weight matrix can take in: virtual tokens, bottlenecks."""
+    method = source.recipe.tuning.method
+    if source.own_tuning and method not in MERGEABLE:
+        raise UserError(
+            f"{source.name}: weights of tuning.method {method} cannot be merged; {', '.join(MERGEABLE)} can"
+        )
+
+
 def write_merged(source: Checkpoint, folder: Path) -> SentenceTransformer:
     """Merge and write the whole model's files."""
     embedder = source.load()
     embedder[0].model = embedder[0].model.merge_and_unload()
-    checkpoint.save_weights(embedder, folder)
+    checkpoint.save_weights(embedder, folder, source.recipe.tuning)
     return embedder
 
 

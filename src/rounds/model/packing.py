@@ -136,6 +136,12 @@ def sees(embedder: SentenceTransformer, longest: int) -> bool:
     return not window or longest <= window
 
 
+def has_virtual_tokens(embedder: SentenceTransformer) -> bool:
+    """Whether the model puts virtual tokens before each text (peft's prompt-learning methods)."""
+    config = getattr(embedder[0].model, "active_peft_config", None)
+    return getattr(config, "is_prompt_learning", False)
+
+
 def can_pack(embedder: SentenceTransformer, longest: int) -> bool:
     """Whether the model was loaded with this attention (or FlashAttention) and needs nothing that it does not do.
 
@@ -149,6 +155,7 @@ def can_pack(embedder: SentenceTransformer, longest: int) -> bool:
         and sees(embedder, longest)
         and getattr(transformer, "_supports_attention_backend", False)
         and not (embedder.training and rate)
+        and not has_virtual_tokens(embedder)
     )
 
 

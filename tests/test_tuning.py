@@ -1,0 +1,225 @@
+"""Tuning: every method trains its own weights alone, is saved and loaded whole, and goes on in the next round."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_checkpoint import FRESH
+from test_training import few_rows, finetune
+from tiny_task import refused
+
+from rounds import artefact, encoding
+from rounds import recipe as recipes
+from rounds.model import backbone, checkpoint, merging, tuning
+from rounds.recipe import METHODS, Bottleneck, Projection, Virtual
+
+TEXTS = ["two thirds of a number", "angles in a kite", "x", "the sum of two odd numbers is even because " * 3]
+FROZEN = [method for method in METHODS if method not in ("full", "qlora")]
+
+
+def recipe_of(method: str, model: str = "mistral", side: str = "right", **tuned):
+    """The tiny recipe by another method, or on a tiny BERT."""
+    recipe = recipes.load("tiny-mistral")
+    virtual = Virtual(tokens=5, hidden_size=16)
+    changed = dataclasses.replace(recipe.tuning, method=method, virtual=virtual, bottleneck=Bottleneck(4), **tuned)
+    if model == "bert":
+        lora = dataclasses.replace(recipe.tuning.lora, targets=["query", "value"])
+        changed = dataclasses.replace(changed, lora=lora)
+        base = dataclasses.replace(
+            recipe.model, name_or_path="random:bert", pooling="mean", bos=None, eos=None, dropout=0.0
+        )
+        recipe = dataclasses.replace(recipe, model=base)
+    recipe = dataclasses.replace(recipe, tuning=changed).replace("model", padding_side=side)
+    recipes.check(recipe, "test")
+    return recipe
+
+
+def tuned(recipe, step: float = 0.05):
+    """A model whose trainable weights were pushed off their start."""
+    torch.manual_seed(0)
+    embedder = checkpoint.resolve(None, recipe, "cpu").load()
+    tuning.apply(embedder, recipe.tuning, backbone.locate(recipe.model))
+    with torch.no_grad():
+        for parameter in tuning.trainable(embedder).values():
+            parameter.add_(step * torch.randn_like(parameter))
+    return embedder
+
+
+def saved(embedder, recipe, folder: Path) -> Path:
+    manifest: dict = {}
+    with artefact.writing(folder, manifest) as temporary:
+        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", {"lineage": {}, "round": 1, "epoch": 1}))
+    return folder
+
+
+def vectors(embedder, recipe, texts=TEXTS) -> np.ndarray:
+    return encoding.encode(embedder, texts, recipe.prompts, "query", "fp32")
+
+
+@pytest.mark.parametrize("model", ["mistral", "bert"])
+@pytest.mark.parametrize("method", FROZEN)
+def test_what_is_saved_is_what_is_loaded(method, model, tmp_path):
+    """Loaded again the vectors are the trained ones, and the base model's weights are not in the folder."""
+    recipe = recipe_of(method, model)
+    embedder = tuned(recipe)
+    expected = vectors(embedder, recipe)
+    source = checkpoint.resolve(str(saved(embedder, recipe, tmp_path / "c")), device="cpu")
+    np.testing.assert_allclose(vectors(source.load(), recipe), expected, atol=2e-6)
+    assert source.kind == "adapter" and not (tmp_path / "c" / checkpoint.MODEL_WEIGHTS).exists()
+    untrained = vectors(checkpoint.resolve(None, recipe, "cpu").load(), recipe)
+    assert np.abs(untrained - expected).max() > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", FROZEN)
+def test_a_fresh_process_loads_the_trained_vectors(method, tmp_path):
+    """Nothing of a method lives in the process that trained it."""
+    recipe = recipe_of(method, unfreeze=["layer_norms"], projection=Projection(24))
+    embedder = tuned(recipe)
+    folder = saved(embedder, recipe, tmp_path / "c")
+    command = [sys.executable, "-c", FRESH, str(folder), str(tmp_path / "v.npy"), *TEXTS]
+    subprocess.run(command, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), vectors(embedder, recipe), atol=2e-6)
+
+
+@pytest.mark.parametrize("model", ["mistral", "bert"])
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("method", ["prompt", "p_tuning", "prefix", "bottleneck"])
+def test_a_text_has_one_vector_alone_or_in_a_batch(method, side, model):
+    """Virtual tokens belong to no text: neither padding nor its side moves a vector."""
+    recipe = recipe_of(method, model, side)
+    embedder = tuned(recipe)
+    together = vectors(embedder, recipe)
+    for row, text in enumerate(TEXTS):
+        np.testing.assert_allclose(vectors(embedder, recipe, [text])[0], together[row], atol=2e-6)
+
+
+@pytest.mark.parametrize("method", ["prompt", "p_tuning"])
+def test_virtual_tokens_are_seen_but_not_pooled(method):
+    """A slow loop: the virtual tokens' embeddings before the text's own, the mean over the text's states."""
+    recipe = recipe_of(method, "bert")
+    embedder = tuned(recipe)
+    model = embedder[0].model
+    for text, found in zip(TEXTS, vectors(embedder, recipe), strict=True):
+        (ids,) = encoding.tokenize(embedder.tokenizer, [text], recipe.prompts, "query")
+        with torch.no_grad():
+            own = model.base_model.get_input_embeddings()(torch.tensor([ids]))
+            whole = torch.cat([model.get_prompt(1), own], dim=1)
+            states = model.base_model(inputs_embeds=whole).last_hidden_state[0, 5:]
+        expected = torch.nn.functional.normalize(states.mean(0), dim=0)
+        np.testing.assert_allclose(found, expected.numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("method", FROZEN)
+def test_a_method_trains_its_own_weights_alone(method):
+    """The base model's weights get no gradient."""
+    recipe = recipe_of(method, "bert")
+    base = {name for name, _ in checkpoint.resolve(None, recipe, "cpu").load().named_parameters()}
+    embedder = tuned(recipe, step=0)
+    assert not base & set(tuning.trainable(embedder))
+    marks = {"lora": "lora_", "ia3": "ia3_", "bottleneck": ".bottleneck."}
+    assert all(marks.get(method, ".prompt_encoder.") in name for name in tuning.trainable(embedder))
+
+
+@pytest.mark.parametrize("model", ["mistral", "bert"])
+def test_bottlenecks_change_nothing_at_first(model):
+    """The way up starts at zero."""
+    recipe = recipe_of("bottleneck", model)
+    base = checkpoint.resolve(None, recipe, "cpu").load()
+    np.testing.assert_array_equal(vectors(tuned(recipe, step=0), recipe), vectors(base, recipe))
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt", "bottleneck"])
+@pytest.mark.parametrize("part", ["layer_norms", "input_embeddings"])
+def test_unfrozen_weights_are_trained_saved_and_loaded(method, part, tmp_path):
+    """They lie beside the adapter, in fp32 whatever the frozen weights' precision."""
+    recipe = recipe_of(method, unfreeze=[part]).replace("model", precision="bf16")
+    embedder = tuned(recipe)
+    names = [name for name in tuning.trainable(embedder) if "norm" in name or "embed_tokens" in name]
+    assert names and all(tuning.trainable(embedder)[name].dtype == torch.float32 for name in names)
+    source = checkpoint.resolve(str(saved(embedder, recipe, tmp_path / "c")), device="cpu")
+    loaded = dict(source.load().named_parameters())
+    assert all(torch.equal(loaded[name], tuning.trainable(embedder)[name]) for name in names)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "bottleneck"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_projection_head_is_saved_and_loaded(method, normalize, tmp_path):
+    """The head gives vectors of its size, of unit length where asked, after a reload too."""
+    recipe = recipe_of(method, projection=Projection(24, normalize))
+    embedder = tuned(recipe)
+    expected = vectors(embedder, recipe)
+    source = checkpoint.resolve(str(saved(embedder, recipe, tmp_path / "c")), device="cpu")
+    found = vectors(source.load(), recipe)
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert found.shape[1] == 24
+    assert np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5) == normalize
+
+
+def test_a_square_projection_head_keeps_similarities_at_first():
+    """It starts orthogonal: what the model knew is not lost."""
+    recipe = recipe_of("lora", projection=Projection(64))
+    base = checkpoint.resolve(None, recipe, "cpu").load()
+    dim = base.get_embedding_dimension()
+    recipe = recipe_of("lora", projection=Projection(dim))
+    one, other = vectors(tuned(recipe, step=0), recipe), vectors(base, recipe)
+    np.testing.assert_allclose(one @ one.T, other @ other.T, atol=1e-5)
+
+
+def test_a_prompt_starts_from_a_text():
+    """Virtual tokens begin as the embeddings of the text's tokens."""
+    recipe = recipe_of("prompt")
+    text = dataclasses.replace(recipe.tuning, virtual=Virtual(tokens=3, init="text", init_text="find the mistake"))
+    embedder = tuned(dataclasses.replace(recipe, tuning=text), step=0)
+    model = embedder[0].model
+    ids = embedder.tokenizer("find the mistake")["input_ids"][:3]
+    expected = model.get_input_embeddings().weight[ids]
+    torch.testing.assert_close(model.prompt_encoder["default"].embedding.weight, expected.float())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [*FROZEN, "full"])
+def test_rounds_go_on_by_every_method(method, tiny_mined, tiny_collection, tmp_path):
+    """Round 1 trains and evaluates, round 2 goes on from it: its first step is taken from round 1's weights."""
+    recipe = recipe_of(method, projection=Projection(24)).replace("training", epochs=1)
+    data = few_rows(tiny_mined, tmp_path)
+    finetune(recipe, data, tmp_path / "one", tiny_collection)
+    start = checkpoint.resolve(str(tmp_path / "one"), device="cpu")
+    still = recipe.replace("training", learning_rate=1e-9)
+    finetune(still, data, tmp_path / "two", tiny_collection, start=tmp_path / "one")
+    end = checkpoint.resolve(str(tmp_path / "two"), device="cpu")
+    np.testing.assert_allclose(vectors(end.load(), recipe), vectors(start.load(), recipe), atol=1e-4)
+    base = vectors(checkpoint.resolve(None, recipe, "cpu").load(), recipe)
+    assert base.shape[1] != 24 and start.trained == end.trained != {}
+
+
+@pytest.mark.parametrize("method", ["prompt", "bottleneck"])
+def test_what_no_matrix_can_hold_is_not_merged(method, tmp_path):
+    """Merging virtual tokens or bottlenecks is refused by name."""
+    recipe = recipe_of(method)
+    source = checkpoint.resolve(str(saved(tuned(recipe), recipe, tmp_path / "c")), device="cpu")
+    with refused("tuning.method", method, "cannot be merged"):
+        merging.merge(source, tmp_path / "m", TEXTS)
+
+
+def test_a_merged_adapter_keeps_head_and_norms(tmp_path):
+    """Merged, the unfrozen weights are the model's own and the head stands beside them."""
+    recipe = recipe_of("lora", projection=Projection(24), unfreeze=["layer_norms"])
+    embedder = tuned(recipe)
+    source = checkpoint.resolve(str(saved(embedder, recipe, tmp_path / "c")), device="cpu")
+    assert merging.merge(source, tmp_path / "m", TEXTS) > 0.999
+    merged = checkpoint.resolve(str(tmp_path / "m"), device="cpu")
+    assert merged.kind == "merged"
+    np.testing.assert_allclose(vectors(merged.load(), recipe), vectors(embedder, recipe), atol=1e-5)
+
+
+def test_bottleneck_targets_that_are_not_there_are_refused():
+    """A name that no layer has is one line."""
+    recipe = recipe_of("bottleneck")
+    missing = dataclasses.replace(recipe.tuning, bottleneck=Bottleneck(4, ["fc9"]))
+    with refused("tuning.bottleneck.targets", "fc9"):
+        tuned(dataclasses.replace(recipe, tuning=missing))
