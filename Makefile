@@ -12,6 +12,8 @@ DEVICE     ?=             ## cpu, cuda, cuda:N, or several to encode on (cuda:0,
 NPROC      ?= 1           ## processes that finetune runs in
 QUESTIONS  ?= 1500        ## questions of the generated sample
 ENGINE     ?= rounds      ## who encodes for mining and evaluation: rounds, or flagembedding (make interop installs it)
+RUNS       ?=             ## evaluated rounds that make compare takes: folders in model_output (sample-minilm-v1/round1 ...)
+RECIPES    ?= minilm minilm-lora minilm-ia3 minilm-bottleneck minilm-prompt minilm-p_tuning minilm-prefix
 ONLY       ?=             ## rows that make bench runs: letters of a b c d e s
 TRACK      ?= none        ## training curves to: none, wandb, trackio or tensorboard
 KAGGLE     ?=             ## 1: make submit really submits
@@ -27,7 +29,7 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
+$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
 PY      := .venv/bin/python
@@ -38,6 +40,7 @@ CSVS    := train.csv test.csv misconception_mapping.csv sample_submission.csv
 override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(wildcard data/raw/train.csv),data/raw,$(SAMPLE))))
 override SPLIT := $(if $(filter 1 2 3 4 5,$(SPLIT)),v$(SPLIT),$(SPLIT))
 RECIPE  := $(if $(filter %.yaml %.yml,$(MODEL)),$(MODEL),src/rounds/recipes/$(MODEL).yaml)
+PARENT  := $(patsubst %,src/rounds/recipes/%.yaml,$(shell sed -n 's/^extends: *//p' '$(RECIPE)' 2> /dev/null))
 NAME    := $(notdir $(RAW))-$(basename $(notdir $(MODEL)))
 
 $(if $(word 2,$(RAW))$(word 2,$(MODEL))$(word 2,$(SPLIT)),$(error RAW, MODEL and SPLIT cannot hold blanks))
@@ -89,7 +92,7 @@ $(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) FORCE
 	@[[ '$(NPROC)' =~ ^[1-9][0-9]*$$ ]] || { echo "error: NPROC=$(NPROC): not a number of processes" >&2; exit 2; }
 	@test -d '$(RAW)' || { echo "error: RAW=$(RAW): no such folder" >&2; exit 2; }
 	@test -f '$(RECIPE)' || { echo "error: MODEL=$(MODEL): no recipe $(RECIPE)" >&2; exit 2; }
-	@(sha256sum '$(RECIPE)'; cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true) > $@.$$$$.tmp; \
+	@(sha256sum '$(RECIPE)' $(PARENT); cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true) > $@.$$$$.tmp; \
 	  cmp -s $@.$$$$.tmp $@ && rm $@.$$$$.tmp || mv $@.$$$$.tmp $@
 
 data: $(DATA)/manifest.json  ## queries, corpus and qrels of SPLIT
@@ -168,6 +171,26 @@ baseline: $(EXP)/baseline/eval/manifest.json $(EXP)/round1/eval/manifest.json  #
 	@$(RUN) scripts/compare.py --runs $(EXP)/round0/eval $(EXP)/baseline/eval $(EXP)/round1/eval $(wildcard $(EXP)/round2/eval)
 endif
 
+ifneq ($(VALIDATED),)
+compare: $(DATA)/manifest.json  ## all metrics of RUNS with superscripts, beside chance and BM25
+	@test -n '$(RUNS)' || { echo "error: RUNS: name evaluated rounds, such as RUNS='$(notdir $(EXP))/round1'" >&2; exit 2; }
+	@$(RUN) scripts/compare.py --runs $(RUNS:%=model_output/%/eval) --data_dir $(DATA) \
+	  --output model_output/compared-$(notdir $(RAW))-$(SPLIT)
+
+dims: $(EXP)/round$(ROUND)/eval/manifest.json  ## ROUND's vectors cut to fewer dimensions, before and after training
+	@$(RUN) scripts/dims.py --recipe '$(RECIPE)' --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) \
+	  $(if $(CARD),--device $(CARD))
+
+# Each recipe has folders of its own, so that a stopped sweep goes on where it was.
+sweep: $(DATA)/manifest.json  ## round 1 of each of RECIPES on one split, in one table
+	@for recipe in $(RECIPES); do echo "== sweep: $$recipe"; $(MAKE) --no-print-directory round1 MODEL=$$recipe; done
+	@$(RUN) scripts/sweep.py --data_dir $(DATA) --output model_output/sweep-$(notdir $(RAW))-$(SPLIT) \
+	  --rounds $$(for recipe in $(RECIPES); do $(MAKE) -s --no-print-directory folder MODEL=$$recipe; done)
+
+folder:
+	@echo $(EXP)/round1
+endif
+
 bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed and memory beside the peers' (ONLY=a for row a); all rows: into README.md
 	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA) --train_data $< \
 	  $(if $(ONLY),--only $(ONLY),--readme README.md)
@@ -198,4 +221,4 @@ clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .ven
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data evaluate submit baseline bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data evaluate submit baseline compare dims sweep folder bench test test_slow interop help clean FORCE

@@ -28,6 +28,7 @@ class Flags:
     sub_dir_name: str = "hn_mine_data_zero_round"
     recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     precision: str | None = field(default=None, metadata={"help": "another precision, beside the checkpoint's own"})
+    truncate_dim: int | None = field(default=None, metadata={"help": "vectors' first numbers only, this many"})
     engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
     device: str = field(
         default="",
@@ -51,7 +52,7 @@ def main(flags: Flags) -> None:
     model_output = Path(flags.model_output)
     devices = backbone.resolve_devices(flags.device)
     epochs = stages.epochs_of(path or None, recipe, devices[0])
-    epochs = {mark: source.on(devices) for mark, source in epochs.items()}
+    epochs = {mark: source.on(devices).cut(flags.truncate_dim) for mark, source in epochs.items()}
     if flags.lora_path and flags.model_path:
         checkpoint.check_base(next(iter(epochs.values())), flags.model_path)
     sources = stages.variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)

@@ -24,6 +24,7 @@ class Flags:
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
     recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     precision: str | None = None
+    truncate_dim: int | None = field(default=None, metadata={"help": "vectors' first numbers only, this many"})
     device: str = field(
         default="",
         metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
@@ -37,7 +38,8 @@ def main(flags: Flags) -> None:
     data = collection.read(Path(flags.data_dir))
     recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not flags.model_path else None
     devices = backbone.resolve_devices(flags.device)
-    source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision).on(devices)
+    source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision)
+    source = source.on(devices).cut(flags.truncate_dim)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"
     rows = stages.submit(source, data, sample, output, Path(flags.model_output))

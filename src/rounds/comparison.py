@@ -18,6 +18,7 @@ SHORT, FAMILIES = ("MAP@25", "NDCG@10"), ("MRR", "P", "HitRate")
 COMPARED = (*SHORT, *(f"{kind}@{k}" for kind in FAMILIES for k in (1, 5, 10, 20, 100)))
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 MAX_P = 0.01
+SCORES = "scores.npz"
 CAPTION = "p: Fisher's randomization test of MAP@25 against the row above"
 
 
@@ -119,17 +120,18 @@ def save(rows: list[Row], folder: Path) -> None:
     table = pd.DataFrame({r.label: r.per_query for r in rows}, index=pd.Index(rows[0].queries, name="query"))
     table.to_csv(folder / "per_query.csv")
     scores = {f"{number} {name}": values for number, row in enumerate(rows) for name, values in row.scores.items()}
-    np.savez_compressed(folder / "scores.npz", **scores)
+    np.savez_compressed(folder / SCORES, **scores)
 
 
 def load(folder: Path) -> list[Row]:
     """Rows that `save` wrote."""
     stored = artefact.read_json(folder / "metrics.json")
     scores: list[dict[str, np.ndarray]] = [{} for _ in stored]
-    with np.load(folder / "scores.npz") as arrays:
-        for key, values in arrays.items():
-            number, _, name = key.partition(" ")
-            scores[int(number)][name] = values
+    if (folder / SCORES).is_file():
+        with np.load(folder / SCORES) as arrays:
+            for key, values in arrays.items():
+                number, _, name = key.partition(" ")
+                scores[int(number)][name] = values
     table = pd.read_csv(folder / "per_query.csv", dtype={"query": str}, keep_default_na=False).set_index("query")
     return [
         Row(each["label"], each["metrics"], table[each["label"]].to_numpy(), table.index.tolist(), each["about"], own)
@@ -145,7 +147,7 @@ def distinct(rows: list[Row]) -> list[Row]:
     """
     found: dict[tuple, Row] = {}
     for row in rows:
-        if row.queries != rows[0].queries or row.about.get("validation") != rows[0].about.get("validation"):
+        if row.queries != rows[0].queries:
             raise UserError(f"{row.label} and {rows[0].label} were evaluated on different queries")
         found.setdefault((row.about.get("fingerprint"), row.label), row)
     kept = list(found.values())
@@ -160,6 +162,10 @@ def report(rows: list[Row], max_p: float = MAX_P) -> Report:
         rows: with `scores`, on the same queries.
         max_p: of Fisher's randomization test (Smucker et al. 2007), not corrected for the number of tests.
     """
+    if len(rows) > len(LETTERS):
+        raise UserError(f"{len(rows)} runs are more than there are letters ({len(LETTERS)}); compare fewer")
+    if bare := [row.label for row in rows if not set(COMPARED) <= row.scores.keys()]:
+        raise UserError(f"{bare[0]}: its evaluation kept MAP@25 alone; evaluate it again with --overwrite")
     names = [row.label for row in rows]
     scores = {
         row.label: {evaluation.METRICS[name]: row.scores[name] for name in COMPARED} for row in rows

@@ -4,6 +4,7 @@ A run's folder is named by its content (weights, prompts, precision, texts), nev
 checkpoint, recipe or data file can never be answered with an old run.
 """
 
+import dataclasses
 import functools
 import os
 import re
@@ -14,6 +15,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rounds import artefact, devices, encoding, ranking
+from rounds.errors import UserError
 from rounds.model import flagembedding
 from rounds.model.checkpoint import Checkpoint
 from rounds.ranking import Run
@@ -104,8 +106,11 @@ class Encoder:
         """
         vectors, folder = self.vectors(list(queries.values()), "query", name, before)
         corpus, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
+        dim = self.checkpoint.dim
+        vectors, corpus = (cut(each, dim, self.checkpoint.normalizes) for each in (vectors, corpus))
         ids = artefact.sha256_texts([*queries, *passages])[:12]
-        path = folder / "-".join([corpus_folder.name, ids] + [index] * (index != "exact")) / RUN_FILE
+        marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
+        path = folder / "-".join([corpus_folder.name, ids, *marks]) / RUN_FILE
         wanted = min(depth, len(passages))
         if path.is_file():
             run = ranking.read_trec(path)
@@ -115,6 +120,20 @@ class Encoder:
         run = ranking.rank(list(queries), vectors, list(passages), corpus, wanted, built)
         save_run(run, path, self.checkpoint.weights[:12])
         return run, path
+
+
+def cut(vectors: np.ndarray, dim: int | None, normalize: bool) -> np.ndarray:
+    """The first `dim` numbers of each vector (rows, all), of unit length again where asked; None leaves them whole.
+
+    >>> cut(np.array([[3.0, 4.0, 12.0]]), 2, True)
+    array([[0.6, 0.8]])
+    """
+    if dim is None:
+        return vectors
+    if dim > vectors.shape[1]:
+        raise UserError(f"truncate_dim {dim}: the vectors have {vectors.shape[1]} dimensions")
+    short = vectors[:, :dim]
+    return short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12) if normalize else short
 
 
 def save_run(run: Run, path: Path, tag: str) -> None:
@@ -127,7 +146,7 @@ def save_run(run: Run, path: Path, tag: str) -> None:
 
 def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, before: list[list[str]] | None = None) -> dict:
     """Everything that a vector depends on."""
-    key = {**checkpoint.key, "kind": kind, "texts": artefact.sha256_texts(texts)}
+    key = {**dataclasses.replace(checkpoint, dim=None).key, "kind": kind, "texts": artefact.sha256_texts(texts)}
     passage = kind == "passage"  # with other examples in the queries, the corpus stays encoded
     key["prompts"] = {name: value for name, value in key["prompts"].items() if name.startswith("passage_") == passage}
     return key if before is None else {**key, "examples": artefact.sha256_json(before)}

@@ -274,7 +274,8 @@ def evaluate_checkpoint(
         raise UserError(f"{data.folder}: split {data.split} has no validation queries")
     status = lineage.guard(source.name, source.trained, data.questions["validation"], allow_leak)
     encoder = runs.encoder(source, model_output, embedder)
-    run, _ = encoder.run("validation", data.validation, data.passages, before=_before(source, data, data.validation))
+    before = _before(source, data, data.validation)
+    run, _ = encoder.run("validation", data.validation, data.passages, before=before)
     about = {
         "weights": source.weights,
         "fingerprint": artefact.sha256_json(source.key)[:12],
@@ -284,7 +285,15 @@ def evaluate_checkpoint(
         "round": (source.manifest or {}).get("round", 0 if source.is_base else None),
         "epoch": (source.manifest or {}).get("epoch"),
     }
-    return _row(_label(source), run, data, {**about, "lineage": status})
+    row = _row(_label(source), run, data, {**about, "lineage": status})
+    vectors, _ = encoder.vectors(list(data.validation.values()), "query", "validation", before)
+    corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
+    vectors, corpus = (runs.cut(each, source.dim, source.normalizes) for each in (vectors, corpus))
+    place = {passage: number for number, passage in enumerate(data.passages)}
+    relevant = [[place[passage] for passage in data.qrels[query]] for query in data.validation]
+    loss = evaluation.retrieval_loss(vectors, corpus, relevant, source.recipe.training.temperature)
+    more = {"validation loss": round(loss, 6), "mean cosine": round(evaluation.mean_cosine(corpus), 6)}
+    return dataclasses.replace(row, metrics={**row.metrics, **more})
 
 
 def _before(source: Checkpoint, data: Collection, queries: dict[str, str]) -> list[list[str]] | None:
@@ -296,14 +305,15 @@ def _before(source: Checkpoint, data: Collection, queries: dict[str, str]) -> li
 
 
 def _label(source: Checkpoint) -> str:
+    cut = "" if source.dim is None else f", {source.dim} dimensions"
     if source.is_base:
-        return "zero-shot"
+        return f"zero-shot{cut}"
     if source.manifest is None:
-        return source.folder.name
+        return source.folder.name + cut
     if "title" in source.manifest:
-        return source.manifest["title"]
+        return source.manifest["title"] + cut
     merged = ", merged" if "merged" in source.manifest else ""
-    return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}{merged}"
+    return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}{merged}{cut}"
 
 
 def _row(label: str, run: Run, data: Collection, about: dict) -> Row:
@@ -328,6 +338,13 @@ def bm25_row(data: Collection) -> Row:
         "lineage": lineage.CLEAN,
     }
     return _row("BM25", run, data, about)
+
+
+def chance_row(data: Collection) -> Row:
+    """What ranking at random gives."""
+    run = evaluation.chance(list(data.validation), list(data.passages))
+    names = dict.fromkeys(("weights", "fingerprint", "recipe", "checkpoint"), "chance")
+    return _row("chance", run, data, {**names, "precision": "-", "lineage": lineage.CLEAN})
 
 
 def epochs_of(folder: str | None, recipe: Recipe | None, device: str) -> dict[str, Checkpoint]:

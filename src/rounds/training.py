@@ -1,6 +1,7 @@
 """Training: one round's fine-tuning with sentence-transformers' Trainer, a checkpoint folder per epoch."""
 
 import os
+import resource
 import shutil
 import sys
 import time
@@ -23,6 +24,7 @@ from rounds.model import backbone, checkpoint, tuning
 from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import Recipe, Training, Tuning
 
+COLLAPSED = 0.9  # mean cosine of random passages from which vectors tell little apart
 COMPLETE = "complete"
 CONFIG = "config.json"
 STATE = "trainer"
@@ -108,7 +110,15 @@ def _manifest(
         "trainable_parameters": sum(p.numel() for p in tuning.trainable(trainer.model).values()),
         "device": str(trainer.args.device),
         "seconds": seconds,
+        "peak_mib": _peak(),
     }
+
+
+def _peak() -> float:
+    """MiB that training held at most: of the card where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 class ContrastiveLoss(CachedLossMixin, nn.Module):
@@ -185,6 +195,7 @@ class Keeper(TrainerCallback):
         self.trainer: SentenceTransformerTrainer | None = None
         self.started = time.perf_counter()
         self.loss: float | None = None
+        self.losses: list[float] = []
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         hidden = None if artefact.is_main_process() else True
@@ -192,6 +203,7 @@ class Keeper(TrainerCallback):
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self.collator.start(round(state.epoch or 0))
+        self.losses = []
         self.started = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
@@ -200,6 +212,7 @@ class Keeper(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if "loss" in (logs or {}):
             self.loss = float(logs["loss"])
+            self.losses.append(self.loss)
             self.bar.set_postfix(loss=f"{self.loss:.4f}")
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
@@ -226,6 +239,13 @@ class Keeper(TrainerCallback):
             precision = self.plan.start.precision
             manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about, weights))
         metrics = self.evaluate(self.embedder, folder) if self.evaluate and not weights else {}
+        if self.losses:
+            metrics["train loss"] = round(sum(self.losses) / len(self.losses), 6)
+        if metrics.get("mean cosine", 0) > COLLAPSED:
+            tqdm.write(
+                f"warning: random passages have a mean cosine of {metrics['mean cosine']:.3f}: the vectors collapse; "
+                "lower learning_rate, or leave tuning.projection out"
+            )
         artefact.write_json(folder / "metrics.json", metrics)
         tqdm.write(epoch_line(epoch, self.plan.recipe.training.epochs, self.loss, metrics, seconds))
 

@@ -45,6 +45,7 @@ class Checkpoint:
         device: where it computes.
         engine: who encodes: `rounds`, or `flagembedding` for FlagEmbedding's own model class.
         devices: where it encodes, a process each and `device` first; empty: on `device`.
+        dim: how many of a vector's numbers count in a run; None: all.
     """
 
     recipe: Recipe
@@ -57,6 +58,7 @@ class Checkpoint:
     device: str
     engine: str = "rounds"
     devices: tuple[str, ...] = ()
+    dim: int | None = None
 
     @property
     def is_base(self) -> bool:
@@ -72,7 +74,7 @@ class Checkpoint:
 
     @property
     def key(self) -> dict:
-        """Everything of the model that a vector depends on."""
+        """Everything of the model that a run depends on."""
         model, prompts = self.recipe.model, self.recipe.prompts
         layers = [model.pooling_layers, model.pooling_tokens] if model.pooling in LAYERS else []
         double = {"double_quant": True} if model.double_quant and self.precision in FOUR_BITS else {}
@@ -80,6 +82,7 @@ class Checkpoint:
             "weights": self.weights,
             "precision": self.precision,
             **double,
+            **({} if self.dim is None else {"dim": self.dim}),
             **({} if self.engine == "rounds" else {"engine": self.engine}),
             "pooling": [model.pooling, model.normalize, model.padding_side, *layers],
             "prompts": {name: value for name, value in vars(prompts).items() if name != "query"},
@@ -99,6 +102,18 @@ class Checkpoint:
     def on(self, devices: tuple[str, ...]) -> "Checkpoint":
         """The same checkpoint, encoding on these devices (`backbone.resolve_devices`) at once."""
         return dataclasses.replace(self, device=devices[0], devices=devices)
+
+    def cut(self, dim: int | None) -> "Checkpoint":
+        """The same checkpoint, its vectors cut to their first `dim` numbers (and of unit length again, where it
+        normalizes)."""
+        if dim is not None and dim < 1:
+            raise UserError(f"truncate_dim {dim}: must be at least 1")
+        return dataclasses.replace(self, dim=dim)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether its vectors have unit length; the base model has no projection head."""
+        return self.recipe.normalizes if self.own_tuning else self.recipe.model.normalize
 
     def load(self) -> SentenceTransformer:
         """Load the weights; missing or unexpected keys are an error."""

@@ -1,0 +1,42 @@
+"""Print the rounds of several recipes on one split in one table, beside chance, BM25 and zero-shot."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from rounds import cli, collection, comparison, stages, sweep
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Which rounds."""
+
+    rounds: list[str] = field(metadata={"help": "folders of rounds, each with train/ and eval/"})
+    data_dir: str = field(metadata={"help": "the split's collection"})
+    output: str = field(default="", metadata={"help": "write OUTPUT.md, OUTPUT.csv and all metrics beside them"})
+    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
+
+
+def main(flags: Flags) -> None:
+    """Print the rounds of several recipes on one split in one table, beside chance, BM25 and zero-shot."""
+    data = collection.read(Path(flags.data_dir))
+    rows = [stages.chance_row(data), stages.bm25_row(data)]
+    for folder in map(Path, flags.rounds):
+        rows += [row for row in comparison.load(folder.parent / "round0" / "eval") if row.label != "BM25"]
+    entries = [sweep.Entry(row) for row in comparison.distinct(rows)]
+    for folder in flags.rounds:
+        entries += sweep.read(Path(folder), Path(flags.model_output) / "ledger.csv")
+    found = sweep.report(entries)
+    console = Console()
+    console.print(sweep.screen(entries, found))
+    console.print(comparison.note(found))
+    if flags.output:
+        print(", ".join(map(str, sweep.write(entries, found, Path(flags.output)))))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)
