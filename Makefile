@@ -3,7 +3,9 @@
 # ---- variables ------------------------------------------------------------------------------------------------
 SPLIT      ?= v1          ## v1 v2 v3 v4 v5, or submission (train on everything)
 MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or the path of a YAML file
-RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample
+TASK       ?= eedi        ## kind of data: eedi, pairs, beir or weak_labels
+RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample; TASK: its file or folder
+COLUMNS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
 ROUND      ?= 2           ## round that evaluate and submit take
 EPOCHS     ?=             ## epochs a round; default: the recipe's
 SEED       ?= 42          ## seeds split, mining and training
@@ -29,7 +31,7 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL RAW ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
+$(foreach V,SPLIT MODEL TASK RAW COLUMNS ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
 PY      := .venv/bin/python
@@ -37,17 +39,23 @@ SETUP   := .venv/.setup$(if $(filter 1,$(GPU)),-gpu)
 SAMPLE  := data/sample
 VERSIONS := v1 v2 v3 v4 v5 submission
 CSVS    := train.csv test.csv misconception_mapping.csv sample_submission.csv
+ifeq ($(TASK),eedi)
 override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(wildcard data/raw/train.csv),data/raw,$(SAMPLE))))
+else
+FRENCH  := data/sample-pairs/pairs.csv
+override COLUMNS := $(or $(COLUMNS),$(if $(RAW),query$(comma)positive,question$(comma)passage$(comma)animal))
+override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(filter pairs,$(TASK)),$(FRENCH),$(error TASK=$(TASK): name its folder with RAW=DIR))))
+endif
 override SPLIT := $(if $(filter 1 2 3 4 5,$(SPLIT)),v$(SPLIT),$(SPLIT))
 RECIPE  := $(if $(filter %.yaml %.yml,$(MODEL)),$(MODEL),src/rounds/recipes/$(MODEL).yaml)
 PARENT  := $(patsubst %,src/rounds/recipes/%.yaml,$(shell sed -n 's/^extends: *//p' '$(RECIPE)' 2> /dev/null))
-NAME    := $(notdir $(RAW))-$(basename $(notdir $(MODEL)))
+NAME    := $(if $(filter eedi,$(TASK)),$(notdir $(RAW)),$(basename $(notdir $(RAW))))-$(basename $(notdir $(MODEL)))
 
 $(if $(word 2,$(RAW))$(word 2,$(MODEL))$(word 2,$(SPLIT)),$(error RAW, MODEL and SPLIT cannot hold blanks))
 
 # What differs from the defaults goes into a short hash, so that every configuration has folders of its own.
 tag     = $(if $(strip $(1)),-$(shell printf '%s' '$(strip $(1))' | sha256sum | cut -c1-8))
-DATASET := $(filter-out 42-0,$(SEED)-$(FOLD))
+DATASET := $(filter-out 42-0,$(SEED)-$(FOLD)) $(filter-out eedi,$(TASK)) $(COLUMNS)
 TRAINED := $(DATASET:%=data=%) $(EPOCHS:%=epochs=%) $(DEVICE:%=device=%) $(patsubst %,nproc=%,$(filter-out 1,$(NPROC))) \
   $(patsubst %,engine=%,$(filter-out rounds,$(ENGINE))) \
   $(if $(MINE_FLAGS),mine=$(MINE_FLAGS)) $(if $(TUNE_FLAGS),tune=$(TUNE_FLAGS))
@@ -55,6 +63,7 @@ DATADIR := $(NAME)$(call tag,$(DATASET))
 DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
 EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
 INPUTS  := data/.inputs/$(DATADIR)
+COLUMN  := $(subst $(comma), ,$(COLUMNS))
 CARD    := $(firstword $(subst $(comma), ,$(DEVICE)))
 VALIDATED := $(filter-out submission,$(SPLIT))
 RUN     := PYTHONUNBUFFERED=1 $(PY)
@@ -82,17 +91,21 @@ $(SAMPLE)/manifest.json: | $(SETUP)
 
 $(addprefix $(SAMPLE)/,$(CSVS)): $(SAMPLE)/manifest.json ;
 
+data/sample-pairs/pairs.csv: | $(SETUP)
+	@echo "no pairs: generating French ones in $(@D) (for your own, RAW=FILE COLUMNS=query,positive,group)"
+	@$(RUN) scripts/make_sample.py --task pairs --output_dir $(@D) --overwrite
+
 download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client)
 	@$(RUN) scripts/download.py --output_dir data/raw
 
 # Rewritten only when the content of the data or the recipe changes, whatever the files' times say.
-$(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) FORCE
+$(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) $(filter $(FRENCH),$(RAW)) FORCE
 	@mkdir -p $(@D)
 	@[[ ' $(VERSIONS) ' == *' $(SPLIT) '* ]] || { echo "error: SPLIT=$(SPLIT): not one of $(VERSIONS)" >&2; exit 2; }
 	@[[ '$(NPROC)' =~ ^[1-9][0-9]*$$ ]] || { echo "error: NPROC=$(NPROC): not a number of processes" >&2; exit 2; }
-	@test -d '$(RAW)' || { echo "error: RAW=$(RAW): no such folder" >&2; exit 2; }
+	@test -e '$(RAW)' || { echo "error: RAW=$(RAW): no such folder" >&2; exit 2; }
 	@test -f '$(RECIPE)' || { echo "error: MODEL=$(MODEL): no recipe $(RECIPE)" >&2; exit 2; }
-	@(sha256sum '$(RECIPE)' $(PARENT); cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true) > $@.$$$$.tmp; \
+	@(sha256sum '$(RECIPE)' $(PARENT); $(if $(filter eedi,$(TASK)),cd '$(RAW)'; sha256sum $(CSVS) 2> /dev/null || true,find '$(RAW)' -type f | sort | xargs -d '\n' sha256sum)) > $@.$$$$.tmp; \
 	  cmp -s $@.$$$$.tmp $@ && rm $@.$$$$.tmp || mv $@.$$$$.tmp $@
 
 data: $(DATA)/manifest.json  ## queries, corpus and qrels of SPLIT
@@ -100,6 +113,8 @@ data: $(DATA)/manifest.json  ## queries, corpus and qrels of SPLIT
 $(DATA)/manifest.json: $(INPUTS) | $(SETUP)
 	@$(RUN) scripts/gen_data_for_hn_mine.py --raw_dir '$(RAW)' --recipe '$(RECIPE)' --seed $(SEED) --fold $(FOLD) \
 	  $(if $(VALIDATED),--mode validation --validation_version $(SPLIT),--mode submission) \
+	  $(if $(filter-out eedi,$(TASK)),--task $(TASK)) $(if $(filter pairs,$(TASK)),--query_column $(word 1,$(COLUMN)) \
+	  --positive_column $(word 2,$(COLUMN)) $(if $(word 3,$(COLUMN)),--group_column $(word 3,$(COLUMN)))) \
 	  --output_root data --sub_dir_name $(DATADIR) --overwrite
 
 # ---- rounds ---------------------------------------------------------------------------------------------------
@@ -177,9 +192,15 @@ compare: $(DATA)/manifest.json  ## all metrics of RUNS with superscripts, beside
 	@$(RUN) scripts/compare.py --runs $(RUNS:%=model_output/%/eval) --data_dir $(DATA) \
 	  --output model_output/compared-$(notdir $(RAW))-$(SPLIT)
 
+tune_bm25: $(DATA)/manifest.json  ## grid over BM25's k1 and b, on SPLIT's training queries
+	@$(RUN) scripts/tune_bm25.py --data_dir $(DATA)
+
 dims: $(EXP)/round$(ROUND)/eval/manifest.json  ## ROUND's vectors cut to fewer dimensions, before and after training
 	@$(RUN) scripts/dims.py --recipe '$(RECIPE)' --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) \
 	  $(if $(CARD),--device $(CARD))
+
+brittle: $(EXP)/round$(ROUND)/train/manifest.json  ## ROUND's queries with a space, a newline, a word in other case: what changes
+	@$(RUN) scripts/probe.py --probe brittle --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) $(if $(CARD),--device $(CARD))
 
 # Each recipe has folders of its own, so that a stopped sweep goes on where it was.
 sweep: $(DATA)/manifest.json  ## round 1 of each of RECIPES on one split, in one table
@@ -190,6 +211,12 @@ sweep: $(DATA)/manifest.json  ## round 1 of each of RECIPES on one split, in one
 folder:
 	@echo $(EXP)/round1
 endif
+
+tokens: $(DATA)/manifest.json  ## what the recipe's tokenizer makes of the texts: unknown and cut shares, longest
+	@$(RUN) scripts/probe.py --probe tokens --recipe '$(RECIPE)' --data_dir $(DATA)
+
+fit_batch: $(DATA)/manifest.json  ## how many tokens of a training chunk fit into memory, and how fast they go
+	@$(RUN) scripts/probe.py --probe fit_batch --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(CARD),--device $(CARD))
 
 bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed and memory beside the peers' (ONLY=a for row a); all rows: into README.md
 	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA) --train_data $< \
@@ -216,9 +243,9 @@ help:  ## this list
 	@awk -F ' *[?]= *| *## *' '/^[A-Z_]+ +[?]=.*## / { printf "  %-14s %-8s %s\n", $$1, $$2, $$3 }' Makefile
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
-	@rm -rf model_output/*/ data/.inputs data/sample submissions/*.csv submissions/*.manifest.json
+	@rm -rf model_output/*/ data/.inputs data/sample data/sample-pairs submissions/*.csv submissions/*.manifest.json
 	@rm -rf $(dir $(wildcard data/*/*/manifest.json))
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data evaluate submit baseline compare dims sweep folder bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data evaluate submit baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder bench test test_slow interop help clean FORCE

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rounds import artefact, cli, collection
 from rounds import recipe as recipes
-from rounds.data import eedi, splits
+from rounds.data import load, splits
 from rounds.errors import UserError
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
@@ -18,7 +18,18 @@ class Flags:
 
     mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
     validation_version: str = field(default="v1", metadata={"help": "v1 to v5; 1 means v1"})
-    raw_dir: str = field(default=str(ROOT / "data" / "raw"), metadata={"help": "folder of the competition's CSVs"})
+    task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(load.TASKS)}"})
+    raw_dir: str = field(
+        default=str(ROOT / "data" / "raw"),
+        metadata={
+            "help": "folder of the competition's CSVs, or of the task's files; pairs: a CSV, JSONL or parquet file"
+        },
+    )
+    query_column: str = field(default="query", metadata={"help": "pairs: column of the queries"})
+    positive_column: str = field(default="positive", metadata={"help": "pairs: column of their passages"})
+    group_column: str = field(
+        default="", metadata={"help": "pairs: column of what must not stand on both sides of a split"}
+    )
     sub_dir_name: str = "hn_mine_data_zero_round"
     output_root: str = field(default=str(ROOT / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"})
     recipe: str = field(
@@ -37,9 +48,11 @@ def main(flags: Flags) -> None:
     recipe = recipes.load(flags.recipe)
     raw = Path(flags.raw_dir)
     folder = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
-    task = eedi.load(raw)
+    columns = load.Columns(flags.query_column, flags.positive_column, flags.group_column)
+    task, unused = load.load(flags.task, raw, columns)
     config = {
-        "data": {name: artefact.sha256_file(raw / name) for name in eedi.FILES if (raw / name).is_file()},
+        "data": {file.name: artefact.sha256_file(file) for file in load.files(flags.task, raw)},
+        **({} if flags.task == "eedi" else {"task": flags.task, "columns": vars(columns)}),
         "split": version,
         "seed": flags.seed,
         "fold": flags.fold,
@@ -48,6 +61,8 @@ def main(flags: Flags) -> None:
     if artefact.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")
         return
+    for line in unused:
+        print(line)
     split = splits.make_split(task, version, flags.seed, flags.fold)
     found = collection.write(task, split, recipe.prompts, folder, config)
     unseen = "" if found["unseen_share"] is None else f" ({found['unseen_share']:.0%} unseen)"

@@ -1,12 +1,13 @@
 """Generate the sample data in the competition's schema."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
 from rounds import artefact, cli
-from rounds.data import sample
+from rounds.data import french, sample
+from rounds.errors import UserError
 
 
 @dataclass
@@ -17,6 +18,7 @@ class Flags:
     questions: int = 1500
     test_questions: int = 250
     seed: int = 42
+    task: str = field(default="eedi", metadata={"help": "eedi, or pairs: French questions and answers in pairs.csv"})
     overwrite: bool = False
 
 
@@ -24,6 +26,13 @@ def main(flags: Flags) -> None:
     """Generate the sample data in the competition's schema."""
     config = {"questions": flags.questions, "test_questions": flags.test_questions, "seed": flags.seed}
     folder = Path(flags.output_dir)
+    if flags.task == "pairs":
+        with artefact.writing(folder, {"kind": "sample", "config": {"task": "pairs", "seed": flags.seed}}) as temporary:
+            rows = french.generate(temporary / "pairs.csv", seed=flags.seed)
+        print(f"{folder / 'pairs.csv'}: {rows} pairs")
+        return
+    if flags.task != "eedi":
+        raise UserError(f"task {flags.task!r}: there are samples of eedi and pairs")
     if artefact.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")
         return

@@ -98,3 +98,58 @@ def test_markdown_holds_the_cells():
     lines = comparison.markdown(rows).splitlines()
     assert len(lines) == 4
     assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]] == comparison.cells(rows)
+
+
+def full(label: str, seed: int, better: float = 0.0, recipe: str = "tiny", **about) -> Row:
+    """A row with every metric of each query."""
+    generator = np.random.default_rng(seed)
+    scores = {name: np.clip(generator.random(60) * 0.5 + better, 0, 1) for name in comparison.COMPARED}
+    kept = {"recipe": recipe, "fingerprint": f"{label}{seed}", **about}
+    return Row(label, {"MAP@25": float(scores["MAP@25"].mean())}, scores["MAP@25"], QUERIES, kept, scores)
+
+
+def test_letters_stand_where_a_row_is_better():
+    """A superscript names a row that is worse at p <= 0.01, and none stands at its own row or for chance."""
+    rows = [full("low", 1), full("high", 2, 0.4), full("low again", 3)]
+    lines = comparison.lettered(comparison.report(rows))
+    for column in range(2, len(lines[0])):
+        low, high, again = (line[column] for line in lines[1:])
+        assert high.endswith("ᵃᶜ") and not low.endswith("ᵇ") and not again.endswith("ᵇ")
+    assert [line[0] for line in lines] == ["#", "a", "b", "c"]
+
+
+def test_a_report_is_written_as_markdown_latex_and_csv(tmp_path):
+    """All three hold every row and metric; the CSV's figures are plain."""
+    rows = [full("one", 1), full("two", 2, 0.4)]
+    markdown, latex, table = comparison.write_report(comparison.report(rows), tmp_path / "out" / "report")
+    assert markdown.read_text(encoding="utf-8").count("| ") > 2 * len(comparison.COMPARED)
+    assert "\\begin{tabular}" in latex.read_text(encoding="utf-8")
+    header, *lines = table.read_text(encoding="utf-8").splitlines()
+    assert header.split(",") == ["run", *comparison.COMPARED]
+    assert float(lines[1].split(",")[1]) == pytest.approx(rows[1].metrics["MAP@25"])
+
+
+def test_scores_are_kept_for_later_reports(tmp_path):
+    """Every metric of each query comes back; folders from before that are refused by the report alone."""
+    comparison.save([full("one", 1), full("two", 2)], tmp_path)
+    loaded = comparison.load(tmp_path)
+    for name, values in full("two", 2).scores.items():
+        np.testing.assert_array_equal(loaded[1].scores[name], values)
+    (tmp_path / comparison.SCORES).unlink()
+    with refused("one", "evaluate it again"):
+        comparison.report(comparison.load(tmp_path))
+
+
+def test_what_stands_in_several_folders_is_one_row():
+    """Zero-shot once; rounds of several recipes are told apart by their names; other queries are refused."""
+    zero = full("zero-shot", 1)
+    rows = [zero, full("round 1", 2), zero, full("round 1", 3, recipe="other")]
+    assert [row.label for row in comparison.distinct(rows)] == ["zero-shot", "tiny: round 1", "other: round 1"]
+    with refused("different queries"):
+        comparison.distinct([zero, dataclasses.replace(zero, queries=QUERIES[::-1])])
+
+
+def test_more_runs_than_letters_are_refused():
+    """27 rows cannot be named by a letter each."""
+    with refused("27 runs"):
+        comparison.report([full(f"r{n}", n) for n in range(27)])

@@ -190,3 +190,59 @@ def test_fisher_tells_a_clear_difference():
 def test_fisher_on_a_single_query():
     """One query can show nothing: p is 1, not an error."""
     assert evaluation.fisher(np.array([1.0]), np.array([0.5])) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fisher_is_scipy_s_permutation_test(seed):
+    """Drawn sign flips give scipy's p on as many queries as a split has."""
+    from scipy.stats import permutation_test
+
+    generator = np.random.default_rng(seed)
+    a = 1 / generator.integers(1, 30, 400)
+    b = np.where(generator.random(400) < 0.7, a, 1 / generator.integers(1, 26, 400))
+    expected = permutation_test(
+        (a, b), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples", vectorized=True,
+        n_resamples=20_000, batch=1000, rng=np.random.default_rng(seed),
+    ).pvalue  # fmt: skip
+    assert evaluation.fisher(a, b) == pytest.approx(expected, abs=0.02)
+
+
+def test_many_tests_at_once_are_each_one_s():
+    """p does not depend on what else is tested."""
+    generator = np.random.default_rng(1)
+    differences = generator.normal(0.02, 0.3, (5, 300))
+    together = evaluation.fisher_of(differences)
+    assert together.tolist() == [evaluation.fisher_of(each[None])[0] for each in differences]
+
+
+def test_chance_finds_what_chance_finds():
+    """Recall of a random ranking is its share of the corpus, and a seed's ranking is one."""
+    queries, passages = [f"q{n}" for n in range(2000)], [f"p{n}" for n in range(200)]
+    run = evaluation.chance(queries, passages)
+    scores = evaluation.per_query(run, {query: ["p7"] for query in queries}, ("Recall@25",))
+    assert scores["Recall@25"].mean() == pytest.approx(25 / 200, abs=0.03)
+    assert all(len(set(row)) == evaluation.DEPTH for row in run.passages[:20])
+    assert (evaluation.chance(queries, passages).passages == run.passages).all()
+
+
+def test_the_mean_cosine_is_that_of_all_pairs():
+    """Of different passages, against a slow loop; 1 where all point one way."""
+    vectors = np.random.default_rng(0).normal(size=(20, 5))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    slow = [float(unit[i] @ unit[j]) for i in range(20) for j in range(20) if i != j]
+    assert evaluation.mean_cosine(vectors) == pytest.approx(np.mean(slow))
+    assert evaluation.mean_cosine(np.ones((9, 4)) * np.arange(1, 10)[:, None]) == pytest.approx(1)
+
+
+def test_the_retrieval_loss_is_a_slow_loop_s():
+    """The best of several relevants is the positive, the others are left out."""
+    generator = np.random.default_rng(0)
+    queries, passages = generator.normal(size=(6, 4)), generator.normal(size=(9, 4))
+    relevant = [[n] if n % 2 else [n, n + 1] for n in range(6)]
+    losses = []
+    for query, own in zip(queries, relevant, strict=True):
+        scores = passages @ query / 0.5
+        best = max(scores[n] for n in own)
+        others = [scores[n] for n in range(9) if n not in own]
+        losses.append(np.log(np.exp(best) + np.exp(others).sum()) - best)
+    assert evaluation.retrieval_loss(queries, passages, relevant, 0.5) == pytest.approx(np.mean(losses))

@@ -66,3 +66,42 @@ def test_similarities_are_fp32_under_mixed_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = losses.info_nce(*arguments)
     assert float(found) == pytest.approx(float(losses.info_nce(*arguments)), rel=1e-6)
+
+
+def group(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scores, a teacher's scores, and which places are filled."""
+    torch.manual_seed(seed)
+    present = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    return torch.randn(2, 5), torch.randn(2, 5), present
+
+
+def test_distillation_is_the_mean_kl_of_each_group():
+    """Against a slow loop over queries and the places that are filled."""
+    scores, teacher, present = group()
+    expected = 0.0
+    for row in range(2):
+        student, target = (torch.softmax(each[row][present[row]], dim=0) for each in (scores, teacher))
+        expected += float((target * (target / student).log()).sum()) / 2
+    assert float(losses.distillation(scores, teacher, present)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_margin_mse_is_the_mean_over_negatives():
+    """Against a slow loop over the places that are filled."""
+    scores, teacher, present = group()
+    errors = [
+        float(((scores[row, 0] - scores[row, n]) - (teacher[row, 0] - teacher[row, n])) ** 2)
+        for row in range(2)
+        for n in range(1, 5)
+        if present[row, n]
+    ]
+    assert float(losses.margin_mse(scores, teacher, present)) == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.distillation, losses.margin_mse])
+def test_a_student_like_its_teacher_loses_nothing(loss):
+    """No loss and a finite gradient, gaps in the groups included."""
+    scores, _, present = group()
+    student = scores.clone().requires_grad_()
+    value = loss(student, scores, present)
+    value.backward()
+    assert float(value.detach()) == pytest.approx(0, abs=1e-6) and torch.isfinite(student.grad).all()

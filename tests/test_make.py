@@ -208,3 +208,52 @@ def test_a_polluted_checkpoint_is_refused_and_marked(project, own_raw):
     allowed = subprocess.run([*command, "--allow_leak"], cwd=project, capture_output=True, text=True)
     assert allowed.returncode == 0 and "POLLUTED" in allowed.stdout
     assert "POLLUTED" in (project / "model_output" / "ledger.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_in_one_table_and_goes_on_where_it_was(round_one, own_raw):
+    """A round of each recipe, with chance, BM25 and zero-shot; what was trained before is not trained again."""
+    mine = round_one / "mine.yaml"
+    mine.write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")
+    arguments = ["sweep", "RECIPES=tiny-mistral mine.yaml", f"RAW={own_raw}", *FLAGS]
+    result = make(round_one, *arguments)
+    assert "== round 1: mine" in result.stdout.partition("== sweep: mine.yaml")[2]
+    assert "==" not in result.stdout.partition("== sweep: mine.yaml")[0].replace("== sweep", "")
+    table = (round_one / "model_output" / "sweep-tiny-v1.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" | ")[1] for line in table[2:7]] == ["chance", "BM25", "zero-shot", "tiny-mistral", "mine"]
+    again = make(round_one, *arguments)
+    assert "round 1" not in again.stdout.replace("round 1, epoch", "")
+
+
+@pytest.mark.slow
+def test_compare_and_dims_read_what_rounds_left(round_one, own_raw):
+    """Tables of all metrics and of cut vectors; without RUNS, one line says what to name."""
+    name = experiment(round_one).name
+    result = make(round_one, "compare", f"RUNS={name}/round1", f"RAW={own_raw}", *FLAGS)
+    assert all(part in result.stdout for part in ("chance", "HitRate@100", "compared-tiny-v1.tex"))
+    result = make(round_one, "dims", "ROUND=1", f"RAW={own_raw}", *FLAGS)
+    assert "index" in result.stdout and "+" in result.stdout
+    result = make(round_one, "compare", f"RAW={own_raw}", *FLAGS, check=False)
+    assert result.returncode == 2 and "RUNS" in result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["brittle", "tokens", "fit_batch", "tune_bm25"])
+def test_probes_print_a_table(target, round_one, own_raw):
+    """Each reads the split's texts, and the round's checkpoint where it needs one."""
+    result = make(round_one, target, "ROUND=1", f"RAW={own_raw}", *FLAGS)
+    assert "───" in result.stdout
+
+
+@pytest.mark.slow
+def test_pairs_run_a_round_without_any_data(project):
+    """`TASK=pairs` generates its sample and goes through a round; no folder of Eedi's is touched."""
+    result = make(project, "round1", "TASK=pairs", *FLAGS)
+    assert "pairs.csv" in result.stdout and "round 1, epoch 1" in result.stdout
+    assert not (project / "data" / "sample").exists()
+
+
+def test_a_task_without_data_says_what_to_name(project):
+    """Only Eedi and pairs have samples."""
+    result = make(project, "data", "TASK=beir", check=False)
+    assert result.returncode == 2 and "RAW=DIR" in result.stderr

@@ -1,4 +1,4 @@
-"""The hand-run pipeline's commands, as the README has them, on a tiny model in the hub model's place."""
+"""The hand-run pipeline's commands, as docs/by-hand.md has them, on a tiny model in the hub model's place."""
 
 import os
 import re
@@ -18,8 +18,10 @@ HUB_NAME = "BAAI/bge-en-icl"
 
 
 def commands() -> list[str]:
-    """The lines of the README's block that starts with `cd scripts`."""
-    block = re.search(r"```sh\ncd scripts\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """The lines of the page's block that starts with `cd scripts`."""
+    block = re.search(
+        r"```sh\ncd scripts\n(.*?)```", (ROOT / "docs" / "by-hand.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     return block[1].replace("\\\n", " ").splitlines()
 
 
@@ -59,7 +61,7 @@ def run(project, line: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 def test_the_reference_commands_run_as_written(project):
-    """Every line of the README's block ends well and writes where it says; only the missing GPU is left out."""
+    """Every line of the page's block ends well and writes where it says; only the missing GPU is left out."""
     printed = {}
     for line in commands():
         ran = run(project, line.replace("--devices cuda:0", "--devices cpu"))

@@ -71,6 +71,19 @@ def test_each_epoch_leaves_a_checkpoint_with_its_evaluation(trained):
     assert not list(trained.parent.glob("*.partial")) and not (trained / training.STATE).exists()
 
 
+def test_first_batches_differ_between_epochs_and_seeds(trained, tiny, tiny_mined, tmp_path):
+    """What came first is kept: another order each epoch and seed, the same for one seed."""
+
+    def first(folder: Path) -> list[list[int]]:
+        return [artefact.read_manifest(folder / f"lora_epoch_{epoch}")["first_rows"] for epoch in (1, 2)]
+
+    for name, seed in (("again", 42), ("other", 7)):
+        finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / name, seed=seed)
+    assert first(trained)[0] != first(trained)[1] and len(first(trained)[0]) == tiny.training.batch_size
+    assert first(tmp_path / "again") == first(trained)
+    assert all(one != other for one, other in zip(first(tmp_path / "other"), first(trained), strict=True))
+
+
 def test_the_run_of_an_epoch_is_what_a_reload_would_give(trained, tiny_collection):
     """Vectors kept while training equal those of the checkpoint loaded again."""
     source = checkpoint.resolve(str(trained), device="cpu")

@@ -223,3 +223,64 @@ def test_bottleneck_targets_that_are_not_there_are_refused():
     missing = dataclasses.replace(recipe.tuning, bottleneck=Bottleneck(4, ["fc9"]))
     with refused("tuning.bottleneck.targets", "fc9"):
         tuned(dataclasses.replace(recipe, tuning=missing))
+
+
+def test_a_recipe_starts_from_another_task_s_weights(tiny_mined, tiny_collection, tmp_path):
+    """Weights and lineage come along, prompts are the recipe's own; what has no manifest is refused."""
+    recipe = recipe_of("lora")
+    folder = tmp_path / "c"
+    manifest: dict = {}
+    with artefact.writing(folder, manifest) as temporary:
+        about = {"lineage": {"77": "abcdef01"}, "round": 3, "epoch": 1}
+        manifest.update(checkpoint.save(tuned(recipe), temporary, recipe, "fp32", about))
+    start = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, init_from=str(folder)))
+    start = start.replace("prompts", query_suffix="\n<answer>").replace("training", epochs=1)
+    source = checkpoint.resolve(None, start, "cpu")
+    other = checkpoint.resolve(str(folder), device="cpu")
+    assert source.weights == other.weights and not source.is_base
+    assert source.recipe.prompts.query_suffix == "\n<answer>" != other.recipe.prompts.query_suffix
+    finetune(start, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection)
+    trained = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
+    assert trained.trained["77"] == "abcdef01" and len(trained.trained) > 1
+    assert artefact.read_manifest(trained.folder)["parent"]["weights"] == source.weights
+    bare = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, init_from=str(tmp_path)))
+    with refused(tmp_path):
+        checkpoint.resolve(None, bare, "cpu")
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "bottleneck", "p_tuning"])
+def test_separate_encoders_are_saved_and_loaded(method, tmp_path):
+    """Queries and passages have weights of their own, after a reload too; each side is a folder."""
+    recipe = recipe_of(method, separate=True, projection=Projection(24))
+    embedder = tuned(recipe)
+    pair = [encoding.encode(embedder, TEXTS, recipe.prompts, kind, "fp32") for kind in ("query", "passage")]
+    source = checkpoint.resolve(str(saved(embedder, recipe, tmp_path / "c")), device="cpu")
+    again = source.load()
+    for kind, expected in zip(("query", "passage"), pair, strict=True):
+        found = encoding.encode(again, TEXTS, recipe.prompts, kind, "fp32")
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+    same = recipe.replace("prompts", query_prefix="", query_suffix="", query_max_length=64, passage_max_length=64)
+    one, other = (encoding.encode(again, TEXTS, same.prompts, kind, "fp32") for kind in ("query", "passage"))
+    assert np.abs(one - other).max() > 1e-3
+    with refused("two encoders"):
+        merging.merge(source, tmp_path / "m", TEXTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("budget", [0, 400])
+def test_separate_encoders_train_and_go_on(method, budget, tiny_mined, tiny_collection, tmp_path):
+    """Both sides move, with gradient caching too, and round 2 goes on from them."""
+    recipe = recipe_of(method, separate=True).replace("training", epochs=1, micro_batch_tokens=budget)
+    data = few_rows(tiny_mined, tmp_path)
+    finetune(recipe, data, tmp_path / "one", tiny_collection)
+    still = recipe.replace("training", learning_rate=1e-9)
+    finetune(still, data, tmp_path / "two", tiny_collection, start=tmp_path / "one")
+    base, one, two = (
+        checkpoint.resolve(str(path) if path else None, None if path else recipe, "cpu").load()
+        for path in (None, tmp_path / "one", tmp_path / "two")
+    )
+    for kind in ("query", "passage"):
+        vectors = [encoding.encode(each, TEXTS, recipe.prompts, kind, "fp32") for each in (base, one, two)]
+        assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
+        np.testing.assert_allclose(vectors[1], vectors[2], atol=1e-4)

@@ -1,19 +1,28 @@
-"""BM25: the lexical baseline's run (bm25s, defaults, English stop words)."""
+"""BM25: the lexical baseline's run (bm25s, defaults, English stop words), and a search for better parameters."""
+
+import itertools
 
 import bm25s
 import numpy as np
 
+from rounds import evaluation
 from rounds.ranking import DECIMALS, Run
 
+K1, B = 1.5, 0.75
+GRID = {"k1": (0.6, 0.9, 1.2, 1.5, 2.0, 3.0), "b": (0.0, 0.25, 0.5, 0.75, 1.0)}
+TUNED_BY = "MRR@100"
 
-def rank(queries: dict[str, str], passages: dict[str, str], depth: int) -> Run:
+
+def rank(queries: dict[str, str], passages: dict[str, str], depth: int, k1: float = K1, b: float = B) -> Run:
     """Top `depth` passages for each query, ties in corpus order.
 
     Args:
         queries: query id -> text.
         passages: passage id -> text.
+        k1: how soon a repeated word stops to count more.
+        b: how much a passage's length counts, 0 to 1.
     """
-    index = bm25s.BM25()
+    index = bm25s.BM25(k1=k1, b=b)
     index.index(bm25s.tokenize(list(passages.values()), show_progress=False), show_progress=False)
     tokens = bm25s.tokenize(list(queries.values()), return_ids=False, show_progress=False)
     scores = np.stack([index.get_scores(each) if each else np.zeros(len(passages)) for each in tokens])
@@ -21,3 +30,14 @@ def rank(queries: dict[str, str], passages: dict[str, str], depth: int) -> Run:
     order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
     ids = np.array(list(passages), dtype=object)
     return Run(list(queries), ids[order], np.take_along_axis(scores, order, axis=1))
+
+
+def tune(
+    queries: dict[str, str], passages: dict[str, str], qrels: dict[str, list[str]]
+) -> list[tuple[float, float, float]]:
+    """Every point of `GRID` as (k1, b, MRR@100), the best first; the queries must not be those of an evaluation."""
+    found = []
+    for k1, b in itertools.product(GRID["k1"], GRID["b"]):
+        run = rank(queries, passages, evaluation.DEPTH, k1, b)
+        found.append((k1, b, float(evaluation.per_query(run, qrels, (TUNED_BY,))[TUNED_BY].mean())))
+    return sorted(found, key=lambda point: -point[2])

@@ -85,7 +85,7 @@ def write(task: Task, split: Split, prompts: Prompts, folder: Path, config: dict
 
 
 def _finetune_row(query: Query, task: Task, prompts: Prompts, digests: dict[str, str]) -> dict:
-    positives = task.qrels[query.id]
+    positives, excluded = task.qrels[query.id], task.excluded.get(query.id)
     return {
         "query": prompting.query_text(query, prompts),
         "pos": [task.passages[passage] for passage in positives],
@@ -95,6 +95,7 @@ def _finetune_row(query: Query, task: Task, prompts: Prompts, digests: dict[str,
         **_topic(query),
         "question_digest": digests[query.group],
         "pos_id": positives,
+        **({"excluded": [task.passages[each] for each in excluded]} if excluded else {}),
     }
 
 

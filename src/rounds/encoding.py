@@ -16,7 +16,7 @@ from rounds import batches
 from rounds import prefix as prefix_sharing
 from rounds import prompts as prompting
 from rounds.batches import Layout
-from rounds.model import backbone
+from rounds.model import backbone, towers
 from rounds.recipe import Prompts
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
@@ -145,6 +145,7 @@ def encode(
         (texts, dim) float32, of unit length where the recipe normalizes. A text's vector depends on the shape of
         its batch within rounding (bf16: cosine above 0.999).
     """
+    embedder = towers.of(embedder, kind)
     whole = list(zip(texts, map(tuple, before) if before is not None else itertools.repeat(()), strict=False))
     place = {item: number for number, item in enumerate(dict.fromkeys(whole))}
     examples = [given for _, given in place] if before is not None else None

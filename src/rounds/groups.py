@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from sentence_transformers.base.sampler import DefaultBatchSampler
 from rounds import batches, collection, encoding, examples, prefix
 from rounds.batches import Layout
 from rounds.errors import UserError
+from rounds.model import towers
 from rounds.prompts import longest, normalize_text
 from rounds.recipe import Recipe
 
@@ -27,8 +28,10 @@ class Groups:
         passages: distinct passage texts; two that differ in white space only are one.
         positives: each row's positives, as numbers of passages.
         negatives: each row's hard negatives, shuffled by the row's own generator.
-        known: each row's passages that are never its negatives: positives of any row with the same query text.
+        known: each row's passages that are never its negatives: positives of any row with the same query text, and
+            what the rows exclude.
         before: each row's examples, best first; as many as a batch may take.
+        teacher: each row's passages with a teacher's scores; empty where the loss needs none.
     """
 
     queries: list[str]
@@ -37,6 +40,7 @@ class Groups:
     negatives: list[list[int]]
     known: list[set[int]]
     before: list[list[str]]
+    teacher: list[dict[int, float]] = field(default_factory=list)
 
     def draw(self, row: int, epoch: int, size: int) -> tuple[int, list[int]]:
         """The row's positive and `size - 1` negatives in an epoch (from 0): a window that moves on each epoch."""
@@ -74,6 +78,9 @@ def read(path: Path, seed: int, recipe: Recipe) -> Groups:
         key = hashlib.sha256(f"{seed}\0{row['query']}\0{row['pos'][0]}".encode()).hexdigest()
         random.Random(key).shuffle(pool)
         negatives.append(pool)
+    for query, row in zip(queries, rows, strict=True):  # perhaps relevant: nobody's negatives either
+        texts = map(normalize_text, row.get("excluded", ()))
+        known[query] |= {numbers[text] for text in texts if text in numbers}
     owned = [known[query] for query in queries]
     negatives = [[n for n in pool if n not in own] for pool, own in zip(negatives, owned, strict=True)]
     if not any(negatives):
@@ -81,7 +88,22 @@ def read(path: Path, seed: int, recipe: Recipe) -> Groups:
     bank = collection.bank(rows, recipe.prompts) if recipe.training.examples_limit else None
     asked = [collection.asked(row) for row in rows] if bank else []
     before = examples.before(bank, asked, recipe.training.examples_limit) if bank else [[] for _ in rows]
-    return Groups(queries, passages, positives, negatives, owned, before)
+    teacher = _teacher(rows, path, numbers) if recipe.training.loss != "info_nce" else []
+    return Groups(queries, passages, positives, negatives, owned, before, teacher)
+
+
+def _teacher(rows: list[dict], path: Path, numbers: dict[str, int]) -> list[dict[int, float]]:
+    """Each row's scores by passage number, as FlagEmbedding's `pos_scores` and `neg_scores` hold them."""
+    found = []
+    for line, row in enumerate(rows, 1):
+        texts, scores = row["pos"] + row["neg"], [*(row.get("pos_scores") or []), *(row.get("neg_scores") or [])]
+        if len(scores) != len(texts) or "pos_scores" not in row:
+            raise UserError(
+                f"{path} line {line}: has no teacher's score of each passage (pos_scores, neg_scores); "
+                "mine with mining.reranker, or train with loss info_nce"
+            )
+        found.append({numbers[normalize_text(text)]: float(each) for text, each in zip(texts, scores, strict=True)})
+    return found
 
 
 def dataset(groups: Groups) -> Dataset:
@@ -125,6 +147,7 @@ class Collator:
 
     Attributes:
         epoch: set by `start` at each epoch; decides which negatives and how many examples are drawn.
+        first: rows of the epoch's first batch, to see that each epoch is shuffled anew.
     """
 
     valid_label_columns: list[str] = []
@@ -134,7 +157,8 @@ class Collator:
     ) -> None:
         self.groups, self.tokenizer, self.prompts, self.seed = groups, embedder.tokenizer, recipe.prompts, seed
         self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
-        self.layout, self.share = Layout.of(embedder, longest(recipe.prompts)), share
+        self.layout, self.share = Layout.of(towers.of(embedder, "query"), longest(recipe.prompts)), share
+        self.separate = towers.are_in(embedder)
         self.budget = recipe.training.micro_batch_tokens or None
         distinct = list(dict.fromkeys(groups.queries))
         ids = encoding.tokenize(self.tokenizer, distinct, self.prompts, "query")
@@ -144,6 +168,7 @@ class Collator:
 
     def start(self, epoch: int) -> None:
         """Begin an epoch (from 0). All processes draw the same number of examples for the same batch."""
+        self.first: list[int] = []
         self.epoch, self.sizes = epoch, random.Random(f"{self.seed}-{epoch}-examples")
 
     def _queries(self, rows: list[int]) -> list[list[int]]:
@@ -156,9 +181,11 @@ class Collator:
 
     def __call__(self, rows: list[dict[str, int]]) -> dict:
         numbers = [row["row"] for row in rows]
+        self.first = self.first or numbers
         drawn = [self.groups.draw(row, self.epoch, self.group_size) for row in numbers]
         passages = list(dict.fromkeys(n for positive, negatives in drawn for n in (positive, *negatives)))
-        batch, order = self._chunks(self._queries(numbers) + [self.passage_ids[n] for n in passages])
+        ids = [self._queries(numbers), [self.passage_ids[n] for n in passages]]
+        batch, order = self._by_side(*ids) if self.separate else self._chunks(ids[0] + ids[1])[:2]
         known = [sorted(self.groups.known[row]) for row in numbers]
         width = max(len(each) for each in known)
         batch["label"] = {
@@ -168,10 +195,32 @@ class Collator:
             "positive": torch.tensor([positive for positive, _ in drawn]),
             "known": torch.tensor([each + [-2] * (width - len(each)) for each in known]),
         }
+        if self.groups.teacher:
+            batch["label"] |= self._taught(numbers, drawn, passages)
         return batch
 
-    def _chunks(self, ids: list[list[int]]) -> tuple[dict, list[int]]:
-        """Tensors by name, and for each text the row of its vector in the chunks' concatenated output."""
+    def _by_side(self, queries: list[list[int]], passages: list[list[int]]) -> tuple[dict, list[int]]:
+        """Chunks as `_chunks` makes them, none with texts of both kinds, and each with its side's number."""
+        own, places, count = self._chunks(queries)
+        others, more, _ = self._chunks(passages, len(_names(own)))
+        sides = {f"{name}_side": torch.tensor(side) for side, part in enumerate((own, others)) for name in _names(part)}
+        return own | others | sides, places + [count + place for place in more]
+
+    def _taught(
+        self, rows: list[int], drawn: list[tuple[int, list[int]]], passages: list[int]
+    ) -> dict[str, torch.Tensor]:
+        """Each query's group as rows of the batch's passages, the positive first and -1 for a gap, and its scores."""
+        place = {number: row for row, number in enumerate(passages)}
+        groups = [[positive, *negatives] for positive, negatives in drawn]
+        scores = [[self.groups.teacher[row][n] for n in group] for row, group in zip(rows, groups, strict=True)]
+        missing = [self.group_size - len(group) for group in groups]
+        return {
+            "group": torch.tensor([[place[n] for n in g] + [-1] * m for g, m in zip(groups, missing, strict=True)]),
+            "teacher": torch.tensor([each + [0.0] * m for each, m in zip(scores, missing, strict=True)]),
+        }
+
+    def _chunks(self, ids: list[list[int]], first: int = 0) -> tuple[dict, list[int], int]:
+        """Tensors by name, for each text the row of its vector in the chunks' concatenated output, and its rows."""
         found, place, count = {}, [0] * len(ids), 0
         parts = prefix.groups(ids, self.layout) if self.share else [(0, list(range(len(ids))))]
         for shared, members in parts:
@@ -179,11 +228,16 @@ class Collator:
             budget = self.budget or (None if layout.packed else batches.TOKENS)  # packed: all of a batch in one chunk
             for numbers in batches.plan([len(row) for row in own], layout, budget):
                 chunk = batches.tensors([own[n] for n in numbers], layout, None, shared)
-                name = f"chunk{sum(key.endswith('_input_ids') for key in found)}"
+                name = f"chunk{first + len(_names(found))}"
                 found.update({f"{name}_{key}": value for key, value in chunk.items()})
                 if shared:
                     found[f"{name}_prefix"] = torch.tensor([ids[members[0]][:shared]])
                 for position, number in enumerate(numbers):
                     place[members[number]] = count + position
                 count += batches.texts_in(chunk)
-        return found, place
+        return found, place, count
+
+
+def _names(chunks: dict) -> list[str]:
+    """`chunk0`, `chunk1`, ... of a collated batch."""
+    return [key.removesuffix("_input_ids") for key in chunks if key.endswith("_input_ids")]

@@ -27,6 +27,34 @@ def info_nce(queries: Tensor, passages: Tensor, positive: Tensor, excluded: Tens
     return F.cross_entropy(scores, positive)
 
 
+def distillation(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
+    """KL divergence of the student's distribution over each group from the teacher's (Hinton et al. 2015).
+
+    Args:
+        scores: (queries, group) the student's, divided by its temperature.
+        teacher: (queries, group) a reranker's, divided by its own.
+        present: (queries, group) bool, False for places of a group that is not full.
+
+    Returns:
+        Mean over the queries, a scalar.
+    """
+    student = F.log_softmax(scores.masked_fill(~present, -torch.inf), dim=1).masked_fill(~present, 0)
+    target = F.softmax(teacher.masked_fill(~present, -torch.inf), dim=1)
+    return F.kl_div(student, target, reduction="batchmean")
+
+
+def margin_mse(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
+    """Mean squared error of the margins between each positive and its negatives (Hofstaetter et al. 2020,
+    arXiv:2010.02666).
+
+    Args:
+        scores: (queries, group) similarities, the positive's first.
+        teacher, present: as `distillation` takes them.
+    """
+    errors = (scores[:, :1] - scores[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
+    return errors[present[:, 1:]].square().mean()
+
+
 def cut(vectors: Tensor, dim: int, normalize: bool) -> Tensor:
     """The first `dim` numbers of each vector, of unit length again where the whole ones are.
 

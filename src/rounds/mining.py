@@ -20,15 +20,22 @@ class Negatives:
         scores: query id -> similarities, in the same order.
         deepened: queries for which the range held too few, so that later ranks filled up.
         short: queries that have fewer than asked for even so.
+        sources: query id -> where each of its negatives comes from, in the same order; empty: all from one run.
+        positives: query id -> a reranker's scores of its relevant passages, where one scored (as it did `scores`).
     """
 
     ids: dict[str, list[str]]
     scores: dict[str, list[float]]
     deepened: list[str] = field(default_factory=list)
     short: list[str] = field(default_factory=list)
+    sources: dict[str, list[str]] = field(default_factory=dict)
+    positives: dict[str, list[float]] = field(default_factory=dict)
 
 
-def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining: Mining, seed: int) -> Negatives:
+def mine(
+    run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining: Mining, seed: int,
+    taken: dict[str, list[str]] | None = None,
+) -> Negatives:  # fmt: skip
     """Sample negatives from a range of ranks.
 
     Ranks count from 0 over the whole ranking, positives included (FlagEmbedding's `--range_for_sampling`). Left out
@@ -40,16 +47,17 @@ def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining
         run: ranks the corpus for each query of `qrels`; deeper than the range where it may have to deepen.
         qrels: query id -> relevant passage ids.
         passages: passage id -> text.
+        taken: query id -> passages that it has from elsewhere; they are left out, by id and by text.
     """
     first, last = parse_range(mining.range_for_sampling)
     numbers = {passage: number for number, passage in enumerate(passages)}
     found = map(numbers.get, run.passages.reshape(-1).tolist(), repeat(-1))
     ranked = np.fromiter(found, np.int64, run.passages.size).reshape(run.passages.shape)
-    allowed = _allowed(run, ranked, numbers, qrels, passages, mining)
+    allowed = _allowed(run, ranked, numbers, qrels, passages, mining, taken or {})
     chosen = allowed.copy()
     chosen[:, :first] = chosen[:, last:] = False
-    hashes = _mixed(_hashes([f"{seed}-{query}" for query in run.queries]))[:, None] ^ _hashes(list(passages))[ranked]
-    chosen = _least(chosen, _mixed(hashes), mining.negative_number)
+    keys = _mixed(hashes([f"{seed}-{query}" for query in run.queries]))[:, None] ^ hashes(list(passages))[ranked]
+    chosen = _least(chosen, _mixed(keys), mining.negative_number)
     missing = mining.negative_number - chosen.sum(axis=1, keepdims=True)
     deeper = allowed[:, last:]
     chosen[:, last:] = deeper & (deeper.cumsum(axis=1) <= missing)
@@ -64,7 +72,7 @@ def mine(run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining
 
 def _allowed(
     run: Run, ranked: np.ndarray, numbers: dict[str, int], qrels: dict[str, list[str]], passages: dict[str, str],
-    mining: Mining,
+    mining: Mining, taken: dict[str, list[str]],
 ) -> np.ndarray:  # fmt: skip
     """What may serve as a negative, each text once.
 
@@ -81,7 +89,10 @@ def _allowed(
     of_query = np.repeat(starts, [len(qrels[query]) for query in run.queries])
     positives = np.array([numbers[passage] for query in run.queries for passage in qrels[query]], dtype=np.int64)
     ranked_texts = starts[:, None] + texts[ranked]
-    allowed = (ranked >= 0) & ~_among(ranked_texts, of_query + texts[positives])
+    of_taken = np.repeat(starts, [len(taken.get(query, ())) for query in run.queries])
+    others = np.array([numbers[passage] for query in run.queries for passage in taken.get(query, ())], dtype=np.int64)
+    without = np.concatenate([of_query + texts[positives], of_taken + texts[others]])
+    allowed = (ranked >= 0) & ~_among(ranked_texts, without)
     if mining.candidates == "labelled":
         labelled = {passage for each in qrels.values() for passage in each} & numbers.keys()
         allowed &= _among(ranked, np.array([numbers[passage] for passage in labelled]))
@@ -124,7 +135,8 @@ def _least(inside: np.ndarray, hashes: np.ndarray, number: int) -> np.ndarray:
     return inside & (hashes <= np.partition(hashes, number - 1, axis=1)[:, [number - 1]])
 
 
-def _hashes(texts: list[str]) -> np.ndarray:
+def hashes(texts: list[str]) -> np.ndarray:
+    """64 bits of each text, the same in every process."""
     return pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
 
 

@@ -11,7 +11,11 @@ def query_text(query: Query, prompts: Prompts) -> str:
     >>> fields = {"construct": "Add", "subject": "Sums", "question": "1 + 1?", "correct": "2", "wrong": "11"}
     >>> query_text(Query("5_B", "5", fields), load("minilm").prompts).splitlines()
     ['Add', 'Sums', '1 + 1?', '2', '11']
+    >>> query_text(Query("7", "7", {"question": "Who wrote it?"}), load("minilm").prompts)
+    'Who wrote it?'
     """
+    if query.fields.keys() == {"question"}:
+        return query.fields["question"]
     return prompts.query.format(**query.fields)
 
 

@@ -158,6 +158,7 @@ class Tuning:
         method: `full` (all weights); `lora`, `qlora` (LoRA over 4-bit weights), `ia3`, `bottleneck` (small modules in
             the layers); `prompt` (Lester et al. 2021, arXiv:2104.08691), `p_tuning` (Liu et al. 2021,
             arXiv:2103.10385), `prefix` (Li and Liang 2021, arXiv:2101.00190).
+        separate: queries and passages have weights of their own, both started from the base model's.
         unfreeze: trained beside the method's own: `layer_norms`, `input_embeddings`.
         init_from: a checkpoint folder that round 1 starts from in the base model's place; it brings its lineage.
     """
@@ -168,6 +169,7 @@ class Tuning:
     virtual: Virtual = field(default_factory=Virtual)
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
     projection: Projection = field(default_factory=Projection)
+    separate: bool = False
     unfreeze: list[str] = field(default_factory=list)
     init_from: str | None = None
 
@@ -183,6 +185,14 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class BM25:
+    """BM25's two parameters (Robertson et al. 1995); `make tune_bm25` looks for better ones."""
+
+    k1: float = 1.5
+    b: float = 0.75
+
+
+@dataclass(frozen=True)
 class Mining:
     """Which ranks hard negatives come from.
 
@@ -194,6 +204,11 @@ class Mining:
             training never labels is then never pushed away from anything, and stays findable.
         index: how the corpus is searched: `exact`, or by an approximate index, `hnsw` or `ivfpq`, for corpora of
             millions. Mining only: evaluation and submission are always exact.
+        negatives: source -> ratio: `dense` (the checkpoint), `bm25`, `random`, `same_group` (of the query's construct,
+            else its subject), `vectors:PATH` (a second encoder's, .npz). Range and margin are for those that rank.
+        bm25: parameters of that source.
+        reranker: a CrossEncoder (hub name or folder); what it scores above a query's positive is probably a false
+            negative and is left out.
     """
 
     range_for_sampling: str = "2-200"
@@ -201,6 +216,9 @@ class Mining:
     relative_margin: float | None = None
     candidates: str = "corpus"
     index: str = "exact"
+    negatives: dict[str, float] = field(default_factory=lambda: {"dense": 1.0})
+    bm25: BM25 = field(default_factory=BM25)
+    reranker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +228,9 @@ class Training:
     Attributes:
         batch_size: queries in one step over all processes; all their passages are each other's negatives.
         group_size: passages drawn for each query and epoch, one of them positive.
+        loss: `info_nce`; or from a teacher's scores of each group, `pos_scores` and `neg_scores` in the training data
+            (`mining.reranker` writes them): `distillation` (KL divergence) or `margin_mse`.
+        teacher_temperature: the teacher's scores are divided by it.
         matryoshka_dims: the loss is the sum over vectors cut to each of these (Kusupati et al. 2022,
             arXiv:2205.13147), so that a cut vector stays useful; empty: whole vectors only.
         micro_batch_tokens: padded tokens in one forward pass, whose memory is then enough for any batch (gradient
@@ -232,6 +253,8 @@ class Training:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     temperature: float = 0.02
+    loss: str = "info_nce"
+    teacher_temperature: float = 1.0
     matryoshka_dims: list[int] = field(default_factory=list)
     micro_batch_tokens: int = 0
     examples_limit: int = 0
@@ -287,6 +310,8 @@ FOUR_BITS = ("nf4", "fp4")
 TOKENS = ("mean", "cls", "last_token")
 LAYERS = ("concat_last_n", "sum_last_n", "weighted_layers")
 METHODS = ("full", "lora", "qlora", "ia3", "prompt", "p_tuning", "prefix", "bottleneck")
+SOURCES = ("dense", "bm25", "random", "same_group")
+VECTORS = "vectors:"
 UNFROZEN = ("layer_norms", "input_embeddings")
 CHOICES = {
     ("model", "pooling"): (*TOKENS, *LAYERS),
@@ -298,6 +323,7 @@ CHOICES = {
     ("mining", "candidates"): ("corpus", "labelled"),
     ("mining", "index"): ("exact", "hnsw", "ivfpq"),
     ("tuning", "method"): METHODS,
+    ("training", "loss"): ("info_nce", "distillation", "margin_mse"),
     ("training", "sharding"): ("none", "fsdp", "zero3"),
     ("training", "start_from"): ("previous", "base"),
     ("training", "continue_with"): ("last", "best"),
@@ -353,7 +379,7 @@ def _over(below: dict, above: dict) -> dict:
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, dict) and isinstance(below.get(key), dict)
-        merged[key] = _over(below[key], value) if both else value
+        merged[key] = _over(below[key], value) if both and key != "negatives" else value
     return merged
 
 
@@ -429,6 +455,9 @@ def _typed(value: object, hint: object, source: str, key: str) -> object:
         (inner,) = typing.get_args(kind)
         if isinstance(value, list) and all(type(each) is inner for each in value):
             return value
+    elif typing.get_origin(kind) is dict:
+        if isinstance(value, dict) and all(type(each) in (int, float) for each in value.values()):
+            return {str(name): float(each) for name, each in value.items()}
     elif type(value) is kind:
         return value
     name = getattr(kind, "__name__", str(kind))
@@ -448,7 +477,7 @@ def check(recipe: Recipe, source: str) -> None:
     for key in ("warmup_ratio", "weight_decay", "max_grad_norm"):
         if not 0 <= getattr(recipe.training, key) < float("inf"):
             raise UserError(f"{source}: training.{key} must be a number from 0")
-    for key in ("learning_rate", "temperature"):
+    for key in ("learning_rate", "temperature", "teacher_temperature"):
         if not 0 < getattr(recipe.training, key) < float("inf"):
             raise UserError(f"{source}: training.{key} must be a number above 0")
     _check_together(recipe, source)
@@ -472,12 +501,26 @@ def _check_together(recipe: Recipe, source: str) -> None:
     if model.double_quant and model.precision not in FOUR_BITS:
         raise UserError(f"{source}: model.double_quant needs model.precision: nf4 or fp4")
     sharding = recipe.training.sharding
-    plain = recipe.tuning.method == "lora" and not recipe.tuning.unfreeze and not recipe.tuning.projection.dim
+    tuning = recipe.tuning
+    plain = tuning.method == "lora" and not (tuning.unfreeze or tuning.projection.dim or tuning.separate)
     if sharding != "none" and not (plain and recipe.training.micro_batch_tokens):
         raise UserError(f"{source}: training.sharding {sharding} needs tuning.method lora alone and micro_batch_tokens")
     if sharding != "none" and model.precision in FOUR_BITS:
         raise UserError(f"{source}: training.sharding {sharding} does not split 4-bit weights; set precision bf16")
     _check_tuning(recipe, source)
+    _check_negatives(recipe.mining, source)
+
+
+def _check_negatives(mining: Mining, source: str) -> None:
+    for name, ratio in mining.negatives.items():
+        if name not in SOURCES and not (name.startswith(VECTORS) and name != VECTORS):
+            raise UserError(f"{source}: mining.negatives has {name!r}, not one of {', '.join(SOURCES)}, vectors:PATH")
+        if not 0 < ratio < float("inf"):
+            raise UserError(f"{source}: mining.negatives.{name} is {ratio}, must be above 0")
+    if not mining.negatives:
+        raise UserError(f"{source}: mining.negatives is empty; name a source, such as dense: 1")
+    if not (mining.bm25.k1 >= 0 and 0 <= mining.bm25.b <= 1):
+        raise UserError(f"{source}: mining.bm25: k1 must be at least 0 and b from 0 to 1")
 
 
 def _check_tuning(recipe: Recipe, source: str) -> None:

@@ -67,6 +67,8 @@ class Encoder:
                 np.save(temporary / VECTORS, flagembedding.encode(source, texts, kind, before))
                 return
             if self.embedder is None:
+                if source.has_sides and len(source.devices) > 1:
+                    raise UserError(f"{source.name}: separate encoders encode on one device; name one")
                 self.helpers = devices.helpers(source)  # first, so that all load at once
                 self.embedder = source.load()
             work = functools.partial(devices.encode_ids, self.helpers) if self.helpers else encoding.encode_ids

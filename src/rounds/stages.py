@@ -1,8 +1,10 @@
 """Stages: what the scripts of a round call. Each reads files, calls the library, and leaves one artefact."""
 
 import dataclasses
+import functools
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,9 @@ from rounds import (
     examples,
     ledger,
     lineage,
-    mining,
+    negatives,
     ranking,
+    reranker,
     runs,
     submission,
     training,
@@ -29,7 +32,7 @@ from rounds.model import backbone, checkpoint
 from rounds.model.checkpoint import Checkpoint
 from rounds.prompts import normalize_text
 from rounds.ranking import Run
-from rounds.recipe import Mining, Recipe, parse_range
+from rounds.recipe import VECTORS, Mining, Recipe, parse_range
 
 COMPETITION = "eedi-mining-misconceptions-in-mathematics"
 RECALL_QUERIES = 200
@@ -54,6 +57,7 @@ def mine_file(
         "seed": seed,
         "input": artefact.sha256_file(input_file),
         "candidate_pool": artefact.sha256_file(pool_file),
+        "files": _digests(how),
     }
     if _file_is_finished(output_file, config, overwrite):
         return f"{output_file}: up to date"
@@ -65,32 +69,43 @@ def mine_file(
     if len(set(ids)) != len(ids):
         raise UserError(f"{input_file}: a query_id appears twice")
     queries = {identifier: row["query"] for identifier, row in zip(ids, rows, strict=True)}
-    qrels = _positives(rows, ids, passages)
+    qrels = _positives(rows, ids, passages, "pos")
+    excluded = _positives(rows, ids, passages, "excluded")
+    task = negatives.Task(queries, passages, qrels, _groups(rows, ids), excluded)
     encoder = runs.encoder(source, model_output)
     bank = collection.bank(rows, source.recipe.prompts)
     before = bank and examples.before(bank, [collection.asked(row) for row in rows])
+    used: list[tuple[Run, Path]] = []
+
+    def dense(depth: int) -> Run:
+        used.append(encoder.run("train", queries, passages, depth, before, how.index))
+        return used[-1][0]
+
     depth = max(runs.DEPTH, parse_range(how.range_for_sampling)[1])
-    while True:
-        run, run_file = encoder.run("train", queries, passages, depth, before, how.index)
-        negatives = mining.mine(run, qrels, passages, how, seed)
-        if mining.enough(negatives, run, len(passages)):
-            break
-        depth *= 2
-    recall = {} if how.index == "exact" else _recall(run, encoder, queries, passages, before, seed)
+    wider = dataclasses.replace(how, negative_number=how.negative_number * (2 if how.reranker else 1))
+    found = negatives.mine(task, dense, wider, seed, depth)
+    if how.reranker:
+        score = functools.partial(reranker.score, how.reranker, device=source.device)
+        found = negatives.without_false(found, task, score, how.negative_number)
+    exact = how.index == "exact" or not used
+    recall = {} if exact else _recall(used[-1][0], encoder, queries, passages, before, seed)
     mined = [
         row | {
-            "neg": [passages[passage] for passage in negatives.ids[identifier]],
-            "neg_id": negatives.ids[identifier],
-            "neg_scores": negatives.scores[identifier],
+            "neg": [passages[passage] for passage in found.ids[identifier]],
+            "neg_id": found.ids[identifier],
+            "neg_scores": found.scores[identifier],
+            "neg_source": found.sources[identifier],
+            **({"pos_scores": found.positives[identifier]} if found.positives else {}),
         }
         for identifier, row in zip(ids, rows, strict=True)
     ]  # fmt: skip
     about = {
         "lineage": source.trained,
         "queries": len(rows),
-        "deepened": len(negatives.deepened),
-        "short": len(negatives.short),
-        "run": os.path.relpath(run_file, output_file.parent),
+        "deepened": len(found.deepened),
+        "short": len(found.short),
+        "sources": dict(Counter(each for own in found.sources.values() for each in own)),
+        "run": os.path.relpath(used[-1][1], output_file.parent) if used else None,
         "recall": recall,
         "seconds": round(time.perf_counter() - start, 2),
     }
@@ -98,11 +113,30 @@ def mine_file(
     return _mined_lines(output_file, how, about)
 
 
+def _digests(how: Mining) -> dict[str, str]:
+    """Of what a recipe names by path alone: precomputed vectors and a reranker's weights."""
+    paths = [Path(source.removeprefix(VECTORS)) for source in how.negatives if source.startswith(VECTORS)]
+    artefact.require_files(*paths)
+    found = {path.name: artefact.sha256_file(path) for path in paths}
+    return found | ({"reranker": reranker.digest(how.reranker)} if how.reranker else {})
+
+
+def _groups(rows: list[dict], ids: list[str]) -> dict[str, list[str]]:
+    """Each row's construct and subject, where it has them."""
+    kinds = ("construct", "subject")
+    return {
+        identifier: [f"{kind} {row[kind]}" for kind in kinds if row.get(kind)]
+        for identifier, row in zip(ids, rows, strict=True)
+    }
+
+
 def _mined_lines(output: Path, how: Mining, about: dict) -> str:
     lines = [
         f"{output}: {how.negative_number} negatives from ranks {how.range_for_sampling} "
         f"for {about['queries']} queries; {about['deepened']} took deeper ranks, {about['short']} fell short"
     ]
+    if len(about["sources"]) > 1:
+        lines.append("from " + ", ".join(f"{source} {count}" for source, count in about["sources"].items()))
     if recall := dict(about["recall"]):
         asked = recall.pop("queries")
         scores = ", ".join(f"{name} {value:.4f}" for name, value in recall.items())
@@ -125,13 +159,13 @@ def _recall(
     return {**found, "queries": len(rows)}
 
 
-def _positives(rows: list[dict], ids: list[str], passages: dict[str, str]) -> dict[str, list[str]]:
-    """Each row's relevant passage ids, by text, so that twins of a positive under another id count too."""
+def _positives(rows: list[dict], ids: list[str], passages: dict[str, str], key: str) -> dict[str, list[str]]:
+    """Each row's passage ids under a key, by text, so that twins of a positive under another id count too."""
     by_text: dict[str, list[str]] = {}
     for passage, text in passages.items():
         by_text.setdefault(normalize_text(text), []).append(passage)
     return {
-        identifier: [passage for text in row["pos"] for passage in by_text.get(normalize_text(text), [])]
+        identifier: [passage for text in row.get(key, ()) for passage in by_text.get(normalize_text(text), [])]
         for identifier, row in zip(ids, rows, strict=True)
     }
 
@@ -235,7 +269,8 @@ def _on_top_of(start: Checkpoint, recipe: Recipe) -> Recipe:
 def _check_continued(start: Checkpoint, recipe: Recipe) -> None:
     """An adapter goes on as it is: another rank or other targets need a new one."""
     if start.adapter and start.manifest is not None and recipe.tuning.method != "full":
-        changed = artefact.differences(start.manifest["recipe"]["tuning"], dataclasses.asdict(recipe.tuning), "tuning.")
+        shapes = [start.manifest["recipe"]["tuning"], dataclasses.asdict(recipe.tuning)]
+        changed = artefact.differences(*({**shape, "init_from": None} for shape in shapes), "tuning.")
         if changed:
             raise UserError(
                 f"{start.name}: {'; '.join(changed)}; keep the adapter's shape or set training.start_from: base"
@@ -306,8 +341,8 @@ def _before(source: Checkpoint, data: Collection, queries: dict[str, str]) -> li
 
 def _label(source: Checkpoint) -> str:
     cut = "" if source.dim is None else f", {source.dim} dimensions"
-    if source.is_base:
-        return f"zero-shot{cut}"
+    if source.is_base or source.is_start:
+        return f"{'zero-shot' if source.is_base else 'start'}{cut}"
     if source.manifest is None:
         return source.folder.name + cut
     if "title" in source.manifest:

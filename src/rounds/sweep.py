@@ -12,7 +12,7 @@ from rounds import artefact, comparison, ledger
 from rounds.comparison import Row
 from rounds.errors import UserError
 
-HEADER = ("#", "", "trained", "s", "peak MiB", "train loss", "validation loss", "MAP@25", "LB")
+HEADER = ("#", "", "trained", "s", "peak MiB", "train loss", "valid. loss", "MAP@25", "LB")
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Entry:
         trained: parameters that were trained.
         seconds: of training, evaluation of each epoch included.
         peak: MiB of memory that training held at most.
+        loss: mean training loss of the last epoch.
         lb: the ledger's public LB score, where there is one.
     """
 
@@ -31,6 +32,7 @@ class Entry:
     trained: int | None = None
     seconds: float | None = None
     peak: float | None = None
+    loss: float | None = None
     lb: str = ""
 
 
@@ -46,11 +48,12 @@ def read(folder: Path, ledger_file: Path) -> list[Entry]:
     manifest = artefact.read_manifest(folder / "train")
     if manifest is None or artefact.read_manifest(folder / "eval") is None:
         raise UserError(f"{folder}: has no finished train and eval; run the round first")
+    last = next((each["metrics"] for each in manifest["epochs"] if each["folder"] == manifest["last"]), {})
     scores = {row["fingerprint"]: row["LB public"] for row in ledger.read(ledger_file)}
     return [
         Entry(
             replace(row, label=row.about["recipe"]), manifest["trainable_parameters"], manifest["seconds"],
-            manifest.get("peak_mib"), scores.get(row.about["fingerprint"], ""),
+            manifest.get("peak_mib"), last.get("train loss"), scores.get(row.about["fingerprint"], ""),
         )
         for row in comparison.load(folder / "eval")
         if row.in_chain
@@ -68,16 +71,22 @@ def cells(entries: list[Entry], found: Report) -> list[list[str]]:
     return [
         [
             line[0], line[1],
-            *("" if value is None else f"{value:,.0f}" for value in (entry.trained, entry.seconds, entry.peak)),
-            *(_loss(entry.row.metrics.get(name)) for name in ("train loss", "validation loss")),
+            "" if entry.trained is None else _short(entry.trained),
+            *("" if value is None else f"{value:.0f}" for value in (entry.seconds, entry.peak)),
+            *("" if value is None else f"{value:.3f}" for value in (entry.loss, entry.row.metrics.get("validation loss"))),
             line[place], entry.lb,
         ]
         for entry, line in zip(entries, comparison.lettered(found)[1:], strict=True)
     ]  # fmt: skip
 
 
-def _loss(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _short(count: int) -> str:
+    """A number of parameters.
+
+    >>> _short(7680), _short(22_565_376)
+    ('7.7k', '22.6M')
+    """
+    return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"
 
 
 def screen(entries: list[Entry], found: Report) -> Table:
@@ -101,7 +110,7 @@ def write(entries: list[Entry], found: Report, path: Path) -> list[Path]:
     plain = [
         {
             "run": entry.row.label, "trained": entry.trained, "seconds": entry.seconds, "peak_mib": entry.peak,
-            **entry.row.metrics, "LB public": entry.lb,
+            "train loss": entry.loss, **entry.row.metrics, "LB public": entry.lb,
         }
         for entry in entries
     ]  # fmt: skip

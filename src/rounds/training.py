@@ -20,7 +20,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from rounds import artefact, encoding, groups, losses, prefix, prompts, sharding
 from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
-from rounds.model import backbone, checkpoint, tuning
+from rounds.model import backbone, checkpoint, towers, tuning
 from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import Recipe, Training, Tuning
 
@@ -132,7 +132,7 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
 
     def __init__(self, model: SentenceTransformer, how: Training, precision: str, normalize: bool = True) -> None:
         super().__init__()
-        self.dims, self.normalize = how.matryoshka_dims, normalize
+        self.how, self.dims, self.normalize = how, how.matryoshka_dims, normalize
         self.model, self.precision = model, precision
         self.temperature, self.checkpointing = how.temperature, how.gradient_checkpointing
         self.uses_gradient_cache = bool(how.micro_batch_tokens)
@@ -147,11 +147,12 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
             return self.calculate_loss([[self._embed(chunk)] for chunk in features], labels)
 
     def _embed(self, chunk: dict[str, Tensor]) -> Tensor:
+        own = {name: value for name, value in chunk.items() if name not in ("prefix", "side")}
+        model = towers.of(self.model, towers.KINDS[int(chunk["side"])]) if "side" in chunk else self.model
         if "prefix" not in chunk:
-            return self.model(dict(chunk))["sentence_embedding"]
-        own = {name: value for name, value in chunk.items() if name != "prefix"}
-        cache = prefix.compute(getattr(self.model, "module", self.model), chunk["prefix"][0].tolist())
-        return prefix.embed(self.model, own, cache)
+            return model(own)["sentence_embedding"]
+        cache = prefix.compute(getattr(model, "module", model), chunk["prefix"][0].tolist())
+        return prefix.embed(model, own, cache)
 
     def embed_minibatch(self, sentence_feature, begin, end, with_grad, copy_random_state, random_state=None):
         """One chunk in its fixed shape, where the library's own would cut it to its longest row."""
@@ -163,21 +164,33 @@ class ContrastiveLoss(CachedLossMixin, nn.Module):
         """`reps` are the chunks' vectors."""
         vectors = torch.cat([chunk for (chunk,) in reps])
         queries, passages = vectors[labels["query_order"]], vectors[labels["passage_order"]]
-        passages, keys, copies = losses.gather_passages(passages, labels["passages"])
-        positive = (keys[None, :] == labels["positive"][:, None]).int().argmax(dim=1)
-        known = (labels["known"][:, :, None] == keys[None, None, :]).any(dim=1)
         if (most := max(self.dims, default=0)) > passages.shape[1]:
             raise UserError(f"training.matryoshka_dims has {most}: the vectors have {passages.shape[1]} dimensions")
-        excluded = known | copies[None, :]
-        pairs = [[losses.cut(each, dim, self.normalize) for each in (queries, passages)] for dim in self.dims]
-        loss = sum(
-            losses.info_nce(*pair, positive, excluded, self.temperature) for pair in pairs or [(queries, passages)]
-        )
+        measured = self._info_nce if self.how.loss == "info_nce" else self._distil
+        sizes = self.dims or [None]
+        pairs = [
+            [each if dim is None else losses.cut(each, dim, self.normalize) for each in (queries, passages)]
+            for dim in sizes
+        ]
+        loss = sum(measured(*pair, labels) for pair in pairs)
         if not torch.isfinite(loss):
             raise UserError("the loss is not a finite number: lower learning_rate or raise temperature and train again")
         if with_backward:
             loss.backward()
         return loss
+
+    def _info_nce(self, queries: Tensor, passages: Tensor, labels: dict[str, Tensor]) -> Tensor:
+        passages, keys, copies = losses.gather_passages(passages, labels["passages"])
+        positive = (keys[None, :] == labels["positive"][:, None]).int().argmax(dim=1)
+        known = (labels["known"][:, :, None] == keys[None, None, :]).any(dim=1)
+        return losses.info_nce(queries, passages, positive, known | copies[None, :], self.temperature)
+
+    def _distil(self, queries: Tensor, passages: Tensor, labels: dict[str, Tensor]) -> Tensor:
+        group, teacher = labels["group"], labels["teacher"] / self.how.teacher_temperature
+        scores = (queries.float()[:, None, :] * passages.float()[group.clamp(min=0)]).sum(dim=2)
+        if self.how.loss == "margin_mse":
+            return losses.margin_mse(scores, teacher, group >= 0)
+        return losses.distillation(scores / self.temperature, teacher, group >= 0)
 
     def _computing(self):
         """Mixed precision. Gradient checkpointing computes again outside of it, and cannot find casts kept within."""
@@ -234,6 +247,7 @@ class Keeper(TrainerCallback):
         folder = self.partial / f"{'lora_epoch' if self.plan.recipe.tuning.has_lora else 'epoch'}_{epoch}"
         shutil.rmtree(folder, ignore_errors=True)
         about = {**self.plan.about, "epoch": epoch, "seed": self.plan.seed, "train_seconds": seconds}
+        about["first_rows"] = self.collator.first
         manifest: dict = {}
         with artefact.writing(folder, manifest) as temporary:
             precision = self.plan.start.precision
@@ -321,6 +335,7 @@ def _trainer(
         dataloader_pin_memory=plan.start.device != "cpu",
         remove_unused_columns=False,
         disable_tqdm=True,
+        router_mapping={"row": "query"} if towers.are_in(embedder) else {},  # the collator says which side a text is of
     )
     os.environ.setdefault("WANDB_PROJECT", "rounds")
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.output.with_name(f"{plan.output.name}-tensorboard")))
@@ -347,7 +362,7 @@ def _trainer(
 def _shares_prefixes(recipe: Recipe, embedder: SentenceTransformer) -> bool:
     """Whether queries' common beginnings are computed once; a sharded model must be called as a whole."""
     shares = recipe.prompts.share_prefix and not sharding.is_on()
-    return shares and prefix.can_share(embedder, prompts.longest(recipe.prompts))
+    return shares and prefix.can_share(towers.of(embedder, "query"), prompts.longest(recipe.prompts))
 
 
 def _trainable_model(plan: Plan) -> SentenceTransformer:
@@ -359,14 +374,23 @@ def _trainable_model(plan: Plan) -> SentenceTransformer:
             f"use {start.recipe.tuning.method} or start_from base"
         )
     if start.adapter:
-        embedder = Checkpoint.load(base_of(start))
-        checkpoint.attach_adapter(embedder, start.folder, start.own_tuning, trainable=True)
+        embedder = _attached(start, start.folder)
+        if start.has_sides:
+            towers.join(embedder, {kind: _attached(start, start.folder / kind) for kind in towers.KINDS})
     else:
         embedder = start.load()
         tuning.apply(embedder, plan.recipe.tuning, backbone.locate(start.recipe.model))
     if plan.recipe.training.compile:
-        embedder[0].model.compile(dynamic=True)
+        towers.each(embedder, lambda side, _: side[0].model.compile(dynamic=True))
     return embedder.train()
+
+
+def _attached(start: Checkpoint, folder: Path) -> SentenceTransformer:
+    """The base model under an adapter whose weights go on."""
+    embedder = Checkpoint.load(base_of(start))
+    if not (start.has_sides and folder == start.folder):
+        checkpoint.attach_adapter(embedder, folder, start.own_tuning, trainable=True)
+    return embedder
 
 
 def base_of(start: Checkpoint) -> Checkpoint:
@@ -404,5 +428,7 @@ def _barrier() -> None:
 
 
 def _check_processes(recipe: Recipe) -> None:
+    if recipe.tuning.separate and _processes() > 1:
+        raise UserError("tuning.separate trains in one process; leave NPROC at 1")
     if recipe.training.batch_size % _processes():
         raise UserError(f"batch_size {recipe.training.batch_size} cannot be divided among {_processes()} processes")

@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Transf
 
 from rounds import artefact
 from rounds.errors import UserError
-from rounds.model import packing, pooling
+from rounds.model import packing, pooling, towers
 from rounds.recipe import DEFAULT_MODEL, FOUR_BITS, STAND_IN, Model, Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -251,6 +251,9 @@ def weights_digest(path: str, revision: str | None = None) -> str:
     folder = Path(path)
     if not folder.is_dir():
         folder = _snapshot(path, revision)
+    sides = [folder / kind for kind in towers.KINDS]
+    if all(side.is_dir() for side in sides):
+        return artefact.sha256_json([weights_digest(str(side)) for side in sides])
     files = sorted(file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern))
     if not files:
         raise UserError(f"{folder}: holds no weights (*.safetensors or *.bin)")

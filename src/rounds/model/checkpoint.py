@@ -19,7 +19,7 @@ from torch import Tensor
 from rounds import artefact
 from rounds import recipe as recipes
 from rounds.errors import UserError
-from rounds.model import backbone, tuning
+from rounds.model import backbone, towers, tuning
 from rounds.recipe import FOUR_BITS, LAYERS, Recipe, Tuning
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -46,6 +46,7 @@ class Checkpoint:
         engine: who encodes: `rounds`, or `flagembedding` for FlagEmbedding's own model class.
         devices: where it encodes, a process each and `device` first; empty: on `device`.
         dim: how many of a vector's numbers count in a run; None: all.
+        is_start: another task's checkpoint that a recipe starts from (`tuning.init_from`).
     """
 
     recipe: Recipe
@@ -59,6 +60,7 @@ class Checkpoint:
     engine: str = "rounds"
     devices: tuple[str, ...] = ()
     dim: int | None = None
+    is_start: bool = False
 
     @property
     def is_base(self) -> bool:
@@ -119,6 +121,19 @@ class Checkpoint:
         """Load the weights; missing or unexpected keys are an error."""
         if self.folder is None:
             return backbone.load(self.recipe, self.precision, self.device)
+        if not self.has_sides:
+            return self._load()
+        sides = {kind: dataclasses.replace(self, folder=self.folder / kind)._load() for kind in towers.KINDS}
+        embedder = SentenceTransformer(modules=list(sides["query"]), device=self.device)
+        towers.join(embedder, sides)
+        return embedder.eval()
+
+    @property
+    def has_sides(self) -> bool:
+        """Whether queries and passages have weights of their own, in a subfolder each."""
+        return self.own_tuning is not None and self.own_tuning.separate
+
+    def _load(self) -> SentenceTransformer:
         if self.adapter:
             embedder = backbone.load(self.recipe, self.precision, self.device)
             attach_adapter(embedder, self.folder, self.own_tuning)
@@ -149,6 +164,8 @@ def resolve(
         precision: compute in this precision instead of the checkpoint's own.
     """
     device = backbone.resolve_device(device)
+    if name_or_path is None and recipe is not None and recipe.tuning.init_from:
+        return _start(recipe, device, precision)
     folder = Path(name_or_path) if name_or_path and Path(name_or_path).is_dir() else None
     if name_or_path and folder is None and (name_or_path.startswith((".", "/")) or name_or_path.count("/") > 1):
         raise UserError(f"{name_or_path}: no such folder")
@@ -180,6 +197,15 @@ def resolve(
         return Checkpoint(recipe, None, False, None, trained, base, own_precision, device)
     weights = artefact.sha256_json([base, backbone.weights_digest(str(folder))])
     return Checkpoint(recipe, folder, True, None, None, weights, own_precision, device)
+
+
+def _start(recipe: Recipe, device: str, precision: str | None) -> Checkpoint:
+    """The weights that a recipe starts from, and the lineage that they bring; prompts are the recipe's own."""
+    found = resolve(recipe.tuning.init_from, None, device, precision)
+    if found.manifest is None:
+        raise UserError(f"tuning.init_from {recipe.tuning.init_from}: has no checkpoint manifest")
+    own = dataclasses.replace(found.recipe, name=recipe.name, prompts=recipe.prompts, training=recipe.training)
+    return dataclasses.replace(found, recipe=own, is_start=True)
 
 
 def recipe_of(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
@@ -264,6 +290,9 @@ def save_weights(
         how: the recipe's tuning.
         gathered: a sharded model's weights in one piece (an adapter's only), by their names in `embedder`.
     """
+    if towers.are_in(embedder):
+        towers.each(embedder, lambda side, kind: save_weights(side, folder / kind, how))
+        return
     model = embedder[0].model
     if isinstance(model, PeftModel):
         within = "0.model."  # the transformer's place in the embedder
@@ -326,6 +355,9 @@ def versions() -> dict[str, str]:
 
 def load_weights(embedder: SentenceTransformer, folder: Path, how: Tuning) -> None:
     """Read `save_weights`' files back into a model of the same build, in place."""
+    if towers.are_in(embedder):
+        towers.each(embedder, lambda side, kind: load_weights(side, folder / kind, how))
+        return
     if (folder / ADAPTER_WEIGHTS).is_file():
         from peft import set_peft_model_state_dict
 

@@ -41,6 +41,8 @@ def load(source: Checkpoint):
         raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
     if source.recipe.model.pooling in LAYERS or (source.own_tuning and source.recipe.tuning.projection.dim):
         raise UserError("engine flagembedding: has no pooling over several layers and no projection head")
+    if source.has_sides:
+        raise UserError("engine flagembedding: has one encoder for queries and passages")
     if not source.adapter:
         return _model(source, str(source.folder) if source.folder else backbone.locate(source.recipe.model))
     with tempfile.TemporaryDirectory() as scratch:

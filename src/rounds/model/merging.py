@@ -70,6 +70,8 @@ INHERITED = ("round", "epoch", "seed", "split", "data", "lineage_status")
 def check_mergeable(source: Checkpoint) -> None:
     """Refuse what no weight matrix can take in: virtual tokens, bottlenecks."""
     method = source.recipe.tuning.method
+    if source.has_sides:
+        raise UserError(f"{source.name}: has two encoders, which cannot be merged into one model")
     if source.own_tuning and method not in MERGEABLE:
         raise UserError(
             f"{source.name}: weights of tuning.method {method} cannot be merged; {', '.join(MERGEABLE)} can"

@@ -3,6 +3,7 @@
 peft brings LoRA, IA3 and virtual tokens; bottlenecks, the projection head and unfrozen weights are ours.
 """
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -22,20 +23,30 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Weight
 from torch import Tensor, nn
 
 from rounds.errors import UserError
-from rounds.model import pooling
+from rounds.model import pooling, towers
 from rounds.recipe import Tuning
 
 TASK = "FEATURE_EXTRACTION"
 
 
 def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "") -> None:
-    """Make the recipe's weights trainable, in place.
+    """Make the recipe's weights trainable, in place; with `separate`, in two copies of the model.
 
     New weights' initial values come from torch's global generator: seed it first.
 
     Args:
         tokenizer: folder or name of the base model's, for virtual tokens that start from a text.
     """
+    if tuning.separate and not towers.are_in(embedder):
+        one, other = (SentenceTransformer(modules=list(copy.deepcopy(embedder)), device=embedder.device) for _ in "12")
+        towers.join(embedder, {"query": one, "passage": other})
+        embedder.eval()
+    towers.each(embedder, lambda side, _: _apply(side, tuning, tokenizer))
+    if towers.are_in(embedder):  # modules may have been added to the sides
+        towers.join(embedder, {kind: towers.of(embedder, kind) for kind in towers.KINDS})
+
+
+def _apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> None:
     if tuning.method != "full":
         embedder.requires_grad_(False)
     if (config := _config(tuning, tokenizer)) is not None:
@@ -183,7 +194,7 @@ def _is_norm(module: nn.Module) -> bool:
 
 def keeps_base(embedder: SentenceTransformer) -> bool:
     """Whether the base model's weights stay as they are, but for unfrozen ones: a checkpoint holds the rest alone."""
-    transformer = embedder[0].model
+    transformer = towers.of(embedder, "query")[0].model
     return isinstance(transformer, PeftModel) or any(isinstance(each, Bottleneck) for each in transformer.modules())
 
 

@@ -1,0 +1,84 @@
+"""Probe a checkpoint: brittleness of its vectors, tokens of the data, tokens that fit into a training chunk."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rounds import cli, collection, probes, prompts
+from rounds import recipe as recipes
+from rounds.errors import UserError
+from rounds.model import backbone, checkpoint, tuning
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+PROBES = ("brittle", "tokens", "fit_batch")
+
+
+@dataclass
+class Flags:
+    """Which probe of what."""
+
+    probe: str = field(metadata={"help": ", ".join(PROBES)})
+    data_dir: str = field(metadata={"help": "collection whose texts are taken"})
+    model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
+    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
+    queries: int = field(default=500, metadata={"help": "brittle: how many"})
+    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+
+
+def main(flags: Flags) -> None:
+    """Probe a checkpoint."""
+    if flags.probe not in PROBES:
+        raise UserError(f"probe {flags.probe!r} is not one of {', '.join(PROBES)}")
+    data = collection.read(Path(flags.data_dir))
+    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not flags.model_path else None
+    source = checkpoint.resolve(flags.model_path or None, recipe, backbone.resolve_device(flags.device))
+    {"brittle": _brittle, "tokens": _tokens, "fit_batch": _fit_batch}[flags.probe](source, data, flags)
+
+
+def _brittle(source: checkpoint.Checkpoint, data: collection.Collection, flags: Flags) -> None:
+    queries = list((data.validation or data.test).values())[: flags.queries]
+    found = probes.brittleness(source, queries, list(data.passages.values()))
+    rows = [[each.change, f"{each.mean:.4f}", f"{each.least:.4f}", f"{each.overlap:.1%}"] for each in found]
+    _show(["", "mean cosine", "least cosine", f"top {probes.TOP} kept"], rows, f"{source.name}, {len(queries)} queries")
+
+
+def _tokens(source: checkpoint.Checkpoint, data: collection.Collection, flags: Flags) -> None:
+    tokenizer = source.load().tokenizer
+    train = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
+    texts = {"query": [*train, *data.validation.values(), *data.test.values()], "passage": list(data.passages.values())}
+    found = [probes.tokens(tokenizer, own, source.recipe.prompts, kind) for kind, own in texts.items()]
+    rows = [
+        [each.kind, f"{each.texts:,}", f"{each.unknown:.2%}", f"{each.cut:.2%}", f"{each.mean:.0f}", str(each.longest),
+         str(each.limit)]
+        for each in found
+    ]  # fmt: skip
+    _show(["", "texts", "unknown tokens", "cut texts", "mean", "longest", "limit"], rows, source.recipe.name)
+
+
+def _fit_batch(source: checkpoint.Checkpoint, data: collection.Collection, flags: Flags) -> None:
+    embedder = source.load()
+    tuning.apply(embedder, source.recipe.tuning, backbone.locate(source.recipe.model))
+    embedder.train()
+    found = probes.fit_batch(embedder, prompts.longest(source.recipe.prompts), source.precision)
+    if not found:
+        raise UserError(f"{source.name}: not even {probes.LEAST_TOKENS} tokens fit; shorten the texts")
+    rows = [[f"{each.tokens:,}", f"{each.peak:,.0f}", f"{each.speed:,.0f}"] for each in found]
+    _show(["tokens", "peak MiB", "tokens/s"], rows, source.recipe.name)
+    print(f"recipe: training: {{micro_batch_tokens: {found[-1].tokens}}}")
+
+
+def _show(header: list[str], rows: list[list[str]], title: str) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
+    for name in header:
+        table.add_column(name, justify="right" if name else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,37 @@
+"""Look for BM25's best parameters on a split's training queries."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rounds import artefact, bm25, cli, collection
+
+
+@dataclass
+class Flags:
+    """Which split."""
+
+    data_dir: str = field(metadata={"help": "collection; its training queries alone are looked at"})
+
+
+def main(flags: Flags) -> None:
+    """Look for BM25's best parameters on a split's training queries."""
+    folder = Path(flags.data_dir)
+    passages = collection.read(folder).passages
+    rows = artefact.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id"))
+    queries = {row["query_id"]: row["query"] for row in rows}
+    points = bm25.tune(queries, passages, {row["query_id"]: row["pos_id"] for row in rows})
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{bm25.TUNED_BY} on {len(rows)} training queries")
+    for name in ("k1", "b", bm25.TUNED_BY):
+        table.add_column(name, justify="right")
+    for k1, b, score in points:
+        table.add_row(f"{k1:g}", f"{b:g}", f"{score:.4f}")
+    Console().print(table)
+    print(f"recipe: mining: {{bm25: {{k1: {points[0][0]:g}, b: {points[0][1]:g}}}}}")
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

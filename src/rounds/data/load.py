@@ -1,0 +1,53 @@
+"""Load: the task that `TASK=` names, from a file or a folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds.data import beir, eedi, pairs, weak_labels
+from rounds.data.task import Task
+from rounds.errors import UserError
+
+TASKS = ("eedi", "pairs", "beir", "weak_labels")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Column names of `pairs`."""
+
+    query: str = "query"
+    positive: str = "positive"
+    group: str = ""
+
+
+def load(kind: str, path: Path, columns: Columns) -> tuple[Task, list[str]]:
+    """The task, and lines on what of it could not be used."""
+    check(kind)
+    if kind == "eedi":
+        return eedi.load(path), []
+    if kind == "pairs":
+        return pairs.load(path, columns.query, columns.positive, columns.group), []
+    if kind == "beir":
+        return beir.load(path), []
+    task, skipped = weak_labels.load(path)
+    said = [
+        f"{path}: question {identifier}: answers that say nothing: {', '.join(map(repr, answers))}"
+        for identifier, answers in skipped.answers.items()
+    ]
+    if skipped.unanswered:
+        example = ", ".join(skipped.unanswered[:3])
+        said.append(f"{path}: {len(skipped.unanswered)} questions have their answer in no passage, such as {example}")
+    return task, said
+
+
+def files(kind: str, path: Path) -> list[Path]:
+    """The files that make up the data."""
+    check(kind)
+    if kind == "eedi":
+        return [path / name for name in eedi.FILES if (path / name).is_file()]
+    return [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+
+
+def check(kind: str) -> None:
+    """Refuse a task that nobody knows."""
+    if kind not in TASKS:
+        raise UserError(f"task {kind!r} is not one of {', '.join(TASKS)}")
