@@ -73,10 +73,11 @@ def cells(entries: list[Entry], found: Report) -> list[list[str]]:
             line[0], line[1],
             "" if entry.trained is None else _short(entry.trained),
             *("" if value is None else f"{value:.0f}" for value in (entry.seconds, entry.peak)),
-            *("" if value is None else f"{value:.3f}" for value in (entry.loss, entry.row.metrics.get("validation loss"))),
+            *("" if value is None else f"{value:.3f}" for value in (entry.loss, metrics.get("validation loss"))),
             line[place], entry.lb,
         ]
         for entry, line in zip(entries, comparison.lettered(found)[1:], strict=True)
+        for metrics in [entry.row.metrics]
     ]  # fmt: skip
 
 

@@ -34,8 +34,6 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
     Raises:
         UserError: no adapter, a 4-bit base model or precision, or vectors that differ (cosine below 0.999).
     """
-    if not source.adapter:
-        raise UserError(f"{source.name}: is not an adapter; there is nothing to merge")
     check_mergeable(source)
     if source.precision in FOUR_BITS:
         raise UserError(f"precision {source.precision}: merging into 4-bit weights ruins the adapter; use bf16 or fp16")
@@ -68,10 +66,12 @@ INHERITED = ("round", "epoch", "seed", "split", "data", "lineage_status")
 
 
 def check_mergeable(source: Checkpoint) -> None:
-    """Refuse what no weight matrix can take in: virtual tokens, bottlenecks."""
+    """Refuse what is no adapter, and what no weight matrix can take in: virtual tokens, bottlenecks."""
     method = source.recipe.tuning.method
     if source.has_sides:
         raise UserError(f"{source.name}: has two encoders, which cannot be merged into one model")
+    if not source.adapter:
+        raise UserError(f"{source.name}: is not an adapter; there is nothing to merge")
     if source.own_tuning and method not in MERGEABLE:
         raise UserError(
             f"{source.name}: weights of tuning.method {method} cannot be merged; {', '.join(MERGEABLE)} can"
