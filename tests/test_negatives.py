@@ -76,7 +76,8 @@ def test_what_a_source_lacks_comes_from_the_ranking_one():
     found = mined(how(12, dense=1.0, same_group=11.0))
     assert not found.short
     for query in QUERIES:
-        assert found.sources[query].count("same_group") == 7 and found.sources[query].count("dense") == 5
+        own = found.sources[query].count("same_group")  # the first may be one of the seven
+        assert own in (6, 7) and found.sources[query].count("dense") == 12 - own
 
 
 def test_without_groups_the_source_is_refused():

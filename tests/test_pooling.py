@@ -46,8 +46,7 @@ def slowly(embedder, recipe, text: str) -> np.ndarray:
     return vector / np.linalg.norm(vector) if model.normalize else vector
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(("attention", "normalize"), [("sdpa", True), ("eager", False)])
 @pytest.mark.parametrize(
     ("pooling", "tokens"), [*((each, "mean") for each in TOKENS), *((each, t) for each in LAYERS for t in TOKENS)]
 )

@@ -54,20 +54,31 @@ def mine(task: Task, dense: Callable[[int], Run], how: Mining, seed: int, depth:
     fallback = next((source for source in counts if _is_ranked(source)), RANDOM)
     while True:
         runs = {source: _run(source, task, dense, how, seed, depth) for source in {**counts, fallback: 0}}
-        found = Negatives({query: [] for query in task.queries}, {query: [] for query in task.queries})
-        for source, count in counts.items():
-            _add(found, source, mining.mine(runs[source], task.qrels, task.passages,
-                 _of_source(how, source, count), seed, task.without(found)))  # fmt: skip
-        short = {query for query in task.queries if len(found.ids[query]) < how.negative_number}
-        if short and len(counts) > 1:
-            more = mining.mine(runs[fallback], task.qrels, task.passages,
-                               _of_source(how, fallback, how.negative_number), seed, task.without(found))  # fmt: skip
-            _add(found, fallback, more, {query: how.negative_number - len(found.ids[query]) for query in short})
-            short = {query for query in short if len(found.ids[query]) < how.negative_number}
-        done = replace(found, short=[query for query in task.queries if query in short])
-        if mining.enough(done, runs[fallback], len(task.passages)):
-            return done
+        found = _from_runs(task, runs, counts, fallback, how, seed)
+        if mining.enough(found, runs[fallback], len(task.passages)):
+            return found
         depth *= 2
+
+
+def _from_runs(
+    task: Task, runs: dict[str, Run], counts: dict[str, int], fallback: str, how: Mining, seed: int
+) -> Negatives:
+    """Each source's share from runs of one depth, and from `fallback`'s what is missing then."""
+    found = Negatives({query: [] for query in task.queries}, {query: [] for query in task.queries})
+
+    def more(source: str, count: int) -> Negatives:
+        own = _of_source(how, source, count)
+        return mining.mine(runs[source], task.qrels, task.passages, own, seed, task.without(found))
+
+    def missing() -> dict[str, int]:
+        counts = {query: how.negative_number - len(ids) for query, ids in found.ids.items()}
+        return {query: count for query, count in counts.items() if count}
+
+    for source, count in counts.items():
+        _add(found, source, more(source, count))
+    if missing() and set(counts) != {fallback}:
+        _add(found, fallback, more(fallback, how.negative_number), missing())
+    return replace(found, short=list(missing()))
 
 
 def _add(found: Negatives, source: str, more: Negatives, wanted: dict[str, int] | None = None) -> None:
@@ -78,7 +89,8 @@ def _add(found: Negatives, source: str, more: Negatives, wanted: dict[str, int] 
         found.scores[query] += more.scores[query][:number]
         found.sources.setdefault(query, []).extend([source] * len(ids[:number]))
     if wanted is None and _is_ranked(source):
-        found.deepened.extend(query for query in more.deepened if query not in set(found.deepened))
+        before = set(found.deepened)
+        found.deepened.extend(query for query in more.deepened if query not in before)
 
 
 def _is_ranked(source: str) -> bool:
