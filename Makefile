@@ -5,7 +5,7 @@ SPLIT      ?= v1          ## v1 v2 v3 v4 v5, or submission (train on everything)
 MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or the path of a YAML file
 TASK       ?= eedi        ## kind of data: eedi, pairs, beir or weak_labels
 RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample; TASK: its file or folder
-COLUMNS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
+FIELDS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
 ROUND      ?= 2           ## round that evaluate and submit take
 EPOCHS     ?=             ## epochs a round; default: the recipe's
 SEED       ?= 42          ## seeds split, mining and training
@@ -31,7 +31,7 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL TASK RAW COLUMNS ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
+$(foreach V,SPLIT MODEL TASK RAW FIELDS ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
 PY      := .venv/bin/python
@@ -43,7 +43,7 @@ ifeq ($(TASK),eedi)
 override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(wildcard data/raw/train.csv),data/raw,$(SAMPLE))))
 else
 FRENCH  := data/sample-pairs/pairs.csv
-override COLUMNS := $(or $(COLUMNS),$(if $(RAW),query$(comma)positive,question$(comma)passage$(comma)animal))
+override FIELDS := $(or $(FIELDS),$(if $(RAW),query$(comma)positive,question$(comma)passage$(comma)animal))
 override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(filter pairs,$(TASK)),$(FRENCH),$(error TASK=$(TASK): name its folder with RAW=DIR))))
 endif
 override SPLIT := $(if $(filter 1 2 3 4 5,$(SPLIT)),v$(SPLIT),$(SPLIT))
@@ -55,7 +55,7 @@ $(if $(word 2,$(RAW))$(word 2,$(MODEL))$(word 2,$(SPLIT)),$(error RAW, MODEL and
 
 # What differs from the defaults goes into a short hash, so that every configuration has folders of its own.
 tag     = $(if $(strip $(1)),-$(shell printf '%s' '$(strip $(1))' | sha256sum | cut -c1-8))
-DATASET := $(filter-out 42-0,$(SEED)-$(FOLD)) $(filter-out eedi,$(TASK)) $(COLUMNS)
+DATASET := $(filter-out 42-0,$(SEED)-$(FOLD)) $(filter-out eedi,$(TASK)) $(FIELDS)
 TRAINED := $(DATASET:%=data=%) $(EPOCHS:%=epochs=%) $(DEVICE:%=device=%) $(patsubst %,nproc=%,$(filter-out 1,$(NPROC))) \
   $(patsubst %,engine=%,$(filter-out rounds,$(ENGINE))) \
   $(if $(MINE_FLAGS),mine=$(MINE_FLAGS)) $(if $(TUNE_FLAGS),tune=$(TUNE_FLAGS))
@@ -63,7 +63,7 @@ DATADIR := $(NAME)$(call tag,$(DATASET))
 DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
 EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
 INPUTS  := data/.inputs/$(DATADIR)
-COLUMN  := $(subst $(comma), ,$(COLUMNS))
+FIELD   := $(subst $(comma), ,$(FIELDS))
 CARD    := $(firstword $(subst $(comma), ,$(DEVICE)))
 VALIDATED := $(filter-out submission,$(SPLIT))
 RUN     := PYTHONUNBUFFERED=1 $(PY)
@@ -92,7 +92,7 @@ $(SAMPLE)/manifest.json: | $(SETUP)
 $(addprefix $(SAMPLE)/,$(CSVS)): $(SAMPLE)/manifest.json ;
 
 data/sample-pairs/pairs.csv: | $(SETUP)
-	@echo "no pairs: generating French ones in $(@D) (for your own, RAW=FILE COLUMNS=query,positive,group)"
+	@echo "no pairs: generating French ones in $(@D) (for your own, RAW=FILE FIELDS=query,positive,group)"
 	@$(RUN) scripts/make_sample.py --task pairs --output_dir $(@D) --overwrite
 
 download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client)
@@ -113,8 +113,8 @@ data: $(DATA)/manifest.json  ## queries, corpus and qrels of SPLIT
 $(DATA)/manifest.json: $(INPUTS) | $(SETUP)
 	@$(RUN) scripts/gen_data_for_hn_mine.py --raw_dir '$(RAW)' --recipe '$(RECIPE)' --seed $(SEED) --fold $(FOLD) \
 	  $(if $(VALIDATED),--mode validation --validation_version $(SPLIT),--mode submission) \
-	  $(if $(filter-out eedi,$(TASK)),--task $(TASK)) $(if $(filter pairs,$(TASK)),--query_column $(word 1,$(COLUMN)) \
-	  --positive_column $(word 2,$(COLUMN)) $(if $(word 3,$(COLUMN)),--group_column $(word 3,$(COLUMN)))) \
+	  $(if $(filter-out eedi,$(TASK)),--task $(TASK)) $(if $(filter pairs,$(TASK)),--query_column $(word 1,$(FIELD)) \
+	  --positive_column $(word 2,$(FIELD)) $(if $(word 3,$(FIELD)),--group_column $(word 3,$(FIELD)))) \
 	  --output_root data --sub_dir_name $(DATADIR) --overwrite
 
 # ---- rounds ---------------------------------------------------------------------------------------------------

@@ -215,6 +215,7 @@ def test_a_sweep_ends_in_one_table_and_goes_on_where_it_was(round_one, own_raw):
     """A round of each recipe, with chance, BM25 and zero-shot; what was trained before is not trained again."""
     mine = round_one / "mine.yaml"
     mine.write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")
+    make(round_one, "round1", f"RAW={own_raw}", *FLAGS)
     arguments = ["sweep", "RECIPES=tiny-mistral mine.yaml", f"RAW={own_raw}", *FLAGS]
     result = make(round_one, *arguments)
     assert "== round 1: mine" in result.stdout.partition("== sweep: mine.yaml")[2]
@@ -228,7 +229,8 @@ def test_a_sweep_ends_in_one_table_and_goes_on_where_it_was(round_one, own_raw):
 @pytest.mark.slow
 def test_compare_and_dims_read_what_rounds_left(round_one, own_raw):
     """Tables of all metrics and of cut vectors; without RUNS, one line says what to name."""
-    name = experiment(round_one).name
+    name = Path(make(round_one, "-s", "folder", f"RAW={own_raw}", *FLAGS).stdout.strip()).parent.name
+    make(round_one, "round1", f"RAW={own_raw}", *FLAGS)
     result = make(round_one, "compare", f"RUNS={name}/round1", f"RAW={own_raw}", *FLAGS)
     assert all(part in result.stdout for part in ("chance", "HitRate@100", "compared-tiny-v1.tex"))
     result = make(round_one, "dims", "ROUND=1", f"RAW={own_raw}", *FLAGS)

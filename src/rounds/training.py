@@ -327,7 +327,7 @@ def _trainer(
         ddp_backend="gloo" if processes > 1 and plan.start.device == "cpu" else None,
         save_strategy="no" if sharding.is_on() else "epoch",
         save_total_limit=2,
-        logging_steps=10,
+        logging_steps=max(1, min(10, steps // training.epochs)),  # at least once an epoch
         logging_nan_inf_filter=False,
         seed=plan.seed,
         report_to=plan.tracker,
