@@ -28,6 +28,7 @@ from rounds import (
 from rounds.collection import Collection
 from rounds.comparison import Row
 from rounds.errors import UserError
+from rounds.mining import Negatives
 from rounds.model import backbone, checkpoint
 from rounds.model.checkpoint import Checkpoint
 from rounds.prompts import normalize_text
@@ -89,16 +90,6 @@ def mine_file(
         found = negatives.without_false(found, task, score, how.negative_number)
     exact = how.index == "exact" or not used
     recall = {} if exact else _recall(used[-1][0], encoder, queries, passages, before, seed)
-    mined = [
-        row | {
-            "neg": [passages[passage] for passage in found.ids[identifier]],
-            "neg_id": found.ids[identifier],
-            "neg_scores": found.scores[identifier],
-            "neg_source": found.sources[identifier],
-            **({"pos_scores": found.positives[identifier]} if found.positives else {}),
-        }
-        for identifier, row in zip(ids, rows, strict=True)
-    ]  # fmt: skip
     about = {
         "lineage": source.trained,
         "queries": len(rows),
@@ -109,8 +100,22 @@ def mine_file(
         "recall": recall,
         "seconds": round(time.perf_counter() - start, 2),
     }
-    _write_file(output_file, mined, {"kind": "mined", "config": config, **about})
+    _write_file(output_file, _mined_rows(rows, ids, found, passages), {"kind": "mined", "config": config, **about})
     return _mined_lines(output_file, how, about)
+
+
+def _mined_rows(rows: list[dict], ids: list[str], found: Negatives, passages: dict[str, str]) -> list[dict]:
+    """The rows with their negatives, where each comes from, and a reranker's scores of the positives."""
+    return [
+        row | {
+            "neg": [passages[passage] for passage in found.ids[identifier]],
+            "neg_id": found.ids[identifier],
+            "neg_scores": found.scores[identifier],
+            "neg_source": found.sources[identifier],
+            **({"pos_scores": found.positives[identifier]} if found.positives else {}),
+        }
+        for identifier, row in zip(ids, rows, strict=True)
+    ]  # fmt: skip
 
 
 def _digests(how: Mining) -> dict[str, str]:
