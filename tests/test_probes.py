@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rounds import encoding, probes
-from rounds.model import checkpoint, tuning
+from rounds.model import backbone, checkpoint, tuning
 
 QUERIES = [f"add {n} and {n + 1} on a number Line" for n in range(6)]
 PASSAGES = [f"adds {n} twice" for n in range(40)]
@@ -48,7 +48,7 @@ def test_what_fits_is_found_below_the_limit(tiny):
     embedder = checkpoint.resolve(None, tiny, "cpu").load()
     torch.manual_seed(0)
     tuning.apply(embedder, tiny.tuning)
-    here = probes._peak(embedder.device)
+    here = backbone.peak_memory("cpu")
     found = probes.fit_batch(embedder.train(), 64, "fp32", room=here + 300)
     assert [each.tokens for each in found] == [probes.LEAST_TOKENS * 2**n for n in range(len(found))]
     assert found and all(each.peak <= here + 300 and each.speed > 0 for each in found)

@@ -1,7 +1,6 @@
 """Probes: how a checkpoint takes small changes of a text, what its tokenizer makes of the data, how much fits."""
 
 import random
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 from rounds import batches, encoding
 from rounds import prompts as prompting
+from rounds.model import backbone
 from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import Prompts
 
@@ -145,7 +145,7 @@ def fit_batch(embedder: SentenceTransformer, length: int, precision: str, room: 
                 embedder(chunk)["sentence_embedding"].float().square().sum().backward()
         except torch.OutOfMemoryError:
             break
-        peak = _peak(device)
+        peak = backbone.peak_memory(str(device))
         if peak > limit:
             break
         found.append(Fit(count, peak, len(rows) * length / (time.perf_counter() - start)))
@@ -161,9 +161,3 @@ def _memory(device: torch.device) -> float:
         return torch.cuda.get_device_properties(device).total_memory / 2**20
     with open("/proc/meminfo", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("MemTotal")) / 1024
-
-
-def _peak(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

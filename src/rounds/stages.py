@@ -122,7 +122,7 @@ def _digests(how: Mining) -> dict[str, str]:
     """Of what a recipe names by path alone: precomputed vectors and a reranker's weights."""
     paths = [Path(source.removeprefix(VECTORS)) for source in how.negatives if source.startswith(VECTORS)]
     artefact.require_files(*paths)
-    found = {path.name: artefact.sha256_file(path) for path in paths}
+    found = {str(path): artefact.sha256_file(path) for path in paths}
     return found | ({"reranker": reranker.digest(how.reranker)} if how.reranker else {})
 
 

@@ -1,7 +1,6 @@
 """Training: one round's fine-tuning with sentence-transformers' Trainer, a checkpoint folder per epoch."""
 
 import os
-import resource
 import shutil
 import sys
 import time
@@ -110,15 +109,8 @@ def _manifest(
         "trainable_parameters": sum(p.numel() for p in tuning.trainable(trainer.model).values()),
         "device": str(trainer.args.device),
         "seconds": seconds,
-        "peak_mib": _peak(),
+        "peak_mib": round(backbone.peak_memory(str(trainer.args.device)), 1),
     }
-
-
-def _peak() -> float:
-    """MiB that training held at most: of the card where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
 class ContrastiveLoss(CachedLossMixin, nn.Module):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def one_card(device: str) -> str:
     if index.isdecimal():
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(index)] if int(index) < len(visible) else index
     return "cuda:0" if device else ""
+
+
+def peak_memory(device: str) -> float:
+    """MiB held at most so far: of the card, or of the process where there is none."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def resolve_precision(precision: str, device: str) -> str:
