@@ -12,8 +12,9 @@ from test_checkpoint import FRESH
 from test_training import few_rows, finetune
 from tiny_task import refused
 
-from rounds import artefact, encoding
+from rounds import artefact, batches, encoding
 from rounds import recipe as recipes
+from rounds.batches import Layout
 from rounds.model import backbone, checkpoint, merging, tuning
 from rounds.recipe import METHODS, Bottleneck, Projection, Virtual
 
@@ -95,6 +96,27 @@ def test_a_text_has_one_vector_alone_or_in_a_batch(method, side, model):
     together = vectors(embedder, recipe)
     for row, text in enumerate(TEXTS):
         np.testing.assert_allclose(vectors(embedder, recipe, [text])[0], together[row], atol=2e-6)
+
+
+@pytest.mark.parametrize("model", ["mistral", "bert"])
+@pytest.mark.parametrize("method", ["prompt", "p_tuning", "prefix"])
+def test_packed_texts_behind_virtual_tokens_equal_padded_ones(method, model):
+    """Vectors, and the gradients of what is trained, are those of padded batches with plain attention."""
+    vectors_of, gradients = [], []
+    for attention in ("sdpa", "eager"):
+        recipe = recipe_of(method, model)
+        recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, attention=attention))
+        embedder = tuned(recipe)
+        layout = Layout.of(embedder, 64)
+        assert layout.packed == (attention == "sdpa")
+        rows = encoding.tokenize(embedder.tokenizer, TEXTS, recipe.prompts, "query")
+        found = embedder(batches.tensors(rows, layout))["sentence_embedding"][: len(TEXTS)]
+        (found @ found.T).tril(-1).sum().backward()
+        vectors_of.append(found.detach())
+        gradients.append({name: value.grad for name, value in tuning.trainable(embedder).items()})
+    torch.testing.assert_close(*vectors_of, rtol=0, atol=2e-6)
+    for name, expected in gradients[1].items():
+        assert torch.norm(gradients[0][name] - expected) <= 1e-4 * torch.norm(expected) + 1e-8, name
 
 
 @pytest.mark.parametrize("method", ["prompt", "p_tuning"])

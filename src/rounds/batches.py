@@ -7,7 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
-from rounds.model import packing
+from rounds.model import packing, virtual_tokens
 
 # Every new tensor shape costs a compiled kernel: padded lengths snap to these (above the last, to multiples of it).
 LENGTHS = (16, 32, 64, 96, 128, 192, 256)
@@ -36,7 +36,7 @@ class Layout:
         """Packed where the attention can for texts of up to `longest` tokens, else padded as the tokenizer says."""
         tokenizer, transformer = embedder.tokenizer, embedder[0].model
         # Padding between virtual tokens and text would move the text away from them.
-        left = tokenizer.padding_side == "left" and not packing.has_virtual_tokens(embedder)
+        left = tokenizer.padding_side == "left" and not virtual_tokens.are_in(transformer)
         return cls(
             packing.can_pack(embedder, longest), tokenizer.pad_token_id, left,
             _first_position(transformer), transformer.config._attn_implementation,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from rounds.batches import Layout, tensors
-from rounds.model import packing, pooling
+from rounds.model import packing, pooling, virtual_tokens
 
 STEP = 32  # shorter prefixes are not shared; for padded rows, prefixes are cut to multiples of it: fewer shapes
 LEAST_ROWS = 4  # below, batches get too small to pay
@@ -23,7 +23,7 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     config = embedder[0].model.config
     causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
     last = pooling.of(embedder).pooling_mode == "lasttoken"
-    return causal and last and packing.sees(embedder, longest) and not packing.has_virtual_tokens(embedder)
+    return causal and last and packing.sees(embedder, longest) and not virtual_tokens.are_in(embedder[0].model)
 
 
 def groups(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int, list[int]]]:

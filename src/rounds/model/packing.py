@@ -14,6 +14,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from rounds.model import virtual_tokens
+
 NAME = "packed"
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -136,12 +138,6 @@ def sees(embedder: SentenceTransformer, longest: int) -> bool:
     return not window or longest <= window
 
 
-def has_virtual_tokens(embedder: SentenceTransformer) -> bool:
-    """Whether the model puts virtual tokens before each text (peft's prompt-learning methods)."""
-    config = getattr(embedder[0].model, "active_peft_config", None)
-    return getattr(config, "is_prompt_learning", False)
-
-
 def can_pack(embedder: SentenceTransformer, longest: int) -> bool:
     """Whether the model was loaded with this attention (or FlashAttention) and needs nothing that it does not do.
 
@@ -150,12 +146,13 @@ def can_pack(embedder: SentenceTransformer, longest: int) -> bool:
     """
     transformer = embedder[0].model
     rate = max((getattr(transformer.config, name, None) or 0.0) for name in DROPOUTS)
+    able = (NAME,) if virtual_tokens.are_in(transformer) else (NAME, "flash_attention_2")
     return (
-        transformer.config._attn_implementation in (NAME, "flash_attention_2")
+        transformer.config._attn_implementation in able
         and sees(embedder, longest)
         and getattr(transformer, "_supports_attention_backend", False)
         and not (embedder.training and rate)
-        and not has_virtual_tokens(embedder)
+        and virtual_tokens.can_pack(transformer)
     )
 
 

@@ -23,7 +23,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Weight
 from torch import Tensor, nn
 
 from rounds.errors import UserError
-from rounds.model import pooling, towers
+from rounds.model import pooling, towers, virtual_tokens
 from rounds.recipe import Tuning
 
 TASK = "FEATURE_EXTRACTION"
@@ -51,7 +51,10 @@ def _apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> Non
         embedder.requires_grad_(False)
     if (config := _config(tuning, tokenizer)) is not None:
         try:
-            embedder[0].model = get_peft_model(embedder[0].model, config)
+            if config.is_prompt_learning:
+                virtual_tokens.attach(embedder, config)
+            else:
+                embedder[0].model = get_peft_model(embedder[0].model, config)
         except ValueError as error:
             key = "ia3" if tuning.method == "ia3" else "lora"
             raise UserError(
@@ -88,8 +91,7 @@ def _config(tuning: Tuning, tokenizer: str) -> PeftConfig | None:
 
 def add_virtual_tokens(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Put random virtual tokens before each text, in place: a checkpoint's take their place."""
-    virtual = replace(tuning.virtual, init="random")
-    embedder[0].model = get_peft_model(embedder[0].model, _config(replace(tuning, virtual=virtual), ""))
+    virtual_tokens.attach(embedder, _config(replace(tuning, virtual=replace(tuning.virtual, init="random")), ""))
     embedder[0].model.requires_grad_(False)
 
 
