@@ -19,6 +19,19 @@ RECIPES    ?= minilm minilm-lora minilm-ia3 minilm-bottleneck minilm-prompt mini
 ONLY       ?=             ## rows that make bench runs: letters of a b c d e s
 TRACK      ?= none        ## training curves to: none, wandb, trackio or tensorboard
 KAGGLE     ?=             ## 1: make submit really submits
+OWNER      ?=             ## your name on Kaggle, for make bundle; default: KAGGLE_USERNAME or kaggle.json's
+COMPETITION ?= eedi-mining-misconceptions-in-mathematics  ## the competition, as in its address
+IMAGE      ?=             ## pip freeze of the notebook's image; default: torch alone is taken to be there
+WHEELS     ?=             ## all: make bundle takes all wheels, torch too
+KAGGLE_PYTHON ?= 3.11     ## the notebook's Python
+BASE       ?=             ## Kaggle input that holds an adapter's base model (owner/model/framework/variation/version)
+MERGED     ?=             ## 1: make bundle takes the adapter merged into its base model
+HOURS      ?= 8.5         ## the notebook's time; beyond it, queries get fewer examples
+DRY        ?=             ## 1: make push prints its commands only
+A          ?=             ## make parity: a run, evaluation, submission, checkpoint or recipe (@bf16 behind it: in bf16)
+B          ?=             ## make parity: the other
+HELD_OUT   ?= 0.2         ## make private_lb: share of the rows that it holds out
+UNSEEN     ?= 0.6         ## make private_lb: share of these on misconceptions that the rest never labels
 GPU        ?=             ## 1: make setup installs for a CUDA machine
 MINE_FLAGS ?=             ## more flags for scripts/hn_mine.py
 TUNE_FLAGS ?=             ## more flags for scripts/finetune.py
@@ -31,7 +44,8 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL TASK RAW FIELDS ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE GPU MINE_FLAGS TUNE_FLAGS,\
+$(foreach V,SPLIT MODEL TASK RAW FIELDS ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
+  HOURS DRY A B HELD_OUT UNSEEN GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
 PY      := .venv/bin/python
@@ -63,6 +77,8 @@ DATADIR := $(NAME)$(call tag,$(DATASET))
 DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
 EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
 INPUTS  := data/.inputs/$(DATADIR)
+SUBMISSION := $(notdir $(EXP))-round$(ROUND)
+PRIVATE := data/private-$(notdir $(RAW))
 FIELD   := $(subst $(comma), ,$(FIELDS))
 CARD    := $(firstword $(subst $(comma), ,$(DEVICE)))
 VALIDATED := $(filter-out submission,$(SPLIT))
@@ -168,7 +184,37 @@ endif
 submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions/NAME.csv with ROUND's checkpoint
 	@$(RUN) scripts/make_submission.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) --raw_dir '$(RAW)' \
 	  $(if $(DEVICE),--device $(DEVICE)) $(if $(filter 1,$(KAGGLE)),--kaggle) \
-	  --output_file submissions/$(notdir $(EXP))-round$(ROUND).csv
+	  --output_file submissions/$(SUBMISSION).csv
+
+# ---- Kaggle ---------------------------------------------------------------------------------------------------
+# The competition takes a notebook without internet: a bundle of wheels and weights, and a notebook that runs it.
+bundle: $(EXP)/round$(ROUND)/train/manifest.json  ## submissions/bundle and submissions/notebook for ROUND's checkpoint
+	@$(RUN) scripts/bundle.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) --name $(SUBMISSION) \
+	  --competition $(COMPETITION) --hours $(HOURS) --python $(KAGGLE_PYTHON) $(if $(OWNER),--owner '$(OWNER)') \
+	  $(if $(IMAGE),--image '$(IMAGE)') $(if $(filter all,$(WHEELS)),--everything) $(if $(BASE),--base '$(BASE)') \
+	  $(if $(filter 1,$(MERGED)),--merged)
+
+push: | $(SETUP)  ## upload bundle and notebook, run it on Kaggle, submit what it wrote (DRY=1: print the commands)
+	@$(RUN) scripts/push.py $(if $(filter 1,$(DRY)),--dry)
+
+lb: | $(SETUP)  ## write Kaggle's scores of our submissions into the ledger
+	@$(RUN) scripts/lb.py --competition $(COMPETITION)
+
+ledger: | $(SETUP)  ## CV and LB of all checkpoints side by side, with their correlation
+	@$(RUN) scripts/ledger.py
+
+# Where RAW is such a folder already, ROUND's submission is written and scored against its held-out labels, once.
+private_lb: $(if $(filter data/private-%,$(RAW)),submit,$(INPUTS))  ## hold questions out of RAW; with RAW=data/private-X: score
+ifneq ($(filter data/private-%,$(RAW)),)
+	@$(RUN) scripts/private_lb.py --folder '$(RAW)' --submission submissions/$(SUBMISSION).csv
+else
+	@$(RUN) scripts/private_lb.py --raw_dir '$(RAW)' --folder '$(PRIVATE)' --size $(HELD_OUT) --unseen $(UNSEEN) --seed $(SEED)
+	@echo "next: make round1 RAW=$(PRIVATE), then make private_lb RAW=$(PRIVATE) ROUND=1 (submits and scores)"
+endif
+
+parity: $(DATA)/manifest.json  ## whether the runs A and B agree, and if not, which setting is the cause
+	@test -n '$(A)' -a -n '$(B)' || { echo "error: A and B: name two runs, such as A=minilm@fp32 B=minilm@bf16" >&2; exit 2; }
+	@$(RUN) scripts/parity.py --a '$(A)' --b '$(B)' --data_dir $(DATA) $(if $(CARD),--device $(CARD))
 
 # ---- measuring ------------------------------------------------------------------------------------------------
 # The stock sentence-transformers trainer on the same split, query text and epochs, beside our rounds.
@@ -244,8 +290,8 @@ help:  ## this list
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
 	@rm -rf model_output/*/ data/.inputs data/sample data/sample-pairs submissions/*.csv submissions/*.manifest.json
-	@rm -rf $(dir $(wildcard data/*/*/manifest.json))
+	@rm -rf $(dir $(wildcard data/*/*/manifest.json)) submissions/bundle submissions/notebook
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data evaluate submit baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder bench test test_slow interop help clean FORCE

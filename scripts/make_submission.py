@@ -1,14 +1,12 @@
 """Write and check a submission, and print (or run) the line that submits it."""
 
 import os
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli, collection, stages
 from rounds import recipe as recipes
+from rounds.kaggle_client import COMPETITION, Client
 from rounds.model import backbone, checkpoint
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
@@ -44,10 +42,7 @@ def main(flags: Flags) -> None:
     sample = Path(flags.raw_dir) / "sample_submission.csv"
     rows = stages.submit(source, data, sample, output, Path(flags.model_output))
     print(f"{output}: {rows} rows, 25 ids each, checked against {sample}")
-    command = ["kaggle", "competitions", "submit", "-c", stages.COMPETITION, "-f", str(output), "-m", output.stem]
-    print(shlex.join(command), flush=True)
-    if flags.kaggle:
-        sys.exit(subprocess.run([str(Path(sys.executable).with_name("kaggle")), *command[1:]]).returncode)
+    Client(dry=not flags.kaggle).run("competitions", "submit", COMPETITION, "-f", output, "-m", output.stem)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pandas as pd
+from scipy.stats import pearsonr, spearmanr
 
-from rounds import artefact
+from rounds import artefact, lineage
 from rounds.errors import UserError
 
 KEY = ["data", "split", "fingerprint", "lineage", "validation"]
@@ -42,6 +43,51 @@ def name_submission(path: Path, about: dict, name: str) -> None:
         for row in mine:
             row["submission"] = name
         _write(path, rows)
+
+
+def score(path: Path, scores: dict[str, tuple[str, str]]) -> list[str]:
+    """Write public and private LB scores at the rows of their submissions; returns the names that no row has.
+
+    Args:
+        scores: submission name -> (public, private), empty where there is none yet.
+    """
+    with artefact.lock(path.parent):
+        rows = read(path)
+        for row in rows:
+            if row["submission"] in scores:
+                public, private = scores[row["submission"]]
+                row["LB public"], row["LB private"] = public or row["LB public"], private or row["LB private"]
+        _write(path, rows)
+    return [name for name in scores if all(row["submission"] != name for row in rows)]
+
+
+def correlations(rows: list[dict]) -> list[dict]:
+    """Per data and split, how CV and LB go together over checkpoints; polluted rows do not count.
+
+    Returns:
+        `data`, `split`, `n` checkpoints with both, and Pearson's and Spearman's correlation of MAP@25 with each LB
+        (None below three checkpoints, or where one of the two does not vary).
+    """
+    found = []
+    for data, split in dict.fromkeys((row["data"], row["split"]) for row in rows):
+        both = [row for row in rows if (row["data"], row["split"]) == (data, split) and is_comparable(row)]
+        for side in ("LB public", "LB private"):
+            pairs = [(float(row["MAP@25"]), float(row[side])) for row in both if row[side]]
+            if pairs:
+                found.append({"data": data, "split": split, "side": side, "n": len(pairs), **_correlated(pairs)})
+    return found
+
+
+def is_comparable(row: dict) -> bool:
+    """Whether the row has a CV that was measured on questions that the checkpoint had not seen."""
+    return bool(row["MAP@25"]) and row["lineage"] == lineage.CLEAN
+
+
+def _correlated(pairs: list[tuple[float, float]]) -> dict[str, float | None]:
+    cv, lb = zip(*pairs, strict=True)
+    if len(pairs) < 3 or len(set(cv)) == 1 or len(set(lb)) == 1:
+        return {"pearson": None, "spearman": None}
+    return {"pearson": float(pearsonr(cv, lb).statistic), "spearman": float(spearmanr(cv, lb).statistic)}
 
 
 def _write(path: Path, rows: list[dict]) -> None:

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rounds import artefact, devices, encoding, ranking
+from rounds import artefact, devices, encoding, fingerprint, ranking
 from rounds.errors import UserError
-from rounds.model import flagembedding
-from rounds.model.checkpoint import Checkpoint
+from rounds.model import backbone, flagembedding
+from rounds.model.checkpoint import Checkpoint, versions
 from rounds.ranking import Run
 
 DEPTH = 200
 RUN_FILE = "run.trec"
 VECTORS = "vectors.npy"
+UNKNOWN = {"versions": {}, "device": "unknown"}
 
 
 @dataclass
@@ -62,7 +63,8 @@ class Encoder:
         self, texts: list[str], kind: str, folder: Path, config: dict, title: str, before: list[list[str]] | None
     ) -> None:
         source = self.checkpoint
-        with artefact.writing(folder, {"kind": "vectors", "config": config}) as temporary:
+        made = {"versions": versions(), "device": ", ".join(backbone.device_name(each) for each in source.all_devices)}
+        with artefact.writing(folder, {"kind": "vectors", "config": config, "made": made}) as temporary:
             if source.engine == "flagembedding":
                 np.save(temporary / VECTORS, flagembedding.encode(source, texts, kind, before))
                 return
@@ -118,10 +120,29 @@ class Encoder:
             run = ranking.read_trec(path)
             if run.scores.shape[1] >= wanted:
                 return run.top(wanted), path
+        self._fingerprint(path, queries, passages, before, (vectors, corpus), (folder, corpus_folder))
         built = None if index == "exact" else ranking.build_from_file(index, corpus_folder / VECTORS)
         run = ranking.rank(list(queries), vectors, list(passages), corpus, wanted, built)
         save_run(run, path, self.checkpoint.weights[:12])
         return run, path
+
+    def _fingerprint(
+        self,
+        path: Path,
+        queries: dict[str, str],
+        passages: dict[str, str],
+        before: list[list[str]] | None,
+        vectors: tuple[np.ndarray, np.ndarray],
+        folders: tuple[Path, Path],
+    ) -> None:
+        """Write what the run at `path` comes from; before the run itself, which is the stamp."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = [(artefact.read_manifest(folder) or {}).get("made", UNKNOWN) for folder in folders]
+        model = {key: value for key, value in self.checkpoint.key.items() if key != "prompts"}
+        fingerprint.write(
+            path.with_name(fingerprint.FILE), model, self.checkpoint.recipe.prompts, queries, passages, before,
+            vectors, dict(zip(("queries", "passages"), made, strict=True)),
+        )  # fmt: skip
 
 
 def cut(vectors: np.ndarray, dim: int | None, normalize: bool) -> np.ndarray:

@@ -35,7 +35,6 @@ from rounds.prompts import normalize_text
 from rounds.ranking import Run
 from rounds.recipe import VECTORS, Mining, Recipe, parse_range
 
-COMPETITION = "eedi-mining-misconceptions-in-mathematics"
 RECALL_QUERIES = 200
 
 
@@ -314,9 +313,10 @@ def evaluate_checkpoint(
         raise UserError(f"{data.folder}: split {data.split} has no validation queries")
     status = lineage.guard(source.name, source.trained, data.questions["validation"], allow_leak)
     encoder = runs.encoder(source, model_output, embedder)
-    before = _before(source, data, data.validation)
-    run, _ = encoder.run("validation", data.validation, data.passages, before=before)
+    before = examples_before(source, data, data.validation)
+    run, path = encoder.run("validation", data.validation, data.passages, before=before)
     about = {
+        "run": os.path.relpath(path.parent, model_output),
         "weights": source.weights,
         "fingerprint": artefact.sha256_json(source.key)[:12],
         "precision": source.precision,
@@ -336,7 +336,14 @@ def evaluate_checkpoint(
     return dataclasses.replace(row, metrics={**row.metrics, **more})
 
 
-def _before(source: Checkpoint, data: Collection, queries: dict[str, str]) -> list[list[str]] | None:
+def run_folder(source: Checkpoint, data: Collection, model_output: Path) -> Path:
+    """The folder of the checkpoint's run of the validation queries, or of the test queries where there are none."""
+    name, queries = ("validation", data.validation) if data.validation else ("test", data.test)
+    before = examples_before(source, data, queries)
+    return runs.encoder(source, model_output).run(name, queries, data.passages, before=before)[1].parent
+
+
+def examples_before(source: Checkpoint, data: Collection, queries: dict[str, str]) -> list[list[str]] | None:
     """Each query's examples, from the collection's training rows."""
     if source.recipe.prompts.examples == "none":
         return None
@@ -449,11 +456,18 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
     """Rank the test queries, write the checked CSV and note it in the ledger; returns its number of rows."""
     if not data.test:
         raise UserError(f"{data.folder}: the data has no test.csv, so there is nothing to submit")
-    before = _before(source, data, data.test)
-    run, _ = runs.encoder(source, model_output).run("test", data.test, data.passages, before=before)
+    before = examples_before(source, data, data.test)
+    run, path = runs.encoder(source, model_output).run("test", data.test, data.passages, before=before)
     rows = submission.write(run, data.passages, sample, output)
     config = {"model": source.key, "queries": artefact.sha256_json(data.test), "sample": artefact.sha256_file(sample)}
-    artefact.write_json(file_manifest(output), {"kind": "submission", "checkpoint": source.name, "config": config})
+    about = {"checkpoint": source.name, "run": os.path.relpath(path.parent, model_output), "config": config}
+    artefact.write_json(file_manifest(output), {"kind": "submission", **about})
+    name_submission(source, data, output.stem, model_output)
+    return rows
+
+
+def name_submission(source: Checkpoint, data: Collection, name: str, model_output: Path) -> None:
+    """Note in the ledger which submission the checkpoint makes."""
     manifest = source.manifest or {}
     about = {
         "data": data.data, "split": data.split, "recipe": source.recipe.name, "precision": source.precision,
@@ -461,5 +475,4 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
         "fingerprint": artefact.sha256_json(source.key)[:12],
         "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
     }  # fmt: skip
-    ledger.name_submission(model_output / "ledger.csv", about, output.stem)
-    return rows
+    ledger.name_submission(model_output / "ledger.csv", about, name)

@@ -158,7 +158,32 @@ def _leaderboard_like(task: Task, groups: list[str], seed: int, fold: int) -> se
     return validation
 
 
-def _one_fold(labels: dict[str, list[str]], used: set[str], rng: random.Random) -> set[str]:
+def hold_out(task: Task, size: float, unseen: float, seed: int) -> set[str]:
+    """Groups to keep apart: about `size` of the labelled rows, `unseen` of them on passages that the rest never labels.
+
+    Raises:
+        UserError: the task does not have such a part.
+    """
+    if not (0 < size <= 0.5 and 0 <= unseen < 1):
+        raise UserError(f"a part of {size} with {unseen} unseen: take a size up to 0.5 and a share from 0 to below 1")
+    labels = defaultdict(list)
+    for query in task.queries:
+        labels[query.group] += task.qrels.get(query.id, [])
+    found = _one_fold(dict(labels), set(), random.Random(f"{seed}-hold-out"), size, unseen)
+    rows = [q.id for q in task.labelled(found)]
+    rest = [q.id for q in task.labelled(labels.keys() - found)]
+    share = len(unseen_queries(task.qrels, rest, rows)) / max(len(rows), 1)
+    if not rows or abs(len(rows) / len(task.qrels) - size) > 0.2 * size + 0.01 or abs(share - unseen) > 0.03:
+        raise UserError(
+            f"{len(rows)} of {len(task.qrels)} labelled rows would be kept apart, {share:.0%} of them unseen, not "
+            f"{size:.0%} and {unseen:.0%}; take another size or share, or more questions"
+        )
+    return found
+
+
+def _one_fold(
+    labels: dict[str, list[str]], used: set[str], rng: random.Random, size: float = SHARE_V5, share: float = UNSEEN_V5
+) -> set[str]:
     """One v5 fold out of the groups that are not `used`; `labels` maps a group to its rows' passages.
 
     Whole passages move with all their groups until the unseen rows suffice: of a few drawn ones always that which
@@ -171,7 +196,7 @@ def _one_fold(labels: dict[str, list[str]], used: set[str], rng: random.Random) 
         for passage in passages:
             holders[passage].add(group)
     total = Counter(p for passages in labels.values() for p in passages)
-    wanted, least = SHARE_V5 * total.total(), SIZE_V5_BOUNDS[0] * total.total()
+    wanted, least = size * total.total(), SIZE_V5_BOUNDS[0] * total.total() * (size / SHARE_V5)
     inside: Counter = Counter()
     validation: set[str] = set()
 
@@ -193,17 +218,17 @@ def _one_fold(labels: dict[str, list[str]], used: set[str], rng: random.Random) 
 
     free = [p for p in sorted(holders) if not holders[p] & used]
     rng.shuffle(free)
-    while free and unseen() < UNSEEN_V5 * wanted:
+    while free and unseen() < share * wanted:
         passage = max(free[:CANDIDATES_V5], key=worth)
         free.remove(passage)
         made, moved = gain(passage)
-        if inside.total() + moved <= wanted and unseen() + made <= (UNSEEN_V5 + SLACK_V5) * wanted:
+        if inside.total() + moved <= wanted and unseen() + made <= (share + SLACK_V5) * wanted:
             for group in sorted(holders[passage] - validation):
                 move(group)
     singles = [g for g in labels if g not in used and g not in validation and labels[g]]
     draws = {g: rng.random() ** (1 / min(total[p] for p in labels[g]) ** 2) for g in singles}
     for group in sorted(singles, key=lambda g: -draws[g]):
-        right = unseen() <= UNSEEN_V5 * inside.total()
+        right = unseen() <= share * inside.total()
         if right and inside.total() >= least:
             break
         if right or all(inside[p] + labels[group].count(p) < total[p] for p in labels[group]):

@@ -98,6 +98,11 @@ def resolve_precision(precision: str, device: str) -> str:
     return "bf16" if native else "fp32"
 
 
+def device_name(device: str) -> str:
+    """The device with its card's name."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
+
+
 def compute_dtype(precision: str, device: str) -> torch.dtype:
     """What matrix products are computed in; 4-bit weights are unpacked to what `auto` takes."""
     return DTYPES[resolve_precision("auto", device) if precision in FOUR_BITS else precision]

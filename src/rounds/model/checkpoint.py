@@ -105,6 +105,11 @@ class Checkpoint:
         """The same checkpoint, encoding on these devices (`backbone.resolve_devices`) at once."""
         return dataclasses.replace(self, device=devices[0], devices=devices)
 
+    @property
+    def all_devices(self) -> tuple[str, ...]:
+        """Where it encodes."""
+        return self.devices or (self.device,)
+
     def cut(self, dim: int | None) -> "Checkpoint":
         """The same checkpoint, its vectors cut to their first `dim` numbers (and of unit length again, where it
         normalizes)."""

@@ -1,0 +1,77 @@
+"""Write what an offline Kaggle notebook needs: a dataset's folder, and the notebook."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import artefact, bundle, cli, collection, stages, wheelhouse
+from rounds.errors import UserError
+from rounds.kaggle_client import COMPETITION
+from rounds.model import checkpoint
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Which checkpoint, for which notebook."""
+
+    model_path: str = field(metadata={"help": "checkpoint or finetune folder"})
+    data_dir: str = field(metadata={"help": "collection that it was trained on"})
+    name: str = field(metadata={"help": "the submission's name, as in the ledger"})
+    owner: str = field(default="", metadata={"help": "your name on Kaggle; default: KAGGLE_USERNAME or kaggle.json's"})
+    competition: str = COMPETITION
+    base: str = field(default="", metadata={"help": "Kaggle input with an adapter's base model"})
+    merged: bool = field(default=False, metadata={"help": "bundle the adapter merged into its base model"})
+    hours: float = field(default=8.5, metadata={"help": "the notebook's time; beyond it, queries get fewer examples"})
+    accelerator: str = field(default="NvidiaTeslaT4", metadata={"help": "Kaggle's name of the machine"})
+    python: str = field(default="3.11", metadata={"help": "the notebook's Python"})
+    platforms: list[str] = field(
+        default_factory=lambda: ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
+        metadata={"help": "wheel platforms that it takes"},
+    )
+    image: str = field(
+        default="",
+        metadata={"help": "what `pip freeze` prints there; default: torch alone is taken to be there"},
+    )
+    everything: bool = field(default=False, metadata={"help": "bundle all wheels, torch too"})
+    output_root: str = field(default=str(ROOT / "submissions"), metadata={"help": "bundle/ and notebook/ go in here"})
+    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
+
+
+def main(flags: Flags) -> None:
+    """Write what an offline Kaggle notebook needs: a dataset's folder, and the notebook."""
+    data = collection.read(Path(flags.data_dir))
+    config = artefact.read_manifest(data.folder)["config"]
+    source = checkpoint.resolve(flags.model_path)
+    if source.folder is None or source.manifest is None:
+        raise UserError(f"{flags.model_path}: is not a checkpoint of ours; train a round first")
+    has = {} if flags.everything else wheelhouse.read_freeze(Path(flags.image) if flags.image else None)
+    target = wheelhouse.Target(flags.python, tuple(flags.platforms), has)
+    upload = bundle.Upload(
+        flags.owner or _owner(), flags.name, flags.competition, flags.base, flags.accelerator, flags.hours
+    )
+    folder, notebook = (Path(flags.output_root) / name for name in ("bundle", "notebook"))
+    wheels = bundle.write(
+        source, list(data.passages.values())[:32], {key: config[key] for key in ("split", "seed", "fold")}, upload,
+        target, ROOT, folder, notebook, flags.merged, overwrite=True,
+    )  # fmt: skip
+    stages.name_submission(source, data, flags.name, Path(flags.model_output))
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    print(f"{folder}: {size:.0f} MiB, {len(wheels)} wheels: {', '.join(wheel.name for wheel in wheels)}")
+    print(f"{notebook / bundle.NOTEBOOK}: {upload.id}, {flags.hours} h; make push uploads and submits")
+
+
+def _owner() -> str:
+    own = Path.home() / ".kaggle" / "kaggle.json"
+    found = os.environ.get("KAGGLE_USERNAME") or (
+        json.loads(own.read_text(encoding="utf-8")).get("username") if own.is_file() else ""
+    )
+    if not found:
+        raise UserError("owner: name your Kaggle user (OWNER=name, or the variable KAGGLE_USERNAME)")
+    return found
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,59 @@
+"""Print CV and LB of all checkpoints side by side, with their correlation."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from rounds import cli, ledger
+from rounds.errors import UserError
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+SHOWN = ("data", "split", "recipe", "round", "epoch", "MAP@25", "LB public", "LB private", "submission", "lineage")
+
+
+@dataclass
+class Flags:
+    """Which ledger."""
+
+    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
+    scored: bool = field(default=False, metadata={"help": "only rows that a submission names"})
+
+
+def main(flags: Flags) -> None:
+    """Print CV and LB of all checkpoints side by side, with their correlation."""
+    path = Path(flags.model_output) / "ledger.csv"
+    rows = [row for row in ledger.read(path) if row["submission"] or not flags.scored]
+    if not rows:
+        raise UserError(f"{path}: has no rows yet; make round1, then make submit")
+    table = Table(title=str(path), box=None)
+    for name in SHOWN:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        style = None if row["lineage"] in ("clean", "") else "bold red"
+        table.add_row(*(_short(row[name]) for name in SHOWN), style=style)
+    console = Console()
+    console.print(table)
+    for each in ledger.correlations(rows):
+        values = [f"{name} {_number(each[name.lower()])}" for name in ("Pearson", "Spearman")]
+        console.print(
+            f"{each['data']}, split {each['split']}: CV and {each['side']} of {each['n']} checkpoints: "
+            f"{', '.join(values)}"
+        )
+
+
+def _short(value: str) -> str:
+    try:
+        return f"{float(value):.4f}" if "." in value else value
+    except ValueError:
+        return value
+
+
+def _number(value: float | None) -> str:
+    return "too few" if value is None else f"{value:+.3f}"
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

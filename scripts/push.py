@@ -1,0 +1,29 @@
+"""Upload the bundle, run the notebook on Kaggle, and submit what it wrote."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli, kaggle_client
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Where bundle and notebook are."""
+
+    folder: str = field(default=str(ROOT / "submissions"), metadata={"help": "holds bundle/ and notebook/"})
+    dry: bool = field(default=False, metadata={"help": "print the commands only"})
+    wait: float = field(default=20.0, metadata={"help": "seconds between two looks at Kaggle's progress"})
+
+
+def main(flags: Flags) -> None:
+    """Upload the bundle, run the notebook on Kaggle, and submit what it wrote."""
+    folder = Path(flags.folder)
+    client = kaggle_client.Client(dry=flags.dry, wait=flags.wait)
+    kaggle_client.push(client, folder / "bundle", folder / "notebook")
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)
