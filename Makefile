@@ -78,7 +78,7 @@ DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validat
 EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
 INPUTS  := data/.inputs/$(DATADIR)
 SUBMISSION := $(notdir $(EXP))-round$(ROUND)
-PRIVATE := data/private-$(notdir $(RAW))
+PRIVATE := data/private-$(notdir $(RAW))$(call tag,$(filter-out 0.2-0.6-42,$(HELD_OUT)-$(UNSEEN)-$(SEED)))
 FIELD   := $(subst $(comma), ,$(FIELDS))
 CARD    := $(firstword $(subst $(comma), ,$(DEVICE)))
 VALIDATED := $(filter-out submission,$(SPLIT))
@@ -183,7 +183,7 @@ endif
 
 submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions/NAME.csv with ROUND's checkpoint
 	@$(RUN) scripts/make_submission.py --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) --raw_dir '$(RAW)' \
-	  $(if $(DEVICE),--device $(DEVICE)) $(if $(filter 1,$(KAGGLE)),--kaggle) \
+	  $(if $(DEVICE),--device $(DEVICE)) $(if $(filter 1,$(KAGGLE)),--kaggle) --competition $(COMPETITION) \
 	  --output_file submissions/$(SUBMISSION).csv
 
 # ---- Kaggle ---------------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ ledger: | $(SETUP)  ## CV and LB of all checkpoints side by side, with their cor
 	@$(RUN) scripts/ledger.py
 
 # Where RAW is such a folder already, ROUND's submission is written and scored against its held-out labels, once.
-private_lb: $(if $(filter data/private-%,$(RAW)),submit,$(INPUTS))  ## hold questions out of RAW; with RAW=data/private-X: score
+private_lb: $(if $(filter data/private-%,$(RAW)),submit $(VALIDATED:%=$(EXP)/round$(ROUND)/eval/manifest.json),$(INPUTS))  ## hold questions out of RAW; with RAW=data/private-X: score
 ifneq ($(filter data/private-%,$(RAW)),)
 	@$(RUN) scripts/private_lb.py --folder '$(RAW)' --submission submissions/$(SUBMISSION).csv
 else

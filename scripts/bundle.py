@@ -59,7 +59,8 @@ def main(flags: Flags) -> None:
     )  # fmt: skip
     stages.name_submission(source, data, flags.name, Path(flags.model_output))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
-    print(f"{folder}: {size:.0f} MiB, {len(wheels)} wheels: {', '.join(wheel.name for wheel in wheels)}")
+    shown = ", ".join(wheel.name.split("-")[0] for wheel in wheels)
+    print(f"{folder}: {size:.0f} MiB, {len(wheels)} wheels: {shown}")
     print(f"{notebook / bundle.NOTEBOOK}: {upload.id}, {flags.hours} h; make push uploads and submits")
 
 

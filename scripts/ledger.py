@@ -1,9 +1,11 @@
 """Print CV and LB of all checkpoints side by side, with their correlation."""
 
 import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +13,8 @@ from rounds import cli, ledger
 from rounds.errors import UserError
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
-SHOWN = ("data", "split", "recipe", "round", "epoch", "MAP@25", "LB public", "LB private", "submission", "lineage")
+SHOWN = ("recipe", "round", "epoch", "MAP@25", "LB public", "LB private", "lineage", "submission")
+WIDTH = 120  # where the output is no terminal
 
 
 @dataclass
@@ -28,20 +31,23 @@ def main(flags: Flags) -> None:
     rows = [row for row in ledger.read(path) if row["submission"] or not flags.scored]
     if not rows:
         raise UserError(f"{path}: has no rows yet; make round1, then make submit")
-    table = Table(title=str(path), box=None)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    for data, split in dict.fromkeys((row["data"], row["split"]) for row in rows):
+        own = [row for row in rows if (row["data"], row["split"]) == (data, split)]
+        console.print(_table(f"{data}, split {split}", own))
+        for each in ledger.correlations(own):
+            values = [f"{name} {_number(each[name.lower()])}" for name in ("Pearson", "Spearman")]
+            console.print(f"CV and {each['side']} of {each['n']} checkpoints: {', '.join(values)}")
+
+
+def _table(title: str, rows: list[dict]) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in SHOWN:
         table.add_column(name, overflow="fold")
     for row in rows:
         style = None if row["lineage"] in ("clean", "") else "bold red"
         table.add_row(*(_short(row[name]) for name in SHOWN), style=style)
-    console = Console()
-    console.print(table)
-    for each in ledger.correlations(rows):
-        values = [f"{name} {_number(each[name.lower()])}" for name in ("Pearson", "Spearman")]
-        console.print(
-            f"{each['data']}, split {each['split']}: CV and {each['side']} of {each['n']} checkpoints: "
-            f"{', '.join(values)}"
-        )
+    return table
 
 
 def _short(value: str) -> str:

@@ -28,6 +28,7 @@ class Flags:
         metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
     )
     kaggle: bool = field(default=False, metadata={"help": "submit it, too"})
+    competition: str = COMPETITION
     model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
 
 
@@ -42,7 +43,7 @@ def main(flags: Flags) -> None:
     sample = Path(flags.raw_dir) / "sample_submission.csv"
     rows = stages.submit(source, data, sample, output, Path(flags.model_output))
     print(f"{output}: {rows} rows, 25 ids each, checked against {sample}")
-    Client(dry=not flags.kaggle).run("competitions", "submit", COMPETITION, "-f", output, "-m", output.stem)
+    Client(dry=not flags.kaggle).run("competitions", "submit", flags.competition, "-f", output, "-m", output.stem)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 import csv
 import os
 
+import numpy as np
 import pytest
 from tiny_task import refused
 
@@ -130,3 +131,38 @@ def test_a_broken_ledger_is_refused_and_kept(path, write, content):
     with refused(path):
         write(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("first", ["submit", "evaluate"])
+def test_cv_and_lb_meet_in_one_row_in_either_order(tmp_path, first):
+    """A checkpoint that was submitted before it was evaluated has one row, with both scores."""
+    path = tmp_path / "ledger.csv"
+    about = {"data": "d", "split": "v1", "fingerprint": "f"}
+
+    def evaluate():
+        ledger.record(path, [{**about, "lineage": "clean", "validation": "q", "MAP@25": 0.5}])
+
+    def submit():
+        ledger.name_submission(path, about, "s")
+        assert ledger.score(path, {"s": ("0.4", ""), "t": ("0.1", "0.1")}) == ["t"]
+
+    for step in (submit, evaluate) if first == "submit" else (evaluate, submit):
+        step()
+    (row,) = ledger.read(path)
+    assert (row["MAP@25"], row["LB public"], row["LB private"], row["submission"]) == ("0.5", "0.4", "", "s")
+
+
+def test_correlation_is_over_clean_checkpoints_of_one_split(tmp_path):
+    """Against numpy's; polluted rows and other splits do not count; below three there is none."""
+    path = tmp_path / "ledger.csv"
+    pairs = [(0.3, 0.2), (0.4, 0.35), (0.5, 0.3), (0.6, 0.5)]
+    rows = [
+        {"data": "d", "split": "v1", "fingerprint": str(n), "lineage": "clean", "validation": "q", "MAP@25": cv,
+         "LB public": lb, "submission": str(n)} for n, (cv, lb) in enumerate(pairs)
+    ]  # fmt: skip
+    others = [{**rows[0], "fingerprint": "p", "lineage": "POLLUTED", "MAP@25": 0.9}, {**rows[0], "split": "v2"}]
+    ledger.record(path, [*rows, *others])
+    v1, v2 = ledger.correlations(ledger.read(path))
+    assert v1["n"] == 4 and v1["pearson"] == pytest.approx(np.corrcoef(*zip(*pairs, strict=True))[0, 1])
+    assert v1["spearman"] == pytest.approx(0.8)
+    assert v2["n"] == 1 and v2["pearson"] is None

@@ -108,13 +108,26 @@ def test_round_two_starts_from_round_one_and_submits(round_one, own_raw):
     child = artefact.read_manifest(folder / "round2" / "train" / "lora_epoch_1")
     assert child["parent"]["weights"] == parent["weights"]
     result = make(round_one, "submit", "ROUND=2", f"RAW={own_raw}", *FLAGS)
-    assert "kaggle competitions submit -c eedi-mining-misconceptions-in-mathematics" in result.stdout
+    assert "kaggle competitions submit eedi-mining-misconceptions-in-mathematics -f " in result.stdout
     (file,) = round_one.glob("submissions/*.csv")
     with open(file, newline="") as submitted, open(own_raw / "sample_submission.csv", newline="") as sample:
         rows, expected = list(csv.DictReader(submitted)), list(csv.DictReader(sample))
     assert [row["QuestionId_Answer"] for row in rows] == [row["QuestionId_Answer"] for row in expected]
     assert all(len(set(row["MisconceptionId"].split(" "))) == 25 for row in rows)
     assert file.stem in (round_one / "model_output" / "ledger.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_private_leaderboard_scores_a_round(project, own_raw):
+    """Hold out, train, submit and score; CV and LB stand side by side, and a second look is refused."""
+    make(project, "private_lb", f"RAW={own_raw}")
+    private = f"RAW=data/private-{own_raw.name}"
+    result = make(project, "private_lb", private, "ROUND=1", *FLAGS)
+    assert "LB public" in result.stdout and "== round 1: finetune" in result.stdout
+    shown = make(project, "ledger").stdout
+    assert "LB private" in shown and "of 1 checkpoints: Pearson too few" in shown
+    again = make(project, "private_lb", private, "ROUND=1", *FLAGS, check=False)
+    assert again.returncode == 2 and "scored before" in again.stderr
 
 
 @pytest.mark.slow

@@ -24,7 +24,9 @@ def record(path: Path, rows: list[dict]) -> None:
         for row in rows:
             new = {column: str(row[column]) for column in COLUMNS if row.get(column) is not None}
             key = tuple(new.get(name, "") for name in KEY)
-            table[key] = {**table.get(key, {}), **new}
+            # Submitted before it was evaluated: the submission's row becomes this one.
+            submitted = table.pop((*key[:3], "", ""), {}) if any(key[3:]) else {}
+            table[key] = {**submitted, **table.get(key, {}), **new}
         _write(path, list(table.values()))
 
 

@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from email.message import Message
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.markers import default_environment
@@ -171,14 +172,30 @@ def _version(wheel: Path) -> Version:
 
 
 def _download(name: str, wanted: SpecifierSet, folder: Path, target: Target) -> Path:
+    """Fetch a wheel, in the version that is installed here where that will do: other versions give other vectors."""
+    platforms = [part for each in target.platforms for part in ("--platform", each)]
+    fixed = [f"{name}=={here}"] if (here := _installed(name)) and wanted.contains(here, prereleases=True) else []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        platforms = [part for each in target.platforms for part in ("--platform", each)]
-        _pip(
-            "download", "--no-deps", "--only-binary=:all:", *platforms, "--python-version", target.python,
-            "--implementation", "cp", "--dest", scratch, f"{name}{wanted}",
-        )  # fmt: skip
+        for text in (*fixed, f"{name}{wanted}"):
+            try:
+                _pip(
+                    "download", "--no-deps", "--only-binary=:all:", *platforms, "--python-version", target.python,
+                    "--implementation", "cp", "--dest", scratch, text,
+                )  # fmt: skip
+                break
+            except UserError:
+                if text not in fixed:
+                    raise
         (found,) = Path(scratch).glob("*.whl")
         return found.rename(folder / found.name)
+
+
+def _installed(name: str) -> str | None:
+    """The version here, without what a local build appends to it."""
+    try:
+        return version(name).partition("+")[0]
+    except PackageNotFoundError:
+        return None
 
 
 def _pip(*arguments: str) -> None:
