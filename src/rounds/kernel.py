@@ -1,6 +1,7 @@
 """Kernel: what the offline notebook runs, from the competition's files and the bundle to a checked submission.csv."""
 
 import dataclasses
+import functools
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from rounds.model.checkpoint import Checkpoint
 
 BUNDLE = "bundle.json"
 SAMPLED = 64  # queries, and as many passages, that the estimate encodes
+WARM_UP = 8  # texts: a device's first batches are slow
 SPARE = 0.8  # share of the time left that the estimate may fill
 
 
@@ -135,9 +137,9 @@ def _estimate(source: Checkpoint, embedder, data: Collection) -> float:
     for kind, texts in (("query", data.test), ("passage", data.passages)):
         ids = list(texts)[:: max(len(texts) // SAMPLED, 1)]
         before = stages.examples_before(source, data, {key: texts[key] for key in ids}) if kind == "query" else None
+        work = functools.partial(encoding.encode, embedder, prompts=source.recipe.prompts, kind=kind)
+        work([texts[key] for key in ids[:WARM_UP]], precision=source.precision, before=before and before[:WARM_UP])
         start = time.perf_counter()
-        encoding.encode(
-            embedder, [texts[key] for key in ids], source.recipe.prompts, kind, source.precision, before=before
-        )
+        work([texts[key] for key in ids], precision=source.precision, before=before)
         total += (time.perf_counter() - start) * len(texts) / len(ids)
     return total / len(source.all_devices)
