@@ -90,6 +90,8 @@ def push(client: Client, bundle: Path, notebook: Path) -> None:
     Raises:
         UserError: one of the steps failed; those before it stand, and a new call goes through them again.
     """
+    if not (bundle / "bundle.json").is_file():
+        raise UserError(f"{bundle}: holds no bundle; make bundle writes it")
     about = artefact.read_json(bundle / "bundle.json")
     dataset = artefact.read_json(bundle / "dataset-metadata.json")["id"]
     kernel = artefact.read_json(notebook / "kernel-metadata.json")["id"]
