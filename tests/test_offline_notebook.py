@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
-from importlib.metadata import distribution, distributions
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
 import nbformat
@@ -26,8 +26,9 @@ ROOT = SCRIPTS.parent
 
 
 def packages_of(name: str) -> set[str]:
-    """Top-level files and folders of an installed distribution."""
-    return {file.parts[0] for file in distribution(name).files or [] if file.parts[0] != ".."}
+    """Top-level files and folders of an installed distribution (never those of `src`'s own egg-info)."""
+    (found,) = Distribution.discover(name=name, path=[sysconfig.get_paths()["purelib"]])
+    return {file.parts[0] for file in found.files or [] if file.parts[0] != ".."}
 
 
 @pytest.fixture(scope="module")
