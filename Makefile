@@ -8,6 +8,7 @@ RAW        ?=             ## folder of the competition's CSVs; default: data/raw
 FIELDS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
 ROUND      ?= 2           ## round that evaluate and submit take
 EPOCHS     ?=             ## epochs a round; default: the recipe's
+FOLDS      ?= 0 1 2       ## folds of split v5 that make cv and make best train on
 SEED       ?= 42          ## seeds split, mining and training
 FOLD       ?= 0           ## fold of split v5: 0 to 3
 DEVICE     ?=             ## cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU where there is one
@@ -44,7 +45,7 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL TASK RAW FIELDS ROUND EPOCHS SEED FOLD DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
+$(foreach V,SPLIT MODEL TASK RAW FIELDS ROUND EPOCHS SEED FOLD FOLDS DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
   HOURS DRY A B HELD_OUT UNSEEN GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
@@ -186,6 +187,32 @@ submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions
 	  $(if $(DEVICE),--device $(DEVICE)) $(if $(filter 1,$(KAGGLE)),--kaggle) --competition $(COMPETITION) \
 	  --output_file submissions/$(SUBMISSION).csv
 
+# ---- second stages --------------------------------------------------------------------------------------------
+# What ROUND's ranking is refined with, for the validation queries or, with SPLIT=submission, for the test queries.
+$(EXP)/round$(ROUND)/candidates/manifest.json: $(EXP)/round$(ROUND)/$(if $(VALIDATED),eval,train)/manifest.json
+	@$(RUN) scripts/candidates.py --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(CARD),--device $(CARD)) \
+	  --model_paths $(foreach N,$(shell seq 1 $(ROUND)),$(EXP)/round$(N)/train) --output_dir $(@D) --overwrite
+
+candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranking is refined with: votes, words, earlier rounds
+
+# Each fold has folders of its own, so that a stopped run goes on where it was.
+folds:
+	@for fold in $(FOLDS); do echo "== fold $$fold"; $(MAKE) --no-print-directory candidates SPLIT=v5 FOLD=$$fold; done
+
+cv: folds  ## what each stage scores on FOLDS of v5, the fusion always learned on the other folds
+	@$(RUN) scripts/cv.py --folds $(call on_folds) --ablate --output model_output/cv-$(NAME)
+
+best: folds  ## submissions/best.csv: ROUND on all of train, fused as FOLDS teach
+	@$(MAKE) --no-print-directory candidates SPLIT=submission
+	@$(RUN) scripts/cv.py --folds $(call on_folds) --output model_output/cv-$(NAME)
+	@$(RUN) scripts/fuse.py --folds $(call on_folds) --table $$($(MAKE) -s --no-print-directory where SPLIT=submission) \
+	  --raw_dir '$(RAW)' --output_file submissions/best.csv
+
+where:
+	@echo $(EXP)/round$(ROUND)/candidates
+
+on_folds = $$(for fold in $(FOLDS); do $(MAKE) -s --no-print-directory where SPLIT=v5 FOLD=$$fold; done)
+
 # ---- Kaggle ---------------------------------------------------------------------------------------------------
 # The competition takes a notebook without internet: a bundle of wheels and weights, and a notebook that runs it.
 bundle: $(EXP)/round$(ROUND)/train/manifest.json  ## submissions/bundle and submissions/notebook for ROUND's checkpoint
@@ -294,4 +321,4 @@ clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .ven
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder candidates folds cv best where bench test test_slow interop help clean FORCE

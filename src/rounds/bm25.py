@@ -22,14 +22,19 @@ def rank(queries: dict[str, str], passages: dict[str, str], depth: int, k1: floa
         k1: how soon a repeated word stops to count more.
         b: how much a passage's length counts, 0 to 1.
     """
-    index = bm25s.BM25(k1=k1, b=b)
-    index.index(bm25s.tokenize(list(passages.values()), show_progress=False), show_progress=False)
-    tokens = bm25s.tokenize(list(queries.values()), return_ids=False, show_progress=False)
-    scores = np.stack([index.get_scores(each) if each else np.zeros(len(passages)) for each in tokens])
-    scores = np.round(scores.astype(np.float32), DECIMALS)
+    scores = score(list(queries.values()), list(passages.values()), k1, b)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
     ids = np.array(list(passages), dtype=object)
     return Run(list(queries), ids[order], np.take_along_axis(scores, order, axis=1))
+
+
+def score(queries: list[str], passages: list[str], k1: float = K1, b: float = B) -> np.ndarray:
+    """Scores (queries, passages) float32 of every pair, rounded; parameters as `rank` takes them."""
+    index = bm25s.BM25(k1=k1, b=b)
+    index.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
+    tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)
+    scores = np.stack([index.get_scores(each) if each else np.zeros(len(passages)) for each in tokens])
+    return np.round(scores.astype(np.float32), DECIMALS)
 
 
 def tune(

@@ -1,0 +1,38 @@
+"""List the candidates of each validation (or test) query, with what the fusion learns from."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli, collection, refining
+from rounds import recipe as recipes
+from rounds.model import backbone, checkpoint
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Whose rankings, of which queries."""
+
+    data_dir: str = field(metadata={"help": "the split's collection"})
+    output_dir: str = field(metadata={"help": "folder of the candidates"})
+    model_paths: list[str] = field(metadata={"help": "checkpoints; the ranking of the last is refined"})
+    recipe: str = field(default="", metadata={"help": "recipe whose base model is a member too"})
+    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds base models' vectors"})
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """List the candidates of each validation (or test) query, with what the fusion learns from."""
+    data = collection.read(Path(flags.data_dir))
+    device = backbone.resolve_device(flags.device or None)
+    sources = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
+    if flags.recipe:
+        sources.insert(0, checkpoint.resolve(None, recipes.load(flags.recipe), device))
+    print(refining.write_candidates(sources, data, Path(flags.output_dir), Path(flags.model_output), flags.overwrite))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,34 @@
+"""Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from rounds import cli, crossval
+
+
+@dataclass
+class Flags:
+    """Which folds."""
+
+    folds: list[str] = field(metadata={"help": "folders of candidates, one a fold, each in its last round's folder"})
+    output: str = field(default="", metadata={"help": "write OUTPUT.md and OUTPUT.csv"})
+    ablate: bool = field(default=False, metadata={"help": "add the ensemble without one kind of feature each"})
+
+
+def main(flags: Flags) -> None:
+    """Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
+    folds = [crossval.read_fold(Path(folder)) for folder in flags.folds]
+    members = folds[0].members
+    fused = crossval.groups(members) + (crossval.ablations(members) if flags.ablate else [])
+    lines = crossval.cells(crossval.stages(folds, fused), folds)
+    queries = sum(len(fold.data.validation) for fold in folds)
+    title = f"{folds[0].data.data}, {len(folds)} folds of {folds[0].data.split}, {queries} queries"
+    Console().print(crossval.screen(lines, title))
+    if flags.output:
+        print(", ".join(map(str, crossval.write(lines, title, Path(flags.output)))))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

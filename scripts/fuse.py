@@ -1,0 +1,26 @@
+"""Rank the test queries by what the folds' candidates teach, and write the submission."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli, refining
+
+
+@dataclass
+class Flags:
+    """What to learn from, and what to rank."""
+
+    folds: list[str] = field(metadata={"help": "folders of candidates with labels, one a fold"})
+    table: str = field(metadata={"help": "folder of the test queries' candidates"})
+    raw_dir: str = field(metadata={"help": "folder with sample_submission.csv"})
+    output_file: str = field(metadata={"help": "the submission"})
+
+
+def main(flags: Flags) -> None:
+    """Rank the test queries by what the folds' candidates teach, and write the submission."""
+    sample = Path(flags.raw_dir) / "sample_submission.csv"
+    print(refining.fuse([Path(each) for each in flags.folds], Path(flags.table), sample, Path(flags.output_file)))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

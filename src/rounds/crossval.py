@@ -1,0 +1,200 @@
+"""Cross-validation: what each stage scores on folds of v5, and the second stages learned on all folds but one."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.table import Table
+
+from rounds import artefact, candidates, collection, comparison, evaluation, fusion
+from rounds.candidates import Candidates
+from rounds.collection import Collection
+from rounds.errors import UserError
+from rounds.model import backbone
+from rounds.ranking import Run
+
+HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p", "min", "peak MiB")
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold's rounds and candidates.
+
+    Attributes:
+        data: the fold's collection.
+        rounds: label -> MAP@25 and Recall@25 of each validation query, (queries,) each, in the order of `data`.
+        costs: label -> (minutes, peak MiB), where they are known.
+        table: candidates of the validation queries.
+        members: names of the feature groups of its checkpoints, the refined one last.
+    """
+
+    data: Collection
+    rounds: dict[str, dict[str, np.ndarray]]
+    costs: dict[str, tuple[float, float | None]]
+    table: Candidates
+    members: list[str]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the table: one stage over all folds.
+
+    Attributes:
+        scores: metric -> a fold's (queries,), one array a fold.
+        minutes: mean over the folds.
+        peak: MiB, the most of any fold.
+    """
+
+    label: str
+    scores: dict[str, list[np.ndarray]]
+    minutes: float | None
+    peak: float | None
+
+
+def manifest_of(folder: Path) -> dict:
+    """The manifest of a folder of candidates.
+
+    Raises:
+        UserError: it is none.
+    """
+    manifest = artefact.read_manifest(folder)
+    if manifest is None or manifest.get("kind") != "candidates":
+        raise UserError(f"{folder}: no candidates there; make them with candidates.py")
+    return manifest
+
+
+def read_fold(folder: Path) -> Fold:
+    """A fold from its folder of candidates, which stands in the folder of the round that it refines.
+
+    Raises:
+        UserError: a round is missing, or was evaluated on other queries.
+    """
+    manifest = manifest_of(folder)
+    data = collection.read(folder / manifest["collection"])
+    table, rounds, costs = candidates.read(folder / candidates.FILE), {}, {}
+    last = int(folder.parent.name.removeprefix("round"))
+    for round_folder in [folder.parent.with_name(f"round{number}") for number in range(last + 1)]:
+        for row in comparison.load(round_folder / "eval"):
+            label = row.label.partition(",")[0]
+            if not row.in_chain or label in rounds:
+                continue
+            if row.queries != table.queries:
+                raise UserError(f"{round_folder}: evaluated on other queries than {folder}; run the fold again")
+            rounds[label] = {name: row.scores[name] for name in evaluation.APART}
+            costs[label] = _costs(round_folder)
+    if table.queries != list(data.validation):
+        raise UserError(f"{folder}: has other queries than {data.folder}; run the fold again")
+    return Fold(data, rounds, costs, table, manifest["members"])
+
+
+def _costs(folder: Path) -> tuple[float, float | None]:
+    """Minutes of a round's stages, and the most memory that one of them held."""
+    found = [artefact.read_manifest(folder / name) for name in ("train", "eval")]
+    mined = folder / "finetune_data_minedHN.manifest.json"
+    found.append(artefact.read_json(mined) if mined.is_file() else None)
+    seconds = sum(each["seconds"] for each in found if each)
+    return seconds / 60, max((each["peak_mib"] for each in found if each and "peak_mib" in each), default=None)
+
+
+def evaluate(fold: Fold, run: Run) -> dict[str, np.ndarray]:
+    """MAP@25 and Recall@25 of each query."""
+    return evaluation.per_query(run, fold.data.qrels, evaluation.APART)
+
+
+def stages(folds: list[Fold], fused: Iterable[tuple[str, tuple[str, ...]]]) -> list[Stage]:
+    """The rounds' rows, then one for each way to fuse.
+
+    Args:
+        folds: with the same rounds and members, two or more.
+        fused: label and feature groups. Each fold's ranking is learned on the candidates of the others.
+    """
+    if len(folds) < 2:
+        raise UserError("cross-validation needs two folds or more; name them in FOLDS")
+    if any(fold.rounds.keys() != folds[0].rounds.keys() or fold.members != folds[0].members for fold in folds):
+        raise UserError("the folds have different rounds; run all of them to the same ROUND")
+    found = [
+        Stage(
+            label,
+            {name: [fold.rounds[label][name] for fold in folds] for name in evaluation.APART},
+            float(np.mean([fold.costs[label][0] for fold in folds])),
+            max((fold.costs[label][1] for fold in folds if fold.costs[label][1]), default=None),
+        )
+        for label in folds[0].rounds
+    ]
+    return found + [_fused(folds, label, groups) for label, groups in fused]
+
+
+def _fused(folds: list[Fold], label: str, groups: tuple[str, ...]) -> Stage:
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in evaluation.APART}
+    start = time.perf_counter()
+    for fold in folds:
+        model = fusion.fit([other.table for other in folds if other is not fold], groups)
+        for name, values in evaluate(fold, fold.table.run(model.score(fold.table))).items():
+            scores[name].append(values)
+    minutes = (time.perf_counter() - start) / 60 / len(folds)
+    return Stage(label, scores, minutes, round(backbone.peak_memory("cpu"), 1))
+
+
+def groups(members: list[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """What the table fuses: the refined checkpoint with words and votes, then all members."""
+    shared, last = ("labels", "words", "siblings"), members[-1]
+    everyone = [group for member in members for group in (member, f"votes {member}")]
+    return [("fusion", (last, f"votes {last}", *shared)), ("ensemble", (*everyone, *shared))]
+
+
+def ablations(members: list[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """The ensemble without one kind of feature each."""
+    _, full = groups(members)[-1]
+    kinds = ("votes", "labels", "words", "siblings")
+    return [(f"without {kind}", tuple(group for group in full if group.split()[0] != kind)) for kind in kinds]
+
+
+def cells(rows: list[Stage], folds: list[Fold]) -> list[list[str]]:
+    """Table body, in the columns of `HEADER`; p is Fisher's against the row above, over all folds' queries."""
+    unseen = [np.array([query in fold.data.unseen for query in fold.data.validation]) for fold in folds]
+    body, before = [], None
+    for row in rows:
+        main = row.scores[evaluation.MAIN]
+        means = [values.mean() for values in main]
+        parts = [
+            np.mean([values[mask if side else ~mask].mean() for values, mask in zip(main, unseen, strict=True)])
+            for side in (False, True)
+        ]
+        pooled = np.concatenate(main)
+        p = "" if before is None else f"{evaluation.fisher(pooled, before):.4f}"
+        recall = np.mean([values.mean() for values in row.scores["Recall@25"]])
+        body.append([
+            row.label, f"{np.mean(means):.4f}", f"{np.std(means, ddof=1):.4f}", *(f"{each:.4f}" for each in parts),
+            f"{recall:.4f}", p, "" if row.minutes is None else f"{row.minutes:.1f}",
+            "" if row.peak is None else f"{row.peak:.0f}",
+        ])  # fmt: skip
+        before = pooled
+    return body
+
+
+def screen(lines: list[list[str]], title: str) -> Table:
+    """A rich table for the terminal."""
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left",
+        caption="mean over folds ± their standard deviation; p: Fisher's test of MAP@25 against the row above",
+    )  # fmt: skip
+    for number, name in enumerate(HEADER):
+        table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=True)
+    for line in lines:
+        table.add_row(*line)
+    return table
+
+
+def write(lines: list[list[str]], title: str, path: Path) -> list[Path]:
+    """The table as Markdown and CSV; returns the two files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files = [path.with_suffix(".md"), path.with_suffix(".csv")]
+    text = [list(HEADER), ["---", *["---:"] * (len(HEADER) - 1)], *lines]
+    markdown = "".join(f"| {' | '.join(line)} |\n" for line in text)
+    files[0].write_text(f"{title}\n\n{markdown}", encoding="utf-8")
+    pd.DataFrame(lines, columns=["stage", *HEADER[1:]]).to_csv(files[1], index=False)
+    return files

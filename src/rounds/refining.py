@@ -1,0 +1,119 @@
+"""Refining: the stages behind the rounds, from a checkpoint's ranking to a better one of the same passages."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from rounds import (
+    artefact,
+    bm25,
+    candidates,
+    collection,
+    crossval,
+    examples,
+    fusion,
+    lineage,
+    runs,
+    stages,
+    submission,
+)  # fmt: skip
+from rounds.candidates import Candidates, Labelled, Member
+from rounds.collection import Collection
+from rounds.errors import UserError
+from rounds.examples import Asked
+from rounds.model import backbone
+from rounds.model.checkpoint import Checkpoint
+
+
+def write_candidates(
+    sources: list[Checkpoint], data: Collection, output: Path, model_output: Path, overwrite: bool
+) -> str:
+    """Candidates of the validation queries, or of the test queries where there are none; returns the line to print.
+
+    Args:
+        sources: the members, the one whose ranking is refined last; a member that was trained on a validation
+            question is refused.
+    """
+    asked = {query: data.asked[query] for query in data.validation or data.test}
+    if not asked:
+        raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
+    names = [member_name(source) for source in sources]
+    if len(set(names)) < len(names):
+        raise UserError(f"members {', '.join(names)}: two have one name; give each recipe a name of its own")
+    rows = data.folder / collection.FINETUNE
+    config = {
+        "members": [source.key for source in sources],
+        "queries": artefact.sha256_json([[query, each.text] for query, each in asked.items()]),
+        "relevant": stages.validation_digest(data),
+        "training": artefact.sha256_file(rows),
+    }
+    if artefact.is_finished(output, config, overwrite):
+        return f"{output}: up to date"
+    for source in sources:
+        lineage.guard(source.name, source.trained, data.questions["validation"], False)
+    manifest = {
+        "kind": "candidates", "config": config, "data": data.data, "split": data.split, "members": names,
+        "collection": os.path.relpath(data.folder, output),
+    }  # fmt: skip
+    with artefact.writing(output, manifest) as temporary:
+        found = _candidates(sources, names, data, asked, collection.read_rows(rows, ("pos",)), model_output)
+        candidates.write(found, temporary / candidates.FILE)
+        manifest["peak_mib"] = round(backbone.peak_memory(sources[-1].device), 1)
+    reached = f", {found.relevant.sum()} of them relevant" if data.validation else ""
+    return f"{output}: {len(found.query)} candidates of {len(asked)} queries{reached}"
+
+
+def member_name(source: Checkpoint) -> str:
+    """`minilm round 2`: what a checkpoint's features are called on every split."""
+    return f"{source.recipe.name} round {(source.manifest or {}).get('round', 0)}"
+
+
+def _candidates(
+    sources: list[Checkpoint], names: list[str], data: Collection, asked: dict[str, Asked], rows: list[dict],
+    model_output: Path,
+) -> Candidates:  # fmt: skip
+    place = {passage: number for number, passage in enumerate(data.passages)}
+    owners = [number for number, row in enumerate(rows) for _ in row["pos_id"]]
+    labels = np.array([place[passage] for row in rows for passage in row["pos_id"]], dtype=np.int64)
+    training = [collection.asked(row) for row in rows]
+    members = []
+    for name, source in zip(names, sources, strict=True):
+        encoder = runs.encoder(source, model_output)
+        bank = collection.bank(rows, source.recipe.prompts)
+        before = [bank and examples.before(bank, each) for each in (list(asked.values()), training)]
+        title = "validation" if data.validation else "test"
+        own, _ = encoder.vectors([each.text for each in asked.values()], "query", title, before[0])
+        seen, _ = encoder.vectors([row["query"] for row in rows], "query", "train", before[1])
+        corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
+        members.append(Member(name, np.asarray(own), np.asarray(seen)[owners], np.asarray(corpus)))
+    lexical = bm25.score([each.text for each in asked.values()], list(data.passages.values()))
+    labelled = Labelled([training[number] for number in owners], labels)
+    return candidates.build(asked, list(data.passages), labelled, members, lexical, data.qrels)
+
+
+def fuse(folds: list[Path], table: Path, sample: Path, output: Path) -> str:
+    """Learn on the folds' candidates, rank the test queries', and write the checked CSV; returns the line to print.
+
+    Args:
+        folds: folders of candidates whose labels are known.
+        table: folder of the test queries' candidates.
+        sample: the competition's sample_submission.csv.
+
+    Raises:
+        UserError: the folders' members differ, or a fold's queries are the ones to rank.
+    """
+    manifests = [crossval.manifest_of(folder) for folder in (*folds, table)]
+    if any(each["members"] != manifests[-1]["members"] for each in manifests):
+        raise UserError(f"{table}: has other members than {folds[0]}; make both with the same rounds of one recipe")
+    data = collection.read(table / manifests[-1]["collection"])
+    if data.validation:
+        raise UserError(f"{table}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
+    learned = [candidates.read(folder / candidates.FILE) for folder in folds]
+    groups = crossval.groups(manifests[-1]["members"])[-1][1]
+    found = candidates.read(table / candidates.FILE)
+    run = found.run(fusion.fit(learned, groups).score(found))
+    rows = submission.write(run, data.passages, sample, output)
+    about = {"members": manifests[-1]["members"], "folds": [each["config"] for each in manifests[:-1]]}
+    artefact.write_json(stages.file_manifest(output), {"kind": "submission", "fused": True, **about})
+    return f"{output}: {rows} rows, checked"

@@ -1,0 +1,118 @@
+"""Cross-validation and fusion: learned on the other folds only, means and spread as by hand, refusals."""
+
+import numpy as np
+import pytest
+from tiny_task import refused
+
+from rounds import crossval, evaluation, fusion
+from rounds.candidates import Candidates
+from rounds.collection import Collection
+from rounds.crossval import Fold
+
+DEPTH = 30
+
+
+def table(generator: np.random.Generator, prefix: str, queries: int = 40) -> Candidates:
+    """Candidates whose first feature tells the relevant one; the second is noise."""
+    query = np.repeat(np.arange(queries), DEPTH)
+    passage = np.array([f"p{number}" for number in range(DEPTH)] * queries, dtype=object)
+    relevant = np.zeros(queries * DEPTH, dtype=bool)
+    relevant[np.arange(queries) * DEPTH + generator.integers(0, DEPTH, queries)] = True
+    noise = generator.standard_normal((2, len(query))).astype(np.float32)
+    features = {"m: told": 4 * relevant + noise[0], "votes m: noise": noise[1], "labels: noise": noise[0] * 0,
+                "words: noise": noise[1] * 0, "siblings: noise": noise[1] * 0}  # fmt: skip
+    return Candidates([f"{prefix}{n}" for n in range(queries)], query, passage, relevant, features)
+
+
+def fold(seed: int, rounds: tuple[str, ...] = ("BM25", "zero-shot")) -> Fold:
+    generator = np.random.default_rng(seed)
+    found = table(generator, f"{seed}-")
+    pairs = np.flatnonzero(found.relevant)
+    qrels = {found.queries[found.query[pair]]: [found.passage[pair]] for pair in pairs}
+    unseen = set(found.queries[:25])
+    data = Collection(None, "tiny", "v5", {}, dict.fromkeys(qrels, ""), {}, {}, qrels, unseen, {})
+    scores = {label: {name: generator.random(40) for name in evaluation.APART} for label in rounds}
+    return Fold(data, scores, {label: (seed + 1.0, None) for label in rounds}, found, ["m"])
+
+
+def test_the_fusion_finds_what_tells_and_says_the_same_twice():
+    """The feature that tells decides; a second fit gives the same scores."""
+    one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
+    model = fusion.fit([one], ("m", "labels"))
+    run = other.run(model.score(other))
+    best = other.run(other.features["m: told"])
+    assert np.mean(run.passages[:, 0] == best.passages[:, 0]) > 0.8
+    assert np.array_equal(model.score(other), fusion.fit([one], ("m", "labels")).score(other))
+
+
+def test_the_fusion_refuses_what_teaches_nothing():
+    """Tables without a relevant pair, or with other features."""
+    one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
+    one.relevant[:] = False
+    with refused("no candidate", "relevant"):
+        fusion.fit([one], ("m",))
+    del other.features["words: noise"]
+    with refused("different features"):
+        fusion.fit([one, other], ("m",))
+
+
+def test_no_fold_is_ranked_by_what_its_own_labels_taught(monkeypatch):
+    """Each fit gets every fold's table but that of the fold that it ranks."""
+    folds, fitted, scored = [fold(seed) for seed in range(3)], [], []
+    fit = fusion.fit
+
+    def spy(tables, groups):
+        fitted.append([id(each) for each in tables])
+        return fit(tables, groups)
+
+    monkeypatch.setattr(crossval.fusion, "fit", spy)
+    monkeypatch.setattr(fusion.Fusion, "score", lambda self, each: scored.append(id(each)) or np.zeros(len(each.query)))
+    crossval.stages(folds, [("fusion", ("m",))])
+    tables = {id(each.table) for each in folds}
+    assert [set(own) | {left} for own, left in zip(fitted, scored, strict=True)] == [tables] * 3
+    assert all(left not in own for own, left in zip(fitted, scored, strict=True))
+
+
+def test_means_and_spread_are_those_of_the_folds():
+    """Mean over folds, their standard deviation, seen and unseen rows apart, and Fisher's p over all queries."""
+    folds = [fold(seed) for seed in range(3)]
+    rows = crossval.stages(folds, [])
+    assert [row.label for row in rows] == ["BM25", "zero-shot"] and [row.minutes for row in rows] == [2.0, 2.0]
+    first, second = crossval.cells(rows, folds)
+    scores = [each.rounds["BM25"]["MAP@25"] for each in folds]
+    means = [own.mean() for own in scores]
+    assert first[1:3] == [f"{np.mean(means):.4f}", f"{np.std(means, ddof=1):.4f}"]
+    assert first[3:5] == [f"{np.mean([o[25:].mean() for o in scores]):.4f}",
+                          f"{np.mean([o[:25].mean() for o in scores]):.4f}"]  # fmt: skip
+    others = np.concatenate([each.rounds["zero-shot"]["MAP@25"] for each in folds])
+    assert first[6] == "" and second[6] == f"{evaluation.fisher(others, np.concatenate(scores)):.4f}"
+
+
+def test_folds_that_do_not_belong_together_are_refused():
+    """A single fold, and folds with other rounds."""
+    with refused("two folds or more", "FOLDS"):
+        crossval.stages([fold(0)], [])
+    with refused("different rounds"):
+        crossval.stages([fold(0), fold(1, ("BM25",))], [])
+
+
+def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
+    """Both files hold every row; the first says what was measured."""
+    folds = [fold(seed) for seed in range(2)]
+    lines = crossval.cells(crossval.stages(folds, crossval.groups(["m"])), folds)
+    files = crossval.write(lines, "a title", tmp_path / "cv-tiny")
+    text = files[0].read_text()
+    assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
+    assert len(files[1].read_text().splitlines()) == 1 + len(lines)
+    names = [label for label, _ in crossval.ablations(["m"])]
+    assert names == ["without votes", "without labels", "without words", "without siblings"]
+    assert all(len(groups) == 4 for _, groups in crossval.ablations(["m"]))
+
+
+@pytest.mark.parametrize("missing", ["", "manifest"])
+def test_a_folder_without_candidates_is_named(missing, tmp_path):
+    """Neither an empty folder nor another stage's passes for candidates."""
+    if missing:
+        (tmp_path / "manifest.json").write_text('{"kind": "evaluation"}')
+    with refused(tmp_path, "no candidates"):
+        crossval.read_fold(tmp_path)
