@@ -6,6 +6,7 @@ MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or the path of
 TASK       ?= eedi        ## kind of data: eedi, pairs, beir or weak_labels
 RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample; TASK: its file or folder
 FIELDS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
+RERANKER   ?= minilm-reranker  ## make rerank, cv, best: recipe of the reranker
 ROUND      ?= 2           ## round that evaluate and submit take
 EPOCHS     ?=             ## epochs a round; default: the recipe's
 FOLDS      ?= 0 1 2       ## folds of split v5 that make cv and make best train on
@@ -45,7 +46,7 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL TASK RAW FIELDS ROUND EPOCHS SEED FOLD FOLDS DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
+$(foreach V,SPLIT MODEL RERANKER TASK RAW FIELDS ROUND EPOCHS SEED FOLD FOLDS DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
   HOURS DRY A B HELD_OUT UNSEEN GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
@@ -70,13 +71,14 @@ $(if $(word 2,$(RAW))$(word 2,$(MODEL))$(word 2,$(SPLIT)),$(error RAW, MODEL and
 
 # What differs from the defaults goes into a short hash, so that every configuration has folders of its own.
 tag     = $(if $(strip $(1)),-$(shell printf '%s' '$(strip $(1))' | sha256sum | cut -c1-8))
-DATASET := $(filter-out 42-0,$(SEED)-$(FOLD)) $(filter-out eedi,$(TASK)) $(FIELDS)
-TRAINED := $(DATASET:%=data=%) $(EPOCHS:%=epochs=%) $(DEVICE:%=device=%) $(patsubst %,nproc=%,$(filter-out 1,$(NPROC))) \
+dataset = $(filter-out 42-0,$(SEED)-$(1)) $(filter-out eedi,$(TASK)) $(FIELDS)
+trained = $(patsubst %,data=%,$(call dataset,$(1))) $(EPOCHS:%=epochs=%) $(DEVICE:%=device=%) $(patsubst %,nproc=%,$(filter-out 1,$(NPROC))) \
   $(patsubst %,engine=%,$(filter-out rounds,$(ENGINE))) \
   $(if $(MINE_FLAGS),mine=$(MINE_FLAGS)) $(if $(TUNE_FLAGS),tune=$(TUNE_FLAGS))
-DATADIR := $(NAME)$(call tag,$(DATASET))
+experiment = model_output/$(NAME)-$(1)$(call tag,$(call trained,$(2)))
+DATADIR := $(NAME)$(call tag,$(call dataset,$(FOLD)))
 DATA    := data/$(DATADIR)/$(if $(filter submission,$(SPLIT)),submission,validation_$(SPLIT))
-EXP     := model_output/$(NAME)-$(SPLIT)$(call tag,$(TRAINED))
+EXP     := $(call experiment,$(SPLIT),$(FOLD))
 INPUTS  := data/.inputs/$(DATADIR)
 SUBMISSION := $(notdir $(EXP))-round$(ROUND)
 PRIVATE := data/private-$(notdir $(RAW))$(call tag,$(filter-out 0.2-0.6-42,$(HELD_OUT)-$(UNSEEN)-$(SEED)))
@@ -188,30 +190,37 @@ submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions
 	  --output_file submissions/$(SUBMISSION).csv
 
 # ---- second stages --------------------------------------------------------------------------------------------
-# What ROUND's ranking is refined with, for the validation queries or, with SPLIT=submission, for the test queries.
+# What refines ROUND's ranking of the validation queries or, with SPLIT=submission, of the test queries.
+tables = $(foreach F,$(1),$(call experiment,v5,$(F))/round$(ROUND)/candidates)
+OTHERS  = $(call tables,$(filter-out $(if $(VALIDATED),$(FOLD)),$(FOLDS)))
+
 $(EXP)/round$(ROUND)/candidates/manifest.json: $(EXP)/round$(ROUND)/$(if $(VALIDATED),eval,train)/manifest.json
 	@$(RUN) scripts/candidates.py --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(CARD),--device $(CARD)) \
 	  --model_paths $(foreach N,$(shell seq 1 $(ROUND)),$(EXP)/round$(N)/train) --output_dir $(@D) --overwrite
 
 candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranking is refined with: votes, words, earlier rounds
 
+$(EXP)/round$(ROUND)/rerank/manifest.json: $(EXP)/round$(ROUND)/candidates/manifest.json
+	@$(RUN) scripts/rerank.py --recipe '$(RERANKER)' --folds $(OTHERS) --table $(<D) --output_dir $(@D) \
+	  $(if $(CARD),--device $(CARD)) --seed $(SEED) --overwrite
+
+reranked: $(EXP)/round$(ROUND)/rerank/manifest.json
+
 # Each fold has folders of its own, so that a stopped run goes on where it was.
 folds:
 	@for fold in $(FOLDS); do echo "== fold $$fold"; $(MAKE) --no-print-directory candidates SPLIT=v5 FOLD=$$fold; done
 
-cv: folds  ## what each stage scores on FOLDS of v5, the fusion always learned on the other folds
-	@$(RUN) scripts/cv.py --folds $(call on_folds) --ablate --output model_output/cv-$(NAME)
+rerank: folds  ## train RERANKER on what the other FOLDS rank first, and rerank each fold with it
+	@for fold in $(FOLDS); do echo "== fold $$fold: rerank"; $(MAKE) --no-print-directory reranked SPLIT=v5 FOLD=$$fold; done
 
-best: folds  ## submissions/best.csv: ROUND on all of train, fused as FOLDS teach
-	@$(MAKE) --no-print-directory candidates SPLIT=submission
-	@$(RUN) scripts/cv.py --folds $(call on_folds) --output model_output/cv-$(NAME)
-	@$(RUN) scripts/fuse.py --folds $(call on_folds) --table $$($(MAKE) -s --no-print-directory where SPLIT=submission) \
+cv: rerank  ## what each stage scores on FOLDS of v5; second stages never learn from the fold that they rank
+	@$(RUN) scripts/cv.py --folds $(call tables,$(FOLDS)) --ablate --output model_output/cv-$(NAME)
+
+best: rerank  ## submissions/best.csv: ROUND on all of train, reranked and fused as FOLDS teach
+	@echo "== all of train"; $(MAKE) --no-print-directory reranked SPLIT=submission
+	@$(RUN) scripts/cv.py --folds $(call tables,$(FOLDS)) --output model_output/cv-$(NAME)
+	@$(RUN) scripts/fuse.py --folds $(call tables,$(FOLDS)) --table $(call experiment,submission,0)/round$(ROUND)/candidates \
 	  --raw_dir '$(RAW)' --output_file submissions/best.csv
-
-where:
-	@echo $(EXP)/round$(ROUND)/candidates
-
-on_folds = $$(for fold in $(FOLDS); do $(MAKE) -s --no-print-directory where SPLIT=v5 FOLD=$$fold; done)
 
 # ---- Kaggle ---------------------------------------------------------------------------------------------------
 # The competition takes a notebook without internet: a bundle of wheels and weights, and a notebook that runs it.
@@ -321,4 +330,4 @@ clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .ven
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder candidates folds cv best where bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder candidates reranked folds rerank cv best bench test test_slow interop help clean FORCE

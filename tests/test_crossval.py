@@ -99,14 +99,14 @@ def test_folds_that_do_not_belong_together_are_refused():
 def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     """Both files hold every row; the first says what was measured."""
     folds = [fold(seed) for seed in range(2)]
-    lines = crossval.cells(crossval.stages(folds, crossval.groups(["m"])), folds)
+    lines = crossval.cells(crossval.stages(folds, crossval.groups(["m"], folds[0].table)), folds)
     files = crossval.write(lines, "a title", tmp_path / "cv-tiny")
     text = files[0].read_text()
     assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
     assert len(files[1].read_text().splitlines()) == 1 + len(lines)
-    names = [label for label, _ in crossval.ablations(["m"])]
+    names = [label for label, _ in crossval.ablations(["m"], folds[0].table)]
     assert names == ["without votes", "without labels", "without words", "without siblings"]
-    assert all(len(groups) == 4 for _, groups in crossval.ablations(["m"]))
+    assert all(len(groups) == 4 for _, groups in crossval.ablations(["m"], folds[0].table))
 
 
 @pytest.mark.parametrize("missing", ["", "manifest"])

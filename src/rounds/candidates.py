@@ -4,7 +4,7 @@ Knows no model: similarities come in as vectors, and words as BM25's scores. Eve
 query, the corpus and the labelled training queries of the same split, never from the query's own label.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,20 @@ class Candidates:
     def of(self, groups: tuple[str, ...]) -> np.ndarray:
         """(pairs, features) float32: the features of some groups, in their own order."""
         return np.stack([value for name, value in self.features.items() if name.partition(": ")[0] in groups], axis=1)
+
+    def with_scores(self, group: str, scores: np.ndarray) -> "Candidates":
+        """The same pairs, with one more scorer's (pairs,) scores as features; NaN where it gave none."""
+        filled = np.where(np.isnan(scores), -np.inf, scores)
+        best = np.full(len(self.queries), -np.inf)
+        np.maximum.at(best, self.query, filled)
+        order = np.lexsort((-filled, self.query))
+        starts = np.searchsorted(self.query, np.arange(len(self.queries)))
+        ranks = np.empty(len(scores))
+        ranks[order] = np.arange(len(scores)) - starts[self.query]
+        with np.errstate(invalid="ignore"):
+            values = {"score": scores, "below best": scores - best[self.query], "rank": np.log1p(ranks)}
+        values["rank"] = np.where(np.isnan(scores), np.nan, values["rank"])
+        return replace(self, features=self.features | _named(group, values))
 
     def run(self, scores: np.ndarray) -> Run:
         """The pairs as a run, best first, cut to the length of the shortest list; ties stay in their order."""

@@ -17,6 +17,7 @@ from rounds.errors import UserError
 from rounds.model import backbone
 from rounds.ranking import Run
 
+SCORES = "scores.npy"
 HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p", "min", "peak MiB")
 
 
@@ -67,6 +68,12 @@ def manifest_of(folder: Path) -> dict:
     return manifest
 
 
+def table_of(folder: Path) -> Candidates:
+    """The candidates, with the scores of the reranker beside them where there is one."""
+    table, scores = candidates.read(folder / candidates.FILE), folder.with_name("rerank") / SCORES
+    return table.with_scores("reranker", np.load(scores)) if scores.is_file() else table
+
+
 def read_fold(folder: Path) -> Fold:
     """A fold from its folder of candidates, which stands in the folder of the round that it refines.
 
@@ -75,7 +82,7 @@ def read_fold(folder: Path) -> Fold:
     """
     manifest = manifest_of(folder)
     data = collection.read(folder / manifest["collection"])
-    table, rounds, costs = candidates.read(folder / candidates.FILE), {}, {}
+    table, rounds, costs = table_of(folder), {}, {}
     last = int(folder.parent.name.removeprefix("round"))
     for round_folder in [folder.parent.with_name(f"round{number}") for number in range(last + 1)]:
         for row in comparison.load(round_folder / "eval"):
@@ -86,6 +93,8 @@ def read_fold(folder: Path) -> Fold:
                 raise UserError(f"{round_folder}: evaluated on other queries than {folder}; run the fold again")
             rounds[label] = {name: row.scores[name] for name in evaluation.APART}
             costs[label] = _costs(round_folder)
+    if (reranked := artefact.read_manifest(folder.with_name("rerank"))) is not None:
+        costs["rerank"] = (reranked["seconds"] / 60, reranked.get("peak_mib"))
     if table.queries != list(data.validation):
         raise UserError(f"{folder}: has other queries than {data.folder}; run the fold again")
     return Fold(data, rounds, costs, table, manifest["members"])
@@ -106,7 +115,7 @@ def evaluate(fold: Fold, run: Run) -> dict[str, np.ndarray]:
 
 
 def stages(folds: list[Fold], fused: Iterable[tuple[str, tuple[str, ...]]]) -> list[Stage]:
-    """The rounds' rows, then one for each way to fuse.
+    """The rounds' rows, the reranker's where there is one, then one for each way to fuse.
 
     Args:
         folds: with the same rounds and members, two or more.
@@ -114,18 +123,30 @@ def stages(folds: list[Fold], fused: Iterable[tuple[str, tuple[str, ...]]]) -> l
     """
     if len(folds) < 2:
         raise UserError("cross-validation needs two folds or more; name them in FOLDS")
-    if any(fold.rounds.keys() != folds[0].rounds.keys() or fold.members != folds[0].members for fold in folds):
-        raise UserError("the folds have different rounds; run all of them to the same ROUND")
-    found = [
-        Stage(
-            label,
-            {name: [fold.rounds[label][name] for fold in folds] for name in evaluation.APART},
-            float(np.mean([fold.costs[label][0] for fold in folds])),
-            max((fold.costs[label][1] for fold in folds if fold.costs[label][1]), default=None),
-        )
-        for label in folds[0].rounds
-    ]
+    if any(
+        fold.rounds.keys() != folds[0].rounds.keys() or fold.members != folds[0].members
+        or fold.table.features.keys() != folds[0].table.features.keys() for fold in folds
+    ):  # fmt: skip
+        raise UserError("the folds have different rounds or rerankers; run all of them to the same ROUND")
+    found = [_stage(folds, label, [fold.rounds[label] for fold in folds]) for label in folds[0].rounds]
+    if "reranker: score" in folds[0].table.features:
+        found.append(_stage(folds, "rerank", [evaluate(fold, reranked(fold)) for fold in folds]))
     return found + [_fused(folds, label, groups) for label, groups in fused]
+
+
+def _stage(folds: list[Fold], label: str, scores: list[dict[str, np.ndarray]]) -> Stage:
+    costs = [fold.costs[label] for fold in folds]
+    peak = max((most for _, most in costs if most), default=None)
+    by_metric = {name: [own[name] for own in scores] for name in evaluation.APART}
+    return Stage(label, by_metric, float(np.mean([minutes for minutes, _ in costs])), peak)
+
+
+def reranked(fold: Fold) -> Run:
+    """The candidates in the reranker's order, those behind its depth in the last round's."""
+    features = fold.table.features
+    behind = -1e6 - features[f"{fold.members[-1]}: rank"]
+    scores = features["reranker: score"]
+    return fold.table.run(np.where(np.isnan(scores), behind, scores))
 
 
 def _fused(folds: list[Fold], label: str, groups: tuple[str, ...]) -> Stage:
@@ -139,17 +160,19 @@ def _fused(folds: list[Fold], label: str, groups: tuple[str, ...]) -> Stage:
     return Stage(label, scores, minutes, round(backbone.peak_memory("cpu"), 1))
 
 
-def groups(members: list[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """What the table fuses: the refined checkpoint with words and votes, then all members."""
+def groups(members: list[str], table: Candidates) -> list[tuple[str, tuple[str, ...]]]:
+    """What the table fuses: the refined checkpoint with words, votes and the reranker, then all members too."""
     shared, last = ("labels", "words", "siblings"), members[-1]
+    if "reranker: score" in table.features:
+        shared += ("reranker",)
     everyone = [group for member in members for group in (member, f"votes {member}")]
     return [("fusion", (last, f"votes {last}", *shared)), ("ensemble", (*everyone, *shared))]
 
 
-def ablations(members: list[str]) -> list[tuple[str, tuple[str, ...]]]:
+def ablations(members: list[str], table: Candidates) -> list[tuple[str, tuple[str, ...]]]:
     """The ensemble without one kind of feature each."""
-    _, full = groups(members)[-1]
-    kinds = ("votes", "labels", "words", "siblings")
+    _, full = groups(members, table)[-1]
+    kinds = dict.fromkeys(group.split()[0] for group in full if group not in members)
     return [(f"without {kind}", tuple(group for group in full if group.split()[0] != kind)) for kind in kinds]
 
 

@@ -1,4 +1,4 @@
-"""Recipe: model + prompts + tuning + mining + training, read from YAML.
+"""Recipe: model + prompts + tuning + mining + training + reranking, read from YAML.
 
 Unknown keys are refused with the nearest right key, so that a typo never trains with a default.
 """
@@ -266,6 +266,27 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Reranking:
+    """How a recipe's model reranks: it reads query and passage together (`make rerank`).
+
+    An encoder ends in a classifier of one output. A decoder (an architecture `...ForCausalLM`) answers: its score is
+    the log-odds of `yes` against `no` as the next token (Nogueira et al. 2020, arXiv:2003.06713).
+
+    Attributes:
+        depth: candidates of each query that are scored, the embedder's best.
+        max_length: tokens of a pair.
+        loss: `listwise` (cross-entropy over the positive and its group: ListNet, Cao et al. 2007) or `pointwise`
+            (binary cross-entropy of each pair).
+        template: what a decoder reads; `{query}` and `{passage}` are filled in.
+    """
+
+    depth: int = 50
+    max_length: int = 192
+    loss: str = "listwise"
+    template: str = ""
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One way to make a specialist; `recipes/NAME.yaml`."""
 
@@ -275,6 +296,7 @@ class Recipe:
     tuning: Tuning = field(default_factory=Tuning)
     mining: Mining = field(default_factory=Mining)
     training: Training = field(default_factory=Training)
+    reranking: Reranking = field(default_factory=Reranking)
 
     @property
     def normalizes(self) -> bool:
@@ -327,6 +349,7 @@ CHOICES = {
     ("training", "sharding"): ("none", "fsdp", "zero3"),
     ("training", "start_from"): ("previous", "base"),
     ("training", "continue_with"): ("last", "best"),
+    ("reranking", "loss"): ("listwise", "pointwise"),
 }
 LEAST = {
     ("model", "pooling_layers"): 1,
@@ -341,6 +364,8 @@ LEAST = {
     ("training", "group_size"): 2,
     ("training", "examples_limit"): 0,
     ("training", "micro_batch_tokens"): 0,
+    ("reranking", "depth"): 1,
+    ("reranking", "max_length"): 8,
 }
 
 
@@ -507,6 +532,9 @@ def _check_together(recipe: Recipe, source: str) -> None:
         raise UserError(f"{source}: training.sharding {sharding} needs tuning.method lora alone and micro_batch_tokens")
     if sharding != "none" and model.precision in FOUR_BITS:
         raise UserError(f"{source}: training.sharding {sharding} does not split 4-bit weights; set precision bf16")
+    template = recipe.reranking.template
+    if template and not ("{query}" in template and "{passage}" in template):
+        raise UserError(f"{source}: reranking.template must hold {{query}} and {{passage}}")
     _check_tuning(recipe, source)
     _check_negatives(recipe.mining, source)
 

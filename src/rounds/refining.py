@@ -14,6 +14,7 @@ from rounds import (
     examples,
     fusion,
     lineage,
+    reranker,
     runs,
     stages,
     submission,
@@ -24,6 +25,10 @@ from rounds.errors import UserError
 from rounds.examples import Asked
 from rounds.model import backbone
 from rounds.model.checkpoint import Checkpoint
+from rounds.recipe import Recipe
+from rounds.reranker import Group
+
+MODEL = "model"
 
 
 def write_candidates(
@@ -92,6 +97,78 @@ def _candidates(
     return candidates.build(asked, list(data.passages), labelled, members, lexical, data.qrels)
 
 
+def rerank(
+    recipe: Recipe, folds: list[Path], table: Path, output: Path, seed: int, device: str, overwrite: bool
+) -> str:  # fmt: skip
+    """Train a reranker on the folds' candidates and score those of `table`; returns the line to print.
+
+    The members never saw the labels of a fold's queries, so the reranker learns from rankings like those that it will
+    be given.
+
+    Args:
+        folds: folders of candidates whose labels are known.
+
+    Raises:
+        UserError: a fold has questions of the table that it is to score.
+    """
+    learned = [(folder, *_read(folder)) for folder in folds]
+    data, found, members = _read(table)
+    for folder, other, *_ in learned:
+        if not other.validation:
+            raise UserError(f"{folder}: its queries have no labels to learn from")
+        if shared := lineage.overlap(other.questions["validation"], data.questions["validation"]):
+            raise UserError(f"{folder}: has {len(shared)} of the questions that are to be scored; leave that fold out")
+    config = {
+        "recipe": recipe.to_dict(),
+        "folds": [artefact.sha256_file(folder / candidates.FILE) for folder in folds],
+        "table": artefact.sha256_file(table / candidates.FILE),
+        "seed": seed,
+    }
+    if artefact.is_finished(output, config, overwrite):
+        return f"{output}: up to date"
+    groups = [group for _, *fold in learned for group in _groups(*fold, recipe.reranking.depth)]
+    manifest = {"kind": "reranker", "config": config, "model": MODEL}
+    with artefact.writing(output, manifest) as temporary:
+        manifest.update(reranker.train(recipe, groups, temporary / MODEL, seed, device))
+        near = _is_near(found, members, recipe.reranking.depth)
+        texts = data.validation or data.test
+        pairs = [
+            (texts[found.queries[row]], data.passages[passage])
+            for row, passage in zip(found.query[near], found.passage[near], strict=True)
+        ]
+        scores = np.full(len(near), np.nan, dtype=np.float32)
+        scores[near] = reranker.score(str(temporary / MODEL), pairs, device, recipe)
+        np.save(temporary / crossval.SCORES, scores)
+        manifest["peak_mib"] = round(backbone.peak_memory(device), 1)
+    return f"{output}: trained on {manifest['groups']} queries of {len(folds)} folds, scored {len(pairs)} pairs"
+
+
+def _read(folder: Path) -> tuple[Collection, Candidates, list[str]]:
+    manifest = crossval.manifest_of(folder)
+    return (
+        collection.read(folder / manifest["collection"]),
+        candidates.read(folder / candidates.FILE),
+        manifest["members"],
+    )
+
+
+def _is_near(found: Candidates, members: list[str], depth: int) -> np.ndarray:
+    """(pairs,) bool: the refined checkpoint's best `depth` of each query."""
+    return found.features[f"{members[-1]}: rank"] < np.log1p(depth - 0.5)
+
+
+def _groups(data: Collection, found: Candidates, members: list[str], depth: int) -> list[Group]:
+    """Each query with its relevant passages, and what else is among its best candidates."""
+    near = _is_near(found, members, depth) & ~found.relevant
+    negatives: dict[str, list[str]] = {query: [] for query in found.queries}
+    for row, passage in zip(found.query[near], found.passage[near], strict=True):
+        negatives[found.queries[row]].append(data.passages[passage])
+    return [
+        Group(data.validation[query], [data.passages[each] for each in data.qrels[query]], negatives[query])
+        for query in found.queries
+    ]
+
+
 def fuse(folds: list[Path], table: Path, sample: Path, output: Path) -> str:
     """Learn on the folds' candidates, rank the test queries', and write the checked CSV; returns the line to print.
 
@@ -109,9 +186,8 @@ def fuse(folds: list[Path], table: Path, sample: Path, output: Path) -> str:
     data = collection.read(table / manifests[-1]["collection"])
     if data.validation:
         raise UserError(f"{table}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
-    learned = [candidates.read(folder / candidates.FILE) for folder in folds]
-    groups = crossval.groups(manifests[-1]["members"])[-1][1]
-    found = candidates.read(table / candidates.FILE)
+    learned, found = [crossval.table_of(folder) for folder in folds], crossval.table_of(table)
+    groups = crossval.groups(manifests[-1]["members"], found)[-1][1]
     run = found.run(fusion.fit(learned, groups).score(found))
     rows = submission.write(run, data.passages, sample, output)
     about = {"members": manifests[-1]["members"], "folds": [each["config"] for each in manifests[:-1]]}

@@ -1,0 +1,32 @@
+"""Train a reranker on other folds' candidates, and score a table of candidates with it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli, refining
+from rounds import recipe as recipes
+from rounds.model import backbone
+
+
+@dataclass
+class Flags:
+    """Which reranker, what it learns from, and what it scores."""
+
+    recipe: str = field(metadata={"help": "recipe of the reranker: a name or a YAML file"})
+    folds: list[str] = field(metadata={"help": "folders of candidates with labels, none of the table's questions"})
+    table: str = field(metadata={"help": "folder of the candidates to score"})
+    output_dir: str = field(metadata={"help": "folder of the reranker and its scores"})
+    seed: int = 42
+    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+    overwrite: bool = False
+
+
+def main(flags: Flags) -> None:
+    """Train a reranker on other folds' candidates, and score a table of candidates with it."""
+    recipe, device = recipes.load(flags.recipe), backbone.resolve_device(flags.device or None)
+    folds, table, output = [Path(each) for each in flags.folds], Path(flags.table), Path(flags.output_dir)
+    print(refining.rerank(recipe, folds, table, output, flags.seed, device, flags.overwrite))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)
