@@ -74,6 +74,10 @@ def test_features_equal_a_slow_reference(given):
             assert has[f"votes {member.name}: in construct"] == pytest.approx(max(in_construct, default=-1), abs=1e-6)
             weight = sum(np.exp((vote - 1) / candidates.SHARPNESS) for vote in voters)
             assert has[f"votes {member.name}: weight"] == pytest.approx(weight, rel=1e-4, abs=1e-9)
+            weights = [np.exp((vote - 1) / candidates.SHARPNESS) for vote in near]
+            mean = sum(each * member.passages[n] for each, n in zip(weights, LABELS, strict=True))
+            expected = member.passages[column] @ mean / np.linalg.norm(mean)
+            assert has[f"votes {member.name}: spread score"] == pytest.approx(expected, abs=1e-5)
         same = [n for n in range(len(LABELS)) if labelled.asked[n].subject == queries[row].subject]
         assert has["labels: count"] == (column == LABELS).sum()
         assert has["labels: queries of subject"] == len(same)

@@ -200,9 +200,26 @@ def _of_member(
     within = votes(np.where(same, near, -1), labelled, similar.shape[1])
     voted = _ranked(votes(near, labelled, similar.shape[1]), pairs)
     voted |= {"weight": total[pairs], "share": total[pairs] / np.maximum(weights.sum(axis=1), 1e-9)[rows]}
+    voted |= _ranked_as("spread", _spread(weights, member.passages, labelled), pairs)
     voted |= {"in construct": within[pairs], "nearest": near.max(axis=1)[rows]}
     voted["nearest in construct"] = np.where(same, near, -1).max(axis=1)[rows]
     return _named(member.name, own) | _named(f"votes {member.name}", voted)
+
+
+def _ranked_as(name: str, scores: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{name} {key}": values for key, values in _ranked(scores, pairs).items()}
+
+
+def _spread(weights: np.ndarray, passages: np.ndarray, labelled: Labelled) -> np.ndarray:
+    """(queries, corpus): how like each passage is to what the nearest labelled queries are labelled with.
+
+    So a vote reaches passages that no training query is labelled with.
+
+    Args:
+        weights: (queries, labels) of the votes.
+    """
+    mean = weights @ passages[labelled.passage]
+    return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9) @ passages.T
 
 
 def _of_labels(

@@ -46,14 +46,14 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
         UserError: no group has a negative, or a tuning that a reranker does not have.
     """
     how = recipe.training
-    if recipe.tuning.method not in ("full", "lora"):
-        raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full or lora")
+    if recipe.tuning.method not in ("full", "lora", "qlora"):
+        raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full, lora or qlora")
     groups = [group for group in groups if group.positives and group.negatives]
     if not groups:
         raise UserError("no query has both a relevant passage and another candidate: there is nothing to learn from")
     set_seed(seed)
     model = load(backbone.locate(recipe.model), recipe, device)
-    if recipe.tuning.method == "lora":
+    if recipe.tuning.has_lora:
         model.add_adapter(_lora(recipe, "SEQ_CLS" if len(model) == 1 else "CAUSAL_LM"))
     rows = list(draw(groups, how.epochs, how.group_size, seed))
     listwise = recipe.reranking.loss == "listwise"
@@ -73,7 +73,7 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
         fp16=dtype == torch.float16,
         use_cpu=device == "cpu",
         save_strategy="no",
-        logging_steps=10,
+        logging_strategy="no",
         seed=seed,
         report_to="none",
     )
@@ -133,17 +133,21 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     Raises:
         UserError: no such folder or model.
     """
-    own = {} if recipe is None else {"max_length": recipe.reranking.max_length, "activation_fn": torch.nn.Identity()}
+    own: dict = {}
+    if recipe is not None:
+        precision = backbone.resolve_precision(recipe.model.precision, device)
+        own = {"max_length": recipe.reranking.max_length, "activation_fn": torch.nn.Identity(),
+               "model_kwargs": backbone.weights_arguments(recipe, precision, device),
+               "config_kwargs": backbone.dropout(recipe.model.dropout)}  # fmt: skip
+        if recipe.reranking.template:
+            own["processor_kwargs"] = {"chat_template": chat_template(recipe.reranking.template)}
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).is_dir():
         raise UserError(f"reranker {name_or_path}: no such folder")
     try:
-        model = CrossEncoder(name_or_path, device=device, num_labels=1, **own)
+        return CrossEncoder(name_or_path, device=device, num_labels=1, **own)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"reranker {name_or_path}: cannot be loaded ({reason})") from None
-    if recipe is not None and recipe.reranking.template and len(model) > 1:  # a decoder: yes or no
-        model.tokenizer.chat_template = chat_template(recipe.reranking.template)
-    return model
 
 
 def chat_template(text: str) -> str:

@@ -162,22 +162,13 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
         path: a folder with all weights that takes the base model's place (a fully fine-tuned checkpoint).
     """
     model = recipe.model
-    # Half-precision weights only where they are frozen: full fine-tuning keeps fp32 weights and autocasts.
-    half = recipe.tuning.method != "full" or precision in FOUR_BITS
-    dtype = compute_dtype(precision, device) if half else torch.float32
-    quantized = _four_bits(model, precision, dtype, device) if precision in FOUR_BITS else {}
     shared = {"trust_remote_code": model.trust_remote_code}
     if path is None:
         shared["revision"] = model.revision
     try:
         transformer = Transformer(
             path or locate(model),
-            model_kwargs={
-                "attn_implementation": resolve_attention(model.attention, device),
-                "dtype": dtype,
-                **quantized,
-                **shared,
-            },
+            model_kwargs={**weights_arguments(recipe, precision, device), **shared},
             processor_kwargs={"padding_side": model.padding_side, **shared},
             config_kwargs={**shared, **dropout(model.dropout)},
         )
@@ -197,6 +188,15 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     return embedder
+
+
+def weights_arguments(recipe: Recipe, precision: str, device: str) -> dict:
+    """transformers' keyword arguments for attention, precision and quantization of a model's weights."""
+    # Half-precision weights only where they are frozen: full fine-tuning keeps fp32 weights and autocasts.
+    half = recipe.tuning.method != "full" or precision in FOUR_BITS
+    dtype = compute_dtype(precision, device) if half else torch.float32
+    quantized = _four_bits(recipe.model, precision, dtype, device) if precision in FOUR_BITS else {}
+    return {"attn_implementation": resolve_attention(recipe.model.attention, device), "dtype": dtype, **quantized}
 
 
 def _in_full(module, arguments, output: dict) -> dict:

@@ -1,0 +1,180 @@
+"""Rerankers: an encoder's classifier and a decoder's yes or no learn, save, load and score; groups are drawn fairly."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_scripts import assert_one_line, call
+from tiny_task import refused
+
+from rounds import artefact, candidates, crossval, recipe, refining, reranker
+from rounds.model import backbone, checkpoint
+from rounds.reranker import Group
+
+TEMPLATE = "Question: {query}\nMistake: {passage}\nIs it this one?"
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """A random Qwen2 with a head for words, `yes` and `no` among them."""
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    tiny = recipe.load("tiny-qwen2")
+    folder = tmp_path_factory.mktemp("decoder") / "tiny"
+    tokenizer = AutoTokenizer.from_pretrained(backbone.locate(tiny.model))
+    tokenizer.add_tokens(["yes", "no"])
+    config = Qwen2Config(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                         num_key_value_heads=1, intermediate_size=64)  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def reranking(kind: str, decoder) -> recipe.Recipe:
+    """A tiny recipe of either kind."""
+    tiny = recipe.load("tiny-qwen2")
+    name = "random:bert" if kind == "classifier" else str(decoder)
+    how = dataclasses.replace(
+        tiny.reranking, max_length=64, depth=20, template=TEMPLATE if kind != "classifier" else ""
+    )
+    tuning = dataclasses.replace(tiny.tuning, method="full" if kind == "classifier" else "lora")
+    found = dataclasses.replace(tiny, name=kind, tuning=tuning, reranking=how)
+    found = found.replace("model", name_or_path=name)
+    return found.replace("training", epochs=12, batch_size=8, group_size=3, learning_rate=5e-3)
+
+
+GROUPS = [Group(f"question {n}", [f"right {n}"], [f"wrong {m}" for m in range(5)]) for n in range(6)]
+PAIRS = [(group.query, text) for group in GROUPS for text in [*group.positives, *group.negatives]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["classifier", "decoder"])
+def test_a_trained_reranker_tells_apart_what_it_was_taught_and_loads_as_it_was_saved(kind, decoder, tmp_path):
+    """The loss falls, positives stand above most negatives, and a second load scores the same."""
+    how = reranking(kind, decoder)
+    about = reranker.train(how, GROUPS * 4, tmp_path / "model", 42, "cpu")
+    assert about["groups"] == 24 and about["train loss"] < 0.9 * np.log(3)
+    scores = reranker.score(str(tmp_path / "model"), PAIRS, "cpu", how)
+    assert (scores.reshape(6, 6).argmax(axis=1) == 0).mean() > 0.8
+    assert np.array_equal(scores, reranker.score(str(tmp_path / "model"), PAIRS, "cpu", how))
+    if kind == "decoder":
+        assert (tmp_path / "model" / "adapter_config.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_decoder_s_score_is_the_log_odds_of_yes(decoder):
+    """Against the bare model: the template's text, and the difference of two logits behind it."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    how = reranking("decoder", decoder)
+    (score,) = reranker.score(str(decoder), PAIRS[:1], "cpu", how)
+    tokenizer, model = AutoTokenizer.from_pretrained(decoder), AutoModelForCausalLM.from_pretrained(decoder)
+    text = TEMPLATE.replace("{query}", PAIRS[0][0]).replace("{passage}", PAIRS[0][1])
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits = model(ids).logits[0, -1]
+    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    assert score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-5)
+
+
+def test_groups_are_drawn_anew_for_each_epoch():
+    """Every group once an epoch, its positive first, other negatives the second time, the same for one seed."""
+    rows = list(reranker.draw(GROUPS, 2, 3, 42))
+    assert rows == list(reranker.draw(GROUPS, 2, 3, 42)) != list(reranker.draw(GROUPS, 2, 3, 43))
+    for epoch in (rows[:6], rows[6:]):
+        assert sorted(query for query, _ in epoch) == sorted(group.query for group in GROUPS)
+    by_query = {group.query: group for group in GROUPS}
+    for query, passages in rows:
+        assert passages[0] in by_query[query].positives and len(set(passages)) == 3
+        assert set(passages[1:]) <= set(by_query[query].negatives)
+    assert sorted(rows[:6]) != sorted(rows[6:])
+
+
+def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
+    """No negatives, another tuning, and a template without its places."""
+    how = reranking("classifier", decoder)
+    with refused("nothing to learn from"):
+        reranker.train(how, [Group("q", ["p"], [])], tmp_path, 42, "cpu")
+    prompting = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method="prompt"))
+    with refused("full, lora or qlora"):
+        reranker.train(prompting, GROUPS, tmp_path, 42, "cpu")
+    with refused("reranking.template", "{passage}"):
+        recipe.from_dict({"name": "x", "reranking": {"template": "{query}?"}}, "x.yaml")
+    with refused("reranker ./nowhere", "no such folder"):
+        reranker.score("./nowhere", PAIRS, "cpu", how)
+
+
+@pytest.fixture(scope="module")
+def tables(raw, tiny, tmp_path_factory):
+    """Candidates of two splits with disjoint validation questions, by the random base model."""
+    from rounds import collection
+    from rounds.data import eedi
+    from rounds.data.splits import Split
+
+    folder, task = tmp_path_factory.mktemp("tables"), eedi.load(raw)
+    groups = sorted({query.group for query in task.queries}, key=int)
+    found = []
+    for number in range(2):
+        held = set(groups[number::4])
+        collection.write(task, Split("v5", set(groups) - held, held), tiny.prompts, folder / f"data{number}", {})
+        data = collection.read(folder / f"data{number}")
+        output = folder / f"fold{number}" / "candidates"
+        refining.write_candidates([checkpoint.resolve(None, tiny, "cpu")], data, output, folder, False)
+        found.append(output)
+    return found
+
+
+def test_candidates_are_made_once_and_refuse_another_member(tables, tiny, tmp_path):
+    """Up to date on the second call; another checkpoint needs another folder."""
+    from rounds import collection
+
+    manifest = artefact.read_manifest(tables[0])
+    data = collection.read(tables[0] / manifest["collection"])
+    source = checkpoint.resolve(None, tiny, "cpu")
+    assert manifest["members"] == ["tiny-mistral round 0"]
+    assert "up to date" in refining.write_candidates([source], data, tables[0], tmp_path, False)
+    with refused("two have one name"):
+        refining.write_candidates([source, source], data, tmp_path / "x", tmp_path, False)
+    other = tiny.replace("prompts", query_prefix="other ")
+    with refused(tables[0], "another configuration"):
+        refining.write_candidates([checkpoint.resolve(None, other, "cpu")], data, tables[0], tmp_path, False)
+
+
+def test_a_reranker_never_scores_questions_that_it_learned_from(tables, decoder, tmp_path):
+    """A fold as its own teacher is refused, and nothing is left behind."""
+    how = reranking("classifier", decoder)
+    with refused(tables[0], "questions that are to be scored"):
+        refining.rerank(how, [tables[0]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_reranker_s_scores_become_features(tables, decoder, tmp_path):
+    """The best `depth` of each query are scored, the others are not; the table carries the scores to the fusion."""
+    how = reranking("classifier", decoder)
+    output = tables[0].with_name("rerank")
+    line = refining.rerank(how, [tables[1]], tables[0], output, 42, "cpu", False)
+    assert "1 folds" in line and "up to date" in refining.rerank(how, [tables[1]], tables[0], output, 42, "cpu", False)
+    table = crossval.table_of(tables[0])
+    scored = ~np.isnan(table.features["reranker: score"])
+    assert np.bincount(table.query[scored]).tolist() == [how.reranking.depth] * len(table.queries)
+    best = table.features["reranker: below best"][scored]
+    assert best.max() == 0 and (table.features["reranker: rank"][scored][best == 0] < 0.7).all()
+    bare = candidates.read(tables[0] / candidates.FILE)
+    assert (
+        "reranker: score" not in bare.features and crossval.table_of(tables[1]).features.keys() == bare.features.keys()
+    )
+
+
+def test_the_scripts_name_what_is_wrong(tmp_path):
+    """A wrong folder or recipe is one line and exit code 2."""
+    flags = ["--folds", "no", "--table", "no", "--output_dir", "out"]
+    assert_one_line(call("rerank.py", "--recipe", "minilm-reranker", *flags, cwd=tmp_path), "no: no candidates")
+    assert_one_line(call("rerank.py", "--recipe", "minilm-rerank", *flags, cwd=tmp_path), "minilm-rerank")
+    assert_one_line(call("cv.py", "--folds", "no", "no2", cwd=tmp_path), "no: no candidates")
+    flags = ["--folds", "no", "--table", "no", "--raw_dir", "r", "--output_file", "o.csv"]
+    assert_one_line(call("fuse.py", *flags, cwd=tmp_path), "no: no candidates")
+    flags = ["--data_dir", "nowhere", "--model_paths", "m", "--output_dir", "out"]
+    assert_one_line(call("candidates.py", *flags, cwd=tmp_path), "nowhere", "no collection")
+    assert not list(tmp_path.iterdir())
