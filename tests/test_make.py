@@ -272,3 +272,38 @@ def test_a_task_without_data_says_what_to_name(project):
     """Only Eedi and pairs have samples."""
     result = make(project, "data", "TASK=beir", check=False)
     assert result.returncode == 2 and "RAW=DIR" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def folded_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough generated questions for two folds of v5."""
+    from rounds.data import sample
+
+    folder = tmp_path_factory.mktemp("folded") / "folded"
+    folder.mkdir()
+    sample.generate(folder, questions=150, test_questions=8, seed=0)
+    return folder
+
+
+@pytest.mark.slow
+def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw, tmp_path):
+    """Rounds on folds, rerankers that never saw the fold they score, a table of all stages, 24 checked rows."""
+    reranker = tmp_path / "tiny-reranker.yaml"
+    reranker.write_text(
+        "model:\n  name_or_path: random:bert\ntraining:\n  epochs: 1\n  group_size: 3\n"
+        "reranking:\n  depth: 10\n  max_length: 64\n"
+    )
+    flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1", f"RERANKER={reranker}"]
+    shown = make(project, "best", *flags).stdout
+    assert all(name in shown for name in ("BM25", "zero-shot", "round 1", "rerank", "fusion", "ensemble"))
+    rows = list(csv.DictReader((project / "submissions" / "best.csv").open()))
+    assert len(rows) == 24 and all(len(set(row["MisconceptionId"].split())) == 25 for row in rows)
+    table = (project / "model_output" / "cv-folded-tiny-mistral.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in table[1:]] == [
+        "BM25", "zero-shot", "round 1", "rerank", "fusion", "ensemble",
+    ]  # fmt: skip
+    stamps = {path: path.stat().st_mtime for path in project.glob("model_output/folded-*/round1/*/manifest.json")}
+    assert len(stamps) == 3 + 2 + 3 + 3  # trained, evaluated, candidates, rerankers
+    again = make(project, "best", *flags).stdout
+    assert stamps == {path: path.stat().st_mtime for path in stamps}
+    assert again.splitlines()[-1] == shown.splitlines()[-1]
