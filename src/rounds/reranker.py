@@ -13,7 +13,7 @@ from peft import LoraConfig
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, ListNetLoss
-from transformers import PrinterCallback, set_seed
+from transformers import ProgressCallback, set_seed
 
 from rounds import encoding
 from rounds.errors import UserError
@@ -80,7 +80,8 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
     # Two groups at once: pairs of one query are of like length, so that little is padding.
     loss = ListNetLoss(model, mini_batch_size=2 * how.group_size) if listwise else BinaryCrossEntropyLoss(model)
     trainer = _Trainer(model=model, args=arguments, train_dataset=data, loss=loss)
-    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_Bar)
     found = trainer.train()
     if not np.isfinite(found.training_loss):
         raise UserError("the reranker's loss is not a finite number: lower training.learning_rate")
@@ -100,6 +101,13 @@ class _Trainer(CrossEncoderTrainer):
     """Without a model card: it would sample the dataset for widget examples."""
 
     def add_model_card_callback(self, default_args_dict: dict) -> None:
+        """Nothing."""
+
+
+class _Bar(ProgressCallback):
+    """The library's bar alone, without its dictionaries of logs."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         """Nothing."""
 
 
