@@ -192,6 +192,7 @@ submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions
 # ---- second stages --------------------------------------------------------------------------------------------
 # What refines ROUND's ranking of the validation queries or, with SPLIT=submission, of the test queries.
 tables = $(foreach F,$(1),$(call experiment,v5,$(F))/round$(ROUND)/candidates)
+JUDGE   = $(if $(filter %.yaml %.yml,$(RERANKER)),$(RERANKER),src/rounds/recipes/$(RERANKER).yaml)
 OTHERS  = $(call tables,$(filter-out $(if $(VALIDATED),$(FOLD)),$(FOLDS)))
 
 $(EXP)/round$(ROUND)/candidates/manifest.json: $(EXP)/round$(ROUND)/$(if $(VALIDATED),eval,train)/manifest.json
@@ -200,7 +201,13 @@ $(EXP)/round$(ROUND)/candidates/manifest.json: $(EXP)/round$(ROUND)/$(if $(VALID
 
 candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranking is refined with: votes, words, earlier rounds
 
-$(EXP)/round$(ROUND)/rerank/manifest.json: $(EXP)/round$(ROUND)/candidates/manifest.json
+# Rewritten only when it is another reranker.
+$(EXP)/round$(ROUND)/reranker.sha256: FORCE
+	@test -f '$(JUDGE)' || { echo "error: RERANKER=$(RERANKER): no recipe $(JUDGE)" >&2; exit 2; }
+	@mkdir -p $(@D); sha256sum < '$(JUDGE)' > $@.tmp; \
+	  cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+
+$(EXP)/round$(ROUND)/rerank/manifest.json: $(EXP)/round$(ROUND)/candidates/manifest.json $(EXP)/round$(ROUND)/reranker.sha256
 	@$(RUN) scripts/rerank.py --recipe '$(RERANKER)' --folds $(OTHERS) --table $(<D) --output_dir $(@D) \
 	  $(if $(CARD),--device $(CARD)) --seed $(SEED) --overwrite
 

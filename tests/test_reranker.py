@@ -1,6 +1,7 @@
 """Rerankers: an encoder's classifier and a decoder's yes or no learn, save, load and score; groups are drawn fairly."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -165,6 +166,26 @@ def test_a_reranker_s_scores_become_features(tables, decoder, tmp_path):
     assert (
         "reranker: score" not in bare.features and crossval.table_of(tables[1]).features.keys() == bare.features.keys()
     )
+
+
+def test_scores_of_other_candidates_are_refused(tables, tmp_path):
+    """A reranker beside candidates that were made anew since is never mixed with them."""
+    folder = tmp_path / "round1" / "candidates"
+    shutil.copytree(tables[1], folder)
+    folder.with_name("rerank").mkdir()
+    artefact.write_json(folder.with_name("rerank") / "manifest.json", {"config": {"table": "another"}})
+    with refused("rerank", "other candidates"):
+        crossval.table_of(folder)
+
+
+def test_a_member_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
+    """Who knows what it saw: nothing learns from its ranking of validation queries."""
+    from rounds import collection
+
+    data = collection.read(tables[0] / artefact.read_manifest(tables[0])["collection"])
+    source = dataclasses.replace(checkpoint.resolve(None, tiny, "cpu"), trained=None)
+    with refused("lineage unknown"):
+        refining.write_candidates([source], data, tmp_path / "x", tmp_path, False)
 
 
 def test_the_scripts_name_what_is_wrong(tmp_path):

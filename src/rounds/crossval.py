@@ -69,9 +69,18 @@ def manifest_of(folder: Path) -> dict:
 
 
 def table_of(folder: Path) -> Candidates:
-    """The candidates, with the scores of the reranker beside them where there is one."""
-    table, scores = candidates.read(folder / candidates.FILE), folder.with_name("rerank") / SCORES
-    return table.with_scores("reranker", np.load(scores)) if scores.is_file() else table
+    """The candidates, with the scores of the reranker beside them where there is one.
+
+    Raises:
+        UserError: the reranker scored other candidates than these.
+    """
+    table, beside = candidates.read(folder / candidates.FILE), folder.with_name("rerank")
+    manifest = artefact.read_manifest(beside)
+    if manifest is None:
+        return table
+    if manifest["config"]["table"] != artefact.sha256_file(folder / candidates.FILE):
+        raise UserError(f"{beside}: scored other candidates than {folder} holds now; run rerank.py again")
+    return table.with_scores("reranker", np.load(beside / SCORES))
 
 
 def read_fold(folder: Path) -> Fold:

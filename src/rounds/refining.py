@@ -56,7 +56,11 @@ def write_candidates(
     if artefact.is_finished(output, config, overwrite):
         return f"{output}: up to date"
     for source in sources:
-        lineage.guard(source.name, source.trained, data.questions["validation"], False)
+        status = lineage.guard(source.name, source.trained, data.questions["validation"], False)
+        if data.validation and status != lineage.CLEAN:
+            raise UserError(
+                f"{source.name}: {status}; what learns from its ranking could learn from answers it has seen"
+            )
     manifest = {
         "kind": "candidates", "config": config, "data": data.data, "split": data.split, "members": names,
         "collection": os.path.relpath(data.folder, output),
