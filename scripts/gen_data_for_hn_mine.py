@@ -56,7 +56,7 @@ def main(flags: Flags) -> None:
         "split": version,
         "seed": flags.seed,
         "fold": flags.fold,
-        "prompts": {"query": recipe.prompts.query, "task": recipe.prompts.task},
+        "prompts": {name: getattr(recipe.prompts, name) for name in ("query", "latex", "task")},
     }
     if artefact.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")

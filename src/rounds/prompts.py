@@ -1,11 +1,12 @@
 """Prompts: from the parts of a question to the text that a model reads. Knows no model."""
 
+from rounds.data import latex
 from rounds.data.task import Query
 from rounds.recipe import Prompts
 
 
 def query_text(query: Query, prompts: Prompts) -> str:
-    """The query's own text in the recipe's format, without instruction.
+    """The query's own text in the recipe's format, without instruction, and with `latex: words` without markup.
 
     >>> from rounds.recipe import load
     >>> fields = {"construct": "Add", "subject": "Sums", "question": "1 + 1?", "correct": "2", "wrong": "11"}
@@ -14,9 +15,9 @@ def query_text(query: Query, prompts: Prompts) -> str:
     >>> query_text(Query("7", "7", {"question": "Who wrote it?"}), load("minilm").prompts)
     'Who wrote it?'
     """
-    if query.fields.keys() == {"question"}:
-        return query.fields["question"]
-    return prompts.query.format(**query.fields)
+    plain = query.fields.keys() == {"question"}
+    text = query.fields["question"] if plain else prompts.query.format(**query.fields)
+    return latex.words(text) if prompts.latex == "words" else text
 
 
 def wrap(prompts: Prompts, kind: str) -> tuple[str, str]:

@@ -61,6 +61,7 @@ class Prompts:
 
     Attributes:
         query: how the parts of a question become the query text.
+        latex: `keep` the queries' markup, or write it as `words`.
         task: the instruction; `{task}` in `query_prefix` stands for it.
         query_prefix, query_suffix, passage_prefix, passage_suffix: fixed text around; when a text is too long, the
             text itself is cut and prefix and suffix survive.
@@ -73,6 +74,7 @@ class Prompts:
     """
 
     query: str = "{construct}\n{subject}\n{question}\n{correct}\n{wrong}"
+    latex: str = "keep"
     task: str = ""
     query_prefix: str = ""
     query_suffix: str = ""
@@ -341,6 +343,7 @@ CHOICES = {
     ("model", "padding_side"): ("right", "left"),
     ("model", "attention"): ("auto", "sdpa", "eager", "flash_attention_2"),
     ("model", "precision"): ("auto", "fp32", "bf16", "fp16", "nf4", "fp4"),
+    ("prompts", "latex"): ("keep", "words"),
     ("prompts", "examples"): ("none", "fixed", "nearest"),
     ("mining", "candidates"): ("corpus", "labelled"),
     ("mining", "index"): ("exact", "hnsw", "ivfpq"),

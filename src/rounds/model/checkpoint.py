@@ -27,6 +27,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 MODEL_WEIGHTS = "model.safetensors"
 TUNED_WEIGHTS = "tuned.safetensors"  # what is neither in peft's file nor in the model's: `tuning.own`
 ENGINES = ("rounds", "flagembedding")
+TEXTS = ("query", "latex")  # prompts that make the texts, which a run's fingerprint holds themselves
 VERSIONED = ("torch", "transformers", "sentence-transformers", "peft")
 
 
@@ -87,7 +88,7 @@ class Checkpoint:
             **({} if self.dim is None else {"dim": self.dim}),
             **({} if self.engine == "rounds" else {"engine": self.engine}),
             "pooling": [model.pooling, model.normalize, model.padding_side, *layers],
-            "prompts": {name: value for name, value in vars(prompts).items() if name != "query"},
+            "prompts": {name: value for name, value in vars(prompts).items() if name not in TEXTS},
         }
 
     @property
