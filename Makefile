@@ -1,8 +1,17 @@
 # Rounds: the pipeline, from data to submission. `make help` lists targets and variables.
 
+# make cv and make best start from the recipe that won; on the sample they do less of everything.
+ifneq ($(filter folds rerank cv best,$(MAKECMDGOALS)),)
+MODEL      ?= minilm-best
+ifeq ($(RAW)$(wildcard data/raw/train.csv),)
+EPOCHS     ?= 1
+FOLDS      ?= 0 1
+endif
+endif
+
 # ---- variables ------------------------------------------------------------------------------------------------
 SPLIT      ?= v1          ## v1 v2 v3 v4 v5, or submission (train on everything)
-MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or the path of a YAML file
+MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or a YAML file (make rerank, cv, best: minilm-best)
 TASK       ?= eedi        ## kind of data: eedi, pairs, beir or weak_labels
 RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample; TASK: its file or folder
 FIELDS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
@@ -209,22 +218,24 @@ $(EXP)/round$(ROUND)/reranker.sha256: FORCE
 
 $(EXP)/round$(ROUND)/rerank/manifest.json: $(EXP)/round$(ROUND)/candidates/manifest.json $(EXP)/round$(ROUND)/reranker.sha256
 	@$(RUN) scripts/rerank.py --recipe '$(RERANKER)' --folds $(OTHERS) --table $(<D) --output_dir $(@D) \
-	  $(if $(CARD),--device $(CARD)) --seed $(SEED) --overwrite
+	  --refined $(EXP)/round$(ROUND)/train $(if $(CARD),--device $(CARD)) --seed $(SEED) --overwrite
 
 reranked: $(EXP)/round$(ROUND)/rerank/manifest.json
 
 # Each fold has folders of its own, so that a stopped run goes on where it was.
+AGAIN = $(MAKE) --no-print-directory MODEL='$(MODEL)' EPOCHS='$(EPOCHS)' FOLDS='$(FOLDS)'
+
 folds:
-	@for fold in $(FOLDS); do echo "== fold $$fold"; $(MAKE) --no-print-directory candidates SPLIT=v5 FOLD=$$fold; done
+	@for fold in $(FOLDS); do echo "== fold $$fold"; $(AGAIN) candidates SPLIT=v5 FOLD=$$fold; done
 
 rerank: folds  ## train RERANKER on what the other FOLDS rank first, and rerank each fold with it
-	@for fold in $(FOLDS); do echo "== fold $$fold: rerank"; $(MAKE) --no-print-directory reranked SPLIT=v5 FOLD=$$fold; done
+	@for fold in $(FOLDS); do echo "== fold $$fold: rerank"; $(AGAIN) reranked SPLIT=v5 FOLD=$$fold; done
 
 cv: rerank  ## what each stage scores on FOLDS of v5; second stages never learn from the fold that they rank
 	@$(RUN) scripts/cv.py --folds $(call tables,$(FOLDS)) --ablate --output model_output/cv-$(NAME)
 
 best: rerank  ## submissions/best.csv: ROUND on all of train, reranked and fused as FOLDS teach
-	@echo "== all of train"; $(MAKE) --no-print-directory reranked SPLIT=submission
+	@echo "== all of train"; $(AGAIN) reranked SPLIT=submission
 	@$(RUN) scripts/cv.py --folds $(call tables,$(FOLDS)) --output model_output/cv-$(NAME)
 	@$(RUN) scripts/fuse.py --folds $(call tables,$(FOLDS)) --table $(call experiment,submission,0)/round$(ROUND)/candidates \
 	  --raw_dir '$(RAW)' --output_file submissions/best.csv

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rounds import cli, refining
 from rounds import recipe as recipes
-from rounds.model import backbone
+from rounds.model import backbone, checkpoint
 
 
 @dataclass
@@ -16,6 +16,9 @@ class Flags:
     folds: list[str] = field(metadata={"help": "folders of candidates with labels, none of the table's questions"})
     table: str = field(metadata={"help": "folder of the candidates to score"})
     output_dir: str = field(metadata={"help": "folder of the reranker and its scores"})
+    refined: str = field(
+        default="", metadata={"help": "the checkpoint that ranked the table, for recipes with start_from: refined"}
+    )
     seed: int = 42
     device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
     overwrite: bool = False
@@ -25,7 +28,8 @@ def main(flags: Flags) -> None:
     """Train a reranker on other folds' candidates, and score a table of candidates with it."""
     recipe, device = recipes.load(flags.recipe), backbone.resolve_device(flags.device or None)
     folds, table, output = [Path(each) for each in flags.folds], Path(flags.table), Path(flags.output_dir)
-    print(refining.rerank(recipe, folds, table, output, flags.seed, device, flags.overwrite))
+    refined = checkpoint.resolve(flags.refined, None, device) if flags.refined else None
+    print(refining.rerank(recipe, folds, table, output, flags.seed, device, flags.overwrite, refined))
 
 
 if __name__ == "__main__":

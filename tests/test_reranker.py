@@ -1,6 +1,7 @@
 """Rerankers: an encoder's classifier and a decoder's yes or no learn, save, load and score; groups are drawn fairly."""
 
 import dataclasses
+import operator
 import shutil
 
 import numpy as np
@@ -44,7 +45,7 @@ def reranking(kind: str, decoder) -> recipe.Recipe:
     return found.replace("training", epochs=12, batch_size=8, group_size=3, learning_rate=5e-3)
 
 
-GROUPS = [Group(f"question {n}", [f"right {n}"], [f"wrong {m}" for m in range(5)]) for n in range(6)]
+GROUPS = [Group(f"question {n}", {f"right {n}": 0.0}, {f"wrong {m}": 0.0 for m in range(5)}) for n in range(6)]
 PAIRS = [(group.query, text) for group in GROUPS for text in [*group.positives, *group.negatives]]
 
 
@@ -86,17 +87,20 @@ def test_groups_are_drawn_anew_for_each_epoch():
     for epoch in (rows[:6], rows[6:]):
         assert sorted(query for query, _ in epoch) == sorted(group.query for group in GROUPS)
     by_query = {group.query: group for group in GROUPS}
-    for query, passages in rows:
+    for query, passages in ((query, list(passages)) for query, passages in rows):
         assert passages[0] in by_query[query].positives and len(set(passages)) == 3
         assert set(passages[1:]) <= set(by_query[query].negatives)
-    assert sorted(rows[:6]) != sorted(rows[6:])
+    key = operator.itemgetter(0)
+    assert [list(texts) for _, texts in sorted(rows[:6], key=key)] != [
+        list(texts) for _, texts in sorted(rows[6:], key=key)
+    ]
 
 
 def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
     """No negatives, another tuning, and a template without its places."""
     how = reranking("classifier", decoder)
     with refused("nothing to learn from"):
-        reranker.train(how, [Group("q", ["p"], [])], tmp_path, 42, "cpu")
+        reranker.train(how, [Group("q", {"p": 0.0}, {})], tmp_path, 42, "cpu")
     prompting = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method="prompt"))
     with refused("full, lora or qlora"):
         reranker.train(prompting, GROUPS, tmp_path, 42, "cpu")

@@ -271,7 +271,7 @@ class Training:
 class Reranking:
     """How a recipe's model reranks: it reads query and passage together (`make rerank`).
 
-    An encoder ends in a classifier of one output. A decoder (an architecture `...ForCausalLM`) answers: its score is
+    An encoder's states are pooled as in `model` and end in one output. A decoder (an architecture `...ForCausalLM`) answers: its score is
     the log-odds of `yes` against `no` as the next token (Nogueira et al. 2020, arXiv:2003.06713).
 
     Attributes:
@@ -280,12 +280,17 @@ class Reranking:
         loss: `listwise` (cross-entropy over the positive and its group: ListNet, Cao et al. 2007) or `pointwise`
             (binary cross-entropy of each pair).
         template: what a decoder reads; `{query}` and `{passage}` are filled in.
+        residual: what the first stage's similarity is multiplied by to be added to the score, in training too, so
+            that the reranker learns what the first stage lacks; 0: it starts from nothing.
+        start_from: `base`, the recipe's model, or `refined`, the checkpoint whose ranking it refines.
     """
 
     depth: int = 50
     max_length: int = 192
     loss: str = "listwise"
     template: str = ""
+    residual: float = 0.0
+    start_from: str = "base"
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,7 @@ CHOICES = {
     ("training", "start_from"): ("previous", "base"),
     ("training", "continue_with"): ("last", "best"),
     ("reranking", "loss"): ("listwise", "pointwise"),
+    ("reranking", "start_from"): ("base", "refined"),
 }
 LEAST = {
     ("model", "pooling_layers"): 1,
@@ -535,6 +541,10 @@ def _check_together(recipe: Recipe, source: str) -> None:
         raise UserError(f"{source}: training.sharding {sharding} needs tuning.method lora alone and micro_batch_tokens")
     if sharding != "none" and model.precision in FOUR_BITS:
         raise UserError(f"{source}: training.sharding {sharding} does not split 4-bit weights; set precision bf16")
+    if not 0 <= recipe.reranking.residual < float("inf"):
+        raise UserError(f"{source}: reranking.residual must be a number from 0")
+    if recipe.reranking.residual and recipe.reranking.loss != "listwise":
+        raise UserError(f"{source}: reranking.residual needs reranking.loss listwise")
     template = recipe.reranking.template
     if template and not ("{query}" in template and "{passage}" in template):
         raise UserError(f"{source}: reranking.template must hold {{query}} and {{passage}}")

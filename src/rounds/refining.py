@@ -102,7 +102,8 @@ def _candidates(
 
 
 def rerank(
-    recipe: Recipe, folds: list[Path], table: Path, output: Path, seed: int, device: str, overwrite: bool
+    recipe: Recipe, folds: list[Path], table: Path, output: Path, seed: int, device: str, overwrite: bool,
+    refined: Checkpoint | None = None,
 ) -> str:  # fmt: skip
     """Train a reranker on the folds' candidates and score those of `table`; returns the line to print.
 
@@ -111,12 +112,14 @@ def rerank(
 
     Args:
         folds: folders of candidates whose labels are known.
+        refined: the checkpoint that ranked `table`, for recipes that start from it.
 
     Raises:
-        UserError: a fold has questions of the table that it is to score.
+        UserError: a fold has questions of the table that it is to score, or another checkpoint ranked the table.
     """
     learned = [(folder, *_read(folder)) for folder in folds]
     data, found, members = _read(table)
+    start = _start(recipe, refined, table)
     for folder, other, *_ in learned:
         if not other.validation:
             raise UserError(f"{folder}: its queries have no labels to learn from")
@@ -124,16 +127,18 @@ def rerank(
             raise UserError(f"{folder}: has {len(shared)} of the questions that are to be scored; leave that fold out")
     config = {
         "recipe": recipe.to_dict(),
+        "start": None if start is None else refined.weights,
         "folds": [artefact.sha256_file(folder / candidates.FILE) for folder in folds],
         "table": artefact.sha256_file(table / candidates.FILE),
         "seed": seed,
     }
     if artefact.is_finished(output, config, overwrite):
         return f"{output}: up to date"
-    groups = [group for _, *fold in learned for group in _groups(*fold, recipe.reranking.depth)]
+    known = {passage for _, other, *_ in learned for passages in other.qrels.values() for passage in passages}
+    groups = [group for _, *fold in learned for group in _groups(*fold, recipe, known)]
     manifest = {"kind": "reranker", "config": config, "model": MODEL}
     with artefact.writing(output, manifest) as temporary:
-        manifest.update(reranker.train(recipe, groups, temporary / MODEL, seed, device))
+        manifest.update(reranker.train(recipe, groups, temporary / MODEL, seed, device, start))
         near = _is_near(found, members, recipe.reranking.depth)
         texts = data.validation or data.test
         pairs = [
@@ -142,9 +147,23 @@ def rerank(
         ]
         scores = np.full(len(near), np.nan, dtype=np.float32)
         scores[near] = reranker.score(str(temporary / MODEL), pairs, device, recipe)
+        scores[near] += recipe.reranking.residual * found.features[f"{members[-1]}: score"][near]
         np.save(temporary / crossval.SCORES, scores)
         manifest["peak_mib"] = round(backbone.peak_memory(device), 1)
     return f"{output}: trained on {manifest['groups']} queries of {len(folds)} folds, scored {len(pairs)} pairs"
+
+
+def _start(recipe: Recipe, refined: Checkpoint | None, table: Path) -> Path | None:
+    """The weights that a reranker continues from, if not its recipe's own."""
+    if recipe.reranking.start_from == "base":
+        return None
+    if refined is None:
+        raise UserError(f"recipe {recipe.name}: reranking.start_from refined needs the checkpoint: --refined")
+    if refined.adapter or refined.is_base:
+        raise UserError(f"{refined.name}: reranking.start_from refined needs a fully tuned or merged model")
+    if refined.key != crossval.manifest_of(table)["config"]["members"][-1]:
+        raise UserError(f"{refined.name}: is not the checkpoint that {table} refines; name that one")
+    return refined.folder
 
 
 def _read(folder: Path) -> tuple[Collection, Candidates, list[str]]:
@@ -161,16 +180,25 @@ def _is_near(found: Candidates, members: list[str], depth: int) -> np.ndarray:
     return found.features[f"{members[-1]}: rank"] < np.log1p(depth - 0.5)
 
 
-def _groups(data: Collection, found: Candidates, members: list[str], depth: int) -> list[Group]:
-    """Each query with its relevant passages, and what else is among its best candidates."""
-    near = _is_near(found, members, depth) & ~found.relevant
-    negatives: dict[str, list[str]] = {query: [] for query in found.queries}
-    for row, passage in zip(found.query[near], found.passage[near], strict=True):
-        negatives[found.queries[row]].append(data.passages[passage])
-    return [
-        Group(data.validation[query], [data.passages[each] for each in data.qrels[query]], negatives[query])
-        for query in found.queries
-    ]
+def _groups(data: Collection, found: Candidates, members: list[str], recipe: Recipe, known: set[str]) -> list[Group]:
+    """Each query with its relevant candidates and the best of the others.
+
+    Args:
+        known: passages that some query to learn from is labelled with. With `mining.candidates: labelled` no other is a
+            negative: a reranker would learn that what it never saw right is wrong, which fails on new labels.
+    """
+    allowed = np.ones(len(found.passage), dtype=bool)
+    if recipe.mining.candidates == "labelled":
+        allowed = np.isin(found.passage, list(known))
+    similar = found.features[f"{members[-1]}: score"]
+    groups = [Group(data.validation[query], {}, {}) for query in found.queries]
+    for pair in np.lexsort((-similar, found.query)):
+        group, text = groups[found.query[pair]], data.passages[found.passage[pair]]
+        if found.relevant[pair]:
+            group.positives[text] = float(similar[pair])
+        elif allowed[pair] and len(group.negatives) < recipe.reranking.depth:
+            group.negatives[text] = float(similar[pair])
+    return groups
 
 
 def fuse(folds: list[Path], table: Path, sample: Path, output: Path) -> str:

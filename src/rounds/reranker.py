@@ -12,7 +12,10 @@ from datasets import Dataset
 from peft import LoraConfig
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss, ListNetLoss
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+from sentence_transformers.sentence_transformer.modules import Pooling
+from sentence_transformers.util import batch_to_device
 from transformers import ProgressCallback, set_seed
 
 from rounds import encoding
@@ -21,7 +24,8 @@ from rounds.model import backbone
 from rounds.recipe import Recipe
 
 BATCH = 32
-ONLY = 30.0  # label of the positive: the softmax over a group's labels, which ListNet learns, is then all its own
+MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
+HEAD = 10  # times the learning rate: what starts from zero
 MARKS = {"{query}": "query", "{passage}": "document"}
 
 
@@ -30,17 +34,47 @@ class Group:
     """A query with the passages that the reranker learns to tell apart.
 
     Attributes:
-        positives: texts of its relevant passages.
-        negatives: texts of candidates that are not.
+        positives: text -> the first stage's similarity, of its relevant passages.
+        negatives: the same of candidates that are not.
     """
 
     query: str
-    positives: list[str]
-    negatives: list[str]
+    positives: dict[str, float]
+    negatives: dict[str, float]
 
 
-def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: str) -> dict:
+class Listwise(torch.nn.Module):
+    """Cross-entropy of a group's first passage, the positive, against the others (ListNet, Cao et al. 2007).
+
+    Forwards of `chunk` pairs: pairs of one query are of like length, so that little is padding.
+    """
+
+    def __init__(self, model: CrossEncoder, chunk: int) -> None:
+        super().__init__()
+        self.model, self.chunk = model, chunk
+
+    def forward(self, inputs: list[list], labels: list[torch.Tensor], **_) -> torch.Tensor:
+        """Mean over the groups.
+
+        Args:
+            inputs: queries, and for each its passages.
+            labels: for each query (passages,), added to the scores: what the first stage says.
+        """
+        pairs = [(query, text) for query, texts in zip(*inputs, strict=True) for text in texts]
+        parts = [pairs[start : start + self.chunk] for start in range(0, len(pairs), self.chunk)]
+        tokens = (batch_to_device(self.model.preprocess(part), self.model.device) for part in parts)
+        scores = torch.cat([self.model(each)["scores"].view(-1) for each in tokens]).float()
+        groups = zip(scores.split([len(each) for each in labels]), labels, strict=True)
+        return -torch.stack([(own + prior.to(own.device)).log_softmax(0)[0] for own, prior in groups]).mean()
+
+
+def train(
+    recipe: Recipe, groups: list[Group], output: Path, seed: int, device: str, start: Path | None = None
+) -> dict:
     """Train on groups drawn anew for each epoch and save the model; returns what to say of it.
+
+    Args:
+        start: folder of the weights to begin with, in the place of the recipe's.
 
     Raises:
         UserError: no group has a negative, or a tuning that a reranker does not have.
@@ -48,16 +82,18 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
     how = recipe.training
     if recipe.tuning.method not in ("full", "lora", "qlora"):
         raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full, lora or qlora")
+    if not recipe.reranking.template and recipe.model.pooling not in MODES:
+        raise UserError(f"recipe {recipe.name}: a reranker's model.pooling is one of {', '.join(MODES)}")
     groups = [group for group in groups if group.positives and group.negatives]
     if not groups:
         raise UserError("no query has both a relevant passage and another candidate: there is nothing to learn from")
     set_seed(seed)
-    model = load(backbone.locate(recipe.model), recipe, device)
+    model = load(str(start) if start else backbone.locate(recipe.model), recipe, device)
     if recipe.tuning.has_lora:
-        model.add_adapter(_lora(recipe, "SEQ_CLS" if len(model) == 1 else "CAUSAL_LM"))
+        model.add_adapter(_lora(recipe, "FEATURE_EXTRACTION" if isinstance(model[-1], Dense) else "CAUSAL_LM"))
     rows = list(draw(groups, how.epochs, how.group_size, seed))
     listwise = recipe.reranking.loss == "listwise"
-    data = _lists(rows) if listwise else _pairs(rows)
+    data = _lists(rows, recipe.reranking.residual) if listwise else _pairs(rows)
     dtype = backbone.compute_dtype(backbone.resolve_precision(recipe.model.precision, device), device)
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(output),
@@ -65,6 +101,7 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
         per_device_train_batch_size=how.batch_size * (1 if listwise else how.group_size),
         gradient_accumulation_steps=how.gradient_accumulation_steps,
         learning_rate=how.learning_rate,
+        learning_rate_mapping={r"\.linear\.": HEAD * how.learning_rate} if isinstance(model[-1], Dense) else {},
         warmup_steps=int(how.warmup_ratio * len(rows) / how.batch_size),
         weight_decay=how.weight_decay,
         max_grad_norm=how.max_grad_norm,
@@ -77,8 +114,7 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
         seed=seed,
         report_to="none",
     )
-    # Two groups at once: pairs of one query are of like length, so that little is padding.
-    loss = ListNetLoss(model, mini_batch_size=2 * how.group_size) if listwise else BinaryCrossEntropyLoss(model)
+    loss = Listwise(model, 2 * how.group_size) if listwise else BinaryCrossEntropyLoss(model)
     trainer = _Trainer(model=model, args=arguments, train_dataset=data, loss=loss)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_Bar)
@@ -90,7 +126,7 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
 
 
 def _lora(recipe: Recipe, kind: str) -> LoraConfig:
-    """peft's configuration; the kind SEQ_CLS trains and keeps the classifier too."""
+    """peft's configuration."""
     how = recipe.tuning.lora
     return LoraConfig(
         r=how.r, lora_alpha=how.alpha, lora_dropout=how.dropout, target_modules=list(how.targets), task_type=kind
@@ -111,26 +147,28 @@ class _Bar(ProgressCallback):
         """Nothing."""
 
 
-def draw(groups: list[Group], epochs: int, size: int, seed: int) -> Iterable[tuple[str, list[str]]]:
+def draw(groups: list[Group], epochs: int, size: int, seed: int) -> Iterable[tuple[str, dict[str, float]]]:
     """For each epoch and group, in an order that the seed gives: the query, and `size` passages, a positive first.
 
-    >>> group = Group("q", ["right"], ["a", "b", "c"])
-    >>> [(query, len(passages), passages[0]) for query, passages in draw([group], 2, 3, 42)]
+    >>> group = Group("q", {"right": 0.5}, {"a": 0.4, "b": 0.3, "c": 0.2})
+    >>> [(query, len(passages), next(iter(passages))) for query, passages in draw([group], 2, 3, 42)]
     [('q', 3, 'right'), ('q', 3, 'right')]
     """
     generator = random.Random(seed)
     for _ in range(epochs):
         for group in generator.sample(groups, len(groups)):
-            negatives = generator.sample(group.negatives, min(size - 1, len(group.negatives)))
-            yield group.query, [generator.choice(group.positives), *negatives]
+            chosen = [generator.choice(list(group.positives))]
+            chosen += generator.sample(list(group.negatives), min(size - 1, len(group.negatives)))
+            yield group.query, {text: (group.positives | group.negatives)[text] for text in chosen}
 
 
-def _lists(rows: list[tuple[str, list[str]]]) -> Dataset:
-    labels = [[ONLY, *[0.0] * (len(passages) - 1)] for _, passages in rows]
-    return Dataset.from_dict({"query": [q for q, _ in rows], "passages": [p for _, p in rows], "labels": labels})
+def _lists(rows: list[tuple[str, dict[str, float]]], residual: float) -> Dataset:
+    labels = [[residual * prior for prior in passages.values()] for _, passages in rows]
+    texts = [list(passages) for _, passages in rows]
+    return Dataset.from_dict({"query": [query for query, _ in rows], "passages": texts, "labels": labels})
 
 
-def _pairs(rows: list[tuple[str, list[str]]]) -> Dataset:
+def _pairs(rows: list[tuple[str, dict[str, float]]]) -> Dataset:
     flat = [(query, text, float(not place)) for query, passages in rows for place, text in enumerate(passages)]
     return Dataset.from_dict(dict(zip(("query", "passage", "label"), map(list, zip(*flat, strict=True)), strict=True)))
 
@@ -152,10 +190,33 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).is_dir():
         raise UserError(f"reranker {name_or_path}: no such folder")
     try:
+        if recipe is not None and not recipe.reranking.template and not _is_reranker(name_or_path):
+            return _pooled(name_or_path, recipe, device, own)
         return CrossEncoder(name_or_path, device=device, num_labels=1, **own)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"reranker {name_or_path}: cannot be loaded ({reason})") from None
+
+
+def _is_reranker(name_or_path: str) -> bool:
+    config = Path(name_or_path) / "config_sentence_transformers.json"
+    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "CrossEncoder"
+
+
+def _pooled(name_or_path: str, recipe: Recipe, device: str, own: dict) -> CrossEncoder:
+    """An encoder pooled as the recipe's embedder is, so that what it knows reaches the score from the first step."""
+    encoder = Transformer(
+        name_or_path, model_kwargs=own["model_kwargs"], config_kwargs=own["config_kwargs"],
+        max_seq_length=own["max_length"],
+    )  # fmt: skip
+    width = encoder.get_embedding_dimension()
+    # From zero: at first the ranking is the first stage's.
+    head = Dense(
+        width, 1, activation_function=None, init_weight=torch.zeros(1, width), init_bias=torch.zeros(1),
+        module_output_name="scores",
+    )  # fmt: skip
+    modules = [encoder, Pooling(width, MODES[recipe.model.pooling]), head]
+    return CrossEncoder(modules=modules, device=device, activation_fn=own["activation_fn"])
 
 
 def chat_template(text: str) -> str:
