@@ -271,8 +271,9 @@ class Training:
 class Reranking:
     """How a recipe's model reranks: it reads query and passage together (`make rerank`).
 
-    An encoder's states are pooled as in `model` and end in one output. A decoder (an architecture `...ForCausalLM`) answers: its score is
-    the log-odds of `yes` against `no` as the next token (Nogueira et al. 2020, arXiv:2003.06713).
+    An encoder's states are pooled as in `model` and end in one output. A decoder (an architecture `...ForCausalLM`)
+    answers: its score is the log-odds of `yes` against `no` as the next token (Nogueira et al. 2020,
+    arXiv:2003.06713).
 
     Attributes:
         depth: candidates of each query that are scored, the embedder's best.

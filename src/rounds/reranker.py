@@ -11,8 +11,8 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from sentence_transformers import CrossEncoder
-from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import batch_to_device
@@ -68,9 +68,7 @@ class Listwise(torch.nn.Module):
         return -torch.stack([(own + prior.to(own.device)).log_softmax(0)[0] for own, prior in groups]).mean()
 
 
-def train(
-    recipe: Recipe, groups: list[Group], output: Path, seed: int, device: str, start: Path | None = None
-) -> dict:
+def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: str, start: Path | None = None) -> dict:
     """Train on groups drawn anew for each epoch and save the model; returns what to say of it.
 
     Args:

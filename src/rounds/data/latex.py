@@ -22,7 +22,8 @@ def words(text: str) -> str:
 
 def _plain(found: re.Match) -> str:
     source = next(part for part in found.groups() if part is not None)
-    return f" {' '.join(_parser().latex_to_text(source).split()) or source.strip()} "  # never nothing where was something
+    words = " ".join(_parser().latex_to_text(source).split())
+    return f" {words or source.strip()} "  # never nothing where something was
 
 
 @cache
