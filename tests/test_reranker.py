@@ -1,11 +1,13 @@
 """Rerankers: an encoder's classifier and a decoder's yes or no learn, save, load and score; groups are drawn fairly."""
 
 import dataclasses
+import math
 import operator
 import shutil
 
 import numpy as np
 import pytest
+import torch
 from test_scripts import assert_one_line, call
 from tiny_task import refused
 
@@ -104,6 +106,10 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
     prompting = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method="prompt"))
     with refused("full, lora or qlora"):
         reranker.train(prompting, GROUPS, tmp_path, 42, "cpu")
+    with refused("reranking.residual", "listwise"):
+        recipe.from_dict({"name": "x", "reranking": {"residual": 1, "loss": "pointwise"}}, "x.yaml")
+    with refused("reranking.residual", "from 0"):
+        recipe.from_dict({"name": "x", "reranking": {"residual": -1}}, "x.yaml")
     with refused("reranking.template", "{passage}"):
         recipe.from_dict({"name": "x", "reranking": {"template": "{query}?"}}, "x.yaml")
     with refused("reranker ./nowhere", "no such folder"):
@@ -152,6 +158,92 @@ def test_a_reranker_never_scores_questions_that_it_learned_from(tables, decoder,
     with refused(tables[0], "questions that are to be scored"):
         refining.rerank(how, [tables[0]], tables[0], tmp_path / "rerank", 42, "cpu", False)
     assert not list(tmp_path.iterdir())
+
+
+class Lengths(torch.nn.Module):
+    """A model whose score of a pair is a weight times the length of its passage."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+    def preprocess(self, pairs):
+        return {"lengths": torch.tensor([float(len(text)) for _, text in pairs])}
+
+    def forward(self, features):
+        return {"scores": self.weight * features["lengths"][:, None]}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_the_listwise_loss_equals_the_slow_sum(chunk):
+    """Groups of unequal length, the first stage's word added, whatever is computed at once."""
+    model = Lengths()
+    inputs = [["q", "r"], [["aa", "b", "cccc"], ["d", "ee"]]]
+    labels = [torch.tensor([0.5, 0.0, -1.0]), torch.tensor([2.0, 0.0])]
+    expected = 0.0
+    for texts, prior in zip(inputs[1], labels, strict=True):
+        scores = [0.5 * len(text) + extra for text, extra in zip(texts, prior.tolist(), strict=True)]
+        expected += (math.log(sum(math.exp(score) for score in scores)) - scores[0]) / 2
+    loss = reranker.Listwise(model, chunk)(inputs, labels)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    loss.backward()
+    assert model.weight.grad != 0
+
+
+def test_an_encoder_starts_with_the_first_stage_s_ranking(decoder, tmp_path):
+    """Its head is zero, its inputs are pairs, and its pooling is the recipe's."""
+    how = reranking("classifier", decoder).replace("model", pooling="cls")
+    assert reranker.score(backbone.locate(how.model), PAIRS[:3], "cpu", how).tolist() == [0.0, 0.0, 0.0]
+    model = reranker.load(backbone.locate(how.model), how, "cpu")
+    assert model[1].pooling_mode == "cls"
+    tokens = model.preprocess([("one", "two"), ("one " * 200, "two")])
+    assert tokens["input_ids"].shape[1] == how.reranking.max_length
+    with refused("pooling"):
+        layers = how.replace("model", pooling="sum_last_n")
+        reranker.train(layers, GROUPS, tmp_path, 42, "cpu")
+
+
+def test_negatives_are_passages_that_were_right_somewhere(tables, tiny):
+    """Unless the recipe takes the whole corpus; the best come first, and positives are candidates."""
+    data, found, members = refining._read(tables[0])
+    known = {passage for passages in data.qrels.values() for passage in passages[:1]}
+    labelled = tiny.replace("mining", candidates="labelled")
+    for how in (labelled, tiny):
+        for group in refining._groups(data, found, members, how, known):
+            assert len(group.negatives) <= how.reranking.depth and not group.positives.keys() & group.negatives.keys()
+            assert list(group.negatives.values()) == sorted(group.negatives.values(), reverse=True)
+            row = [query for query, text in data.validation.items() if text == group.query]
+            right = {data.passages[passage] for query in row for passage in data.qrels[query]}
+            assert group.positives.keys() <= right
+            if how is labelled:
+                assert group.negatives.keys() <= {data.passages[passage] for passage in known}
+
+
+def test_a_reranker_starts_from_the_checkpoint_that_ranked_its_table(tables, decoder, tmp_path):
+    """Another, none, or the base model is refused in one line, and nothing is left behind."""
+    how = reranking("classifier", decoder).replace("reranking", start_from="refined")
+    arguments = (how, [tables[1]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+    with refused("--refined"):
+        refining.rerank(*arguments)
+    with refused("fully tuned or merged"):
+        refining.rerank(*arguments, checkpoint.resolve(None, recipe.load("tiny-mistral"), "cpu"))
+    other = dataclasses.replace(checkpoint.resolve(None, recipe.load("tiny-qwen2"), "cpu"), folder=tmp_path)
+    with refused("not the checkpoint that", tables[0]):
+        refining.rerank(*arguments, other)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_the_first_stage_says_is_part_of_a_residual_reranker_s_score(tables, decoder, tmp_path):
+    """With next to no training the score is `residual` times the similarity."""
+    how = reranking("classifier", decoder).replace("reranking", residual=20.0)
+    how = how.replace("training", epochs=1, learning_rate=1e-9)
+    refining.rerank(how, [tables[1]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+    scores, table = np.load(tmp_path / "rerank" / crossval.SCORES), candidates.read(tables[0] / candidates.FILE)
+    near = ~np.isnan(scores)
+    assert np.allclose(scores[near], 20 * table.features["tiny-mistral round 0: score"][near], atol=1e-3)
 
 
 @pytest.mark.slow
