@@ -4,8 +4,10 @@
 ifneq ($(filter folds rerank cv best,$(MAKECMDGOALS)),)
 MODEL      ?= minilm-best
 ifeq ($(RAW)$(wildcard data/raw/train.csv),)
-EPOCHS     ?= 1
+ROUND      ?= 1
 FOLDS      ?= 0 1
+else
+ROUND      ?= 4
 endif
 endif
 
@@ -223,7 +225,7 @@ $(EXP)/round$(ROUND)/rerank/manifest.json: $(EXP)/round$(ROUND)/candidates/manif
 reranked: $(EXP)/round$(ROUND)/rerank/manifest.json
 
 # Each fold has folders of its own, so that a stopped run goes on where it was.
-AGAIN = $(MAKE) --no-print-directory MODEL='$(MODEL)' EPOCHS='$(EPOCHS)' FOLDS='$(FOLDS)'
+AGAIN = $(MAKE) --no-print-directory MODEL='$(MODEL)' ROUND=$(ROUND) FOLDS='$(FOLDS)'
 
 folds:
 	@for fold in $(FOLDS); do echo "== fold $$fold"; $(AGAIN) candidates SPLIT=v5 FOLD=$$fold; done

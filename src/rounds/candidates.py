@@ -38,9 +38,13 @@ class Candidates:
     relevant: np.ndarray
     features: dict[str, np.ndarray]
 
+    def names(self, groups: tuple[str, ...]) -> list[str]:
+        """The features of some groups, in their own order."""
+        return [name for name in self.features if name.partition(": ")[0] in groups]
+
     def of(self, groups: tuple[str, ...]) -> np.ndarray:
-        """(pairs, features) float32: the features of some groups, in their own order."""
-        return np.stack([value for name, value in self.features.items() if name.partition(": ")[0] in groups], axis=1)
+        """(pairs, features) float32 of `names`."""
+        return np.stack([self.features[name] for name in self.names(groups)], axis=1)
 
     def with_scores(self, group: str, scores: np.ndarray) -> "Candidates":
         """The same pairs, with one more scorer's (pairs,) scores as features; NaN where it gave none."""

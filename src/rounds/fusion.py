@@ -13,6 +13,12 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from rounds.candidates import Candidates
 from rounds.errors import UserError
 
+# What speaks for a passage the more of it there is, and what against it; the trees may not learn otherwise from noise.
+RISING = (
+    "score", "below best", "weight", "share", "spread score", "spread below best", "in construct", "count in construct",
+)  # fmt: skip
+FALLING = ("rank", "spread rank")
+FREE = ("siblings",)  # a passage that suits the other wrong answers may suit this one, or be theirs
 SEEDS = 3  # models whose probabilities are averaged
 TREES = {
     "max_iter": 100, "learning_rate": 0.05, "max_leaf_nodes": 15, "min_samples_leaf": 40, "l2_regularization": 5.0,
@@ -55,8 +61,21 @@ def fit(tables: list[Candidates], groups: tuple[str, ...], seed: int = 42) -> Fu
     relevant = np.concatenate([table.relevant for table in tables])
     if not relevant.any():
         raise UserError("no candidate of the folds is relevant: there is nothing to learn from")
+    directions = [_direction(name) for name in tables[0].names(groups)]
     models = [
-        HistGradientBoostingClassifier(random_state=seed + number, **TREES).fit(values, relevant)
+        HistGradientBoostingClassifier(random_state=seed + number, monotonic_cst=directions, **TREES).fit(
+            values, relevant
+        )
         for number in range(SEEDS)
     ]
     return Fusion(groups, models)
+
+
+def _direction(name: str) -> int:
+    """1: the more the better; -1: the less; 0: as the trees find.
+
+    >>> [_direction(name) for name in ("words: rank", "minilm round 1: score", "siblings: score", "labels: count")]
+    [-1, 1, 0, 0]
+    """
+    group, _, value = name.partition(": ")
+    return 0 if group in FREE else (value in RISING) - (value in FALLING)
