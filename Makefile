@@ -203,6 +203,7 @@ submit: $(EXP)/round$(ROUND)/train/manifest.json  ## write and check submissions
 # ---- second stages --------------------------------------------------------------------------------------------
 # What refines ROUND's ranking of the validation queries or, with SPLIT=submission, of the test queries.
 tables = $(foreach F,$(1),$(call experiment,v5,$(F))/round$(ROUND)/candidates)
+JUDGED  = $(patsubst %,src/rounds/recipes/%.yaml,$(shell sed -n 's/^extends: *//p' '$(JUDGE)' 2> /dev/null))
 JUDGE   = $(if $(filter %.yaml %.yml,$(RERANKER)),$(RERANKER),src/rounds/recipes/$(RERANKER).yaml)
 OTHERS  = $(call tables,$(filter-out $(if $(VALIDATED),$(FOLD)),$(FOLDS)))
 
@@ -215,7 +216,7 @@ candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranki
 # Rewritten only when it is another reranker.
 $(EXP)/round$(ROUND)/reranker.sha256: FORCE
 	@test -f '$(JUDGE)' || { echo "error: RERANKER=$(RERANKER): no recipe $(JUDGE)" >&2; exit 2; }
-	@mkdir -p $(@D); sha256sum < '$(JUDGE)' > $@.tmp; \
+	@mkdir -p $(@D); cat '$(JUDGE)' $(JUDGED) | sha256sum > $@.tmp; \
 	  cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
 
 $(EXP)/round$(ROUND)/rerank/manifest.json: $(EXP)/round$(ROUND)/candidates/manifest.json $(EXP)/round$(ROUND)/reranker.sha256

@@ -45,6 +45,20 @@ def test_the_fusion_finds_what_tells_and_says_the_same_twice():
     assert np.array_equal(model.score(other), fusion.fit([one], ("m", "labels")).score(other))
 
 
+def test_likeness_never_speaks_against_a_passage():
+    """Even where the folds' noise says so: a higher score, all else equal, ranks no lower; ranks the other way."""
+    one = table(np.random.default_rng(1), "q")
+    misleading = one.features["m: told"]
+    one.features.update({"m: score": -misleading, "m: rank": misleading, "siblings: score": -misleading})
+    model = fusion.fit([one], ("m", "siblings"))
+    places = {name: number for number, name in enumerate(one.names(("m", "siblings")))}
+    for name, sign in (("m: score", 1), ("m: rank", -1), ("siblings: score", 0)):
+        values = np.repeat(one.of(("m", "siblings"))[:50], 9, axis=0)
+        values[:, places[name]] = np.tile(np.linspace(-4, 4, 9), 50)
+        steps = np.diff(model.models[0].predict_proba(values)[:, 1].reshape(50, 9), axis=1)
+        assert (steps * sign >= 0).all() if sign else (steps < 0).any()
+
+
 def test_the_fusion_refuses_what_teaches_nothing():
     """Tables without a relevant pair, or with other features."""
     one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
