@@ -1,5 +1,6 @@
 """Live: how far a round that trains at this moment is, as its unfinished folder says."""
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +40,14 @@ def write(partial: Path, progress: dict) -> None:
 
 def read(experiment: Path, now: float | None = None) -> Live | None:
     """The latest round that trains in an experiment's folder; None where none does."""
-    files = sorted(experiment.glob(f"round*/train.partial/{PROGRESS}"), key=lambda file: file.stat().st_mtime)
-    if not files:
+    try:
+        written = {file: file.stat().st_mtime for file in experiment.glob(f"round*/train.partial/{PROGRESS}")}
+        latest = max(written, key=written.get)
+        found = json.loads(latest.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # none, or the training ended at this moment
         return None
-    partial = files[-1].parent
-    found = artefact.read_json(files[-1])
+    partial, age = latest.parent, (now or time.time()) - written[latest]
     done = found["step"] - found["first"]
-    age = (now or time.time()) - files[-1].stat().st_mtime
     return Live(
         round=int(partial.parent.name.removeprefix("round")),
         step=found["step"],

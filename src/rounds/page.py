@@ -13,7 +13,10 @@ from rounds.report import Facts
 
 SCRIPTS = ("theme.js", "charts.js", "tables.js", "browser.js")
 SECTIONS = {  # anchor: heading, and what to know before reading its charts
-    "curve": ("Scores by epoch", "Level lines are what zero-shot and BM25 score on the same queries."),
+    "curve": (
+        "Scores by epoch",
+        "Level lines are what zero-shot and BM25 score on the same queries. Training labels seen passages only.",
+    ),
     "compared": ("Comparison", ""),
     "recall": ("Recall against k", ""),
     "ranks": (

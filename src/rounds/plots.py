@@ -11,17 +11,24 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
+from rounds import lineage
 from rounds.mined import BINS, Mined
 from rounds.report import BM25, PARTS, Facts, Ranked
 
 BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999",
 )  # fmt: skip
-COLOURS = [BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY]
+ON_LIGHT = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, YELLOW]
+ON_DARK = [SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILION, GREY, BLUE]
 WIDTH, HEIGHT = 560, 260
 STEPS = ["1", "2", "3", "4-5", "6-10", "11-25", "26-100", "beyond"]
 EDGES = [1, 2, 3, 5, 10, 25, 100]
 SCALE = 2  # pixels of a PNG for each of a screen
+
+
+# Legends below each other, so that none is cut on a narrow screen.
+STACKED = {"orient": "bottom", "columns": 3, "labelLimit": 150, "layout": {"bottom": {"direction": "vertical"}}}
+BAR, AROUND = 34, 60  # pixels of a bar with its gap, and of what stands around all bars
 
 
 @dataclass(frozen=True)
@@ -41,27 +48,31 @@ class Plot:
     title: str
     text: str
     chart: alt.Chart | alt.LayerChart
+    height: int = HEIGHT
 
     @property
     def spec(self) -> dict:
         """Vega-Lite, as JSON."""
-        chart = self.chart.properties(width="container", height=HEIGHT, description=f"{self.title}. {self.text}")
+        chart = self.chart.properties(width="container", height=self.height, description=f"{self.title}. {self.text}")
         return {**chart.to_dict(), "autosize": {"type": "fit", "contains": "padding"}}
 
 
 def theme(dark: bool) -> dict:
     """A Vega-Lite config: quiet axes, readable on either ground."""
     ink, line, ground = ("#e6e6e6", "#444b55", "#14171c") if dark else ("#1b1f24", "#d5d9df", "#ffffff")
+    colours = ON_DARK if dark else ON_LIGHT
+    symbols = {"symbolStrokeWidth": 2.5, "symbolBaseFillColor": "transparent", "symbolBaseStrokeColor": ink}
     words = {"labelColor": ink, "titleColor": ink, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
     return {
         "background": ground,
         "font": "system-ui, sans-serif",
         "axis": {**words, "gridColor": line, "domainColor": line, "tickColor": line, "labelOverlap": True},
-        "legend": {**words, "orient": "bottom", "columns": 3, "labelLimit": 150, "symbolStrokeWidth": 2.5},
+        "legend": {**words, **STACKED, **symbols},
         "title": {"color": ink},
         "text": {"color": ink},
         "view": {"stroke": None},
-        "range": {"category": COLOURS},
+        "range": {"category": colours, "ordinal": [colours[0], GREY, ORANGE]},  # ordinal: gained, same, lost
+        "mark": {"color": colours[0]},
     }
 
 
@@ -88,14 +99,13 @@ def curve(epochs: pd.DataFrame, part: str) -> Plot:
     base = alt.Chart(own).encode(
         x=alt.X("epoch:N", sort=alt.SortField("order"), title="round · epoch", axis=_epochs()),
         y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1])),
-        color=alt.Color("metric:N", title=None, scale=alt.Scale(domain=["MAP@25", "Recall@25"], range=[BLUE, ORANGE])),
+        color=alt.Color("metric:N", title=None, scale=alt.Scale(domain=["MAP@25", "Recall@25"])),
         tooltip=["epoch", "series", "metric", alt.Tooltip("value", format=".4f")],
     )
     points = base.transform_filter("datum.series == 'rounds'").mark_point(filled=True, size=60, opacity=1)
     lines = base.mark_line(strokeWidth=2.5).encode(strokeDash=dash, detail="series:N")
-    queries = {"all": "all queries", "seen": "queries on passages that training labels"}
-    title = queries.get(part, "queries on passages that training never labels")
-    return Plot(f"curve-{part}", "curve", title.capitalize(), _said(own), lines + points)
+    title = "All queries" if part == "all" else f"On {part} passages"
+    return Plot(f"curve-{part}", "curve", title, _said(own), lines + points)
 
 
 def _epochs() -> alt.Axis:
@@ -110,14 +120,15 @@ def _said(own: pd.DataFrame) -> str:
 
 def recall(frame: pd.DataFrame) -> Plot:
     """Recall@k against k, a line for each run."""
-    runs = list(dict.fromkeys(frame["run"]))
+    ticks = alt.Axis(values=[1, 2, 5, 10, 25, 50, 100])
+    runs = sorted(dict.fromkeys(frame["run"]), key=lambda run: run == BM25)  # last, so that rounds keep their colours
     chart = (
         alt.Chart(frame)
         .mark_line(strokeWidth=2.5)
         .encode(
-            x=alt.X("k:Q", scale=alt.Scale(type="log", domain=[1, 100]), axis=alt.Axis(values=[1, 2, 5, 10, 25, 50, 100])),
+            x=alt.X("k:Q", scale=alt.Scale(type="log", domain=[1, 100]), axis=ticks),
             y=alt.Y("value:Q", title="Recall@k", scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("run:N", title=None, sort=runs, scale=alt.Scale(domain=runs, range=_runs(runs))),
+            color=alt.Color("run:N", title=None, sort=runs, scale=alt.Scale(domain=runs)),
             strokeDash=alt.StrokeDash("run:N", title=None, sort=runs, scale=alt.Scale(domain=runs)),
             tooltip=["run", "k", alt.Tooltip("value", format=".4f")],
         )
@@ -127,28 +138,30 @@ def recall(frame: pd.DataFrame) -> Plot:
     return Plot("recall", "recall", "Recall against k", text, chart)
 
 
-def _runs(runs: list[str]) -> list[str]:
-    """A colour for each run: grey for BM25, then the palette."""
-    others = [run for run in runs if run != BM25]
-    colours = {run: COLOURS[number % (len(COLOURS) - 1)] for number, run in enumerate(others)}
-    return [colours.get(run, GREY) for run in runs]
-
-
 def leaderboard(frame: pd.DataFrame) -> Plot:
     """CV against LB, a point for each scored checkpoint."""
+    space = alt.Scale(zero=False, padding=20)
     chart = (
         alt.Chart(frame)
         .mark_point(filled=True, size=90, opacity=0.9)
         .encode(
-            x=alt.X("CV:Q", title="CV, MAP@25", scale=alt.Scale(zero=False, padding=20)),
-            y=alt.Y("LB:Q", title="LB, MAP@25", scale=alt.Scale(zero=False, padding=20)),
+            x=alt.X("CV:Q", title="CV, MAP@25", scale=space, axis=alt.Axis(tickCount=6)),
+            y=alt.Y("LB:Q", title="LB, MAP@25", scale=space, axis=alt.Axis(tickCount=6)),
             color=alt.Color("recipe:N", title=None),
             shape=alt.Shape("side:N", title=None),
-            tooltip=["recipe", "round", "side", "lineage", alt.Tooltip("CV", format=".4f"), alt.Tooltip("LB", format=".4f")],
+            tooltip=[
+                "recipe",
+                "round",
+                "side",
+                "lineage",
+                alt.Tooltip("CV", format=".4f"),
+                alt.Tooltip("LB", format=".4f"),
+            ],
         )
     )
-    dirty = alt.Chart(frame[frame["lineage"] != "clean"]).mark_text(dy=-14, color=VERMILION, fontWeight="bold")
-    marked = dirty.encode(x="CV:Q", y="LB:Q", text="lineage:N")
+    dirty = frame[frame["lineage"] != lineage.CLEAN].drop_duplicates(["CV", "lineage"])  # one word for both sides
+    words = alt.Chart(dirty).mark_text(dy=-16, color=VERMILION, fontWeight="bold")
+    marked = words.encode(x="CV:Q", y="LB:Q", text="lineage:N")
     text = f"{len(frame)} scores of checkpoints that were submitted."
     return Plot("leaderboard", "leaderboard", "CV against LB", text, chart + marked)
 
@@ -161,9 +174,9 @@ def dims(frame: pd.DataFrame) -> Plot:
         .mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(filled=True, size=60))
         .encode(
             x=alt.X("dimensions:O", axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("value:Q", title=None, scale=alt.Scale(domainMin=0)),
-            color=alt.Color("when:N", title=None, sort=when, scale=alt.Scale(domain=when, range=[BLUE, ORANGE])),
-            strokeDash=alt.StrokeDash("metric:N", title=None),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("when:N", title=None, sort=when, scale=alt.Scale(domain=when)),
+            strokeDash=alt.StrokeDash("metric:N", title=None, legend=alt.Legend(symbolType="stroke")),
             tooltip=["dimensions", "when", "metric", alt.Tooltip("value", format=".4f")],
         )
     )
@@ -181,13 +194,14 @@ def moved(before: Ranked, after: Ranked) -> Plot:
     order = {step: number for number, step in enumerate(STEPS)}
     change = counts["before"].map(order) - counts["after"].map(order)
     counts["what"] = np.select([change > 0, change < 0], ["gained", "lost"], "same")
+    level = alt.Axis(labelAngle=0, labelFontSize=10, labelOverlap=False)
     axis = {"scale": alt.Scale(domain=STEPS), "sort": STEPS}
     base = alt.Chart(counts).encode(
-        x=alt.X("after:N", title=f"rank in {after.label}", axis=alt.Axis(labelAngle=0), **axis),
+        x=alt.X("after:N", title=f"rank in {after.label}", axis=level, **axis),
         y=alt.Y("before:N", title=f"rank in {before.label}", **axis),
         tooltip=["before", "after", "what", "queries"],
     )
-    kinds = alt.Scale(domain=["gained", "same", "lost"], range=[BLUE, GREY, ORANGE])
+    kinds = alt.Scale(domain=["gained", "same", "lost"], range="ordinal")
     cells = base.mark_rect(cornerRadius=3).encode(
         color=alt.Color("what:N", title=None, scale=kinds),
         opacity=alt.Opacity("queries:Q", scale=alt.Scale(type="sqrt", range=[0.15, 0.85]), legend=None),
@@ -195,7 +209,8 @@ def moved(before: Ranked, after: Ranked) -> Plot:
     gained, lost = (int(counts.loc[counts["what"] == what, "queries"].sum()) for what in ("gained", "lost"))
     text = f"Of {len(pairs)} queries, {gained} went to better ranks and {lost} to worse ones (in the steps shown)."
     name = f"ranks-{after.label.replace(' ', '')}"
-    return Plot(name, "ranks", f"{before.label} to {after.label}", text, cells + base.mark_text().encode(text="queries:Q"))
+    chart = cells + base.mark_text().encode(text="queries:Q")
+    return Plot(name, "ranks", f"{before.label} to {after.label}", text, chart)
 
 
 def _step(ranks: np.ndarray) -> np.ndarray:
@@ -224,7 +239,9 @@ def sources(negatives: dict[int, Mined]) -> Plot:
         color=alt.Color("source:N", title=None), tooltip=["round", "source", "negatives"]
     )
     text = ", ".join(f"{row['round']}: {row['negatives']} {row['source']}" for row in rows)
-    return Plot("sources", "negatives", "Where negatives came from", f"{text}.", chart)
+    return Plot(
+        "sources", "negatives", "Where negatives came from", f"{text}.", chart, AROUND + 40 + BAR * len(negatives)
+    )
 
 
 def similarity(negatives: dict[int, Mined]) -> Plot:
@@ -246,9 +263,7 @@ def similarity(negatives: dict[int, Mined]) -> Plot:
             tooltip=["round", "cosine", alt.Tooltip("share", format=".1%")],
         )
     )
-    means = [
-        f"round {number} {np.average(middles, weights=each.similarity):.2f}" for number, each in negatives.items()
-    ]
+    means = [f"round {number} {np.average(middles, weights=each.similarity):.2f}" for number, each in negatives.items()]
     text = f"Mean cosine: {', '.join(means)}; each round is measured with the checkpoint that mined."
     return Plot("similarity", "negatives", "How near negatives are to the positive", text, chart)
 
@@ -256,18 +271,18 @@ def similarity(negatives: dict[int, Mined]) -> Plot:
 def false(negatives: dict[int, Mined]) -> Plot:
     """Share of negatives that their miner scores above the positive."""
     rows = [{"round": f"round {number}", "share": each.false} for number, each in negatives.items()]
-    chart = _bars(pd.DataFrame(rows), "share", "round", color=BLUE).encode(
-        x=alt.X("share:Q", title="negatives", axis=alt.Axis(format="%")),
+    chart = _bars(pd.DataFrame(rows), "share", "round").encode(
+        x=alt.X("share:Q", title="negatives", axis=alt.Axis(format="%", tickCount=5)),
         tooltip=["round", alt.Tooltip("share", format=".2%")],
     )
     values = ", ".join(f"{row['round']} {row['share']:.1%}" for row in rows)
     text = f"Scored above the positive by the checkpoint that mined: {values}."
-    return Plot("false", "negatives", "How many are probably false", text, chart)
+    return Plot("false", "negatives", "How many are probably false", text, chart, AROUND + BAR * len(rows))
 
 
-def _bars(frame: pd.DataFrame, value: str, name: str, **mark) -> alt.Chart:
-    bars = alt.Chart(frame).mark_bar(size=22, cornerRadiusEnd=3, **mark)
-    return bars.encode(x=alt.X(f"{value}:Q"), y=alt.Y(f"{name}:N", title=None, sort=None))
+def _bars(frame: pd.DataFrame, value: str, name: str) -> alt.Chart:
+    bars = alt.Chart(frame).mark_bar(size=22, cornerRadiusEnd=3)
+    return bars.encode(x=alt.X(f"{value}:Q", axis=alt.Axis(tickCount=5)), y=alt.Y(f"{name}:N", title=None, sort=None))
 
 
 MEASURED = (("seconds", "Seconds by stage", "s"), ("peak", "Memory at most, by stage", "MiB"))
@@ -276,11 +291,12 @@ MEASURED = (("seconds", "Seconds by stage", "s"), ("peak", "Memory at most, by s
 def cost(costs: pd.DataFrame, column: str, title: str, unit: str) -> Plot:
     """Seconds or MiB of each stage."""
     own = costs[costs[column].notna()]
-    chart = _bars(own, column, "stage", color=BLUE).encode(
-        x=alt.X(f"{column}:Q", title=unit), tooltip=["stage", alt.Tooltip(column, format=",.0f", title=unit)]
+    chart = _bars(own, column, "stage").encode(
+        x=alt.X(f"{column}:Q", title=unit, axis=alt.Axis(tickCount=5)),
+        tooltip=["stage", alt.Tooltip(column, format=",.0f", title=unit)],
     )
     text = ", ".join(f"{row['stage']} {row[column]:.0f} {unit}" for _, row in own.iterrows())
-    return Plot(column, "cost", title, f"{text}.", chart)
+    return Plot(column, "cost", title, f"{text}.", chart, AROUND + BAR * len(own))
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

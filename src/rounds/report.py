@@ -10,7 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rounds import artefact, bm25, collection, comparison, evaluation, ledger, lineage, matryoshka, mined, ranking, runs
+from rounds import (
+    artefact,
+    bm25,
+    collection,
+    comparison,
+    evaluation,
+    ledger,
+    lineage,
+    matryoshka,
+    mined,
+    ranking,
+    refusals,
+    runs,
+)
 from rounds.collection import Collection
 from rounds.comparison import Row
 from rounds.errors import UserError
@@ -124,15 +137,15 @@ def gather(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
         ranked=ranked,
         negatives={number: _mined(folder, data) for number, folder in rounds.items() if mined.is_mined(folder)},
         lineage=trained,
-        flags=flags(rows, trained, own, refusals(model_output)),
+        flags=flags(rows, trained, own, refusals.read(model_output, experiment.name)),
         missing=[f"{row.label}: its run is no longer on disk" for row in rows if _is_gone(row, ranked)],
     )
 
 
 def rounds_of(experiment: Path) -> dict[int, Path]:
     """Round number -> its folder."""
-    found = {int(match[1]): each for each in experiment.glob("round*") if (match := re.fullmatch(r"round(\d+)", each.name))}
-    return dict(sorted(found.items()))
+    matches = [(re.fullmatch(r"round(\d+)", each.name), each) for each in experiment.glob("round*")]
+    return dict(sorted((int(match[1]), each) for match, each in matches if match))
 
 
 def evaluated(folder: Path) -> list[Row]:
@@ -282,7 +295,10 @@ def costs(rounds: dict[int, Path]) -> pd.DataFrame:
     """Seconds and MiB of each round's stages, as their manifests say; evaluation's encoding counts as training's."""
     found = []
     for number, folder in rounds.items():
-        stages = {"train": artefact.read_manifest(folder / "train"), "evaluate": artefact.read_manifest(folder / "eval")}
+        stages = {
+            "train": artefact.read_manifest(folder / "train"),
+            "evaluate": artefact.read_manifest(folder / "eval"),
+        }
         if mined.is_mined(folder):
             stages = {"mine": artefact.read_json(mined.manifest(folder)), **stages}
         found += [
@@ -308,6 +324,7 @@ def lineages(rounds: dict[int, Path], experiment: Path) -> list[dict]:
         found.append(
             {
                 "checkpoint": f"round {number}, {name.replace('_', ' ')}",
+                "folder": f"{folder.name}/train/{name}",
                 "weights": own.get("weights", ""),
                 "parent": _name(parent, folder, experiment),
                 "parent weights": parent.get("weights", ""),
@@ -316,6 +333,16 @@ def lineages(rounds: dict[int, Path], experiment: Path) -> list[dict]:
             }
         )
     return found
+
+
+def broken(trained: list[dict]) -> list[str]:
+    """Checkpoints whose parent within the experiment is no longer the one that they were trained from."""
+    weights = {each["folder"]: each["weights"] for each in trained}
+    return [
+        f"{each['checkpoint']}: {each['parent']} has other weights now than those that it continues"
+        for each in trained
+        if weights.get(each["parent"], each["parent weights"]) != each["parent weights"]
+    ]
 
 
 def _name(parent: dict, folder: Path, experiment: Path) -> str:
@@ -327,17 +354,14 @@ def _name(parent: dict, folder: Path, experiment: Path) -> str:
     return name
 
 
-def refusals(model_output: Path) -> list[dict]:
-    """What stages refused to do because of a checkpoint's lineage or weights, oldest first."""
-    file = model_output / "refusals.jsonl"
-    return artefact.read_jsonl(file, ("when", "stage", "reason")) if file.is_file() else []
-
-
 def flags(rows: list[Row], trained: list[dict], entries: list[dict], refused: list[dict]) -> list[str]:
     """Whatever a reader must know before believing a number, a line each."""
     found = [
-        f"{row.label}: {row.about['lineage']}" for row in rows if row.about.get("lineage", lineage.CLEAN) != lineage.CLEAN
+        f"{row.label}: {row.about['lineage']}"
+        for row in rows
+        if row.about.get("lineage", lineage.CLEAN) != lineage.CLEAN
     ]
+    found += broken(trained)
     found += [f"{each['checkpoint']}: {each['status']}" for each in trained if each["status"] != lineage.CLEAN]
     found += [
         f"ledger: {row['recipe']} round {row['round']} ({row['checkpoint']}): {row['lineage']}"

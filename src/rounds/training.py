@@ -209,6 +209,8 @@ class Keeper(TrainerCallback):
         hidden = None if artefact.is_main_process() else True
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
 
+        self._show(state)
+
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self.collator.start(round(state.epoch or 0))
         self.losses = []
@@ -223,11 +225,12 @@ class Keeper(TrainerCallback):
             self.losses.append(self.loss)
             self.bar.set_postfix(loss=f"{self.loss:.4f}")
             self.curve.append((state.global_step, self.loss))
-            if artefact.is_main_process():
-                self._show(state)
+            self._show(state)
 
     def _show(self, state) -> None:
         """For whoever watches: how far it is, beside the epochs that are done."""
+        if not artefact.is_main_process():
+            return
         seconds = round(time.perf_counter() - self.began, 1)
         progress = {"step": state.global_step, "steps": state.max_steps, "first": self.first, "seconds": seconds}
         live.write(self.partial, {**progress, "losses": self.curve})
