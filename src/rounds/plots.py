@@ -204,7 +204,7 @@ def moved(before: Ranked, after: Ranked) -> Plot:
     kinds = alt.Scale(domain=["gained", "same", "lost"], range="ordinal")
     cells = base.mark_rect(cornerRadius=3).encode(
         color=alt.Color("what:N", title=None, scale=kinds),
-        opacity=alt.Opacity("queries:Q", scale=alt.Scale(type="sqrt", range=[0.15, 0.85]), legend=None),
+        opacity=alt.Opacity("queries:Q", scale=alt.Scale(type="sqrt", range=[0.12, 0.6]), legend=None),
     )
     gained, lost = (int(counts.loc[counts["what"] == what, "queries"].sum()) for what in ("gained", "lost"))
     text = f"Of {len(pairs)} queries, {gained} went to better ranks and {lost} to worse ones (in the steps shown)."
