@@ -15,7 +15,8 @@ SCRIPTS = ("theme.js", "charts.js", "tables.js", "browser.js")
 SECTIONS = {  # anchor: heading, and what to know before reading its charts
     "curve": (
         "Scores by epoch",
-        "Level lines are what zero-shot and BM25 score on the same queries. Training labels seen passages only.",
+        "Level lines are what zero-shot and BM25 score on the same queries. "
+        "Seen passages are those that training labels.",
     ),
     "compared": ("Comparison", ""),
     "recall": ("Recall against k", ""),

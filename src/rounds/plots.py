@@ -20,6 +20,16 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY = (
 )  # fmt: skip
 ON_LIGHT = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, YELLOW]
 ON_DARK = [SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILION, GREY, BLUE]
+DASHES = [
+    [1, 0],
+    [7, 3],
+    [2, 2],
+    [9, 3, 2, 3],
+    [12, 3],
+    [4, 4],
+    [2, 5],
+    [6, 2, 2, 2],
+]  # of lines, in the colours' order
 WIDTH, HEIGHT = 560, 260
 STEPS = ["1", "2", "3", "4-5", "6-10", "11-25", "26-100", "beyond"]
 EDGES = [1, 2, 3, 5, 10, 25, 100]
@@ -129,7 +139,7 @@ def recall(frame: pd.DataFrame) -> Plot:
             x=alt.X("k:Q", scale=alt.Scale(type="log", domain=[1, 100]), axis=ticks),
             y=alt.Y("value:Q", title="Recall@k", scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("run:N", title=None, sort=runs, scale=alt.Scale(domain=runs)),
-            strokeDash=alt.StrokeDash("run:N", title=None, sort=runs, scale=alt.Scale(domain=runs)),
+            strokeDash=alt.StrokeDash("run:N", title=None, sort=runs, scale=alt.Scale(domain=runs, range=DASHES)),
             tooltip=["run", "k", alt.Tooltip("value", format=".4f")],
         )
     )
@@ -259,7 +269,7 @@ def similarity(negatives: dict[int, Mined]) -> Plot:
             x=alt.X("cosine:Q", title="cosine of negative and positive"),
             y=alt.Y("share:Q", title="negatives", axis=alt.Axis(format="%")),
             color=alt.Color("round:N", title=None),
-            strokeDash=alt.StrokeDash("round:N", title=None),
+            strokeDash=alt.StrokeDash("round:N", title=None, scale=alt.Scale(range=DASHES)),
             tooltip=["round", "cosine", alt.Tooltip("share", format=".1%")],
         )
     )

@@ -195,7 +195,7 @@ def _ranked(rows: list[Row], data: Collection, model_output: Path) -> list[Ranke
     for row in rows:
         path = model_output / row.about.get("run", "-") / runs.RUN_FILE
         if row.in_chain and path.is_file():
-            run = ranking.read_trec(path)
+            run = ranking.read_trec(path).top(DEPTH)
             if run.queries == list(data.validation):
                 label = row.label.partition(",")[0]
                 found.append(Ranked(label, run, ranks(run, data.qrels), runs.vectors_around(path)))

@@ -17,7 +17,7 @@ function losses(live) {
     data: { values: live.losses.map(([step, loss]) => ({ step, loss })) },
     mark: { type: "line", strokeWidth: 2 },
     encoding: {
-      x: { field: "step", type: "quantitative", scale: { domain: [0, live.steps] } },
+      x: { field: "step", type: "quantitative", scale: { domain: [0, live.steps] }, axis: { tickCount: 6 } },
       y: { field: "loss", type: "quantitative", title: "training loss", scale: { zero: false } },
     },
   };
