@@ -7,7 +7,7 @@ ifeq ($(RAW)$(wildcard data/raw/train.csv),)
 ROUND      ?= 1
 FOLDS      ?= 0 1
 else
-ROUND      ?= 4
+ROUND      ?= 3
 endif
 endif
 

@@ -123,18 +123,25 @@ def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     assert all(len(view) == 4 for _, views in crossval.ablations(["m"], folds[0].table) for view in views)
 
 
-def test_the_ensemble_averages_the_rounds_each_fused_by_itself():
-    """Not the base model's where there are rounds; the fusion is the last one's."""
-    members = ["m round 0", "m round 1", "m round 2"]
+def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
+    """Not the base model's own where there are rounds; the fusion is the last one's, and ablations leave views out."""
+    members = ["m round 0 topic", "m round 0 problem", "m round 0", "m round 1", "m round 2"]
     own = table(np.random.default_rng(1), "q")
     (_, last), (_, everyone) = crossval.views(members, own)
     assert [view[:2] for view in last] == [("m round 2", "votes m round 2")]
-    assert [view[0] for view in everyone] == members[1:]
-    assert crossval.views(members[:1], own)[1][1] == crossval.views(members[:1], own)[0][1]
-    one = fusion.fit([own], [("m",)])
-    both = fusion.fit([own], [("m",), ("votes m",)])
-    noise = fusion.fit([own], [("votes m",)])
-    assert np.allclose(both.score(own), (one.score(own) + noise.score(own)) / 2)
+    assert [[group for group in view if group in members] for view in everyone] == [
+        [member, *part] for member in members[3:] for part in ([], *([each] for each in members[:2]))
+    ]
+    left = dict(crossval.ablations(members, own))
+    assert [view[0] for view in left["without parts"]] == members[3:] and len(left["without rounds"]) == 3
+    assert crossval.views(["m round 0"], own)[1][1] == crossval.views(["m round 0"], own)[0][1]
+
+
+def test_views_are_averaged():
+    """Two views' probabilities are the mean of each alone."""
+    own = table(np.random.default_rng(1), "q")
+    alone = [fusion.fit([own], [view]).score(own) for view in (("m",), ("votes m",))]
+    assert np.allclose(fusion.fit([own], [("m",), ("votes m",)]).score(own), np.mean(alone, axis=0))
 
 
 @pytest.mark.parametrize("missing", ["", "manifest"])

@@ -143,7 +143,7 @@ def test_candidates_are_made_once_and_refuse_another_member(tables, tiny, tmp_pa
     manifest = artefact.read_manifest(tables[0])
     data = collection.read(tables[0] / manifest["collection"])
     source = checkpoint.resolve(None, tiny, "cpu")
-    assert manifest["members"] == ["tiny-mistral round 0"]
+    assert manifest["members"] == [f"tiny-mistral round 0{part}" for part in (" topic", " problem", "")]
     assert "up to date" in refining.write_candidates([source], data, tables[0], tmp_path, False)
     with refused("two have one name"):
         refining.write_candidates([source, source], data, tmp_path / "x", tmp_path, False)

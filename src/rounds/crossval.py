@@ -173,26 +173,35 @@ def _fused(folds: list[Fold], label: str, views: Views) -> Stage:
 
 
 def views(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
-    """What the table fuses: the refined checkpoint with words, votes and the reranker; then each round's so, averaged.
+    """What the table fuses: the refined checkpoint with words, votes and the reranker; then the mean of more views.
+
+    These are each round's checkpoint so, by itself and beside what the base model makes of a part of the query.
 
     Args:
-        members: names of the checkpoints' feature groups, the base model first.
+        members: names of the checkpoints' feature groups: the base model's parts, itself, then the rounds.
     """
     shared = ("labels", "words", "siblings")
     if "reranker: score" in table.features:
         shared += ("reranker",)
-    each = [(member, f"votes {member}", *shared) for member in members]
-    return [("fusion", each[-1:]), ("ensemble", each[1:] or each)]
+    parts = [member for member in members if member.endswith(candidates.PARTS)]
+    whole = [member for member in members if member not in parts]
+    sets = [own for member in whole[1:] or whole for own in ((member,), *((member, part) for part in parts))]
+    found = [(*(kind for member in own for kind in (member, f"votes {member}")), *shared) for own in sets]
+    return [("fusion", [(members[-1], f"votes {members[-1]}", *shared)]), ("ensemble", found)]
 
 
 def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
-    """The ensemble without one kind of feature each."""
+    """The ensemble without one kind of feature each, and without the views of parts or of earlier rounds."""
     _, full = views(members, table)[-1]
     kinds = dict.fromkeys(group.split()[0] for group in full[0] if group not in members)
-    return [
+    found = [
         (f"without {kind}", [tuple(group for group in view if group.split()[0] != kind) for view in full])
         for kind in kinds
     ]
+    bare = [view for view in full if not any(group.endswith(candidates.PARTS) for group in view)]
+    last = [view for view in full if view[0] == members[-1]]
+    found += [(f"without {name}", own) for name, own in (("parts", bare), ("rounds", last)) if len(own) < len(full)]
+    return found
 
 
 def cells(rows: list[Stage], folds: list[Fold]) -> list[list[str]]:
