@@ -119,7 +119,7 @@ def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
     assert len(files[1].read_text().splitlines()) == 1 + len(lines)
     names = [label for label, _ in crossval.ablations(["m"], folds[0].table)]
-    assert names == ["without votes", "without labels", "without words", "without siblings"]
+    assert names == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
     assert all(len(view) == 4 for _, views in crossval.ablations(["m"], folds[0].table) for view in views)
 
 
@@ -133,7 +133,9 @@ def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
         [member, *part] for member in members[3:] for part in ([], *([each] for each in members[:2]))
     ]
     left = dict(crossval.ablations(members, own))
-    assert [view[0] for view in left["without parts"]] == members[3:] and len(left["without rounds"]) == 3
+    assert [view[0] for view in left["ensemble without parts"]] == members[3:]
+    assert len(left["ensemble without earlier rounds"]) == 3 and left["fusion without votes"][0][0] == members[-1]
+    assert "votes" not in str(left["fusion without votes"])
     assert crossval.views(["m round 0"], own)[1][1] == crossval.views(["m round 0"], own)[0][1]
 
 

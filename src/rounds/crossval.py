@@ -191,17 +191,17 @@ def views(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
 
 
 def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
-    """The ensemble without one kind of feature each, and without the views of parts or of earlier rounds."""
-    _, full = views(members, table)[-1]
-    kinds = dict.fromkeys(group.split()[0] for group in full[0] if group not in members)
+    """The fusion without one kind of feature each, and the ensemble without the views of parts or of earlier rounds."""
+    (_, (one,)), (_, full) = views(members, table)
+    kinds = dict.fromkeys(group.split()[0] for group in one if group not in members)
     found = [
-        (f"without {kind}", [tuple(group for group in view if group.split()[0] != kind) for view in full])
+        (f"fusion without {kind}", [tuple(group for group in one if group in members or group.split()[0] != kind)])
         for kind in kinds
     ]
     bare = [view for view in full if not any(group.endswith(candidates.PARTS) for group in view)]
     last = [view for view in full if view[0] == members[-1]]
-    found += [(f"without {name}", own) for name, own in (("parts", bare), ("rounds", last)) if len(own) < len(full)]
-    return found
+    parts = [(f"ensemble without {name}", own) for name, own in (("parts", bare), ("earlier rounds", last))]
+    return found + [(label, own) for label, own in parts if len(own) < len(full)]
 
 
 def cells(rows: list[Stage], folds: list[Fold]) -> list[list[str]]:
