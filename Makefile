@@ -1,6 +1,6 @@
 # Rounds: the pipeline, from data to submission. `make help` lists targets and variables.
 
-# make cv and make best start from the recipe that won; on the sample they do less of everything.
+# make rerank, cv and best have defaults of their own; on the sample they do less of everything.
 ifneq ($(filter folds rerank cv best,$(MAKECMDGOALS)),)
 MODEL      ?= minilm-best
 ifeq ($(RAW)$(wildcard data/raw/train.csv),)
