@@ -1,13 +1,13 @@
 # Rounds: the pipeline, from data to submission. `make help` lists targets and variables.
 
-# make cv and make best start from the recipe that won; on the sample they do less of everything.
+# make rerank, cv and best have defaults of their own; on the sample they do less of everything.
 ifneq ($(filter folds rerank cv best,$(MAKECMDGOALS)),)
 MODEL      ?= minilm-best
 ifeq ($(RAW)$(wildcard data/raw/train.csv),)
 ROUND      ?= 1
 FOLDS      ?= 0 1
 else
-ROUND      ?= 4
+ROUND      ?= 3
 endif
 endif
 

@@ -14,14 +14,16 @@ class Flags:
 
     folds: list[str] = field(metadata={"help": "folders of candidates, one a fold, each in its last round's folder"})
     output: str = field(default="", metadata={"help": "write OUTPUT.md and OUTPUT.csv"})
-    ablate: bool = field(default=False, metadata={"help": "add the ensemble without one kind of feature each"})
+    ablate: bool = field(
+        default=False, metadata={"help": "add the fusion without one kind of feature, the ensemble without some views"}
+    )
 
 
 def main(flags: Flags) -> None:
     """Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
     folds = [crossval.read_fold(Path(folder)) for folder in flags.folds]
     of = folds[0].members, folds[0].table
-    fused = crossval.groups(*of) + (crossval.ablations(*of) if flags.ablate else [])
+    fused = crossval.views(*of) + (crossval.ablations(*of) if flags.ablate else [])
     lines = crossval.cells(crossval.stages(folds, fused), folds)
     queries = sum(len(fold.data.validation) for fold in folds)
     title = f"{folds[0].data.data}, {len(folds)} folds of {folds[0].data.split}, {queries} queries"

@@ -38,11 +38,11 @@ def fold(seed: int, rounds: tuple[str, ...] = ("BM25", "zero-shot")) -> Fold:
 def test_the_fusion_finds_what_tells_and_says_the_same_twice():
     """The feature that tells decides; a second fit gives the same scores."""
     one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
-    model = fusion.fit([one], ("m", "labels"))
+    model = fusion.fit([one], [("m", "labels")])
     run = other.run(model.score(other))
     best = other.run(other.features["m: told"])
     assert np.mean(run.passages[:, 0] == best.passages[:, 0]) > 0.8
-    assert np.array_equal(model.score(other), fusion.fit([one], ("m", "labels")).score(other))
+    assert np.array_equal(model.score(other), fusion.fit([one], [("m", "labels")]).score(other))
 
 
 def test_likeness_never_speaks_against_a_passage():
@@ -50,12 +50,12 @@ def test_likeness_never_speaks_against_a_passage():
     one = table(np.random.default_rng(1), "q")
     misleading = one.features["m: told"]
     one.features.update({"m: score": -misleading, "m: rank": misleading, "siblings: score": -misleading})
-    model = fusion.fit([one], ("m", "siblings"))
+    model = fusion.fit([one], [("m", "siblings")])
     places = {name: number for number, name in enumerate(one.names(("m", "siblings")))}
     for name, sign in (("m: score", 1), ("m: rank", -1), ("siblings: score", 0)):
         values = np.repeat(one.of(("m", "siblings"))[:50], 9, axis=0)
         values[:, places[name]] = np.tile(np.linspace(-4, 4, 9), 50)
-        steps = np.diff(model.models[0].predict_proba(values)[:, 1].reshape(50, 9), axis=1)
+        steps = np.diff(model.models[0][0].predict_proba(values)[:, 1].reshape(50, 9), axis=1)
         assert (steps * sign >= 0).all() if sign else (steps < 0).any()
 
 
@@ -64,10 +64,10 @@ def test_the_fusion_refuses_what_teaches_nothing():
     one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
     one.relevant[:] = False
     with refused("no candidate", "relevant"):
-        fusion.fit([one], ("m",))
+        fusion.fit([one], [("m",)])
     del other.features["words: noise"]
     with refused("different features"):
-        fusion.fit([one, other], ("m",))
+        fusion.fit([one, other], [("m",)])
 
 
 def test_no_fold_is_ranked_by_what_its_own_labels_taught(monkeypatch):
@@ -81,7 +81,7 @@ def test_no_fold_is_ranked_by_what_its_own_labels_taught(monkeypatch):
 
     monkeypatch.setattr(crossval.fusion, "fit", spy)
     monkeypatch.setattr(fusion.Fusion, "score", lambda self, each: scored.append(id(each)) or np.zeros(len(each.query)))
-    crossval.stages(folds, [("fusion", ("m",))])
+    crossval.stages(folds, [("fusion", [("m",)])])
     tables = {id(each.table) for each in folds}
     assert [set(own) | {left} for own, left in zip(fitted, scored, strict=True)] == [tables] * 3
     assert all(left not in own for own, left in zip(fitted, scored, strict=True))
@@ -113,14 +113,37 @@ def test_folds_that_do_not_belong_together_are_refused():
 def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     """Both files hold every row; the first says what was measured."""
     folds = [fold(seed) for seed in range(2)]
-    lines = crossval.cells(crossval.stages(folds, crossval.groups(["m"], folds[0].table)), folds)
+    lines = crossval.cells(crossval.stages(folds, crossval.views(["m"], folds[0].table)), folds)
     files = crossval.write(lines, "a title", tmp_path / "cv-tiny")
     text = files[0].read_text()
     assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
     assert len(files[1].read_text().splitlines()) == 1 + len(lines)
     names = [label for label, _ in crossval.ablations(["m"], folds[0].table)]
-    assert names == ["without votes", "without labels", "without words", "without siblings"]
-    assert all(len(groups) == 4 for _, groups in crossval.ablations(["m"], folds[0].table))
+    assert names == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
+    assert all(len(view) == 4 for _, views in crossval.ablations(["m"], folds[0].table) for view in views)
+
+
+def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
+    """Not the base model's own where there are rounds; the fusion is the last one's, and ablations leave views out."""
+    members = ["m round 0 topic", "m round 0 problem", "m round 0", "m round 1", "m round 2"]
+    own = table(np.random.default_rng(1), "q")
+    (_, last), (_, everyone) = crossval.views(members, own)
+    assert [view[:2] for view in last] == [("m round 2", "votes m round 2")]
+    assert [[group for group in view if group in members] for view in everyone] == [
+        [member, *part] for member in members[3:] for part in ([], *([each] for each in members[:2]))
+    ]
+    left = dict(crossval.ablations(members, own))
+    assert [view[0] for view in left["ensemble without parts"]] == members[3:]
+    assert len(left["ensemble without earlier rounds"]) == 3 and left["fusion without votes"][0][0] == members[-1]
+    assert "votes" not in str(left["fusion without votes"])
+    assert crossval.views(["m round 0"], own)[1][1] == crossval.views(["m round 0"], own)[0][1]
+
+
+def test_views_are_averaged():
+    """Two views' probabilities are the mean of each alone."""
+    own = table(np.random.default_rng(1), "q")
+    alone = [fusion.fit([own], [view]).score(own) for view in (("m",), ("votes m",))]
+    assert np.allclose(fusion.fit([own], [("m",), ("votes m",)]).score(own), np.mean(alone, axis=0))
 
 
 @pytest.mark.parametrize("missing", ["", "manifest"])

@@ -106,6 +106,9 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
     prompting = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method="prompt"))
     with refused("full, lora or qlora"):
         reranker.train(prompting, GROUPS, tmp_path, 42, "cpu")
+    elsewhere = dataclasses.replace(how.tuning, method="lora")
+    with refused("tuning.lora", "q_proj"):
+        reranker.train(dataclasses.replace(how, tuning=elsewhere), GROUPS, tmp_path, 42, "cpu")
     with refused("reranking.residual", "listwise"):
         recipe.from_dict({"name": "x", "reranking": {"residual": 1, "loss": "pointwise"}}, "x.yaml")
     with refused("reranking.residual", "from 0"):
@@ -143,7 +146,7 @@ def test_candidates_are_made_once_and_refuse_another_member(tables, tiny, tmp_pa
     manifest = artefact.read_manifest(tables[0])
     data = collection.read(tables[0] / manifest["collection"])
     source = checkpoint.resolve(None, tiny, "cpu")
-    assert manifest["members"] == ["tiny-mistral round 0"]
+    assert manifest["members"] == [f"tiny-mistral round 0{part}" for part in (" topic", " problem", "")]
     assert "up to date" in refining.write_candidates([source], data, tables[0], tmp_path, False)
     with refused("two have one name"):
         refining.write_candidates([source, source], data, tmp_path / "x", tmp_path, False)
@@ -203,6 +206,28 @@ def test_an_encoder_starts_with_the_first_stage_s_ranking(decoder, tmp_path):
     with refused("pooling"):
         layers = how.replace("model", pooling="sum_last_n")
         reranker.train(layers, GROUPS, tmp_path, 42, "cpu")
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_finished_classifier_keeps_its_head(method, tmp_path):
+    """As transformers saves one: its scores are the library's, and training with a rate of zero leaves them."""
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    how = reranking("classifier", None)
+    base, folder = backbone.locate(how.model), tmp_path / "finished"
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(base, num_labels=1)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    expected = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity()).predict(PAIRS)
+    assert np.allclose(reranker.score(str(folder), PAIRS, "cpu", how), expected, atol=1e-5)
+    assert len(set(expected.tolist())) > 1
+    lora = dataclasses.replace(how.tuning.lora, targets=["query", "value"])
+    how = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method=method, lora=lora))
+    how = how.replace("training", learning_rate=1e-9, epochs=1)
+    reranker.train(how, GROUPS, tmp_path / "model", 42, "cpu", folder)
+    assert np.allclose(reranker.score(str(tmp_path / "model"), PAIRS, "cpu", how), expected, atol=1e-5)
 
 
 def test_negatives_are_passages_that_were_right_somewhere(tables, tiny):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rounds.data import latex
 from rounds.errors import UserError
 from rounds.examples import Asked
 from rounds.ranking import Run
@@ -17,6 +18,7 @@ FILE = "candidates.npz"
 NEAREST, VOTED, LEXICAL = 50, 15, 10  # passages of each ranking that become candidates
 SHARPNESS = 0.05  # of the votes' weights: exp(cosine / SHARPNESS)
 HUB = 30  # training queries whose mean similarity says how near a passage is to everything
+PARTS = ("topic", "problem")  # of a query, which the base model also reads alone
 MOST = 50_000_000  # pairs of query and passage held at once, some 200 MB a matrix
 
 
@@ -157,6 +159,21 @@ def votes(similar: np.ndarray, labelled: Labelled, corpus: int) -> np.ndarray:
     distinct, starts = np.unique(labelled.passage[order], return_index=True)
     found[:, distinct] = np.maximum.reduceat(similar[:, order], starts, axis=1)
     return found
+
+
+def part_of(asked: Asked, part: str) -> str:
+    """A query's topic (its construct), its problem (lines that are neither construct nor subject), or all of it.
+
+    >>> asked = Asked("Add\\nSums\\n1 + 1?\\n2\\n11", "5", "Add", "Sums")
+    >>> [part_of(asked, part).splitlines() for part in PARTS]
+    [['Add'], ['1 + 1?', '2', '11']]
+    """
+    if part == "topic":
+        return asked.construct or asked.text
+    if part == "problem":
+        topic = {plain for name in (asked.construct, asked.subject) for plain in (name.strip(), latex.words(name))}
+        return "\n".join(line for line in asked.text.splitlines() if line.strip() not in topic) or asked.text
+    return asked.text
 
 
 def _top(scores: np.ndarray, count: int) -> np.ndarray:

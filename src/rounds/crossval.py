@@ -123,12 +123,15 @@ def evaluate(fold: Fold, run: Run) -> dict[str, np.ndarray]:
     return evaluation.per_query(run, fold.data.qrels, evaluation.APART)
 
 
-def stages(folds: list[Fold], fused: Iterable[tuple[str, tuple[str, ...]]]) -> list[Stage]:
+Views = list[tuple[str, ...]]  # of `fusion.fit`
+
+
+def stages(folds: list[Fold], fused: Iterable[tuple[str, Views]]) -> list[Stage]:
     """The rounds' rows, the reranker's where there is one, then one for each way to fuse.
 
     Args:
         folds: with the same rounds and members, two or more.
-        fused: label and feature groups. Each fold's ranking is learned on the candidates of the others.
+        fused: label and views. Each fold's ranking is learned on the candidates of the others.
     """
     if len(folds) < 2:
         raise UserError("cross-validation needs two folds or more; name them in FOLDS")
@@ -140,7 +143,7 @@ def stages(folds: list[Fold], fused: Iterable[tuple[str, tuple[str, ...]]]) -> l
     found = [_stage(folds, label, [fold.rounds[label] for fold in folds]) for label in folds[0].rounds]
     if "reranker: score" in folds[0].table.features:
         found.append(_stage(folds, "rerank", [evaluate(fold, reranked(fold)) for fold in folds]))
-    return found + [_fused(folds, label, groups) for label, groups in fused]
+    return found + [_fused(folds, label, views) for label, views in fused]
 
 
 def _stage(folds: list[Fold], label: str, scores: list[dict[str, np.ndarray]]) -> Stage:
@@ -158,31 +161,47 @@ def reranked(fold: Fold) -> Run:
     return fold.table.run(np.where(np.isnan(scores), behind, scores))
 
 
-def _fused(folds: list[Fold], label: str, groups: tuple[str, ...]) -> Stage:
+def _fused(folds: list[Fold], label: str, views: Views) -> Stage:
     scores: dict[str, list[np.ndarray]] = {name: [] for name in evaluation.APART}
     start = time.perf_counter()
     for fold in folds:
-        model = fusion.fit([other.table for other in folds if other is not fold], groups)
+        model = fusion.fit([other.table for other in folds if other is not fold], views)
         for name, values in evaluate(fold, fold.table.run(model.score(fold.table))).items():
             scores[name].append(values)
     minutes = (time.perf_counter() - start) / 60 / len(folds)
     return Stage(label, scores, minutes, round(backbone.peak_memory("cpu"), 1))
 
 
-def groups(members: list[str], table: Candidates) -> list[tuple[str, tuple[str, ...]]]:
-    """What the table fuses: the refined checkpoint with words, votes and the reranker, then all members too."""
-    shared, last = ("labels", "words", "siblings"), members[-1]
+def views(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
+    """What the table fuses: the refined checkpoint with words, votes and the reranker; then the mean of more views.
+
+    These are each round's checkpoint so, by itself and beside what the base model makes of a part of the query.
+
+    Args:
+        members: names of the checkpoints' feature groups: the base model's parts, itself, then the rounds.
+    """
+    shared = ("labels", "words", "siblings")
     if "reranker: score" in table.features:
         shared += ("reranker",)
-    everyone = [group for member in members for group in (member, f"votes {member}")]
-    return [("fusion", (last, f"votes {last}", *shared)), ("ensemble", (*everyone, *shared))]
+    parts = [member for member in members if member.endswith(candidates.PARTS)]
+    whole = [member for member in members if member not in parts]
+    sets = [own for member in whole[1:] or whole for own in ((member,), *((member, part) for part in parts))]
+    found = [(*(kind for member in own for kind in (member, f"votes {member}")), *shared) for own in sets]
+    return [("fusion", [(members[-1], f"votes {members[-1]}", *shared)]), ("ensemble", found)]
 
 
-def ablations(members: list[str], table: Candidates) -> list[tuple[str, tuple[str, ...]]]:
-    """The ensemble without one kind of feature each."""
-    _, full = groups(members, table)[-1]
-    kinds = dict.fromkeys(group.split()[0] for group in full if group not in members)
-    return [(f"without {kind}", tuple(group for group in full if group.split()[0] != kind)) for kind in kinds]
+def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
+    """The fusion without one kind of feature each, and the ensemble without the views of parts or of earlier rounds."""
+    (_, (one,)), (_, full) = views(members, table)
+    kinds = dict.fromkeys(group.split()[0] for group in one if group not in members)
+    found = [
+        (f"fusion without {kind}", [tuple(group for group in one if group in members or group.split()[0] != kind)])
+        for kind in kinds
+    ]
+    bare = [view for view in full if not any(group.endswith(candidates.PARTS) for group in view)]
+    last = [view for view in full if view[0] == members[-1]]
+    parts = [(f"ensemble without {name}", own) for name, own in (("parts", bare), ("earlier rounds", last))]
+    return found + [(label, own) for label, own in parts if len(own) < len(full)]
 
 
 def cells(rows: list[Stage], folds: list[Fold]) -> list[list[str]]:

@@ -31,25 +31,29 @@ class Fusion:
     """Fitted trees.
 
     Attributes:
-        groups: the feature groups that they read.
-        models: one for each seed.
+        views: for each view the feature groups that its trees read.
+        models: for each view one for each seed.
     """
 
-    groups: tuple[str, ...]
-    models: list[HistGradientBoostingClassifier]
+    views: list[tuple[str, ...]]
+    models: list[list[HistGradientBoostingClassifier]]
 
     def score(self, table: Candidates) -> np.ndarray:
         """(pairs,) float64: mean probability of being relevant."""
-        values = table.of(self.groups)
-        return np.mean([model.predict_proba(values)[:, 1] for model in self.models], axis=0)
+        found = []
+        for groups, models in zip(self.views, self.models, strict=True):
+            values = table.of(groups)
+            found += [model.predict_proba(values)[:, 1] for model in models]
+        return np.mean(found, axis=0)
 
 
-def fit(tables: list[Candidates], groups: tuple[str, ...], seed: int = 42) -> Fusion:
+def fit(tables: list[Candidates], views: list[tuple[str, ...]], seed: int = 42) -> Fusion:
     """Learn from the candidates of queries whose labels are known.
 
     Args:
         tables: of folds whose members never saw the labels of the fold's own queries.
-        groups: feature groups to read (`Candidates.features`).
+        views: feature groups (`Candidates.features`). Each view has trees of its own, whose probabilities are averaged:
+            trees that see all members' features at once learn more of the folds' noise.
 
     Raises:
         UserError: the tables have other features, or no relevant pair.
@@ -57,18 +61,21 @@ def fit(tables: list[Candidates], groups: tuple[str, ...], seed: int = 42) -> Fu
     names = {tuple(table.features) for table in tables}
     if len(names) != 1:
         raise UserError("the folds' candidates have different features; make them anew with the same members")
-    values = np.concatenate([table.of(groups) for table in tables])
     relevant = np.concatenate([table.relevant for table in tables])
     if not relevant.any():
         raise UserError("no candidate of the folds is relevant: there is nothing to learn from")
-    directions = [_direction(name) for name in tables[0].names(groups)]
-    models = [
-        HistGradientBoostingClassifier(random_state=seed + number, monotonic_cst=directions, **TREES).fit(
-            values, relevant
-        )
+    return Fusion(views, [_trees(tables, relevant, groups, seed) for groups in views])
+
+
+def _trees(
+    tables: list[Candidates], relevant: np.ndarray, groups: tuple[str, ...], seed: int
+) -> list[HistGradientBoostingClassifier]:
+    values = np.concatenate([table.of(groups) for table in tables])
+    shape = {"monotonic_cst": [_direction(name) for name in tables[0].names(groups)], **TREES}
+    return [
+        HistGradientBoostingClassifier(random_state=seed + number, **shape).fit(values, relevant)
         for number in range(SEEDS)
     ]
-    return Fusion(groups, models)
 
 
 def _direction(name: str) -> int:

@@ -43,12 +43,15 @@ def write_candidates(
     asked = {query: data.asked[query] for query in data.validation or data.test}
     if not asked:
         raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
-    names = [member_name(source) for source in sources]
+    parts = (*candidates.PARTS, "") if any(each.construct for each in asked.values()) else ("",)
+    views = [(source, part) for source in sources for part in (parts if source.is_base else ("",))]
+    names = [member_name(source, part) for source, part in views]
     if len(set(names)) < len(names):
         raise UserError(f"members {', '.join(names)}: two have one name; give each recipe a name of its own")
     rows = data.folder / collection.FINETUNE
     config = {
         "members": [source.key for source in sources],
+        "parts": list(parts),
         "queries": artefact.sha256_json([[query, each.text] for query, each in asked.items()]),
         "relevant": stages.validation_digest(data),
         "training": artefact.sha256_file(rows),
@@ -66,36 +69,38 @@ def write_candidates(
         "collection": os.path.relpath(data.folder, output),
     }  # fmt: skip
     with artefact.writing(output, manifest) as temporary:
-        found = _candidates(sources, names, data, asked, collection.read_rows(rows, ("pos",)), model_output)
+        found = _candidates(views, data, asked, collection.read_rows(rows, ("pos",)), model_output)
         candidates.write(found, temporary / candidates.FILE)
         manifest["peak_mib"] = round(backbone.peak_memory(sources[-1].device), 1)
     reached = f", {found.relevant.sum()} of them relevant" if data.validation else ""
     return f"{output}: {len(found.query)} candidates of {len(asked)} queries{reached}"
 
 
-def member_name(source: Checkpoint) -> str:
-    """`minilm round 2`: what a checkpoint's features are called on every split."""
-    return f"{source.recipe.name} round {(source.manifest or {}).get('round', 0)}"
+def member_name(source: Checkpoint, part: str = "") -> str:
+    """`minilm round 2`, `minilm round 0 topic`: what a checkpoint's features are called on every split."""
+    return f"{source.recipe.name} round {(source.manifest or {}).get('round', 0)} {part}".strip()
 
 
 def _candidates(
-    sources: list[Checkpoint], names: list[str], data: Collection, asked: dict[str, Asked], rows: list[dict],
+    sources: list[tuple[Checkpoint, str]], data: Collection, asked: dict[str, Asked], rows: list[dict],
     model_output: Path,
 ) -> Candidates:  # fmt: skip
     place = {passage: number for number, passage in enumerate(data.passages)}
     owners = [number for number, row in enumerate(rows) for _ in row["pos_id"]]
     labels = np.array([place[passage] for row in rows for passage in row["pos_id"]], dtype=np.int64)
     training = [collection.asked(row) for row in rows]
+    title = "validation" if data.validation else "test"
     members = []
-    for name, source in zip(names, sources, strict=True):
+    for source, part in sources:
         encoder = runs.encoder(source, model_output)
-        bank = collection.bank(rows, source.recipe.prompts)
-        before = [bank and examples.before(bank, each) for each in (list(asked.values()), training)]
-        title = "validation" if data.validation else "test"
-        own, _ = encoder.vectors([each.text for each in asked.values()], "query", title, before[0])
-        seen, _ = encoder.vectors([row["query"] for row in rows], "query", "train", before[1])
         corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
-        members.append(Member(name, np.asarray(own), np.asarray(seen)[owners], np.asarray(corpus)))
+        bank = collection.bank(rows, source.recipe.prompts)
+        sides = []
+        for side, queries in ((title, list(asked.values())), ("train", training)):
+            before = bank and examples.before(bank, queries)
+            texts = [candidates.part_of(each, part) for each in queries]
+            sides.append(np.asarray(encoder.vectors(texts, "query", f"{side}-{part}".strip("-"), before)[0]))
+        members.append(Member(member_name(source, part), sides[0], sides[1][owners], np.asarray(corpus)))
     lexical = bm25.score([each.text for each in asked.values()], list(data.passages.values()))
     labelled = Labelled([training[number] for number in owners], labels)
     return candidates.build(asked, list(data.passages), labelled, members, lexical, data.qrels)
@@ -219,8 +224,8 @@ def fuse(folds: list[Path], table: Path, sample: Path, output: Path) -> str:
     if data.validation:
         raise UserError(f"{table}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
     learned, found = [crossval.table_of(folder) for folder in folds], crossval.table_of(table)
-    groups = crossval.groups(manifests[-1]["members"], found)[-1][1]
-    run = found.run(fusion.fit(learned, groups).score(found))
+    views = crossval.views(manifests[-1]["members"], found)[-1][1]
+    run = found.run(fusion.fit(learned, views).score(found))
     rows = submission.write(run, data.passages, sample, output)
     about = {"members": manifests[-1]["members"], "folds": [each["config"] for each in manifests[:-1]]}
     artefact.write_json(stages.file_manifest(output), {"kind": "submission", "fused": True, **about})

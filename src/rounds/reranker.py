@@ -16,7 +16,7 @@ from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncode
 from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.sentence_transformer.modules import Pooling
 from sentence_transformers.util import batch_to_device
-from transformers import ProgressCallback, set_seed
+from transformers import AutoConfig, ProgressCallback, set_seed
 
 from rounds import encoding
 from rounds.errors import UserError
@@ -88,7 +88,12 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
     set_seed(seed)
     model = load(str(start) if start else backbone.locate(recipe.model), recipe, device)
     if recipe.tuning.has_lora:
-        model.add_adapter(_lora(recipe, "FEATURE_EXTRACTION" if isinstance(model[-1], Dense) else "CAUSAL_LM"))
+        pooled, decoder = isinstance(model[-1], Dense), recipe.reranking.template
+        kind = "FEATURE_EXTRACTION" if pooled else "CAUSAL_LM" if decoder else "SEQ_CLS"
+        try:
+            model.add_adapter(_lora(recipe, kind))
+        except ValueError as error:  # peft names the targets that the model lacks
+            raise UserError(f"recipe {recipe.name}: tuning.lora: {' '.join(str(error).split())[:200]}") from None
     rows = list(draw(groups, how.epochs, how.group_size, seed))
     listwise = recipe.reranking.loss == "listwise"
     data = _lists(rows, recipe.reranking.residual) if listwise else _pairs(rows)
@@ -174,6 +179,8 @@ def _pairs(rows: list[tuple[str, dict[str, float]]]) -> Dataset:
 def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     """A CrossEncoder whose scores are logits, or by its own activation where there is no recipe.
 
+    What is no reranker yet (a plain encoder) gets a head that starts from zero; a reranker keeps its own.
+
     Raises:
         UserError: no such folder or model.
     """
@@ -197,8 +204,12 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
 
 
 def _is_reranker(name_or_path: str) -> bool:
+    """Whether sentence-transformers saved it as one, or its weights hold a classifier's head (as on the hub)."""
     config = Path(name_or_path) / "config_sentence_transformers.json"
-    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "CrossEncoder"
+    if config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "CrossEncoder":
+        return True
+    kinds = AutoConfig.from_pretrained(name_or_path).architectures or []
+    return any(kind.endswith("ForSequenceClassification") for kind in kinds)
 
 
 def _pooled(name_or_path: str, recipe: Recipe, device: str, own: dict) -> CrossEncoder:
