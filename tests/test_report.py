@@ -105,15 +105,17 @@ def test_flags_are_gathered(experiment):
     assert "tiny-v2" not in found
 
 
-def test_ledger_and_sweep_are_read(experiment):
-    """LB scores of the same split, a row a side, and the cells of the sweep's table."""
+def test_ledger_sweep_and_folds_are_read(experiment):
+    """LB scores of the same split, a row a side, and the cells of the sweep's and the cross-validation's table."""
     data = collection.read(experiment.data_dir)
     row = {**dict.fromkeys(ledger.COLUMNS, "x"), "data": data.data, "split": data.split, "lineage": "clean"}
     scores = {"MAP@25": "0.5", "LB public": "0.4", "LB private": "0.3"}
     ledger.record(experiment.model_output / "ledger.csv", [{**row, **scores}])
     table = "| # |  | MAP@25 |\n| --- | --- | ---: |\n| a | lora | 0.4ᵇ |\n\nSuperscripts\n"
     (experiment.model_output / f"sweep-{data.data}-v1.md").write_text(table)
+    (experiment.model_output / "cv-tiny.md").write_text("folds\n\n|  | MAP@25 |\n| --- | ---: |\n| fusion | 0.5 |\n")
     facts = gathered(experiment)
+    assert facts.cv == [["", "MAP@25"], ["fusion", "0.5"]]
     assert facts.lb[["side", "LB"]].to_numpy().tolist() == [["public", 0.4], ["private", 0.3]]
     assert facts.sweep == [["#", "", "MAP@25"], ["a", "lora", "0.4ᵇ"]]
     assert facts.correlations[0] == "CV and LB public of 1 checkpoints: Pearson too few, Spearman too few"

@@ -34,7 +34,7 @@ class Site:
             self.data_dir / artefact.MANIFEST,
             *(self.model_output / name for name in ("ledger.csv", refusals.FILE)),
         ]
-        files += sorted(self.model_output.glob("sweep-*.md"))
+        files += sorted(file for kind in ("sweep", "cv") for file in self.model_output.glob(f"{kind}-*.md"))
         return artefact.sha256_json([[str(file), _changed(file)] for file in files])[:16]
 
     def page(self) -> str:

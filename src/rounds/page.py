@@ -29,6 +29,10 @@ SECTIONS = {  # anchor: heading, and what to know before reading its charts
     "leaderboard": ("CV against LB", ""),
     "dims": ("Dimensions", ""),
     "sweep": ("Sweep", ""),
+    "cv": (
+        "Cross-validation",
+        "Reranker and fusion learn on all folds but the one that they rank; the rounds' rows are of the same folds.",
+    ),
     "cost": ("Time and memory", "As the stages' manifests say; validation queries are encoded while a round trains."),
     "lineage": ("Lineage", ""),
     "browser": ("Error browser", ""),
@@ -41,6 +45,7 @@ EMPTY = {  # what to do where a section has nothing to show
     "leaderboard": "No submission of this split has a leaderboard score yet: make submit, then make lb.",
     "dims": "The vectors of zero-shot and of a round are needed: make round1.",
     "sweep": "No sweep of this split yet: make sweep.",
+    "cv": "Rounds and second stages were not cross-validated yet: make cv.",
     "cost": "No stage has finished yet.",
     "lineage": "No round was trained yet: make round1.",
 }

@@ -67,6 +67,7 @@ class Facts:
         correlations: CV and LB, a line each.
         dims: `dimensions`, `when`, `metric`, `value`.
         sweep: the sweep table's cells, header first; empty without a sweep.
+        cv: the cells of what each stage scores over folds, header first; empty without a cross-validation.
         costs: `stage`, `order`, `seconds`, `peak` (MiB; NaN where it was not measured).
         ranked: runs that are on disk, BM25 first.
         negatives: by round.
@@ -84,6 +85,7 @@ class Facts:
     correlations: list[str]
     dims: pd.DataFrame
     sweep: list[list[str]]
+    cv: list[list[str]]
     costs: pd.DataFrame
     ranked: list[Ranked]
     negatives: dict[int, Mined]
@@ -133,6 +135,7 @@ def gather(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
         correlations=[_correlation(each) for each in ledger.correlations(own)],
         dims=dims(ranked, data),
         sweep=table(model_output / f"sweep-{data.data}-{data.split}.md"),
+        cv=table(model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}.md"),
         costs=costs(rounds),
         ranked=ranked,
         negatives={number: _mined(folder, data) for number, folder in rounds.items() if mined.is_mined(folder)},
