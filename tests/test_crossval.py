@@ -45,18 +45,44 @@ def test_the_fusion_finds_what_tells_and_says_the_same_twice():
     assert np.array_equal(model.score(other), fusion.fit([one], [("m", "labels")]).score(other))
 
 
-def test_likeness_never_speaks_against_a_passage():
-    """Even where the folds' noise says so: a higher score, all else equal, ranks no lower; ranks the other way."""
-    one = table(np.random.default_rng(1), "q")
-    misleading = one.features["m: told"]
-    one.features.update({"m: score": -misleading, "m: rank": misleading, "siblings: score": -misleading})
-    model = fusion.fit([one], [("m", "siblings")])
-    places = {name: number for number, name in enumerate(one.names(("m", "siblings")))}
-    for name, sign in (("m: score", 1), ("m: rank", -1), ("siblings: score", 0)):
-        values = np.repeat(one.of(("m", "siblings"))[:50], 9, axis=0)
-        values[:, places[name]] = np.tile(np.linspace(-4, 4, 9), 50)
-        steps = np.diff(model.models[0][0].predict_proba(values)[:, 1].reshape(50, 9), axis=1)
-        assert (steps * sign >= 0).all() if sign else (steps < 0).any()
+def test_probabilities_are_a_query_s_own():
+    """They sum to 1 for each query, whatever other queries stand beside it and in lists of any length."""
+    one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
+    model = fusion.fit([one], [("m", "words")])
+    scores = model.score(other)
+    assert np.allclose(np.bincount(other.query, scores), 1)
+    kept = (other.query > 30) | (np.arange(len(other.query)) % 7 != 0)
+    fewer = Candidates(
+        other.queries, other.query[kept], other.passage[kept], other.relevant[kept],
+        {name: values[kept] for name, values in other.features.items()},
+    )  # fmt: skip
+    same = model.score(fewer)[fewer.query > 30]
+    assert np.allclose(same, scores[other.query > 30], atol=1e-6)
+
+
+def test_a_feature_without_a_value_counts_as_the_mean_and_is_marked():
+    """NaN and infinities give finite scores; that a value is missing can itself be learned."""
+    one = table(np.random.default_rng(1), "q", 200)
+    hidden = np.where(one.relevant, np.nan, np.float32(1.5))
+    one.features["m: told"] = hidden.astype(np.float32)
+    one.features["words: noise"][::5] = -np.inf
+    scores = fusion.fit([one], [("m", "words")]).score(one)
+    assert np.isfinite(scores).all() and scores[one.relevant].min() > scores[~one.relevant].max()
+
+
+def test_the_loss_equals_the_slow_sum():
+    """After training, a step's loss: minus the log of the relevant pairs' share of exp(score), over taught queries."""
+    one = table(np.random.default_rng(1), "q", 6)
+    one.relevant[:DEPTH] = False
+    one.relevant[DEPTH : DEPTH + 2] = True
+    lists, there = fusion._lists(one.of(("m",)), fusion._rows(one))
+    right, _ = fusion._lists(one.relevant[:, None].astype(np.float32), fusion._rows(one))
+    scores = lists[..., 0]
+    found = -fusion._masked(fusion._masked(scores, there).log_softmax(1), right[..., 0] > 0)[1:].logsumexp(1)
+    for query in range(1, 6):
+        own = one.query == query
+        weights = np.exp(one.features["m: told"][own].astype(np.float64))
+        assert found[query - 1].item() == pytest.approx(-np.log(weights[one.relevant[own]].sum() / weights.sum()), 1e-4)
 
 
 def test_the_fusion_refuses_what_teaches_nothing():

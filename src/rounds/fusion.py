@@ -1,50 +1,75 @@
 """Fusion: one ranking from everything that is known of each candidate, learned on folds that no member saw.
 
-Gradient-boosted trees (scikit-learn's, Ke et al. 2017) score each pair for being relevant. They weigh votes of labelled
-queries against similarity by how near those queries are, so that rows on labelled and on unlabelled passages both gain,
-where one weight for all rows trades the ones for the others.
+Small networks score each pair, and a query's pairs compete for its relevant one (listwise softmax: ListNet, Cao et al.
+2007). They weigh votes of labelled queries against similarity by how near those queries are, so that rows on labelled
+and on unlabelled passages both gain, where one weight for all rows trades the ones for the others.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
+import torch
+from torch import Tensor, nn
 
 from rounds.candidates import Candidates
 from rounds.errors import UserError
 
-# What speaks for a passage the more of it there is, and what against it; the trees may not learn otherwise from noise.
-RISING = (
-    "score", "below best", "weight", "share", "spread score", "spread below best", "in construct", "count in construct",
-)  # fmt: skip
-FALLING = ("rank", "spread rank")
-FREE = ("siblings",)  # a passage that suits the other wrong answers may suit this one, or be theirs
-SEEDS = 3  # models whose probabilities are averaged
-TREES = {
-    "max_iter": 100, "learning_rate": 0.05, "max_leaf_nodes": 15, "min_samples_leaf": 40, "l2_regularization": 5.0,
-    "max_features": 0.5, "early_stopping": False,
-}  # fmt: skip
+SEEDS = 3  # networks for each view, whose probabilities are averaged
+HIDDEN, DROPOUT = 32, 0.2
+EPOCHS, BATCH = 15, 32  # BATCH queries a step
+RATE, DECAY = 3e-3, 1e-2  # AdamW's; the rate falls to zero in a line
+FAR = 5.0  # standard deviations at which a value counts as no farther
+
+
+class Network(nn.Module):
+    """Scores pairs by their features, each standardized; one without a value counts as the mean, and is marked.
+
+    Args:
+        values: (pairs, features) float32 to learn the means from, NaN where there is no value.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        known = values.isfinite()
+        filled = values.where(known, torch.zeros(()))
+        mean = filled.sum(0) / known.sum(0).clamp_min(1)
+        square = ((filled - mean) ** 2 * known).sum(0) / known.sum(0).clamp_min(1)
+        self.register_buffer("mean", mean)
+        self.register_buffer("spread", square.sqrt() + 1e-6)
+        self.register_buffer("gaps", (~known).any(0).nonzero().flatten())
+        self.layers = nn.Sequential(
+            nn.Dropout(DROPOUT), nn.Linear(len(mean) + len(self.gaps), HIDDEN), nn.GELU(), nn.Dropout(DROPOUT),
+            nn.Linear(HIDDEN, 1),
+        )  # fmt: skip
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(..., features) -> (...)."""
+        known = values.isfinite()
+        plain = ((values - self.mean) / self.spread).clamp(-FAR, FAR).where(known, torch.zeros(()))
+        return self.layers(torch.cat([plain, (~known[..., self.gaps]).float()], dim=-1)).squeeze(-1)
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """Fitted trees.
+    """Fitted networks.
 
     Attributes:
-        views: for each view the feature groups that its trees read.
-        models: for each view one for each seed.
+        views: for each view the feature groups that its networks read.
+        networks: for each view one for each seed.
     """
 
     views: list[tuple[str, ...]]
-    models: list[list[HistGradientBoostingClassifier]]
+    networks: list[list[Network]]
 
     def score(self, table: Candidates) -> np.ndarray:
-        """(pairs,) float64: mean probability of being relevant."""
-        found = []
-        for groups, models in zip(self.views, self.models, strict=True):
-            values = table.of(groups)
-            found += [model.predict_proba(values)[:, 1] for model in models]
-        return np.mean(found, axis=0)
+        """(pairs,) float64: mean probability of being the query's relevant one; a query's sum to 1."""
+        found, rows = np.zeros(len(table.query)), _rows(table)
+        for groups, networks in zip(self.views, self.networks, strict=True):
+            values, there = _lists(table.of(groups), rows)
+            with torch.no_grad():
+                shares = [_masked(network(values), there).softmax(1)[there] for network in networks]
+            found += torch.stack(shares).double().mean(0).numpy()
+        return found / len(self.views)
 
 
 def fit(tables: list[Candidates], views: list[tuple[str, ...]], seed: int = 42) -> Fusion:
@@ -52,8 +77,8 @@ def fit(tables: list[Candidates], views: list[tuple[str, ...]], seed: int = 42) 
 
     Args:
         tables: of folds whose members never saw the labels of the fold's own queries.
-        views: feature groups (`Candidates.features`). Each view has trees of its own, whose probabilities are averaged:
-            trees that see all members' features at once learn more of the folds' noise.
+        views: feature groups (`Candidates.features`). Each view has networks of its own, whose probabilities are
+            averaged: one that sees all members' features at once learns more of the folds' noise.
 
     Raises:
         UserError: the tables have other features, or no relevant pair.
@@ -61,28 +86,52 @@ def fit(tables: list[Candidates], views: list[tuple[str, ...]], seed: int = 42) 
     names = {tuple(table.features) for table in tables}
     if len(names) != 1:
         raise UserError("the folds' candidates have different features; make them anew with the same members")
-    relevant = np.concatenate([table.relevant for table in tables])
-    if not relevant.any():
+    if not any(table.relevant.any() for table in tables):
         raise UserError("no candidate of the folds is relevant: there is nothing to learn from")
-    return Fusion(views, [_trees(tables, relevant, groups, seed) for groups in views])
+    return Fusion(views, [[_train(tables, groups, seed + number) for number in range(SEEDS)] for groups in views])
 
 
-def _trees(
-    tables: list[Candidates], relevant: np.ndarray, groups: tuple[str, ...], seed: int
-) -> list[HistGradientBoostingClassifier]:
-    values = np.concatenate([table.of(groups) for table in tables])
-    shape = {"monotonic_cst": [_direction(name) for name in tables[0].names(groups)], **TREES}
-    return [
-        HistGradientBoostingClassifier(random_state=seed + number, **shape).fit(values, relevant)
-        for number in range(SEEDS)
-    ]
+def _train(tables: list[Candidates], groups: tuple[str, ...], seed: int) -> Network:
+    """One network, trained on the queries that have a relevant candidate."""
+    rows = _rows(*tables)
+    values = np.concatenate([table.of(groups) for table in tables]).astype(np.float32)
+    relevant = torch.from_numpy(np.concatenate([table.relevant for table in tables]))
+    lists, there = _lists(values, rows)
+    right = torch.zeros_like(there)
+    right[there] = relevant
+    taught = right.any(1).nonzero().flatten()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Network(torch.from_numpy(values))
+        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+        steps = EPOCHS * -(-len(taught) // BATCH)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
+        for _ in range(EPOCHS):
+            for batch in taught[torch.randperm(len(taught))].split(BATCH):
+                chances = _masked(network(lists[batch]), there[batch]).log_softmax(1)
+                loss = -_masked(chances, right[batch]).logsumexp(1).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+    return network.eval()
 
 
-def _direction(name: str) -> int:
-    """1: the more the better; -1: the less; 0: as the trees find.
+def _rows(*tables: Candidates) -> np.ndarray:
+    """(pairs,) the query of each pair, counted on from table to table."""
+    before = np.cumsum([0, *(len(table.queries) for table in tables)])
+    return np.concatenate([table.query + start for table, start in zip(tables, before, strict=False)])
 
-    >>> [_direction(name) for name in ("words: rank", "minilm round 1: score", "siblings: score", "labels: count")]
-    [-1, 1, 0, 0]
-    """
-    group, _, value = name.partition(": ")
-    return 0 if group in FREE else (value in RISING) - (value in FALLING)
+
+def _lists(values: np.ndarray, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """(queries, most pairs, features) float32, and (queries, most pairs) bool: where a pair stands."""
+    counts = np.bincount(rows)
+    place = np.arange(len(rows)) - (counts.cumsum() - counts)[rows]
+    lists = torch.zeros(len(counts), int(counts.max()), values.shape[1])
+    there = torch.zeros(lists.shape[:2], dtype=torch.bool)
+    lists[rows, place], there[rows, place] = torch.from_numpy(values).float(), True
+    return lists, there
+
+
+def _masked(scores: Tensor, there: Tensor) -> Tensor:
+    return scores.masked_fill(~there, -torch.inf)
