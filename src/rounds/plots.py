@@ -20,16 +20,8 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW, GREY = (
 )  # fmt: skip
 ON_LIGHT = [BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY, YELLOW]
 ON_DARK = [SKY, ORANGE, GREEN, PURPLE, YELLOW, VERMILION, GREY, BLUE]
-DASHES = [
-    [1, 0],
-    [7, 3],
-    [2, 2],
-    [9, 3, 2, 3],
-    [12, 3],
-    [4, 4],
-    [2, 5],
-    [6, 2, 2, 2],
-]  # of lines, in the colours' order
+# Of lines, in the colours' order.
+DASHES = [[1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [12, 3], [4, 4], [2, 5], [6, 2, 2, 2]]
 WIDTH, HEIGHT = 560, 260
 STEPS = ["1", "2", "3", "4-5", "6-10", "11-25", "26-100", "beyond"]
 EDGES = [1, 2, 3, 5, 10, 25, 100]

@@ -208,7 +208,6 @@ class Keeper(TrainerCallback):
         self.first, self.began = state.global_step, time.perf_counter()
         hidden = None if artefact.is_main_process() else True
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
-
         self._show(state)
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
