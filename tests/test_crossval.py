@@ -139,7 +139,7 @@ def test_folds_that_do_not_belong_together_are_refused():
 def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     """Both files hold every row; the first says what was measured."""
     folds = [fold(seed) for seed in range(2)]
-    lines = crossval.cells(crossval.stages(folds, crossval.views(["m"], folds[0].table)), folds)
+    lines = crossval.cells(crossval.stages(folds, crossval.views(["m"])), folds)
     files = crossval.write(lines, "a title", tmp_path / "cv-tiny")
     text = files[0].read_text()
     assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
@@ -147,13 +147,16 @@ def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     names = [label for label, _ in crossval.ablations(["m"], folds[0].table)]
     assert names == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
     assert all(len(view) == 4 for _, views in crossval.ablations(["m"], folds[0].table) for view in views)
+    scored = folds[0].table.with_scores("reranker", np.zeros(len(folds[0].table.query)))
+    label, (view,) = crossval.ablations(["m"], scored)[-1]
+    assert label == "ensemble with the reranker" and view == (*crossval.views(["m"])[-1][1][0], "reranker")
 
 
 def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
     """Not the base model's own where there are rounds; the fusion is the last one's, and ablations leave views out."""
     members = ["m round 0 topic", "m round 0 problem", "m round 0", "m round 1", "m round 2"]
     own = table(np.random.default_rng(1), "q")
-    (_, last), (_, everyone) = crossval.views(members, own)
+    (_, last), (_, everyone) = crossval.views(members)
     assert [view[:2] for view in last] == [("m round 2", "votes m round 2")]
     assert [[group for group in view if group in members] for view in everyone] == [
         [member, *part] for member in members[3:] for part in ([], *([each] for each in members[:2]))
@@ -162,7 +165,7 @@ def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
     assert [view[0] for view in left["ensemble without parts"]] == members[3:]
     assert len(left["ensemble without earlier rounds"]) == 3 and left["fusion without votes"][0][0] == members[-1]
     assert "votes" not in str(left["fusion without votes"])
-    assert crossval.views(["m round 0"], own)[1][1] == crossval.views(["m round 0"], own)[0][1]
+    assert crossval.views(["m round 0"])[1][1] == crossval.views(["m round 0"])[0][1]
 
 
 def test_views_are_averaged():

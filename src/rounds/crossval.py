@@ -139,7 +139,9 @@ def stages(folds: list[Fold], fused: Iterable[tuple[str, Views]]) -> list[Stage]
         fold.rounds.keys() != folds[0].rounds.keys() or fold.members != folds[0].members
         or fold.table.features.keys() != folds[0].table.features.keys() for fold in folds
     ):  # fmt: skip
-        raise UserError("the folds have different rounds or rerankers; run all of them to the same ROUND")
+        raise UserError(
+            "the folds have different rounds, or only some a reranker; run all to the same ROUND, and rerank all"
+        )
     found = [_stage(folds, label, [fold.rounds[label] for fold in folds]) for label in folds[0].rounds]
     if "reranker: score" in folds[0].table.features:
         found.append(_stage(folds, "rerank", [evaluate(fold, reranked(fold)) for fold in folds]))
@@ -172,17 +174,16 @@ def _fused(folds: list[Fold], label: str, views: Views) -> Stage:
     return Stage(label, scores, minutes, round(backbone.peak_memory("cpu"), 1))
 
 
-def views(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
-    """What the table fuses: the refined checkpoint with words, votes and the reranker; then the mean of more views.
+def views(members: list[str]) -> list[tuple[str, Views]]:
+    """What the table fuses: the refined checkpoint with words and votes; then the mean of more views.
 
-    These are each round's checkpoint so, by itself and beside what the base model makes of a part of the query.
+    These are each round's checkpoint so, by itself and beside what the base model makes of a part of the query. A
+    reranker is no part of either (`ablations` has the ensemble with it).
 
     Args:
         members: names of the checkpoints' feature groups: the base model's parts, itself, then the rounds.
     """
     shared = ("labels", "words", "siblings")
-    if "reranker: score" in table.features:
-        shared += ("reranker",)
     parts = [member for member in members if member.endswith(candidates.PARTS)]
     whole = [member for member in members if member not in parts]
     sets = [own for member in whole[1:] or whole for own in ((member,), *((member, part) for part in parts))]
@@ -191,8 +192,8 @@ def views(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
 
 
 def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
-    """The fusion without one kind of feature each, and the ensemble without the views of parts or of earlier rounds."""
-    (_, (one,)), (_, full) = views(members, table)
+    """The fusion without one kind of feature each, and the ensemble without parts or earlier rounds, or reranked."""
+    (_, (one,)), (_, full) = views(members)
     kinds = dict.fromkeys(group.split()[0] for group in one if group not in members)
     found = [
         (f"fusion without {kind}", [tuple(group for group in one if group in members or group.split()[0] != kind)])
@@ -201,7 +202,10 @@ def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
     bare = [view for view in full if not any(group.endswith(candidates.PARTS) for group in view)]
     last = [view for view in full if view[0] == members[-1]]
     parts = [(f"ensemble without {name}", own) for name, own in (("parts", bare), ("earlier rounds", last))]
-    return found + [(label, own) for label, own in parts if len(own) < len(full)]
+    found += [(label, own) for label, own in parts if len(own) < len(full)]
+    if "reranker: score" in table.features:
+        found.append(("ensemble with the reranker", [(*view, "reranker") for view in full]))
+    return found
 
 
 def cells(rows: list[Stage], folds: list[Fold]) -> list[list[str]]:

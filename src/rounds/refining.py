@@ -224,7 +224,7 @@ def fuse(folds: list[Path], table: Path, sample: Path, output: Path) -> str:
     if data.validation:
         raise UserError(f"{table}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
     learned, found = [crossval.table_of(folder) for folder in folds], crossval.table_of(table)
-    views = crossval.views(manifests[-1]["members"], found)[-1][1]
+    views = crossval.views(manifests[-1]["members"])[-1][1]
     run = found.run(fusion.fit(learned, views).score(found))
     rows = submission.write(run, data.passages, sample, output)
     about = {"members": manifests[-1]["members"], "folds": [each["config"] for each in manifests[:-1]]}
