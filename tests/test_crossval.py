@@ -149,7 +149,7 @@ def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     assert all(len(view) == 4 for _, views in crossval.ablations(["m"], folds[0].table) for view in views)
     scored = folds[0].table.with_scores("reranker", np.zeros(len(folds[0].table.query)))
     label, (view,) = crossval.ablations(["m"], scored)[-1]
-    assert label == "ensemble with the reranker" and view == (*crossval.views(["m"])[-1][1][0], "reranker")
+    assert label == "ensemble, reranked" and view == (*crossval.views(["m"])[-1][1][0], "reranker")
 
 
 def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
@@ -163,7 +163,7 @@ def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
     ]
     left = dict(crossval.ablations(members, own))
     assert [view[0] for view in left["ensemble without parts"]] == members[3:]
-    assert len(left["ensemble without earlier rounds"]) == 3 and left["fusion without votes"][0][0] == members[-1]
+    assert len(left["ensemble, last round"]) == 3 and left["fusion without votes"][0][0] == members[-1]
     assert "votes" not in str(left["fusion without votes"])
     assert crossval.views(["m round 0"])[1][1] == crossval.views(["m round 0"])[0][1]
 

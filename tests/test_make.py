@@ -305,6 +305,7 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     again = make(project, "best", *flags).stdout
     assert stamps == {path: path.stat().st_mtime for path in stamps}
     assert again.splitlines()[-1] == shown.splitlines()[-1]
-    reranked = make(project, "cv", *flags).stdout
-    assert all(f" {name} " in reranked for name in ("rerank", "fusion without votes", "ensemble with the reranker"))
+    make(project, "cv", *flags)
+    table = (project / "model_output" / "cv-folded-tiny-mistral.md").read_text()
+    assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))
     assert stamps == {path: path.stat().st_mtime for path in stamps}

@@ -201,10 +201,10 @@ def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
     ]
     bare = [view for view in full if not any(group.endswith(candidates.PARTS) for group in view)]
     last = [view for view in full if view[0] == members[-1]]
-    parts = [(f"ensemble without {name}", own) for name, own in (("parts", bare), ("earlier rounds", last))]
+    parts = [("ensemble without parts", bare), ("ensemble, last round", last)]
     found += [(label, own) for label, own in parts if len(own) < len(full)]
     if "reranker: score" in table.features:
-        found.append(("ensemble with the reranker", [(*view, "reranker") for view in full]))
+        found.append(("ensemble, reranked", [(*view, "reranker") for view in full]))
     return found
 
 
