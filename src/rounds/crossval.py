@@ -238,7 +238,7 @@ def screen(lines: list[list[str]], title: str) -> Table:
         caption="mean over folds ± their standard deviation; p: Fisher's test of MAP@25 against the row above",
     )  # fmt: skip
     for number, name in enumerate(HEADER):
-        table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=True)
+        table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=bool(number))
     for line in lines:
         table.add_row(*line)
     return table
