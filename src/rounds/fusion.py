@@ -21,6 +21,14 @@ RATE, DECAY = 3e-3, 1e-2  # AdamW's; the rate falls to zero in a line
 FAR = 5.0  # standard deviations at which a value counts as no farther
 
 
+class Dropout(nn.Dropout):
+    """Dropout that leaves the same values out of all pairs of a query, which compete on what is left."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(queries, pairs, values) -> the same shape."""
+        return values * super().forward(torch.ones_like(values[:, :1])) if self.training else values
+
+
 class Network(nn.Module):
     """Scores pairs by their features, each standardized; one without a value counts as the mean, and is marked.
 
@@ -38,7 +46,7 @@ class Network(nn.Module):
         self.register_buffer("spread", square.sqrt() + 1e-6)
         self.register_buffer("gaps", (~known).any(0).nonzero().flatten())
         self.layers = nn.Sequential(
-            nn.Dropout(DROPOUT), nn.Linear(len(mean) + len(self.gaps), HIDDEN), nn.GELU(), nn.Dropout(DROPOUT),
+            Dropout(DROPOUT), nn.Linear(len(mean) + len(self.gaps), HIDDEN), nn.GELU(), Dropout(DROPOUT),
             nn.Linear(HIDDEN, 1),
         )  # fmt: skip
 
