@@ -208,7 +208,7 @@ $(EXP)/round$(ROUND)/candidates/manifest.json: $(EXP)/round$(ROUND)/$(if $(VALID
 	@$(RUN) scripts/candidates.py --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(CARD),--device $(CARD)) \
 	  --model_paths $(foreach N,$(shell seq 1 $(ROUND)),$(EXP)/round$(N)/train) --output_dir $(@D) --overwrite
 
-candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranking is refined with: votes, words, earlier rounds
+candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranking is refined with: votes, words, tokens
 
 # Rewritten only when it is another reranker.
 $(EXP)/round$(ROUND)/reranker.sha256: FORCE
