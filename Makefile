@@ -1,26 +1,23 @@
 # Rounds: the pipeline, from data to submission. `make help` lists targets and variables.
 
-# make rerank, cv and best have defaults of their own; on the sample they do less of everything.
+# On the sample, make rerank, cv and best do less of everything.
 ifneq ($(filter folds rerank cv best,$(MAKECMDGOALS)),)
-MODEL      ?= minilm-best
 ifeq ($(RAW)$(wildcard data/raw/train.csv),)
 ROUND      ?= 1
 FOLDS      ?= 0 1
-else
-ROUND      ?= 3
 endif
 endif
 
 # ---- variables ------------------------------------------------------------------------------------------------
 SPLIT      ?= v1          ## v1 v2 v3 v4 v5, or submission (train on everything)
-MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or a YAML file (make rerank, cv, best: minilm-best)
+MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or a YAML file
 TASK       ?= eedi        ## kind of data: eedi, pairs, beir or weak_labels
 RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample; TASK: its file or folder
 FIELDS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
-RERANKER   ?= minilm-reranker  ## make rerank, cv, best: recipe of the reranker
+RERANKER   ?= minilm-reranker  ## make rerank, cv: recipe of the reranker
 ROUND      ?= 2           ## round that evaluate and submit take
 EPOCHS     ?=             ## epochs a round; default: the recipe's
-FOLDS      ?= 0 1 2       ## folds of split v5 that make cv and make best train on
+FOLDS      ?= 0 1 2 3     ## folds of split v5 that make cv and make best train on
 SEED       ?= 42          ## seeds split, mining and training
 FOLD       ?= 0           ## fold of split v5: 0 to 3
 DEVICE     ?=             ## cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU where there is one
@@ -212,7 +209,7 @@ $(EXP)/round$(ROUND)/candidates/manifest.json: $(EXP)/round$(ROUND)/$(if $(VALID
 	@$(RUN) scripts/candidates.py --recipe '$(RECIPE)' --data_dir $(DATA) $(if $(CARD),--device $(CARD)) \
 	  --model_paths $(foreach N,$(shell seq 1 $(ROUND)),$(EXP)/round$(N)/train) --output_dir $(@D) --overwrite
 
-candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranking is refined with: votes, words, earlier rounds
+candidates: $(EXP)/round$(ROUND)/candidates/manifest.json  ## what ROUND's ranking is refined with: votes, words, tokens
 
 # Rewritten only when it is another reranker.
 $(EXP)/round$(ROUND)/reranker.sha256: FORCE
@@ -238,8 +235,8 @@ rerank: folds  ## train RERANKER on what the other FOLDS rank first, and rerank 
 cv: rerank  ## what each stage scores on FOLDS of v5; second stages never learn from the fold that they rank
 	@$(RUN) scripts/cv.py --folds $(call tables,$(FOLDS)) --ablate --output model_output/cv-$(NAME)
 
-best: rerank  ## submissions/best.csv: ROUND on all of train, reranked and fused as FOLDS teach
-	@echo "== all of train"; $(AGAIN) reranked SPLIT=submission
+best: folds  ## submissions/best.csv: ROUND on all of train, fused as FOLDS teach
+	@echo "== all of train"; $(AGAIN) candidates SPLIT=submission
 	@$(RUN) scripts/cv.py --folds $(call tables,$(FOLDS)) --output model_output/cv-$(NAME)
 	@$(RUN) scripts/fuse.py --folds $(call tables,$(FOLDS)) --table $(call experiment,submission,0)/round$(ROUND)/candidates \
 	  --raw_dir '$(RAW)' --output_file submissions/best.csv

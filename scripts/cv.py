@@ -22,8 +22,8 @@ class Flags:
 def main(flags: Flags) -> None:
     """Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
     folds = [crossval.read_fold(Path(folder)) for folder in flags.folds]
-    of = folds[0].members, folds[0].table
-    fused = crossval.views(*of) + (crossval.ablations(*of) if flags.ablate else [])
+    members = folds[0].members
+    fused = crossval.views(members) + (crossval.ablations(members, folds[0].table) if flags.ablate else [])
     lines = crossval.cells(crossval.stages(folds, fused), folds)
     queries = sum(len(fold.data.validation) for fold in folds)
     title = f"{folds[0].data.data}, {len(folds)} folds of {folds[0].data.split}, {queries} queries"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from tiny_task import refused
 
 from rounds import crossval, evaluation, fusion
@@ -68,6 +69,14 @@ def test_a_feature_without_a_value_counts_as_the_mean_and_is_marked():
     one.features["words: noise"][::5] = -np.inf
     scores = fusion.fit([one], [("m", "words")]).score(one)
     assert np.isfinite(scores).all() and scores[one.relevant].min() > scores[~one.relevant].max()
+
+
+def test_dropout_hides_a_value_from_all_pairs_of_a_query():
+    """A query's pairs lose the same values, another query others; nothing is lost when scoring."""
+    layer = fusion.Dropout(0.5)
+    left = layer(torch.ones(20, 7, 9))
+    assert (left == left[:, :1]).all() and 0 < (left == 0).float().mean() < 1 and not (left == left[:1]).all()
+    assert (layer.eval()(torch.ones(2, 3, 4)) == 1).all()
 
 
 def test_the_loss_equals_the_slow_sum():
@@ -139,30 +148,35 @@ def test_folds_that_do_not_belong_together_are_refused():
 def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
     """Both files hold every row; the first says what was measured."""
     folds = [fold(seed) for seed in range(2)]
-    lines = crossval.cells(crossval.stages(folds, crossval.views(["m"], folds[0].table)), folds)
+    lines = crossval.cells(crossval.stages(folds, crossval.views(["m"])), folds)
     files = crossval.write(lines, "a title", tmp_path / "cv-tiny")
     text = files[0].read_text()
     assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
     assert len(files[1].read_text().splitlines()) == 1 + len(lines)
     names = [label for label, _ in crossval.ablations(["m"], folds[0].table)]
     assert names == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
-    assert all(len(view) == 4 for _, views in crossval.ablations(["m"], folds[0].table) for view in views)
+    assert all(len(view) == 5 for _, views in crossval.ablations(["m"], folds[0].table) for view in views)
+    scored = folds[0].table.with_scores("reranker", np.zeros(len(folds[0].table.query)))
+    label, (view,) = crossval.ablations(["m"], scored)[-1]
+    assert label == "ensemble, reranked" and view == (*crossval.views(["m"])[-1][1][0], "reranker")
 
 
-def test_the_ensemble_averages_the_rounds_alone_and_beside_each_part():
-    """Not the base model's own where there are rounds; the fusion is the last one's, and ablations leave views out."""
+def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
+    """Not the base model's own where there are rounds; earlier rounds and single kinds are for ablations."""
     members = ["m round 0 topic", "m round 0 problem", "m round 0", "m round 1", "m round 2"]
     own = table(np.random.default_rng(1), "q")
-    (_, last), (_, everyone) = crossval.views(members, own)
-    assert [view[:2] for view in last] == [("m round 2", "votes m round 2")]
-    assert [[group for group in view if group in members] for view in everyone] == [
-        [member, *part] for member in members[3:] for part in ([], *([each] for each in members[:2]))
+    own.features["votes m round 2: score"] = own.features["labels: noise"]
+    (_, last), (_, everyone) = crossval.views(members)
+    assert [view[:3] for view in last] == [("m round 2", "votes m round 2", "tokens m round 2")]
+    sets = [[], *([part] for part in members[:2])]
+    assert [[group for group in view if group in members] for view in everyone] == [["m round 2", *own] for own in sets]
+    found = dict(crossval.ablations(members, own))
+    assert [[group for group in view if group in members] for view in found["ensemble, all rounds"]] == [
+        [member, *part] for member in members[3:] for part in sets
     ]
-    left = dict(crossval.ablations(members, own))
-    assert [view[0] for view in left["ensemble without parts"]] == members[3:]
-    assert len(left["ensemble without earlier rounds"]) == 3 and left["fusion without votes"][0][0] == members[-1]
-    assert "votes" not in str(left["fusion without votes"])
-    assert crossval.views(["m round 0"], own)[1][1] == crossval.views(["m round 0"], own)[0][1]
+    assert found["fusion without votes"][0][0] == members[-1] and "votes" not in str(found["fusion without votes"])
+    assert "fusion without tokens" not in found  # no member has any
+    assert crossval.views(["m round 0"])[1][1] == crossval.views(["m round 0"])[0][1]
 
 
 def test_views_are_averaged():

@@ -287,7 +287,7 @@ def folded_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw, tmp_path):
-    """Rounds on folds, rerankers that never saw the fold they score, a table of all stages, 24 checked rows."""
+    """Rounds on folds, a table of all stages, 24 checked rows; rerankers are trained on the same folds afterwards."""
     reranker = tmp_path / "tiny-reranker.yaml"
     reranker.write_text(
         "model:\n  name_or_path: random:bert\ntraining:\n  epochs: 1\n  group_size: 3\n"
@@ -295,15 +295,17 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     )
     flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1", f"RERANKER={reranker}"]
     shown = make(project, "best", *flags).stdout
-    assert all(name in shown for name in ("BM25", "zero-shot", "round 1", "rerank", "fusion", "ensemble"))
     rows = list(csv.DictReader((project / "submissions" / "best.csv").open()))
     assert len(rows) == 24 and all(len(set(row["MisconceptionId"].split())) == 25 for row in rows)
     table = (project / "model_output" / "cv-folded-tiny-mistral.csv").read_text().splitlines()
-    assert [line.partition(",")[0] for line in table[1:]] == [
-        "BM25", "zero-shot", "round 1", "rerank", "fusion", "ensemble",
-    ]  # fmt: skip
+    stages = [line.partition(",")[0] for line in table[1:]]
+    assert stages == ["BM25", "zero-shot", "round 1", "fusion", "ensemble"] and all(name in shown for name in stages)
     stamps = {path: path.stat().st_mtime for path in project.glob("model_output/folded-*/round1/*/manifest.json")}
-    assert len(stamps) == 3 + 2 + 3 + 3  # trained, evaluated, candidates, rerankers
+    assert len(stamps) == 3 + 2 + 3  # trained, evaluated, candidates
     again = make(project, "best", *flags).stdout
     assert stamps == {path: path.stat().st_mtime for path in stamps}
     assert again.splitlines()[-1] == shown.splitlines()[-1]
+    make(project, "cv", *flags)
+    table = (project / "model_output" / "cv-folded-tiny-mistral.md").read_text()
+    assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))
+    assert stamps == {path: path.stat().st_mtime for path in stamps}

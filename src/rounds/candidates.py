@@ -60,6 +60,10 @@ class Candidates:
         with np.errstate(invalid="ignore"):
             values = {"score": scores, "below best": scores - best[self.query], "rank": np.log1p(ranks)}
         values["rank"] = np.where(np.isnan(scores), np.nan, values["rank"])
+        return self.with_group(group, values)
+
+    def with_group(self, group: str, values: dict[str, np.ndarray]) -> "Candidates":
+        """The same pairs, with (pairs,) features more."""
         return replace(self, features=self.features | _named(group, values))
 
     def run(self, scores: np.ndarray) -> Run:

@@ -18,6 +18,7 @@ from rounds.model import backbone
 from rounds.ranking import Run
 
 SCORES = "scores.npy"
+KINDS = ("", "votes ", "tokens ")  # of a member's feature groups
 HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p", "min", "peak MiB")
 
 
@@ -139,7 +140,9 @@ def stages(folds: list[Fold], fused: Iterable[tuple[str, Views]]) -> list[Stage]
         fold.rounds.keys() != folds[0].rounds.keys() or fold.members != folds[0].members
         or fold.table.features.keys() != folds[0].table.features.keys() for fold in folds
     ):  # fmt: skip
-        raise UserError("the folds have different rounds or rerankers; run all of them to the same ROUND")
+        raise UserError(
+            "the folds have different rounds, or only some a reranker; run all to the same ROUND, and rerank all"
+        )
     found = [_stage(folds, label, [fold.rounds[label] for fold in folds]) for label in folds[0].rounds]
     if "reranker: score" in folds[0].table.features:
         found.append(_stage(folds, "rerank", [evaluate(fold, reranked(fold)) for fold in folds]))
@@ -172,36 +175,41 @@ def _fused(folds: list[Fold], label: str, views: Views) -> Stage:
     return Stage(label, scores, minutes, round(backbone.peak_memory("cpu"), 1))
 
 
-def views(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
-    """What the table fuses: the refined checkpoint with words, votes and the reranker; then the mean of more views.
+def views(members: list[str]) -> list[tuple[str, Views]]:
+    """What the table fuses: the refined checkpoint with words and votes; then the mean of more views.
 
-    These are each round's checkpoint so, by itself and beside what the base model makes of a part of the query.
+    These are that checkpoint by itself, and beside what the base model makes of a part of the query. Neither reads
+    earlier rounds or a reranker (`ablations` has the ensemble with them).
 
     Args:
         members: names of the checkpoints' feature groups: the base model's parts, itself, then the rounds.
     """
-    shared = ("labels", "words", "siblings")
-    if "reranker: score" in table.features:
-        shared += ("reranker",)
-    parts = [member for member in members if member.endswith(candidates.PARTS)]
-    whole = [member for member in members if member not in parts]
-    sets = [own for member in whole[1:] or whole for own in ((member,), *((member, part) for part in parts))]
-    found = [(*(kind for member in own for kind in (member, f"votes {member}")), *shared) for own in sets]
-    return [("fusion", [(members[-1], f"votes {members[-1]}", *shared)]), ("ensemble", found)]
+    found = _views_of(members[-1], members)
+    return [("fusion", found[:1]), ("ensemble", found)]
+
+
+def _views_of(member: str, members: list[str]) -> Views:
+    parts = [other for other in members if other.endswith(candidates.PARTS)]
+    sets = [(member,), *((member, part) for part in parts)]
+    return [(*(f"{kind}{each}" for each in own for kind in KINDS), "labels", "words", "siblings") for own in sets]
 
 
 def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
-    """The fusion without one kind of feature each, and the ensemble without the views of parts or of earlier rounds."""
-    (_, (one,)), (_, full) = views(members, table)
-    kinds = dict.fromkeys(group.split()[0] for group in one if group not in members)
+    """The fusion without one kind of feature each, and the ensemble with earlier rounds, or reranked."""
+    (_, (one,)), (_, full) = views(members)
+    kinds = dict.fromkeys(group.split()[0] for group in one if group not in members and table.names((group,)))
     found = [
         (f"fusion without {kind}", [tuple(group for group in one if group in members or group.split()[0] != kind)])
         for kind in kinds
     ]
-    bare = [view for view in full if not any(group.endswith(candidates.PARTS) for group in view)]
-    last = [view for view in full if view[0] == members[-1]]
-    parts = [(f"ensemble without {name}", own) for name, own in (("parts", bare), ("earlier rounds", last))]
-    return found + [(label, own) for label, own in parts if len(own) < len(full)]
+    whole = [member for member in members if not member.endswith(candidates.PARTS)]
+    if earlier := whole[1:-1]:
+        found.append(
+            ("ensemble, all rounds", [view for each in (*earlier, whole[-1]) for view in _views_of(each, members)])
+        )
+    if "reranker: score" in table.features:
+        found.append(("ensemble, reranked", [(*view, "reranker") for view in full]))
+    return found
 
 
 def cells(rows: list[Stage], folds: list[Fold]) -> list[list[str]]:
@@ -234,7 +242,7 @@ def screen(lines: list[list[str]], title: str) -> Table:
         caption="mean over folds ± their standard deviation; p: Fisher's test of MAP@25 against the row above",
     )  # fmt: skip
     for number, name in enumerate(HEADER):
-        table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=True)
+        table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=bool(number))
     for line in lines:
         table.add_row(*line)
     return table

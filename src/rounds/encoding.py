@@ -4,6 +4,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from rounds.recipe import Prompts
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
 
+Made = TypeVar("Made")
 Allocate = Callable[[tuple[int, int]], np.ndarray]
 _in_memory: Allocate = functools.partial(np.empty, dtype=np.float32)
 
@@ -202,9 +204,50 @@ def encode_ids(
     return vectors
 
 
+def token_states(
+    embedder: SentenceTransformer, texts: Sequence[str], prompts: Prompts, kind: str, precision: str, title: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What a model makes of each token before pooling; special tokens are left out where a text has others.
+
+    Returns:
+        for each text (tokens,) int64 token ids and (tokens, dim) float32 of unit length.
+    """
+    embedder = towers.of(embedder, kind).eval()
+    ids = tokenize(embedder.tokenizer, texts, prompts, kind)
+    layout, special = Layout.of(embedder, max(map(len, ids))), embedder.tokenizer.all_special_ids
+    found: list[tuple[np.ndarray, np.ndarray]] = [None] * len(ids)
+    work = functools.partial(_states, embedder, layout, ids)
+    with (
+        torch.inference_mode(),
+        autocast(precision, str(embedder.device)),
+        tqdm(total=len(ids), desc=title, unit="text", disable=None, leave=False) as bar,
+    ):
+        for rows, states in _within_memory(list(map(len, ids)), layout, work):
+            for row, own in zip(rows, states, strict=True):
+                kept = ~np.isin(ids[row], special)
+                kept |= not kept.any()
+                found[row] = np.array(ids[row])[kept], own[kept]
+            bar.update(len(rows))
+    return found
+
+
+def _states(
+    embedder: SentenceTransformer, layout: Layout, ids: list[list[int]], rows: list[int], budget: int
+) -> list[np.ndarray]:
+    """(tokens, dim) of each row of one batch."""
+    features = batches.tensors([ids[row] for row in rows], layout, budget)
+    features = {key: value.to(embedder.device) for key, value in features.items()}
+    states = embedder(dict(features))["token_embeddings"].float()
+    states = torch.nn.functional.normalize(states, dim=-1).cpu().numpy()
+    if layout.packed:
+        return np.split(states[0], np.cumsum([len(ids[row]) for row in rows]))[: len(rows)]
+    masks = features["attention_mask"].bool().cpu().numpy()
+    return [own[mask] for own, mask in zip(states, masks, strict=True)][: len(rows)]
+
+
 def _within_memory(
-    lengths: list[int], layout: Layout, work: Callable[[list[int], int], np.ndarray]
-) -> Iterator[tuple[list[int], np.ndarray]]:
+    lengths: list[int], layout: Layout, work: Callable[[list[int], int], Made]
+) -> Iterator[tuple[list[int], Made]]:
     """Each batch's row numbers and what `work` makes of it; where memory runs out, with half the tokens from there on.
 
     Raises:

@@ -21,6 +21,14 @@ RATE, DECAY = 3e-3, 1e-2  # AdamW's; the rate falls to zero in a line
 FAR = 5.0  # standard deviations at which a value counts as no farther
 
 
+class Dropout(nn.Dropout):
+    """Dropout that leaves the same values out of all pairs of a query, which compete on what is left."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(queries, pairs, values) -> the same shape."""
+        return values * super().forward(torch.ones_like(values[:, :1])) if self.training else values
+
+
 class Network(nn.Module):
     """Scores pairs by their features, each standardized; one without a value counts as the mean, and is marked.
 
@@ -38,15 +46,19 @@ class Network(nn.Module):
         self.register_buffer("spread", square.sqrt() + 1e-6)
         self.register_buffer("gaps", (~known).any(0).nonzero().flatten())
         self.layers = nn.Sequential(
-            nn.Dropout(DROPOUT), nn.Linear(len(mean) + len(self.gaps), HIDDEN), nn.GELU(), nn.Dropout(DROPOUT),
+            Dropout(DROPOUT), nn.Linear(len(mean) + len(self.gaps), HIDDEN), nn.GELU(), Dropout(DROPOUT),
             nn.Linear(HIDDEN, 1),
         )  # fmt: skip
 
-    def forward(self, values: Tensor) -> Tensor:
-        """(..., features) -> (...)."""
+    def inputs(self, values: Tensor) -> Tensor:
+        """(..., features) -> (..., features and marks)."""
         known = values.isfinite()
         plain = ((values - self.mean) / self.spread).clamp(-FAR, FAR).where(known, torch.zeros(()))
-        return self.layers(torch.cat([plain, (~known[..., self.gaps]).float()], dim=-1)).squeeze(-1)
+        return torch.cat([plain, (~known[..., self.gaps]).float()], dim=-1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., features and marks) -> (...)."""
+        return self.layers(inputs).squeeze(-1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class Fusion:
         for groups, networks in zip(self.views, self.networks, strict=True):
             values, there = _lists(table.of(groups), rows)
             with torch.no_grad():
-                shares = [_masked(network(values), there).softmax(1)[there] for network in networks]
+                shares = [_masked(network(network.inputs(values)), there).softmax(1)[there] for network in networks]
             found += torch.stack(shares).double().mean(0).numpy()
         return found / len(self.views)
 
@@ -103,12 +115,13 @@ def _train(tables: list[Candidates], groups: tuple[str, ...], seed: int) -> Netw
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network(torch.from_numpy(values))
-        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
+        inputs = network.inputs(lists)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
         steps = EPOCHS * -(-len(taught) // BATCH)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
         for _ in range(EPOCHS):
             for batch in taught[torch.randperm(len(taught))].split(BATCH):
-                chances = _masked(network(lists[batch]), there[batch]).log_softmax(1)
+                chances = _masked(network(inputs[batch]), there[batch]).log_softmax(1)
                 loss = -_masked(chances, right[batch]).logsumexp(1).mean()
                 optimizer.zero_grad()
                 loss.backward()

@@ -11,9 +11,11 @@ from rounds import (
     candidates,
     collection,
     crossval,
+    encoding,
     examples,
     fusion,
     lineage,
+    maxsim,
     reranker,
     runs,
     stages,
@@ -52,6 +54,7 @@ def write_candidates(
     config = {
         "members": [source.key for source in sources],
         "parts": list(parts),
+        "tokens": [_reads_tokens(source) for source in sources],
         "queries": artefact.sha256_json([[query, each.text] for query, each in asked.items()]),
         "relevant": stages.validation_digest(data),
         "training": artefact.sha256_file(rows),
@@ -101,7 +104,32 @@ def _candidates(
         members.append(Member(member_name(source, part), sides[0], sides[1][owners], np.asarray(corpus)))
     lexical = bm25.score([each.text for each in asked.values()], list(data.passages.values()))
     labelled = Labelled([training[number] for number in owners], labels)
-    return candidates.build(asked, list(data.passages), labelled, members, lexical, data.qrels)
+    found = candidates.build(asked, list(data.passages), labelled, members, lexical, data.qrels)
+    columns = np.array([place[passage] for passage in found.passage])
+    for source in (source for source, _ in sources if _reads_tokens(source)):
+        values = _late(
+            source, [each.text for each in asked.values()], list(data.passages.values()), found.query, columns
+        )
+        found = found.with_group(f"tokens {member_name(source)}", values)
+    return found
+
+
+def _reads_tokens(source: Checkpoint) -> bool:
+    """Tuned members; where examples stand before the queries, their tokens would be compared as well."""
+    return not source.is_base and source.recipe.prompts.examples == "none"
+
+
+def _late(
+    source: Checkpoint, queries: list[str], passages: list[str], rows: np.ndarray, columns: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`maxsim.score` of the candidates; token states fill memory, so only their own passages have some."""
+    needed, column = np.unique(columns, return_inverse=True)
+    embedder = source.load()
+    sides = [
+        encoding.token_states(embedder, texts, source.recipe.prompts, kind, source.precision, f"{kind} tokens")
+        for texts, kind in ((queries, "query"), ([passages[number] for number in needed], "passage"))
+    ]
+    return maxsim.score(*sides, (rows, column))
 
 
 def rerank(
@@ -222,7 +250,7 @@ def fuse(folds: list[Path], table: Path, sample: Path, output: Path) -> str:
     if data.validation:
         raise UserError(f"{table}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
     learned, found = [crossval.table_of(folder) for folder in folds], crossval.table_of(table)
-    views = crossval.views(manifests[-1]["members"], found)[-1][1]
+    views = crossval.views(manifests[-1]["members"])[-1][1]
     run = found.run(fusion.fit(learned, views).score(found))
     rows = submission.write(run, data.passages, sample, output)
     about = {"members": manifests[-1]["members"], "folds": [each["config"] for each in manifests[:-1]]}
