@@ -15,7 +15,7 @@ class Flags:
     folds: list[str] = field(metadata={"help": "folders of candidates, one a fold, each in its last round's folder"})
     output: str = field(default="", metadata={"help": "write OUTPUT.md and OUTPUT.csv"})
     ablate: bool = field(
-        default=False, metadata={"help": "add the fusion without one kind of feature, the ensemble without some views"}
+        default=False, metadata={"help": "add the fusion without one kind of feature, the ensemble with all rounds"}
     )
 
 
