@@ -6,6 +6,7 @@ ifeq ($(RAW)$(wildcard data/raw/train.csv),)
 ROUND      ?= 1
 EPOCHS     ?= 1
 FOLDS      ?= 0 1
+TUNE_FLAGS ?= --group_size 4
 endif
 endif
 
@@ -225,7 +226,7 @@ $(EXP)/round$(ROUND)/rerank/manifest.json: $(EXP)/round$(ROUND)/candidates/manif
 reranked: $(EXP)/round$(ROUND)/rerank/manifest.json
 
 # Each fold has folders of its own, so that a stopped run goes on where it was.
-AGAIN = $(MAKE) --no-print-directory MODEL='$(MODEL)' ROUND=$(ROUND) EPOCHS='$(EPOCHS)' FOLDS='$(FOLDS)'
+AGAIN = $(MAKE) --no-print-directory MODEL='$(MODEL)' ROUND=$(ROUND) EPOCHS='$(EPOCHS)' FOLDS='$(FOLDS)' TUNE_FLAGS='$(TUNE_FLAGS)'
 
 folds:
 	@for fold in $(FOLDS); do echo "== fold $$fold"; $(AGAIN) candidates SPLIT=v5 FOLD=$$fold; done
