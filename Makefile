@@ -29,6 +29,7 @@ ENGINE     ?= rounds      ## who encodes for mining and evaluation: rounds, or f
 RUNS       ?=             ## evaluated rounds that make compare takes: folders in model_output (sample-minilm-v1/round1 ...)
 RECIPES    ?= minilm minilm-lora minilm-ia3 minilm-bottleneck minilm-prompt minilm-p_tuning minilm-prefix
 ONLY       ?=             ## rows that make bench runs: letters of a b c d e s
+PORT       ?= 8008        ## make dashboard: on this machine
 TRACK      ?= none        ## training curves to: none, wandb, trackio or tensorboard
 KAGGLE     ?=             ## 1: make submit really submits
 OWNER      ?=             ## your name on Kaggle, for make bundle; default: KAGGLE_USERNAME or kaggle.json's
@@ -56,7 +57,7 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL RERANKER TASK RAW FIELDS ROUND EPOCHS SEED FOLD FOLDS DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
+$(foreach V,SPLIT MODEL RERANKER TASK RAW FIELDS ROUND EPOCHS SEED FOLD FOLDS DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY PORT TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
   HOURS DRY A B HELD_OUT UNSEEN GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
@@ -301,6 +302,12 @@ dims: $(EXP)/round$(ROUND)/eval/manifest.json  ## ROUND's vectors cut to fewer d
 	@$(RUN) scripts/dims.py --recipe '$(RECIPE)' --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) \
 	  $(if $(CARD),--device $(CARD))
 
+report: $(EXP)/round$(ROUND)/eval/manifest.json  ## model_output/report-NAME/report.html: what the rounds did, on one page
+	@$(RUN) scripts/report.py --experiment $(EXP) --data_dir $(DATA) --output_dir model_output/report-$(notdir $(EXP))
+
+dashboard: $(DATA)/manifest.json  ## the report on http://127.0.0.1:PORT/, live while a round trains in another terminal
+	@$(RUN) scripts/dashboard.py --experiment $(EXP) --data_dir $(DATA) --port $(PORT)
+
 brittle: $(EXP)/round$(ROUND)/train/manifest.json  ## ROUND's queries with a space, a newline, a word in other case: what changes
 	@$(RUN) scripts/probe.py --probe brittle --model_path $(EXP)/round$(ROUND)/train --data_dir $(DATA) $(if $(CARD),--device $(CARD))
 
@@ -350,4 +357,4 @@ clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .ven
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims brittle tokens fit_batch sweep folder candidates reranked folds rerank cv best bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims report dashboard brittle tokens fit_batch sweep folder candidates reranked folds rerank cv best bench test test_slow interop help clean FORCE

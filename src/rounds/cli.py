@@ -6,10 +6,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
+from rounds import refusals
 from rounds.artefact import is_main_process
-from rounds.errors import UserError
+from rounds.errors import Refused, UserError
 
 Flags = TypeVar("Flags")
 
@@ -34,6 +36,8 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
     except UserError as error:
         if is_main_process():
             print(f"error: {error}", file=sys.stderr)
+            if isinstance(error, Refused) and hasattr(flags, "model_output"):
+                refusals.note(Path(flags.model_output), Path(sys.argv[0]).stem, sys.argv[1:], str(error))
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)

@@ -3,7 +3,7 @@
 import hashlib
 
 from rounds.data.task import Task
-from rounds.errors import UserError
+from rounds.errors import Refused
 from rounds.prompts import normalize_text
 
 UNKNOWN = "lineage unknown"
@@ -54,7 +54,7 @@ def guard(name: str, lineage: dict[str, str] | None, validation: dict[str, str],
     """`clean`, `lineage unknown` or `POLLUTED`.
 
     Raises:
-        UserError: the checkpoint was trained on validation questions and `allow_leak` is not set.
+        Refused: the checkpoint was trained on validation questions and `allow_leak` is not set.
     """
     if lineage is None:
         return UNKNOWN
@@ -62,7 +62,7 @@ def guard(name: str, lineage: dict[str, str] | None, validation: dict[str, str],
     if not leaked:
         return CLEAN
     if not allow_leak:
-        raise UserError(
+        raise Refused(
             f"{name}: it or an ancestor was trained on {leaked} of the {len(validation)} validation questions; "
             "evaluate it on its own split, or pass --allow_leak to see numbers marked POLLUTED"
         )

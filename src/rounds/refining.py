@@ -23,7 +23,7 @@ from rounds import (
 )  # fmt: skip
 from rounds.candidates import Candidates, Labelled, Member
 from rounds.collection import Collection
-from rounds.errors import UserError
+from rounds.errors import Refused, UserError
 from rounds.examples import Asked
 from rounds.model import backbone
 from rounds.model.checkpoint import Checkpoint
@@ -64,9 +64,7 @@ def write_candidates(
     for source in sources:
         status = lineage.guard(source.name, source.trained, data.questions["validation"], False)
         if data.validation and status != lineage.CLEAN:
-            raise UserError(
-                f"{source.name}: {status}; what learns from its ranking could learn from answers it has seen"
-            )
+            raise Refused(f"{source.name}: {status}; what learns from its ranking could learn from answers it has seen")
     manifest = {
         "kind": "candidates", "config": config, "data": data.data, "split": data.split, "members": names,
         "collection": os.path.relpath(data.folder, output),
@@ -157,7 +155,7 @@ def rerank(
         if not other.validation:
             raise UserError(f"{folder}: its queries have no labels to learn from")
         if shared := lineage.overlap(other.questions["validation"], data.questions["validation"]):
-            raise UserError(f"{folder}: has {len(shared)} of the questions that are to be scored; leave that fold out")
+            raise Refused(f"{folder}: has {len(shared)} of the questions that are to be scored; leave that fold out")
     config = {
         "recipe": recipe.to_dict(),
         "start": None if start is None else refined.weights,

@@ -159,6 +159,19 @@ def cut(vectors: np.ndarray, dim: int | None, normalize: bool) -> np.ndarray:
     return short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12) if normalize else short
 
 
+def vectors_around(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Whole vectors of a run's queries and passages, from the folders around its TREC file; None where they are gone.
+
+    Returns:
+        (queries, dim) and (corpus, dim) float32, memory-mapped, in the order of the query file and of the corpus.
+    """
+    name = "-".join(path.parent.name.split("-")[:2])  # `corpus-HASH`, without ids and marks
+    files = [path.parent.parent / VECTORS, path.parent.parent.parent / name / VECTORS]
+    if not all(file.is_file() for file in files):
+        return None
+    return tuple(np.load(file, mmap_mode="r") for file in files)
+
+
 def save_run(run: Run, path: Path, tag: str) -> None:
     """Write a run file under a temporary name and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from rounds import artefact, encoding, groups, losses, prefix, prompts, sharding
+from rounds import artefact, encoding, groups, live, losses, prefix, prompts, sharding
 from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
 from rounds.model import backbone, checkpoint, towers, tuning
@@ -85,6 +85,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
     if artefact.is_main_process():
         shutil.rmtree(partial / STATE)
         (partial / CONFIG).unlink()
+        (partial / live.PROGRESS).unlink(missing_ok=True)
         artefact.write_json(partial / artefact.MANIFEST, manifest)
         artefact.put_in_place(partial, plan.output)
     _barrier()
@@ -201,10 +202,13 @@ class Keeper(TrainerCallback):
         self.started = time.perf_counter()
         self.loss: float | None = None
         self.losses: list[float] = []
+        self.curve: list[tuple[int, float]] = []
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
+        self.first, self.began = state.global_step, time.perf_counter()
         hidden = None if artefact.is_main_process() else True
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
+        self._show(state)
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self.collator.start(round(state.epoch or 0))
@@ -219,6 +223,16 @@ class Keeper(TrainerCallback):
             self.loss = float(logs["loss"])
             self.losses.append(self.loss)
             self.bar.set_postfix(loss=f"{self.loss:.4f}")
+            self.curve.append((state.global_step, self.loss))
+            self._show(state)
+
+    def _show(self, state) -> None:
+        """For whoever watches: how far it is, beside the epochs that are done."""
+        if not artefact.is_main_process():
+            return
+        seconds = round(time.perf_counter() - self.began, 1)
+        progress = {"step": state.global_step, "steps": state.max_steps, "first": self.first, "seconds": seconds}
+        live.write(self.partial, {**progress, "losses": self.curve})
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()

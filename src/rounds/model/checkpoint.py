@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rounds import artefact
 from rounds import recipe as recipes
-from rounds.errors import UserError
+from rounds.errors import Refused, UserError
 from rounds.model import backbone, towers, tuning
 from rounds.recipe import FOUR_BITS, LAYERS, Recipe, Tuning
 
@@ -246,7 +246,7 @@ def check_base(source: Checkpoint, name_or_path: str) -> None:
     own = source.recipe.model
     named = dataclasses.replace(own, name_or_path=name_or_path)
     if len({backbone.weights_digest(backbone.locate(model), model.revision) for model in (named, own)}) > 1:
-        raise UserError(
+        raise Refused(
             f"{source.name}: was trained on {own.name_or_path}, whose weights are not those of {name_or_path}; "
             "name that one"
         )
@@ -265,14 +265,14 @@ def _own(folder: Path, manifest: dict, recipe: Recipe | None, device: str, preci
         for section in ("model", "prompts"):
             changed = artefact.differences(_computing(own, section), _computing(recipe, section), f"{section}.")
             if changed:
-                raise UserError(
+                raise Refused(
                     f"{folder}: trained with another recipe ({'; '.join(changed[:3])}); train again or name that recipe"
                 )
     weights = backbone.weights_digest(str(folder))
     if manifest["adapter"]:
         weights = artefact.sha256_json([_base_digest(own), weights])
     if weights != manifest["weights"]:
-        raise UserError(f"{folder}: the weights are not those that its manifest describes; restore or train again")
+        raise Refused(f"{folder}: the weights are not those that its manifest describes; restore or train again")
     computed = backbone.resolve_precision(precision or manifest["precision"], device)
     return Checkpoint(own, folder, manifest["adapter"], manifest, manifest["lineage"], weights, computed, device)
 
@@ -418,7 +418,7 @@ def _attach_peft(embedder: SentenceTransformer, folder: Path, trainable: bool) -
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         model = PeftModel.from_pretrained(embedder[0].model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError) as error:
-        raise UserError(
+        raise Refused(
             f"{folder}: the adapter does not fit the base model ({' '.join(str(error).split())[:160]})"
         ) from None
     with safe_open(file, framework="pt") as stored:
@@ -442,7 +442,7 @@ def _compare_keys(found: set[str], expected: set[str], source: str) -> None:
     missing, unexpected = sorted(expected - found), sorted(found - expected)
     if missing or unexpected:
         example = (missing or unexpected)[0]
-        raise UserError(
+        raise Refused(
             f"{source}: {len(missing)} keys are missing and {len(unexpected)} unexpected, such as {example}; "
             "these are not the weights of this model"
         )

@@ -1,0 +1,36 @@
+"""Write one page on which a person sees what an experiment's rounds did, and its charts as PNGs."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import artefact, cli, page, plots, report
+
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+
+
+@dataclass
+class Flags:
+    """Which experiment."""
+
+    experiment: str = field(metadata={"help": "folder with round0, round1, ..."})
+    data_dir: str = field(metadata={"help": "its collection"})
+    output_dir: str = field(metadata={"help": "where report.html and the PNGs go; what stands there is replaced"})
+    model_output: str = field(
+        default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv, sweeps and base models' runs"}
+    )
+
+
+def main(flags: Flags) -> None:
+    """Write one page on which a person sees what an experiment's rounds did, and its charts as PNGs."""
+    facts = report.gather(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
+    drawn = plots.draw(facts)
+    output = Path(flags.output_dir)
+    with artefact.writing(output, {"kind": "report", "config": {"experiment": flags.experiment}}) as temporary:
+        artefact.write_text(temporary / "report.html", page.render(facts, drawn))
+        plots.write(drawn, temporary)
+    print(f"{output / 'report.html'}: {len(facts.data.validation)} queries, {len(drawn)} charts (also as PNGs)")
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

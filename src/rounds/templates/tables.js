@@ -1,0 +1,28 @@
+// A click on a column's name sorts by it: numbers by size, their superscripts left out; empty cells last.
+const UNITS = { k: 1e3, M: 1e6, B: 1e9 };
+
+function key(cell) {
+  const text = cell.textContent.trim();
+  const number = /^([+-]?\d[\d.]*)([kMB]?)/.exec(text);
+  return number ? Number(number[1]) * (UNITS[number[2]] ?? 1) : text;
+}
+
+function compare(one, other) {
+  if (one === "" || other === "") return (one === "") - (other === "");
+  if (typeof one === typeof other) return one < other ? -1 : Number(one > other);
+  return typeof one === "number" ? -1 : 1;
+}
+
+function sort(heading) {
+  const body = heading.closest("table").tBodies[0];
+  const falling = heading.getAttribute("aria-sort") === "ascending";
+  for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
+  const rows = [...body.rows].map((row) => [key(row.cells[heading.cellIndex]), row]);
+  rows.sort(([one], [other]) => (one === "" || other === "" ? compare(one, other) : compare(one, other) * (falling ? -1 : 1)));
+  body.append(...rows.map(([, row]) => row));
+}
+
+for (const button of document.querySelectorAll("table.sortable th button")) {
+  button.addEventListener("click", () => sort(button.parentElement));
+}
