@@ -10,10 +10,17 @@ TUNE_FLAGS ?= --group_size 4
 endif
 endif
 
+# Questions on pictures have recipes of their own.
+ifeq ($(TASK),kbvqa)
+MODEL      ?= kbvqa
+RECIPES    ?= kbvqa-prompt kbvqa-prompt-shared kbvqa-bottleneck-flat kbvqa-bottleneck kbvqa-projection kbvqa-words \
+  kbvqa-words-then-pictures kbvqa
+endif
+
 # ---- variables ------------------------------------------------------------------------------------------------
 SPLIT      ?= v1          ## v1 v2 v3 v4 v5, or submission (train on everything)
 MODEL      ?= minilm      ## recipe: a name in src/rounds/recipes or a YAML file
-TASK       ?= eedi        ## kind of data: eedi, pairs, beir or weak_labels
+TASK       ?= eedi        ## kind of data: eedi, pairs, beir, weak_labels or kbvqa
 RAW        ?=             ## folder of the competition's CSVs; default: data/raw if filled, else the sample; TASK: its file or folder
 FIELDS    ?=             ## TASK=pairs: query,positive[,group], the columns' names
 RERANKER   ?= minilm-reranker  ## make rerank, cv: recipe of the reranker
@@ -70,8 +77,10 @@ ifeq ($(TASK),eedi)
 override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(wildcard data/raw/train.csv),data/raw,$(SAMPLE))))
 else
 FRENCH  := data/sample-pairs/pairs.csv
-override FIELDS := $(or $(FIELDS),$(if $(RAW),query$(comma)positive,question$(comma)passage$(comma)animal))
-override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(filter pairs,$(TASK)),$(FRENCH),$(error TASK=$(TASK): name its folder with RAW=DIR))))
+PLACES  := data/sample-kbvqa
+override FIELDS := $(if $(filter pairs,$(TASK)),$(or $(FIELDS),$(if $(RAW),query$(comma)positive,question$(comma)passage$(comma)animal)))
+override RAW := $(patsubst %/,%,$(or $(RAW),$(if $(filter pairs,$(TASK)),$(FRENCH)),$(if $(filter kbvqa,$(TASK)),$(PLACES)),\
+  $(error TASK=$(TASK): name its folder with RAW=DIR)))
 endif
 override SPLIT := $(if $(filter 1 2 3 4 5,$(SPLIT)),v$(SPLIT),$(SPLIT))
 RECIPE  := $(if $(filter %.yaml %.yml,$(MODEL)),$(MODEL),src/rounds/recipes/$(MODEL).yaml)
@@ -125,11 +134,16 @@ data/sample-pairs/pairs.csv: | $(SETUP)
 	@echo "no pairs: generating French ones in $(@D) (for your own, RAW=FILE FIELDS=query,positive,group)"
 	@$(RUN) scripts/make_sample.py --task pairs --output_dir $(@D) --overwrite
 
+data/sample-kbvqa/manifest.json: | $(SETUP)
+	@echo "no questions on pictures: generating some in $(@D) (for your own, RAW=DIR)"
+	@$(RUN) scripts/make_sample.py --task kbvqa --output_dir $(@D) --overwrite
+
 download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client)
 	@$(RUN) scripts/download.py --output_dir data/raw
 
 # Rewritten only when the content of the data or the recipe changes, whatever the files' times say.
-$(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) $(filter $(FRENCH),$(RAW)) FORCE
+$(INPUTS): $(addprefix $(RAW)/,$(if $(filter $(SAMPLE),$(RAW)),$(CSVS))) $(filter $(FRENCH),$(RAW)) \
+  $(addsuffix /manifest.json,$(filter $(PLACES),$(RAW))) FORCE
 	@mkdir -p $(@D)
 	@[[ ' $(VERSIONS) ' == *' $(SPLIT) '* ]] || { echo "error: SPLIT=$(SPLIT): not one of $(VERSIONS)" >&2; exit 2; }
 	@[[ '$(NPROC)' =~ ^[1-9][0-9]*$$ ]] || { echo "error: NPROC=$(NPROC): not a number of processes" >&2; exit 2; }
@@ -147,15 +161,31 @@ $(DATA)/manifest.json: $(INPUTS) | $(SETUP)
 	  --positive_column $(word 2,$(FIELD)) $(if $(word 3,$(FIELD)),--group_column $(word 3,$(FIELD)))) \
 	  --output_root data --sub_dir_name $(DATADIR) --overwrite
 
+# A recipe that sees names its vision model; one in model_output is pretrained on RAW's captions.
+VISION  := $(shell sed -n 's|^ *name_or_path: *\(model_output/vision[^ #]*\).*|\1|p' '$(RECIPE)' $(PARENT) 2> /dev/null | head -1)
+SEEING  := $(VISION:%=%/manifest.json)
+
+# Rewritten only when the captions are others.
+$(VISION:%=%.sha256): FORCE | $(DATA)/manifest.json
+	@mkdir -p $(@D); (sha256sum < '$(RAW)/captions.jsonl' 2> /dev/null || echo none) > $@.tmp; \
+	  cmp -s $@.tmp $@ && rm $@.tmp || mv $@.tmp $@
+
+$(SEEING): $(VISION:%=%.sha256) $(RECIPE) $(PARENT)
+	@echo "== pretrain: vision"
+	@$(RUN) scripts/pretrain_vision.py --raw_dir '$(RAW)' --recipe '$(RECIPE)' --output_dir $(@D) --seed $(SEED) \
+	  $(if $(CARD),--device $(CARD)) --overwrite
+
+pretrain: $(SEEING)  ## a vision model for recipes that see, from RAW's captions
+
 # ---- rounds ---------------------------------------------------------------------------------------------------
 # Round 0 is the base model: its row and BM25's stand in every later table.
-$(EXP)/round0/eval/manifest.json: $(DATA)/manifest.json
+$(EXP)/round0/eval/manifest.json: $(DATA)/manifest.json $(SEEING)
 	@$(RUN) scripts/eval_llm_embedder.py --recipe '$(RECIPE)' --data_dir $(DATA) --bm25 --engine $(ENGINE) \
 	  $(if $(DEVICE),--device $(DEVICE)) --output_dir $(@D) --overwrite > /dev/null
 
 # Round N mines with round N-1's checkpoint, continues from it, and evaluates: $(1) is N, $(2) is N-1, $(3) the rest.
 define ROUND_RULES
-$(EXP)/round$(1)/finetune_data_minedHN.manifest.json: $(DATA)/manifest.json $(if $(3),$(EXP)/round$(2)/train/manifest.json)
+$(EXP)/round$(1)/finetune_data_minedHN.manifest.json: $(DATA)/manifest.json $(SEEING) $(if $(3),$(EXP)/round$(2)/train/manifest.json)
 	@echo "== round $(1): mine"
 	@$(RUN) scripts/hn_mine.py $(if $(3),--embedder_name_or_path $(EXP)/round$(2)/train,--recipe '$(RECIPE)') \
 	  --input_file $(DATA)/finetune_data.jsonl --output_file $(EXP)/round$(1)/finetune_data_minedHN.jsonl \
@@ -352,9 +382,9 @@ help:  ## this list
 	@awk -F ' *[?]= *| *## *' '/^[A-Z_]+ +[?]=.*## / { printf "  %-14s %-8s %s\n", $$1, $$2, $$3 }' Makefile
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
-	@rm -rf model_output/*/ data/.inputs data/sample data/sample-pairs submissions/*.csv submissions/*.manifest.json
+	@rm -rf model_output/*/ data/.inputs data/sample data/sample-pairs data/sample-kbvqa submissions/*.csv submissions/*.manifest.json
 	@rm -rf $(dir $(wildcard data/*/*/manifest.json)) submissions/bundle submissions/notebook
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims report dashboard brittle tokens fit_batch sweep folder candidates reranked folds rerank cv best bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data pretrain evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims report dashboard brittle tokens fit_batch sweep folder candidates reranked folds rerank cv best bench test test_slow interop help clean FORCE

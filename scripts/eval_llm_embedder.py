@@ -79,7 +79,7 @@ def main(flags: Flags) -> None:
     title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
     console = Console(width=None)
     console.print(comparison.screen([*earlier, *rows], title))
-    if len(sources) > len(epochs):
+    if len(sources) == 2 * len(epochs):  # in two precisions
         for own, other in zip(rows[-len(sources) :: 2], rows[-len(sources) + 1 :: 2], strict=True):
             console.print(comparison.difference(own, other))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rounds import artefact, cli
-from rounds.data import french, sample
+from rounds.data import french, places, sample
 from rounds.errors import UserError
 
 
@@ -18,7 +18,10 @@ class Flags:
     questions: int = 1500
     test_questions: int = 250
     seed: int = 42
-    task: str = field(default="eedi", metadata={"help": "eedi, or pairs: French questions and answers in pairs.csv"})
+    task: str = field(
+        default="eedi",
+        metadata={"help": "eedi; pairs: French questions and answers in pairs.csv; kbvqa: questions on emblems"},
+    )
     overwrite: bool = False
 
 
@@ -31,8 +34,13 @@ def main(flags: Flags) -> None:
             rows = french.generate(temporary / "pairs.csv", seed=flags.seed)
         print(f"{folder / 'pairs.csv'}: {rows} pairs")
         return
+    if flags.task == "kbvqa":
+        with artefact.writing(folder, {"kind": "sample", "config": {"task": "kbvqa", "seed": flags.seed}}) as temporary:
+            counts = places.generate(temporary, seed=flags.seed, progress=_bar)
+        print(f"{folder}: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
+        return
     if flags.task != "eedi":
-        raise UserError(f"task {flags.task!r}: there are samples of eedi and pairs")
+        raise UserError(f"task {flags.task!r}: there are samples of eedi, pairs and kbvqa")
     if artefact.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")
         return
@@ -42,7 +50,7 @@ def main(flags: Flags) -> None:
 
 
 def _bar(items, total: int):
-    return tqdm(items, total=total, desc="questions", disable=None, leave=False)
+    return tqdm(items, total=total, desc="sample", disable=None, leave=False)
 
 
 if __name__ == "__main__":

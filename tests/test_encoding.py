@@ -134,12 +134,12 @@ def test_out_of_memory_halves_the_batches_and_goes_on(limit, monkeypatch, capsys
     expected = encoding.encode(embedder, texts, prompts, "passage", "fp32")
     embed, sizes = encoding._embed, []
 
-    def small(embedder, layout, ids, shared, cache, rows, budget):
+    def small(embedder, layout, ids, shared, cache, seen, rows, budget):
         used = sum(len(ids[row]) for row in rows)
         if used > limit:
             raise torch.OutOfMemoryError("CUDA out of memory")
         sizes.append(used)
-        return embed(embedder, layout, ids, shared, cache, rows, budget)
+        return embed(embedder, layout, ids, shared, cache, seen, rows, budget)
 
     monkeypatch.setattr(encoding, "_embed", small)
     found = encoding.encode(embedder, texts, prompts, "passage", "fp32")

@@ -10,11 +10,11 @@ import rounds
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(rounds.__file__).parent
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
-FOUNDATION = ("rounds.data", "rounds.recipe", "rounds.prompts", "rounds.artefact", "rounds.errors")
+FOUNDATION = ("rounds.data", "rounds.recipe", "rounds.prompts", "rounds.pictures", "rounds.artefact", "rounds.errors")
 HEAVY = ("torch", "transformers", "sentence_transformers", "peft")
 LIGHT = (
     "ranking", "mining", "evaluation", "comparison", "bm25", "lineage", "ledger", "submission", "collection", "recipe",
-    "prompts", "artefact", "errors", "data.eedi", "data.splits",
+    "prompts", "artefact", "errors", "pictures", "data.eedi", "data.splits",
 )  # fmt: skip
 
 

@@ -309,3 +309,40 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     table = (project / "model_output" / "cv-folded-tiny-mistral.md").read_text()
     assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))
     assert stamps == {path: path.stat().st_mtime for path in stamps}
+
+
+SEEING = {
+    "beside": "  name_or_path: random:bert\n  vision:\n    name_or_path: model_output/vision-tiny\n",
+    "joint": "  name_or_path: random:qwen3_vl\n  pooling: last_token\n  vision: {join: joint, image_size: 32}\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeing", SEEING)
+def test_a_round_on_pictures(seeing, project, tmp_path):
+    """A tower is pretrained first and once; tables have rows on words and pictures alone; the report shows pictures."""
+    from rounds.data import places
+
+    (raw := tmp_path / f"places-{seeing}").mkdir()
+    places.generate(raw, places=12, captions=40)
+    recipe = tmp_path / f"tiny-{seeing}.yaml"
+    recipe.write_text(
+        f"model:\n{SEEING[seeing]}"
+        "mining:\n  range_for_sampling: 0-20\n  negative_number: 4\n  negatives: {dense: 0.5, pictures: 0.5}\n"
+        "training:\n  epochs: 1\n  group_size: 3\n"
+        "pretraining:\n  image_size: 32\n  hidden_size: 16\n  layers: 1\n  epochs: 1\n  batch_size: 16\n"
+    )
+    flags = ["TASK=kbvqa", f"RAW={raw}", f"MODEL={recipe}"]
+    shown = make(project, "round1", *flags).stdout
+    assert ("== pretrain: vision" in shown) == (seeing == "beside")
+    assert shown.index("round 1: mine") > shown.find("== pretrain: vision")
+    assert "from dense" in shown and "pictures" in shown and shown.count("only)") == 4
+    assert make(project, "round1", *flags).stdout == ""
+    make(project, "report", "ROUND=1", *flags)
+    (page,) = project.glob(f"model_output/report-places-{seeing}-*/report.html")
+    assert "data:image/jpeg;base64," in page.read_text()
+    shutil.copy(raw / "images" / "q0-0.jpg", raw / "images" / "a0.jpg")
+    assert "== round 1: mine" in make(project, "round1", *flags).stdout
+    (raw / "images" / "a0.jpg").write_bytes(b"")
+    broken = make(project, "round1", *flags, check=False)
+    assert broken.returncode == 2 and "passages row 1 (a0-year): images/a0.jpg cannot be read" in broken.stderr

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny_experiment
+from PIL import Image
 
-from rounds import browser, collection, page, plots, report
+from rounds import browser, collection, page, pictures, plots, report
 from rounds.plots import Plot
 from rounds.ranking import Run
 from rounds.report import Ranked
@@ -125,3 +126,17 @@ def test_runs_of_few_passages_are_browsed(tiny_collection):
     run = Run(list(data.validation), passages, np.zeros(passages.shape, dtype=np.float32))
     found = browser.build(data, [Ranked("one", run, np.zeros(len(passages), dtype=int))])
     assert found["depth"] == 2 and len(found["queries"][0]["top"][0]) == 4
+
+
+def test_pictures_stand_before_their_words_once(tmp_path):
+    """Small, as data URIs; one that is gone leaves its words."""
+    for name in ("here", "gone"):
+        Image.new("RGB", (300, 200), "red" if name == "here" else "blue").save(tmp_path / f"{name}.png")
+    parts, marked = (
+        browser.Parts(),
+        [pictures.mark("Whose? \\(x\\)", str(tmp_path / f"{n}.png")) for n in ("here", "gone")],
+    )
+    (tmp_path / "gone.png").unlink()
+    assert [parts.split(text) for text in (*marked, marked[0])] == [[[n], "Whose? ", 0] for n in (0, 1, 0)]
+    shown, missing = parts.drawn()
+    assert shown.startswith("data:image/jpeg;base64,") and len(shown) < 3000 and missing is None

@@ -32,6 +32,7 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
         folder: the collection.
         output: becomes a checkpoint folder.
     """
+    recipe.check_words_only("baseline")
     rows = artefact.read_jsonl(folder / collection.FINETUNE, ("query", "pos"))
     config = {
         "recipe": recipe.to_dict(), "epochs": epochs, "seed": seed,

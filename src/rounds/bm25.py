@@ -5,7 +5,7 @@ import itertools
 import bm25s
 import numpy as np
 
-from rounds import evaluation
+from rounds import evaluation, pictures
 from rounds.ranking import DECIMALS, Run
 
 K1, B = 1.5, 0.75
@@ -30,6 +30,7 @@ def rank(queries: dict[str, str], passages: dict[str, str], depth: int, k1: floa
 
 def score(queries: list[str], passages: list[str], k1: float = K1, b: float = B) -> np.ndarray:
     """Scores (queries, passages) float32 of every pair, rounded; parameters as `rank` takes them."""
+    passages, queries = (list(map(pictures.words, texts)) for texts in (passages, queries))
     index = bm25s.BM25(k1=k1, b=b)
     index.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
     tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)

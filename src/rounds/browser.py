@@ -1,46 +1,71 @@
 """Browser: each validation query with its gold passage and what the runs rank first, as one JSON for the page.
 
 Texts are lists of strings and numbers; a number is a place in `formulas`, so that each formula is converted and stored
-once. The page puts strings in as text nodes; nothing of a text is ever parsed as HTML.
+once, and a number in a list of its own a place in `pictures`. The page puts strings in as text nodes; nothing of a text
+is ever parsed as HTML.
 """
+
+import base64
+import io
 
 import numpy as np
 
-from rounds import mathml
+from rounds import mathml, pictures
 from rounds.collection import Collection
+from rounds.errors import UserError
+from rounds.pictures import Picture
 from rounds.report import Ranked
 
 TOP = 5
 DECIMALS = 4
+SIDE = 72  # pixels of a picture on the page, at most
 
 
-class Formulas:
-    """Formulas by source, each with its MathML."""
+class Parts:
+    """What texts hold beside words: formulas by source and pictures, each once."""
 
     def __init__(self) -> None:
-        self.places: dict[str, int] = {}
+        self.formulas: dict[str, int] = {}
+        self.pictures: dict[Picture, int] = {}
 
-    def split(self, text: str) -> list[str | int]:
-        """The text with a number in the place of each formula."""
-        return [
-            self.places.setdefault(part, len(self.places)) if is_latex else part
-            for part, is_latex in mathml.parts(text)
+    def split(self, text: str) -> list[str | int | list[int]]:
+        """The text with numbers in the places of its formulas, and its picture's, in a list, before it."""
+        picture = pictures.of(text)
+        shown = [[self.pictures.setdefault(picture, len(self.pictures))]] if picture else []
+        return shown + [
+            self.formulas.setdefault(part, len(self.formulas)) if is_latex else part
+            for part, is_latex in mathml.parts(pictures.words(text))
         ]
 
-    def all(self) -> list[list[str | None]]:
+    def written(self) -> list[list[str | None]]:
         """Source and MathML of each; the latter is None where it cannot be read, and the page shows the source."""
-        return [[source, mathml.convert(source)] for source in self.places]
+        return [[source, mathml.convert(source)] for source in self.formulas]
+
+    def drawn(self) -> list[str | None]:
+        """Each picture, made small, as a data URI; None for those that are not there any more."""
+        return [_drawn(picture) for picture in self.pictures]
+
+
+def _drawn(picture: Picture) -> str | None:
+    try:
+        image = picture.read()
+    except UserError:
+        return None
+    image.thumbnail((SIDE, SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def build(data: Collection, ranked: list[Ranked]) -> dict:
     """The page's data.
 
     Returns:
-        `runs` (labels), `subjects`, `formulas`, `passages` (texts, those that are shown), and `queries`: `id`, `text`,
-        `subject` (a place in `subjects`), `unseen`, `gold` (places in `passages`), `ranks` (of each run, 0: beyond it)
-        and `top` (of each run, passage and score in turn).
+        `runs` (labels), `subjects`, `formulas`, `pictures`, `passages` (texts, those that are shown), and `queries`:
+        `id`, `text`, `subject` (a place in `subjects`), `unseen`, `gold` (places in `passages`), `ranks` (of each run,
+        0: beyond it) and `top` (of each run, passage and score in turn).
     """
-    formulas, passages = Formulas(), {}
+    parts, passages = Parts(), {}
     subjects = sorted({data.asked[query].subject for query in data.validation})
     place = {subject: number for number, subject in enumerate(subjects)}
 
@@ -50,7 +75,7 @@ def build(data: Collection, ranked: list[Ranked]) -> dict:
     queries = [
         {
             "id": query,
-            "text": formulas.split(text),
+            "text": parts.split(text),
             "subject": place[data.asked[query].subject],
             "unseen": int(query in data.unseen),
             "gold": [shown(passage) for passage in data.qrels[query]],
@@ -63,10 +88,11 @@ def build(data: Collection, ranked: list[Ranked]) -> dict:
         "runs": [each.label for each in ranked],
         "depth": min((each.run.passages.shape[1] for each in ranked), default=0),
         "subjects": subjects,
-        "passages": [formulas.split(data.passages[passage]) for passage in passages],
+        "passages": [parts.split(data.passages[passage]) for passage in passages],
         "passage_ids": list(passages),
         "queries": queries,
-        "formulas": formulas.all(),
+        "formulas": parts.written(),
+        "pictures": parts.drawn(),
     }
 
 

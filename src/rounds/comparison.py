@@ -72,7 +72,7 @@ def difference(own: Row, other: Row) -> str:
     >>> difference(*rows)
     'nf4 against bf16: MAP@25 -0.0044'
     """
-    shown = [name for name in SHOWN if name in own.metrics and name in other.metrics]
+    shown = [name for name in SHOWN if None not in (own.metrics.get(name), other.metrics.get(name))]
     changes = [f"{name} {other.metrics[name] - own.metrics[name]:+.4f}" for name in shown]
     return f"{other.label} against {own.label}: {', '.join(changes)}"
 

@@ -40,12 +40,12 @@ class Helper:
             signal.signal(signal.SIGINT, handler)
         end.close()
 
-    def send(self, ids: list[list[int]]) -> None:
+    def send(self, ids: list[list[int]], seen: dict[str, np.ndarray] | None) -> None:
         """Hand over a share, once the model is loaded."""
         if not self.loaded:
             self.loaded = self.receive()
         try:
-            self.pipe.send(ids)
+            self.pipe.send((ids, seen))
         except OSError:
             self._has_ended()
 
@@ -84,8 +84,9 @@ def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
         embedder = source.load()
         pipe.send(True)
         while True:
-            ids = pipe.recv()
-            pipe.send(encoding.encode_ids(embedder, ids, source.precision, "", source.recipe.prompts.share_prefix))
+            ids, seen = pipe.recv()
+            share = source.recipe.prompts.share_prefix
+            pipe.send(encoding.encode_ids(embedder, ids, source.precision, "", share, seen=seen))
     except Exception as error:
         line = f"device {source.device}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         with suppress(OSError):  # nobody is left to ask
@@ -105,6 +106,7 @@ def encode_ids(
     title: str,
     share_prefix: bool,
     allocate: encoding.Allocate,
+    seen: dict[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """`encoding.encode_ids` in this process and its helpers at once."""
     parts = shares(ids, len(helpers) + 1)
@@ -112,8 +114,10 @@ def encode_ids(
     torch.set_num_threads(helpers[0].threads)
     try:
         for helper, rows in zip(helpers, parts[1:], strict=False):
-            helper.send([ids[row] for row in rows])
-        own = encoding.encode_ids(embedder, [ids[row] for row in parts[0]], precision, title, share_prefix)
+            helper.send([ids[row] for row in rows], _part(seen, rows))
+        own = encoding.encode_ids(
+            embedder, [ids[row] for row in parts[0]], precision, title, share_prefix, seen=_part(seen, parts[0])
+        )
         vectors = allocate((len(ids), own.shape[1]))
         vectors[parts[0]] = own
         for helper, rows in zip(helpers, parts[1:], strict=False):
@@ -125,6 +129,10 @@ def encode_ids(
     finally:
         torch.set_num_threads(threads)
     return vectors
+
+
+def _part(seen: dict[str, np.ndarray] | None, rows: list[int]) -> dict[str, np.ndarray] | None:
+    return seen and {name: values[rows] for name, values in seen.items()}
 
 
 def shares(ids: list[list[int]], count: int) -> list[list[int]]:

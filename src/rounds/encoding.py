@@ -13,11 +13,11 @@ from tokenizers import Encoding
 from tqdm import tqdm
 from transformers.cache_utils import Cache
 
-from rounds import batches
+from rounds import batches, pictures
 from rounds import prefix as prefix_sharing
 from rounds import prompts as prompting
 from rounds.batches import Layout
-from rounds.model import backbone, towers
+from rounds.model import backbone, towers, vision
 from rounds.recipe import Prompts
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
@@ -35,7 +35,7 @@ def tokenize(
     before: Sequence[Sequence[str]] | None = None,
     report: bool = True,
 ) -> list[list[int]]:
-    """Token ids of each text with its prompt.
+    """Token ids of each text's words with its prompt, and of its picture where the model reads it with them (`joint`).
 
     A text that is too long loses its own last tokens; prefix, suffix and special tokens survive. How many texts had
     to be cut, and how many examples left out, is reported once.
@@ -44,6 +44,8 @@ def tokenize(
         before: each text's examples, best first; they have a limit of their own.
     """
     prefix, suffix = prompting.wrap(prompts, kind)
+    picture = getattr(tokenizer, "picture", "")
+    texts = [(picture if pictures.of(text) else "") + pictures.words(text) for text in texts]
     limit = prompting.max_length(prompts, kind)
     leads = lead_texts(tokenizer, before, prompts, kind, report) if before is not None else [""] * len(texts)
     whole = tokenizer(
@@ -154,7 +156,8 @@ def encode(
     ids = tokenize(embedder.tokenizer, [text for text, _ in place], prompts, kind, examples)
     work = work or encode_ids
     title, distinct = title or f"encode {kind} texts", len(place) == len(whole)
-    vectors = work(embedder, ids, precision, title, prompts.share_prefix, allocate if distinct else _in_memory)
+    seen = vision.seen(embedder, [text for text, _ in place])
+    vectors = work(embedder, ids, precision, title, prompts.share_prefix, allocate if distinct else _in_memory, seen)
     if distinct:
         return vectors
     found = allocate((len(whole), vectors.shape[1]))
@@ -173,12 +176,14 @@ def encode_ids(
     title: str,
     share_prefix: bool = True,
     allocate: Allocate = _in_memory,
+    seen: dict[str, np.ndarray] | None = None,
 ) -> np.ndarray:
     """Token ids -> vectors (rows, dim) float32, in the order given.
 
     Args:
         title: shown on the progress bar; without one there is no bar.
         share_prefix: compute what rows share at their start once, where the model allows it.
+        seen: what stands on each row's picture (`vision.seen`).
     """
     share = share_prefix and prefix_sharing.can_share(embedder, max(map(len, ids)))
     was_training = embedder.training
@@ -194,7 +199,8 @@ def encode_ids(
         for shared, rows in plan:
             cache = prefix_sharing.compute(embedder, ids[rows[0]][:shared]) if shared else None
             own = layout.behind(shared)
-            work = functools.partial(_embed, embedder, own, [ids[row][shared:] for row in rows], shared, cache)
+            part = seen and {name: values[rows] for name, values in seen.items()}
+            work = functools.partial(_embed, embedder, own, [ids[row][shared:] for row in rows], shared, cache, part)
             for places, output in _within_memory([len(ids[row]) - shared for row in rows], own, work):
                 if vectors is None:
                     vectors = allocate((len(ids), output.shape[1]))
@@ -278,11 +284,14 @@ def _embed(
     ids: list[list[int]],
     shared: int,
     cache: Cache | None,
+    seen: dict[str, np.ndarray] | None,
     rows: list[int],
     budget: int,
 ) -> np.ndarray:
     """Vectors of one batch, behind a shared prefix where there is one."""
     features = batches.tensors([ids[row] for row in rows], layout, budget, shared)
+    filled = rows + rows[:1] * (batches.texts_in(features) - len(rows))
+    features |= {name: torch.from_numpy(values[filled]) for name, values in (seen or {}).items()}
     features = {key: value.to(embedder.device) for key, value in features.items()}
     output = prefix_sharing.embed(embedder, features, cache) if cache else embedder(features)["sentence_embedding"]
     return output[: len(rows)].float().cpu().numpy()

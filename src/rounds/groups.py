@@ -11,10 +11,10 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-from rounds import batches, collection, encoding, examples, prefix
+from rounds import batches, collection, encoding, examples, pictures, prefix
 from rounds.batches import Layout
 from rounds.errors import UserError
-from rounds.model import towers
+from rounds.model import towers, vision
 from rounds.prompts import longest, normalize_text
 from rounds.recipe import Recipe
 
@@ -59,7 +59,10 @@ def read(path: Path, seed: int, recipe: Recipe) -> Groups:
     numbers: dict[str, int] = {}
     passages: list[str] = []
 
+    shown = pictures.SHOWN[recipe.training.pictures]
+
     def number(text: str) -> int:
+        text = shown(text)
         key = normalize_text(text)
         if key not in numbers:
             numbers[key] = len(passages)
@@ -67,7 +70,7 @@ def read(path: Path, seed: int, recipe: Recipe) -> Groups:
         return numbers[key]
 
     queries, positives, negatives, known = [], [], [], {}
-    rows = collection.read_rows(path, ("pos", "neg"))
+    rows = [{**row, "query": shown(row["query"])} for row in collection.read_rows(path, ("pos", "neg"))]
     for line, row in enumerate(rows, 1):
         if not row["pos"]:
             raise UserError(f"{path} line {line}: pos is empty")
@@ -79,7 +82,7 @@ def read(path: Path, seed: int, recipe: Recipe) -> Groups:
         random.Random(key).shuffle(pool)
         negatives.append(pool)
     for query, row in zip(queries, rows, strict=True):  # perhaps relevant: nobody's negatives either
-        texts = map(normalize_text, row.get("excluded", ()))
+        texts = (normalize_text(shown(text)) for text in row.get("excluded", ()))
         known[query] |= {numbers[text] for text in texts if text in numbers}
     owned = [known[query] for query in queries]
     negatives = [[n for n in pool if n not in own] for pool, own in zip(negatives, owned, strict=True)]
@@ -164,6 +167,7 @@ class Collator:
         ids = encoding.tokenize(self.tokenizer, distinct, self.prompts, "query")
         self.query_ids = dict(zip(distinct, ids, strict=True))
         self.passage_ids = encoding.tokenize(self.tokenizer, groups.passages, self.prompts, "passage")
+        self.sight = vision.sight(towers.of(embedder, "query"), [*distinct, *groups.passages])
         self.start(0)
 
     def start(self, epoch: int) -> None:
@@ -185,7 +189,11 @@ class Collator:
         drawn = [self.groups.draw(row, self.epoch, self.group_size) for row in numbers]
         passages = list(dict.fromkeys(n for positive, negatives in drawn for n in (positive, *negatives)))
         ids = [self._queries(numbers), [self.passage_ids[n] for n in passages]]
-        batch, order = self._by_side(*ids) if self.separate else self._chunks(ids[0] + ids[1])[:2]
+        texts = [self.groups.queries[row] for row in numbers], [self.groups.passages[n] for n in passages]
+        if self.separate:
+            batch, order = self._by_side(*ids, *texts)
+        else:
+            batch, order, _ = self._chunks(ids[0] + ids[1], texts[0] + texts[1])
         known = [sorted(self.groups.known[row]) for row in numbers]
         width = max(len(each) for each in known)
         batch["label"] = {
@@ -199,10 +207,12 @@ class Collator:
             batch["label"] |= self._taught(numbers, drawn, passages)
         return batch
 
-    def _by_side(self, queries: list[list[int]], passages: list[list[int]]) -> tuple[dict, list[int]]:
+    def _by_side(
+        self, queries: list[list[int]], passages: list[list[int]], asked: list[str], told: list[str]
+    ) -> tuple[dict, list[int]]:
         """Chunks as `_chunks` makes them, none with texts of both kinds, and each with its side's number."""
-        own, places, count = self._chunks(queries)
-        others, more, _ = self._chunks(passages, len(_names(own)))
+        own, places, count = self._chunks(queries, asked)
+        others, more, _ = self._chunks(passages, told, len(_names(own)))
         sides = {f"{name}_side": torch.tensor(side) for side, part in enumerate((own, others)) for name in _names(part)}
         return own | others | sides, places + [count + place for place in more]
 
@@ -219,7 +229,7 @@ class Collator:
             "teacher": torch.tensor([each + [0.0] * m for each, m in zip(scores, missing, strict=True)]),
         }
 
-    def _chunks(self, ids: list[list[int]], first: int = 0) -> tuple[dict, list[int], int]:
+    def _chunks(self, ids: list[list[int]], texts: list[str], first: int = 0) -> tuple[dict, list[int], int]:
         """Tensors by name, for each text the row of its vector in the chunks' concatenated output, and its rows."""
         found, place, count = {}, [0] * len(ids), 0
         parts = prefix.groups(ids, self.layout) if self.share else [(0, list(range(len(ids))))]
@@ -228,6 +238,8 @@ class Collator:
             budget = self.budget or (None if layout.packed else batches.TOKENS)  # packed: all of a batch in one chunk
             for numbers in batches.plan([len(row) for row in own], layout, budget):
                 chunk = batches.tensors([own[n] for n in numbers], layout, None, shared)
+                if self.sight:
+                    chunk |= self.sight.of([texts[members[n]] for n in numbers], batches.texts_in(chunk))
                 name = f"chunk{first + len(_names(found))}"
                 found.update({f"{name}_{key}": value for key, value in chunk.items()})
                 if shared:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds import bm25, mining, ranking
+from rounds import bm25, mining, pictures, ranking
 from rounds.errors import UserError
 from rounds.mining import Negatives
 from rounds.ranking import Run
 from rounds.recipe import VECTORS, Mining
 
-DENSE, BM25, RANDOM, GROUP = "dense", "bm25", "random", "same_group"
+DENSE, BM25, RANDOM, GROUP, PICTURES = "dense", "bm25", "random", "same_group", "pictures"
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Task:
         return {query: [*self.excluded.get(query, ()), *ids] for query, ids in found.ids.items()}
 
 
-def mine(task: Task, dense: Callable[[int], Run], how: Mining, seed: int, depth: int) -> Negatives:
+def mine(task: Task, dense: Callable[..., Run], how: Mining, seed: int, depth: int) -> Negatives:
     """Each source's share of negatives, no passage (or text) twice, the sources' order as the recipe names them.
 
     What a source cannot give, a deeper one does: the first of the recipe's that ranks by similarity, else `random`.
 
     Args:
-        dense: the checkpoint's run of a depth.
+        dense: the checkpoint's run of a depth; with "only", that of the pictures without their words.
         depth: of the runs at first; doubled until every query has its negatives or the corpus ends.
 
     Raises:
@@ -95,21 +95,25 @@ def _add(found: Negatives, source: str, more: Negatives, wanted: dict[str, int] 
 
 def _is_ranked(source: str) -> bool:
     """Whether the order of a source's run means something: ranges and margins count there."""
-    return source in (DENSE, BM25) or source.startswith(VECTORS)
+    return source in (DENSE, BM25, PICTURES) or source.startswith(VECTORS)
 
 
 def _of_source(how: Mining, source: str, count: int) -> Mining:
     """The recipe's mining for one source: ranges and margins are for sources that rank by similarity."""
     if _is_ranked(source):
-        margin = None if source == BM25 else how.relative_margin
+        margin = None if source in (BM25, PICTURES) else how.relative_margin
         return replace(how, negative_number=count, relative_margin=margin)
     # Drawn already: behind the first, what is missing is taken in the run's order.
     return replace(how, negative_number=count, relative_margin=None, range_for_sampling="0-1")
 
 
-def _run(source: str, task: Task, dense: Callable[[int], Run], how: Mining, seed: int, depth: int) -> Run:
+def _run(source: str, task: Task, dense: Callable[..., Run], how: Mining, seed: int, depth: int) -> Run:
     if source == DENSE:
         return dense(depth)
+    if source == PICTURES:
+        if all(pictures.of(text) is None for text in task.queries.values()):
+            raise UserError(f"mining.negatives {PICTURES}: no query has a picture; leave it out")
+        return dense(depth, "only")
     if source == BM25:
         return bm25.rank(task.queries, task.passages, depth, how.bm25.k1, how.bm25.b)
     if source == RANDOM:

@@ -124,7 +124,8 @@ def embed(embedder: nn.Module, features: dict[str, Tensor], cache: Cache) -> Ten
     # Padding stands behind every token, so no token sees it and the model needs no mask.
     output = modules[0].model(input_ids=features["input_ids"], past_key_values=cache, use_cache=False)
     layers = {"all_layer_embeddings": output.hidden_states} if output.hidden_states else {}
-    own = {"token_embeddings": output.last_hidden_state.float(), "attention_mask": features["attention_mask"]}
+    own = {name: value for name, value in features.items() if name != "input_ids"}
+    own["token_embeddings"] = output.last_hidden_state.float()
     features = own | layers
     for module in modules[1:]:
         features = module(features)

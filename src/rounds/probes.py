@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rounds import batches, encoding
+from rounds import batches, encoding, pictures
 from rounds import prompts as prompting
 from rounds.model import backbone
 from rounds.model.checkpoint import Checkpoint
@@ -66,7 +66,7 @@ def brittleness(
     tops = _tops(plain, corpus)
     found = []
     for name, change in CHANGES.items():
-        vectors = encode([change(query) for query in queries], "query", before)
+        vectors = encode([pictures.reworded(query, change) for query in queries], "query", before)
         cosines = (plain * vectors).sum(1) / (np.linalg.norm(plain, axis=1) * np.linalg.norm(vectors, axis=1))
         kept = [len(one & other) / len(one) for one, other in zip(tops, _tops(vectors, corpus), strict=True)]
         found.append(Brittle(name, float(cosines.mean()), float(cosines.min()), float(np.mean(kept))))

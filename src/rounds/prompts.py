@@ -15,7 +15,7 @@ def query_text(query: Query, prompts: Prompts) -> str:
     >>> query_text(Query("7", "7", {"question": "Who wrote it?"}), load("minilm").prompts)
     'Who wrote it?'
     """
-    plain = query.fields.keys() == {"question"}
+    plain = "construct" not in query.fields
     text = query.fields["question"] if plain else prompts.query.format(**query.fields)
     return latex.words(text) if prompts.latex == "words" else text
 

@@ -18,13 +18,44 @@ from rounds.errors import UserError
 
 
 @dataclass(frozen=True)
+class Vision:
+    """How texts on pictures become one vector (`TASK=kbvqa`).
+
+    Attributes:
+        name_or_path: a vision model (hub name, or a folder such as `make pretrain` writes); empty: texts only.
+        join: text's and picture's vectors are added (`sum`), stand one behind the other (`concat`), or go through a
+            trained layer that starts as the sum (`projection`); or the text model itself reads both in one sequence
+            (`joint`: Qwen3-VL-Embedding), and no vision model is named.
+        weight: the picture's share, 0 to 1; the text has the rest.
+        image_size: pixels of a picture's sides, with `joint`.
+    """
+
+    name_or_path: str = ""
+    revision: str | None = None
+    join: str = "sum"
+    weight: float = 0.5
+    image_size: int = 448
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether pictures stand in the text's sequence."""
+        return self.join == "joint"
+
+    @property
+    def sees(self) -> bool:
+        """Whether pictures are looked at."""
+        return self.is_joint or bool(self.name_or_path)
+
+
+@dataclass(frozen=True)
 class Model:
     """The base model and how its hidden states become one vector.
 
     Attributes:
         name_or_path: hub name, local folder, `package:NAME` (a Python package that carries the model in its
-            folder `model/`), or `random:mistral`, `random:qwen2`, `random:bert` (tiny, random weights, for tests). The
-            environment variable ROUNDS_MODEL, a folder or hub name, takes the place of `BAAI/bge-en-icl`.
+            folder `model/`), or `random:mistral`, `random:qwen2`, `random:qwen3_vl`, `random:bert` (tiny, random
+            weights, for tests). The environment variable ROUNDS_MODEL, a folder or hub name, takes the place of
+            `BAAI/bge-en-icl`.
         sha256: expected digest of `model.safetensors`; checked before use.
         pooling: `mean`, `cls` or `last_token` of the last layer; or of the last `pooling_layers` layers, one behind
             the other (`concat_last_n`), added (`sum_last_n`) or averaged with trained weights (`weighted_layers`).
@@ -53,6 +84,7 @@ class Model:
     bos: bool | None = None
     eos: bool | None = None
     trust_remote_code: bool = False
+    vision: Vision = field(default_factory=Vision)
 
 
 @dataclass(frozen=True)
@@ -119,12 +151,16 @@ class Virtual:
         tokens: how many.
         init: `random` or, with method `prompt`, the tokens of `init_text`.
         hidden_size: of the MLP that makes them, with method `p_tuning`.
+        vision: before a picture's patches (visual prompts: Jia et al. 2022, arXiv:2203.12119) stand `none`, `own`
+            tokens, or tokens made from the text's by a linear layer, `shared` (MaPLe: Khattak et al. 2023,
+            arXiv:2210.03117).
     """
 
     tokens: int = 20
     init: str = "random"
     init_text: str = ""
     hidden_size: int = 800
+    vision: str = "none"
 
 
 @dataclass(frozen=True)
@@ -161,7 +197,10 @@ class Tuning:
             the layers); `prompt` (Lester et al. 2021, arXiv:2104.08691), `p_tuning` (Liu et al. 2021,
             arXiv:2103.10385), `prefix` (Li and Liang 2021, arXiv:2101.00190).
         separate: queries and passages have weights of their own, both started from the base model's.
-        unfreeze: trained beside the method's own: `layer_norms`, `input_embeddings`.
+        vision: the vision tower's weights are `frozen` (where nothing else changes in it, each picture is looked at
+            once), or `tuned` as well.
+        unfreeze: trained beside the method's own: `layer_norms` (of both towers), `input_embeddings`,
+            `visual_embedding`.
         init_from: a checkpoint folder that round 1 starts from in the base model's place; it brings its lineage.
     """
 
@@ -172,6 +211,7 @@ class Tuning:
     bottleneck: Bottleneck = field(default_factory=Bottleneck)
     projection: Projection = field(default_factory=Projection)
     separate: bool = False
+    vision: str = "frozen"
     unfreeze: list[str] = field(default_factory=list)
     init_from: str | None = None
 
@@ -207,7 +247,8 @@ class Mining:
         index: how the corpus is searched: `exact`, or by an approximate index, `hnsw` or `ivfpq`, for corpora of
             millions. Mining only: evaluation and submission are always exact.
         negatives: source -> ratio: `dense` (the checkpoint), `bm25`, `random`, `same_group` (of the query's construct,
-            else its subject), `vectors:PATH` (a second encoder's, .npz). Range and margin are for those that rank.
+            else its subject, or entity type), `pictures` (nearest pictures, whatever the words), `vectors:PATH` (a
+            second encoder's, .npz). Range and margin are for those that rank.
         bm25: parameters of that source.
         reranker: a CrossEncoder (hub name or folder); what it scores above a query's positive is probably a false
             negative and is left out.
@@ -237,6 +278,7 @@ class Training:
             arXiv:2205.13147), so that a cut vector stays useful; empty: whole vectors only.
         micro_batch_tokens: padded tokens in one forward pass, whose memory is then enough for any batch (gradient
             caching, at the cost of a second forward pass); 0: the whole batch in one graph.
+        pictures: texts on pictures train `with` them, `without`, or on them `only`, without their words.
         examples_limit: each batch's queries have 0 to this many examples before them, drawn anew for each batch.
         compile: pass the model through `torch.compile` (needs a C++ compiler; on CPUs it was no faster).
         sharding: `none`, or split the model over all cards by `fsdp` or `zero3`; epochs are then not evaluated while
@@ -259,12 +301,32 @@ class Training:
     teacher_temperature: float = 1.0
     matryoshka_dims: list[int] = field(default_factory=list)
     micro_batch_tokens: int = 0
+    pictures: str = "with"
     examples_limit: int = 0
     gradient_checkpointing: bool = False
     compile: bool = False
     sharding: str = "none"
     start_from: str = "previous"
     continue_with: str = "last"
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A small vision tower (CLIP's) and how it learns to see from captions (`make pretrain`).
+
+    Attributes:
+        image_size, patch_size: pixels.
+    """
+
+    image_size: int = 64
+    patch_size: int = 8
+    hidden_size: int = 128
+    layers: int = 4
+    heads: int = 2
+    epochs: int = 16
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    temperature: float = 0.07
 
 
 @dataclass(frozen=True)
@@ -305,11 +367,17 @@ class Recipe:
     mining: Mining = field(default_factory=Mining)
     training: Training = field(default_factory=Training)
     reranking: Reranking = field(default_factory=Reranking)
+    pretraining: Pretraining = field(default_factory=Pretraining)
 
     @property
     def normalizes(self) -> bool:
         """Whether vectors of tuned weights have unit length."""
         return self.tuning.projection.normalize if self.tuning.projection.dim else self.model.normalize
+
+    def check_words_only(self, what: str) -> None:
+        """Raises a `UserError` where the recipe's model sees pictures: `what` reads words."""
+        if self.model.vision.sees:
+            raise UserError(f"{what}: reads words only, and {self.name} has model.vision; take a recipe without")
 
     def to_dict(self) -> dict:
         """The recipe as plain values, as manifests store it."""
@@ -340,9 +408,11 @@ FOUR_BITS = ("nf4", "fp4")
 TOKENS = ("mean", "cls", "last_token")
 LAYERS = ("concat_last_n", "sum_last_n", "weighted_layers")
 METHODS = ("full", "lora", "qlora", "ia3", "prompt", "p_tuning", "prefix", "bottleneck")
-SOURCES = ("dense", "bm25", "random", "same_group")
+SOURCES = ("dense", "bm25", "random", "same_group", "pictures")
 VECTORS = "vectors:"
-UNFROZEN = ("layer_norms", "input_embeddings")
+UNFROZEN = ("layer_norms", "input_embeddings", "visual_embedding")
+JOINS = ("sum", "concat", "projection", "joint")
+VISUAL_TOKENS = ("none", "own", "shared")
 CHOICES = {
     ("model", "pooling"): (*TOKENS, *LAYERS),
     ("model", "pooling_tokens"): TOKENS,
@@ -354,6 +424,8 @@ CHOICES = {
     ("mining", "candidates"): ("corpus", "labelled"),
     ("mining", "index"): ("exact", "hnsw", "ivfpq"),
     ("tuning", "method"): METHODS,
+    ("tuning", "vision"): ("frozen", "tuned"),
+    ("training", "pictures"): ("with", "without", "only"),
     ("training", "loss"): ("info_nce", "distillation", "margin_mse"),
     ("training", "sharding"): ("none", "fsdp", "zero3"),
     ("training", "start_from"): ("previous", "base"),
@@ -550,7 +622,32 @@ def _check_together(recipe: Recipe, source: str) -> None:
     if template and not ("{query}" in template and "{passage}" in template):
         raise UserError(f"{source}: reranking.template must hold {{query}} and {{passage}}")
     _check_tuning(recipe, source)
+    _check_vision(recipe, source)
     _check_negatives(recipe.mining, source)
+
+
+def _check_vision(recipe: Recipe, source: str) -> None:
+    vision = recipe.model.vision
+    if vision.join not in JOINS:
+        raise UserError(f"{source}: model.vision.join is {vision.join!r}, not one of {', '.join(JOINS)}")
+    if not 0 <= vision.weight <= 1:
+        raise UserError(f"{source}: model.vision.weight is {vision.weight}, must be from 0 to 1")
+    tuning = recipe.tuning
+    if tuning.virtual.vision not in VISUAL_TOKENS:
+        raise UserError(
+            f"{source}: tuning.virtual.vision is {tuning.virtual.vision!r}, not one of {', '.join(VISUAL_TOKENS)}"
+        )
+    if tuning.virtual.vision != "none" and tuning.method not in ("prompt", "p_tuning"):
+        raise UserError(f"{source}: tuning.virtual.vision needs tuning.method prompt or p_tuning")
+    seeing = tuning.vision == "tuned" or "visual_embedding" in tuning.unfreeze or tuning.virtual.vision != "none"
+    if vision.is_joint and vision.name_or_path:
+        raise UserError(f"{source}: model.vision.join joint has no model.vision.name_or_path: the text model sees")
+    if not vision.sees and (seeing or recipe.training.pictures != "with"):
+        raise UserError(f"{source}: tunes or trains on pictures, and model.vision.name_or_path is empty")
+    if vision.is_joint and ("visual_embedding" in tuning.unfreeze or tuning.virtual.vision != "none"):
+        raise UserError(f"{source}: visual_embedding and virtual.vision are for a vision model beside the text's")
+    if vision.sees and recipe.prompts.examples != "none":
+        raise UserError(f"{source}: prompts.examples are texts without pictures; leave them out beside model.vision")
 
 
 def _check_negatives(mining: Mining, source: str) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rounds import artefact, devices, encoding, fingerprint, ranking
+from rounds import artefact, devices, encoding, fingerprint, pictures, proof, ranking
 from rounds.errors import UserError
-from rounds.model import backbone, flagembedding
+from rounds.model import backbone, flagembedding, vision
 from rounds.model.checkpoint import Checkpoint, versions
 from rounds.ranking import Run
 
@@ -32,12 +32,14 @@ class Encoder:
 
     Attributes:
         root: folder that holds the checkpoint's runs.
+        seen: folder that holds what vision towers saw.
         embedder: its weights; where they are given, nothing but this process encodes.
         helpers: processes on the checkpoint's other devices; they end with the encoder.
     """
 
     checkpoint: Checkpoint
     root: Path
+    seen: Path
     embedder: SentenceTransformer | None = None
     helpers: list[devices.Helper] = field(default_factory=list)
 
@@ -52,6 +54,7 @@ class Encoder:
         Returns:
             (texts, dim) float32 and its folder.
         """
+        texts = list(map(pictures.SHOWN[self.checkpoint.shown], texts))
         config = content_key(self.checkpoint, texts, kind, before)
         folder = self.root / f"{title}-{artefact.sha256_json(config)[:12]}"
         with artefact.lock(self.root):  # two stages of `make -j` may want the same vectors
@@ -69,10 +72,13 @@ class Encoder:
                 np.save(temporary / VECTORS, flagembedding.encode(source, texts, kind, before))
                 return
             if self.embedder is None:
-                if source.has_sides and len(source.devices) > 1:
-                    raise UserError(f"{source.name}: separate encoders encode on one device; name one")
+                alone = source.has_sides or source.recipe.model.vision.is_joint
+                if alone and len(source.devices) > 1:
+                    raise UserError(f"{source.name}: separate or joint encoders encode on one device; name one")
                 self.helpers = devices.helpers(source)  # first, so that all load at once
                 self.embedder = source.load()
+                proof.check(source, self.embedder)
+            vision.keep_in(self.embedder, self.seen)
             work = functools.partial(devices.encode_ids, self.helpers) if self.helpers else encoding.encode_ids
             on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS, "w+", np.float32)
             encoding.encode(
@@ -195,4 +201,4 @@ def encoder(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTransfo
     else:
         slug = re.sub(r"\W+", "-", Path(checkpoint.name).name).strip("-")
         root = output_root / "base" / f"{slug}-{checkpoint.weights[:8]}"
-    return Encoder(checkpoint, root, embedder)
+    return Encoder(checkpoint, root, output_root / "base", embedder)

@@ -77,7 +77,10 @@ def mine_file(
     before = bank and examples.before(bank, [collection.asked(row) for row in rows])
     used: list[tuple[Run, Path]] = []
 
-    def dense(depth: int) -> Run:
+    def dense(depth: int, shown: str = "with") -> Run:
+        if shown != "with":
+            own = dataclasses.replace(encoder, checkpoint=dataclasses.replace(source, shown=shown))
+            return own.run(f"train-{shown}", queries, passages, depth)[0]
         used.append(encoder.run("train", queries, passages, depth, before, how.index))
         return used[-1][0]
 
@@ -239,7 +242,7 @@ def finetune(
         "lineage_status": status,
         "lineage": trained,
     }
-    plan = training.Plan(start, recipe, train_data, output, config, about, seed, tracker)
+    plan = training.Plan(start, recipe, train_data, output, config, about, seed, tracker, model_output / "base")
     evaluate = None
     if validation is not None and validation.validation:
 
@@ -407,7 +410,8 @@ def epochs_of(folder: str | None, recipe: Recipe | None, device: str) -> dict[st
 def variants(
     sources: dict[str, Checkpoint], precision: str | None, with_examples: bool | None, engine: str
 ) -> dict[str, Checkpoint]:
-    """The same checkpoints by another engine, with or without examples in the query, and in a second precision.
+    """The same checkpoints by another engine, with or without examples in the query, and in a second precision; those
+    that see also on words and on pictures alone.
 
     Args:
         sources: by mark, as `epochs_of` returns them, in their own precision.
@@ -424,6 +428,9 @@ def variants(
         computed = backbone.resolve_precision(precision, source.device) if precision else source.precision
         if computed == source.precision:
             found[", ".join(notes)] = source
+            if source.recipe.model.vision.sees:
+                for shown, note in (("without", "words only"), ("only", "pictures only")):
+                    found[", ".join([*notes, note])] = dataclasses.replace(source, shown=shown)
             continue
         for each in (source.precision, computed):
             found[", ".join([*notes, each])] = dataclasses.replace(source, precision=each)

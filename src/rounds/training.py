@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from rounds import artefact, encoding, groups, live, losses, prefix, prompts, sharding
+from rounds import artefact, encoding, groups, live, losses, prefix, prompts, proof, sharding
 from rounds.errors import UserError
 from rounds.groups import BatchSampler, Collator, Groups
-from rounds.model import backbone, checkpoint, towers, tuning
+from rounds.model import backbone, checkpoint, towers, tuning, vision
 from rounds.model.checkpoint import Checkpoint
 from rounds.recipe import Recipe, Training, Tuning
 
@@ -40,6 +40,7 @@ class Plan:
         output: folder for the epochs' checkpoints.
         config: everything that shapes the result, for the manifest.
         about: what each checkpoint's manifest says beside it (lineage, parent, split, round).
+        pictures: folder that holds what vision towers saw.
         tracker: `none`, `wandb`, `trackio` or `tensorboard`.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     about: dict
     seed: int = 42
     tracker: str = "none"
+    pictures: Path | None = None
 
 
 Evaluate = Callable[[SentenceTransformer, Path], dict]
@@ -258,6 +260,8 @@ class Keeper(TrainerCallback):
         with artefact.writing(folder, manifest) as temporary:
             precision = self.plan.start.precision
             manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about, weights))
+            if proof.is_due(self.embedder):
+                manifest["proof"] = proof.of(self.embedder, self.plan.recipe.prompts, precision)
         metrics = self.evaluate(self.embedder, folder) if self.evaluate and not weights else {}
         if self.losses:
             metrics["train loss"] = round(sum(self.losses) / len(self.losses), 6)
@@ -386,6 +390,8 @@ def _trainable_model(plan: Plan) -> SentenceTransformer:
     else:
         embedder = start.load()
         tuning.apply(embedder, plan.recipe.tuning, backbone.locate(start.recipe.model))
+    if plan.pictures:
+        vision.keep_in(embedder, plan.pictures)
     if plan.recipe.training.compile:
         towers.each(embedder, lambda side, _: side[0].model.compile(dynamic=True))
     return embedder.train()

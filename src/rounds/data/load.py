@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.data import beir, eedi, pairs, weak_labels
+from rounds.data import beir, eedi, kbvqa, pairs, weak_labels
 from rounds.data.task import Task
 from rounds.errors import UserError
 
-TASKS = ("eedi", "pairs", "beir", "weak_labels")
+TASKS = ("eedi", "pairs", "beir", "weak_labels", "kbvqa")
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ def load(kind: str, path: Path, columns: Columns) -> tuple[Task, list[str]]:
         return pairs.load(path, columns.query, columns.positive, columns.group), []
     if kind == "beir":
         return beir.load(path), []
+    if kind == "kbvqa":
+        return kbvqa.load(path)
     task, skipped = weak_labels.load(path)
     said = [
         f"{path}: question {identifier}: answers that say nothing: {', '.join(map(repr, answers))}"

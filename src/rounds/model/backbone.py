@@ -1,9 +1,11 @@
 """Backbone: a recipe's base model from a hub, a folder, a Python package or random weights."""
 
+import dataclasses
 import importlib.util
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Transf
 
 from rounds import artefact
 from rounds.errors import UserError
-from rounds.model import packing, pooling, towers
+from rounds.model import joint, packing, pooling, towers, vision
 from rounds.recipe import DEFAULT_MODEL, FOUR_BITS, STAND_IN, Model, Recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -145,6 +147,12 @@ def locate(model: Model) -> str:
     return str(path)
 
 
+def locate_vision(model: Model) -> str:
+    """The folder (or hub name) of the recipe's vision model."""
+    name, revision = model.vision.name_or_path, model.vision.revision
+    return locate(dataclasses.replace(model, name_or_path=name, revision=revision, sha256=None))
+
+
 def _check_digest(file: Path, expected: str) -> None:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
@@ -166,12 +174,13 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     if path is None:
         shared["revision"] = model.revision
     try:
-        transformer = Transformer(
-            path or locate(model),
-            model_kwargs={**weights_arguments(recipe, precision, device), **shared},
-            processor_kwargs={"padding_side": model.padding_side, **shared},
-            config_kwargs={**shared, **dropout(model.dropout)},
-        )
+        with joint.tokenizer_alone() if model.vision.is_joint else nullcontext():
+            transformer = Transformer(
+                path or locate(model),
+                model_kwargs={**weights_arguments(recipe, precision, device), **shared},
+                processor_kwargs={"padding_side": model.padding_side, **shared},
+                config_kwargs={**shared, **dropout(model.dropout)},
+            )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"model {path or model.name_or_path}: cannot be loaded ({' '.join(str(error).split())[:200]})"
@@ -180,6 +189,12 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     modules = [transformer, *pooling.modules(transformer, model)]
     if model.normalize:
         modules.append(Normalize())
+    if model.vision.name_or_path:
+        dim = pooling.of(modules).get_embedding_dimension()
+        seeing = locate_vision(model)
+        modules.append(vision.read(seeing, dim, model.vision, model.normalize, model.vision.revision).to(device))
+    if model.vision.is_joint:
+        modules.append(joint.attach(transformer, locate(model), model.vision.image_size, model.revision))
     embedder = SentenceTransformer(modules=modules, device=device).eval()
     _prepare_tokenizer(embedder, model)
     _freeze_pooler(embedder)
@@ -196,7 +211,9 @@ def weights_arguments(recipe: Recipe, precision: str, device: str) -> dict:
     half = recipe.tuning.method != "full" or precision in FOUR_BITS
     dtype = compute_dtype(precision, device) if half else torch.float32
     quantized = _four_bits(recipe.model, precision, dtype, device) if precision in FOUR_BITS else {}
-    return {"attn_implementation": resolve_attention(recipe.model.attention, device), "dtype": dtype, **quantized}
+    # A sequence with pictures is not packed: its positions have three dimensions.
+    attention = "sdpa" if recipe.model.vision.is_joint else resolve_attention(recipe.model.attention, device)
+    return {"attn_implementation": attention, "dtype": dtype, **quantized}
 
 
 def _in_full(module, arguments, output: dict) -> dict:
@@ -291,18 +308,22 @@ def _first_line(error: Exception) -> str:
 
 def _random_model(kind: str) -> Path:
     """Build (once, in the user's cache) a tiny model of random weights with a tokenizer of generated text."""
-    if kind not in ("mistral", "qwen2", "bert"):
-        raise UserError(f"model random:{kind}: known are random:mistral, random:qwen2, random:bert")
+    if kind not in ("mistral", "qwen2", "qwen3_vl", "bert"):
+        raise UserError(f"model random:{kind}: known are random:mistral, random:qwen2, random:qwen3_vl, random:bert")
     cache = Path(os.environ.get("ROUNDS_CACHE", Path.home() / ".cache" / "rounds"))
     folder = cache / f"random-{kind}"
     if artefact.is_finished(folder, {"kind": kind, "version": 1}):
         return folder
     with artefact.writing(folder, {"config": {"kind": kind, "version": 1}}) as temporary:
-        tokenizer = _random_tokenizer(with_bos=kind != "qwen2")
+        tokenizer = _random_tokenizer(with_bos=not kind.startswith("qwen"))
+        if kind == "qwen3_vl":
+            tokenizer.add_special_tokens({"additional_special_tokens": [joint.START, joint.PAD, joint.END]})
+            _random_image_processor().save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            _random_transformer(kind).save_pretrained(temporary)
+            model = _random_vision_language_model() if kind == "qwen3_vl" else _random_transformer(kind)
+            model.save_pretrained(temporary)
     return folder
 
 
@@ -353,3 +374,31 @@ def _random_transformer(kind: str):
     if kind == "mistral":
         return MistralModel(MistralConfig(**decoder, sliding_window=None))
     return Qwen2Model(Qwen2Config(**decoder))
+
+
+def _random_image_processor():
+    from transformers import Qwen2VLImageProcessorPil
+
+    return Qwen2VLImageProcessorPil(patch_size=8, merge_size=2, temporal_patch_size=2)
+
+
+def _random_vision_language_model():
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64}
+    text = {
+        **sizes, "vocab_size": RANDOM_VOCABULARY + 3, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 1024, "pad_token_id": 0,
+        "rope_parameters": {
+            "rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": True, "rope_theta": 10000.0,
+        },
+    }  # fmt: skip
+    seeing = {
+        **sizes, "depth": 2, "num_heads": 2, "patch_size": 8, "spatial_merge_size": 2, "temporal_patch_size": 2,
+        "out_hidden_size": 32, "num_position_embeddings": 64, "deepstack_visual_indexes": [0],
+    }  # fmt: skip
+    start, pad, end = (RANDOM_VOCABULARY + number for number in range(3))
+    return Qwen3VLModel(Qwen3VLConfig(
+        text_config=text, vision_config=seeing, image_token_id=pad, vision_start_token_id=start,
+        vision_end_token_id=end, video_token_id=RANDOM_VOCABULARY + 3,
+    ))  # fmt: skip

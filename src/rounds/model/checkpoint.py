@@ -47,6 +47,7 @@ class Checkpoint:
         engine: who encodes: `rounds`, or `flagembedding` for FlagEmbedding's own model class.
         devices: where it encodes, a process each and `device` first; empty: on `device`.
         dim: how many of a vector's numbers count in a run; None: all.
+        shown: what of texts on pictures it is given (`pictures.SHOWN`).
         is_start: another task's checkpoint that a recipe starts from (`tuning.init_from`).
     """
 
@@ -61,6 +62,7 @@ class Checkpoint:
     engine: str = "rounds"
     devices: tuple[str, ...] = ()
     dim: int | None = None
+    shown: str = "with"
     is_start: bool = False
 
     @property
@@ -80,6 +82,8 @@ class Checkpoint:
         """Everything of the model that a run depends on."""
         model, prompts = self.recipe.model, self.recipe.prompts
         layers = [model.pooling_layers, model.pooling_tokens] if model.pooling in LAYERS else []
+        seen = model.vision
+        layers += [seen.join, seen.image_size if seen.is_joint else seen.weight] if seen.sees else []
         double = {"double_quant": True} if model.double_quant and self.precision in FOUR_BITS else {}
         return {
             "weights": self.weights,
@@ -87,6 +91,7 @@ class Checkpoint:
             **double,
             **({} if self.dim is None else {"dim": self.dim}),
             **({} if self.engine == "rounds" else {"engine": self.engine}),
+            **({} if self.shown == "with" else {"pictures": self.shown}),
             "pooling": [model.pooling, model.normalize, model.padding_side, *layers],
             "prompts": {name: value for name, value in vars(prompts).items() if name not in TEXTS},
         }
@@ -284,7 +289,11 @@ def _computing(recipe: Recipe, section: str) -> dict:
 
 
 def _base_digest(recipe: Recipe) -> str:
-    return backbone.weights_digest(backbone.locate(recipe.model), recipe.model.revision)
+    model = recipe.model
+    text = backbone.weights_digest(backbone.locate(model), model.revision)
+    if not model.vision.name_or_path:
+        return text
+    return artefact.sha256_json([text, backbone.weights_digest(backbone.locate_vision(model), model.vision.revision)])
 
 
 def save_weights(

@@ -37,6 +37,7 @@ def encode(
 
 def load(source: Checkpoint):
     """FlagEmbedding's model of a checkpoint; adapters are merged for it."""
+    source.recipe.check_words_only("engine flagembedding")
     if source.precision in FOUR_BITS:
         raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
     if source.recipe.model.pooling in LAYERS or (source.own_tuning and source.recipe.tuning.projection.dim):

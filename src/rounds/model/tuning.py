@@ -23,7 +23,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Weight
 from torch import Tensor, nn
 
 from rounds.errors import UserError
-from rounds.model import pooling, towers, virtual_tokens
+from rounds.model import joint, pooling, towers, virtual_tokens, vision
 from rounds.recipe import Tuning
 
 TASK = "FEATURE_EXTRACTION"
@@ -119,15 +119,20 @@ def build(embedder: SentenceTransformer, tuning: Tuning, whole: bool = False) ->
     """
     if tuning.method == "bottleneck" and not whole:
         _insert(embedder, tuning)
+    if tuning.virtual.vision != "none":
+        vision.add_tokens(vision.of(embedder), tuning.virtual, embedder[0].model)
     if tuning.projection.dim and _head(embedder) is None:
         _project(embedder, tuning)
 
 
 def _insert(embedder: SentenceTransformer, tuning: Tuning) -> None:
     targets, factor = tuple(tuning.bottleneck.targets), tuning.bottleneck.reduction_factor
+    eyes = vision.of(embedder)
+    models = [embedder[0].model, *([eyes.tower] if eyes else [])]
     places = [
         module
-        for name, module in embedder[0].model.named_modules()
+        for model in models
+        for name, module in model.named_modules()
         if name.endswith(targets) and hasattr(module, "out_features")
     ]
     if not places:
@@ -138,7 +143,8 @@ def _insert(embedder: SentenceTransformer, tuning: Tuning) -> None:
 
 
 def _project(embedder: SentenceTransformer, tuning: Tuning) -> None:
-    dim, wanted = pooling.of(embedder).get_embedding_dimension(), tuning.projection.dim
+    behind = vision.of(embedder) or pooling.of(embedder)
+    dim, wanted = behind.get_embedding_dimension(), tuning.projection.dim
     head = Dense(dim, wanted, bias=False, activation_function=nn.Identity())
     nn.init.orthogonal_(head.linear.weight)
     head.register_forward_hook(_in_full)
@@ -159,8 +165,16 @@ def _head(embedder: SentenceTransformer) -> Dense | None:
 
 
 def release(embedder: SentenceTransformer, tuning: Tuning) -> None:
-    """Let gradients into `own`, in fp32: in half precision small steps would round to none."""
+    """Let gradients into `own`, in fp32: in half precision small steps would round to none.
+
+    Of a frozen vision tower only what is inserted or unfrozen takes them.
+    """
     names = own(embedder, tuning)
+    if joint.of(embedder) and tuning.vision == "frozen" and not keeps_base(embedder):
+        embedder[0].model.visual.requires_grad_(False)
+    if (eyes := vision.of(embedder)) and tuning.vision == "frozen" and not keeps_base(embedder):
+        eyes.tower.requires_grad_(False)
+        names = names - _names_of(embedder, [eyes.tower]) | _names_of(embedder, _unfrozen(embedder, tuning))
     for name, parameter in embedder.named_parameters():
         if name in names:
             parameter.data = parameter.data.float()
@@ -175,19 +189,32 @@ def own(embedder: SentenceTransformer, tuning: Tuning) -> set[str]:
         if isinstance(module, Dense | WeightedLayerPooling)
         for name, _ in module.named_parameters()
     }
+    eyes = vision.of(embedder)
+    seeing = [eyes] if eyes and (not keeps_base(embedder) or tuning.vision == "tuned") else []
     if not keeps_base(embedder):
-        return found
+        return found | _names_of(embedder, seeing)
     # peft's file holds what a P-tuning encoder makes, from which nobody can go on.
-    inserted = (".bottleneck.", ".prompt_encoder.")
+    inserted = (".bottleneck.", ".prompt_encoder.", ".visual_tokens.")
     found |= {name for name, _ in embedder.named_parameters() if any(part in name for part in inserted)}
-    transformer = embedder[0].model
-    unfrozen: list[nn.Module] = []
+    seeing = seeing or [module for module in (eyes and (eyes.head, eyes.joined)) or () if module is not None]
+    return found | _names_of(embedder, [*seeing, *_unfrozen(embedder, tuning)])
+
+
+def _unfrozen(embedder: SentenceTransformer, tuning: Tuning) -> list[nn.Module]:
+    transformer, eyes, found = embedder[0].model, vision.of(embedder), []
     if "layer_norms" in tuning.unfreeze:
-        unfrozen += [module for module in transformer.modules() if _is_norm(module)]
+        both = [*transformer.modules(), *(eyes.tower.modules() if eyes else ())]
+        found += [module for module in both if _is_norm(module)]
+    if "visual_embedding" in tuning.unfreeze:
+        found.append(eyes.tower.embeddings)
     if "input_embeddings" in tuning.unfreeze:
-        unfrozen.append(transformer.get_input_embeddings())
-    parameters = {id(parameter) for module in unfrozen for parameter in module.parameters()}
-    return found | {name for name, parameter in embedder.named_parameters() if id(parameter) in parameters}
+        found.append(transformer.get_input_embeddings())
+    return found
+
+
+def _names_of(embedder: SentenceTransformer, modules: list[nn.Module]) -> set[str]:
+    parameters = {id(parameter) for module in modules for parameter in module.parameters()}
+    return {name for name, parameter in embedder.named_parameters() if id(parameter) in parameters}
 
 
 def _is_norm(module: nn.Module) -> bool:

@@ -9,7 +9,8 @@ let found = [];
 let shown = 0;
 
 // ---- what is looked at ----
-const source = (text) => text.map((part) => (typeof part === "number" ? data.formulas[part][0] : part)).join("");
+const source = (text) => text.filter((part) => !Array.isArray(part))
+  .map((part) => (typeof part === "number" ? data.formulas[part][0] : part)).join("");
 const haystack = data.queries.map((query) =>
   [query.id, source(query.text), ...query.gold.map((place) => source(data.passages[place]))].join("\n").toLowerCase());
 const rank = (query, run) => query.ranks[run] || beyond;
@@ -54,7 +55,18 @@ function formula(place) {
   return templates.get(place).cloneNode(true);
 }
 
-const written = (text) => text.map((part) => (typeof part === "number" ? formula(part) : part));
+function picture(place, owner) {
+  const src = data.pictures[place];
+  if (src === null) return element("span", "label", "[picture not found] ");
+  return Object.assign(document.createElement("img"), { src, className: "picture", alt: `picture of the ${owner}` });
+}
+
+function part(each, owner) {
+  if (Array.isArray(each)) return picture(each[0], owner);
+  return typeof each === "number" ? formula(each) : each;
+}
+
+const written = (text, owner) => text.map((each) => part(each, owner));
 
 function element(name, className, ...children) {
   const made = document.createElement(name);
@@ -64,7 +76,7 @@ function element(name, className, ...children) {
 }
 
 function passage(place) {
-  return [...written(data.passages[place])];
+  return written(data.passages[place], "passage");
 }
 
 function ranking(query, run) {
@@ -93,7 +105,7 @@ function row(query) {
   head.append(moves(query, before, after));
   const gold = element("p", "goldline", element("span", "label", "Gold"), ...query.gold.flatMap((place, number) => [...(number ? ["; "] : []), ...passage(place)]));
   const label = element("p", "label", `Top ${query.top[after].length / 2}, ${data.runs[after]}`);
-  return element("li", "query", head, element("p", "text", ...written(query.text)), gold, label, ranking(query, after));
+  return element("li", "query", head, element("p", "text", ...written(query.text, "query")), gold, label, ranking(query, after));
 }
 
 function append() {
