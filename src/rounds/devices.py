@@ -40,7 +40,7 @@ class Helper:
             signal.signal(signal.SIGINT, handler)
         end.close()
 
-    def send(self, ids: list[list[int]], seen: dict[str, np.ndarray] | None) -> None:
+    def send(self, ids: list[list[int]], seen: dict[str, np.ndarray] | None = None) -> None:
         """Hand over a share, once the model is loaded."""
         if not self.loaded:
             self.loaded = self.receive()

@@ -32,16 +32,16 @@ class Encoder:
 
     Attributes:
         root: folder that holds the checkpoint's runs.
-        seen: folder that holds what vision towers saw.
         embedder: its weights; where they are given, nothing but this process encodes.
         helpers: processes on the checkpoint's other devices; they end with the encoder.
+        seen: folder that holds what vision towers saw; None: they look anew each time.
     """
 
     checkpoint: Checkpoint
     root: Path
-    seen: Path
     embedder: SentenceTransformer | None = None
     helpers: list[devices.Helper] = field(default_factory=list)
+    seen: Path | None = None
 
     def vectors(
         self, texts: list[str], kind: str, title: str, before: list[list[str]] | None = None
@@ -78,7 +78,8 @@ class Encoder:
                 self.helpers = devices.helpers(source)  # first, so that all load at once
                 self.embedder = source.load()
                 proof.check(source, self.embedder)
-            vision.keep_in(self.embedder, self.seen)
+            if self.seen:
+                vision.keep_in(self.embedder, self.seen)
             work = functools.partial(devices.encode_ids, self.helpers) if self.helpers else encoding.encode_ids
             on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS, "w+", np.float32)
             encoding.encode(
@@ -201,4 +202,4 @@ def encoder(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTransfo
     else:
         slug = re.sub(r"\W+", "-", Path(checkpoint.name).name).strip("-")
         root = output_root / "base" / f"{slug}-{checkpoint.weights[:8]}"
-    return Encoder(checkpoint, root, output_root / "base", embedder)
+    return Encoder(checkpoint, root, embedder, seen=output_root / "base")
