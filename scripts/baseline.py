@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import baseline, cli
-from rounds import recipe as recipes
+from rounds import cli
+from rounds.config import loader
+from rounds.training import stock_baseline
 
 
 @dataclass
@@ -22,10 +23,10 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Train sentence-transformers' stock pipeline, to compare rounds with."""
-    recipe = recipes.load(flags.recipe)
+    recipe = loader.load(flags.recipe)
     epochs = flags.epochs or recipe.training.epochs
     folder, output = Path(flags.data_dir), Path(flags.output_dir)
-    print(baseline.train(recipe, folder, output, epochs, flags.seed, flags.device, flags.overwrite))
+    print(stock_baseline.train(recipe, folder, output, epochs, flags.seed, flags.device, flags.overwrite))
 
 
 if __name__ == "__main__":

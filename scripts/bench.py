@@ -4,8 +4,11 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, bench, cli
-from rounds import recipe as recipes
+from rounds import cli
+from rounds.artifacts import store
+from rounds.benchmark import table
+from rounds.benchmark.table import Task
+from rounds.config import loader
 from rounds.errors import UserError
 
 
@@ -22,15 +25,15 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Time our work beside the peers', in one run, and write the table into the README."""
-    artefact.require_files(Path(flags.train_data), *([Path(flags.readme)] if flags.readme else []))
+    store.require_files(Path(flags.train_data), *([Path(flags.readme)] if flags.readme else []))
     if flags.readme and flags.only:
         raise UserError("readme: a table of some rows is printed only; leave out ONLY to write it")
     start = time.perf_counter()
-    task = bench.Task(recipes.load(flags.recipe), Path(flags.train_data), Path(flags.data_dir), print)
-    text = bench.table(*bench.run(task, flags.only))
+    task = Task(loader.load(flags.recipe), Path(flags.train_data), Path(flags.data_dir), print)
+    text = table.table(*table.run(task, flags.only))
     print(f"{text}\n\n{(time.perf_counter() - start) / 60:.0f} min in all; seconds and MiB: theirs / ours")
     if flags.readme:
-        bench.write(text, Path(flags.readme))
+        table.write(text, Path(flags.readme))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,16 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, bundle, cli, collection, stages, wheelhouse
+from rounds import cli
+from rounds.artifacts import store
+from rounds.data import collection
 from rounds.errors import UserError
-from rounds.kaggle_client import COMPETITION
-from rounds.model import checkpoint
+from rounds.kaggle import bundle, wheels
+from rounds.kaggle.bundle import Upload
+from rounds.kaggle.client import COMPETITION
+from rounds.kaggle.stage import name_submission
+from rounds.kaggle.wheels import Target
+from rounds.models import checkpoint
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -43,24 +49,22 @@ class Flags:
 def main(flags: Flags) -> None:
     """Write what an offline Kaggle notebook needs: a dataset's folder, and the notebook."""
     data = collection.read(Path(flags.data_dir))
-    config = artefact.read_manifest(data.folder)["config"]
+    config = store.read_manifest(data.folder)["config"]
     source = checkpoint.resolve(flags.model_path)
     if source.folder is None or source.manifest is None:
         raise UserError(f"{flags.model_path}: is not a checkpoint of ours; train a round first")
-    has = {} if flags.everything else wheelhouse.read_freeze(Path(flags.image) if flags.image else None)
-    target = wheelhouse.Target(flags.python, tuple(flags.platforms), has)
-    upload = bundle.Upload(
-        flags.owner or _owner(), flags.name, flags.competition, flags.base, flags.accelerator, flags.hours
-    )
+    has = {} if flags.everything else wheels.read_freeze(Path(flags.image) if flags.image else None)
+    target = Target(flags.python, tuple(flags.platforms), has)
+    upload = Upload(flags.owner or _owner(), flags.name, flags.competition, flags.base, flags.accelerator, flags.hours)
     folder, notebook = (Path(flags.output_root) / name for name in ("bundle", "notebook"))
-    wheels = bundle.write(
+    bundled = bundle.write(
         source, list(data.passages.values())[:32], {key: config[key] for key in ("split", "seed", "fold")}, upload,
         target, ROOT, folder, notebook, flags.merged, overwrite=True,
     )  # fmt: skip
-    stages.name_submission(source, data, flags.name, Path(flags.model_output))
+    name_submission(source, data, flags.name, Path(flags.model_output))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
-    shown = ", ".join(wheel.name.split("-")[0] for wheel in wheels)
-    print(f"{folder}: {size:.0f} MiB, {len(wheels)} wheels: {shown}")
+    shown = ", ".join(wheel.name.split("-")[0] for wheel in bundled)
+    print(f"{folder}: {size:.0f} MiB, {len(bundled)} wheels: {shown}")
     print(f"{notebook / bundle.NOTEBOOK}: {upload.id}, {flags.hours} h; make push uploads and submits")
 
 

@@ -4,9 +4,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, collection, refining
-from rounds import recipe as recipes
-from rounds.model import backbone, checkpoint
+from rounds import cli
+from rounds.config import loader
+from rounds.data import collection
+from rounds.models import checkpoint
+from rounds.models.devices import resolve_device
+from rounds.reranking import stage
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -27,11 +30,11 @@ class Flags:
 def main(flags: Flags) -> None:
     """List the candidates of each validation (or test) query, with what the fusion learns from."""
     data = collection.read(Path(flags.data_dir))
-    device = backbone.resolve_device(flags.device or None)
+    device = resolve_device(flags.device or None)
     sources = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
     if flags.recipe:
-        sources.insert(0, checkpoint.resolve(None, recipes.load(flags.recipe), device))
-    print(refining.write_candidates(sources, data, Path(flags.output_dir), Path(flags.model_output), flags.overwrite))
+        sources.insert(0, checkpoint.resolve(None, loader.load(flags.recipe), device))
+    print(stage.make_candidates(sources, data, Path(flags.output_dir), Path(flags.model_output), flags.overwrite))
 
 
 if __name__ == "__main__":

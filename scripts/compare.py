@@ -5,7 +5,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rounds import cli, collection, comparison, stages
+from rounds import cli
+from rounds.data import collection
+from rounds.data.collection import Collection
+from rounds.evaluation import results, tables
+from rounds.evaluation.results import ResultRow
+from rounds.evaluation.stage import bm25_row, chance_row
 
 
 @dataclass
@@ -22,28 +27,26 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print evaluated runs of one split in one table."""
-    rows = [row for folder in flags.runs for row in comparison.load(Path(folder))]
+    rows = [row for folder in flags.runs for row in results.load(Path(folder))]
     if flags.data_dir:
         _report(rows, collection.read(Path(flags.data_dir)), flags.output)
         return
     if flags.markdown:
-        print(comparison.markdown(rows), end="")
+        print(tables.markdown(rows), end="")
         return
     about = rows[-1].about
-    Console().print(
-        comparison.screen(rows, f"{about['data']}, split {about['split']}: {len(rows[-1].queries)} queries")
-    )
+    Console().print(tables.screen(rows, f"{about['data']}, split {about['split']}: {len(rows[-1].queries)} queries"))
 
 
-def _report(rows: list[comparison.Row], data: collection.Collection, output: str) -> None:
-    rows = [stages.chance_row(data), stages.bm25_row(data), *rows]
-    found = comparison.report(comparison.distinct(rows))
+def _report(rows: list[ResultRow], data: Collection, output: str) -> None:
+    rows = [chance_row(data), bm25_row(data), *rows]
+    found = tables.report(results.distinct(rows))
     console = Console()
-    for table in comparison.lettered_screens(found):
+    for table in tables.lettered_screens(found):
         console.print(table)
-    console.print(comparison.note(found))
+    console.print(tables.note(found))
     if output:
-        files = comparison.write_report(found, Path(output))
+        files = tables.write_report(found, Path(output))
         print(f"{', '.join(map(str, files))}")
 
 

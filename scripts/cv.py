@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rounds import cli, crossval
+from rounds import cli
+from rounds.reranking import cross_validation
 
 
 @dataclass
@@ -21,15 +22,17 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
-    folds = [crossval.read_fold(Path(folder)) for folder in flags.folds]
+    folds = [cross_validation.read_fold(Path(folder)) for folder in flags.folds]
     members = folds[0].members
-    fused = crossval.views(members) + (crossval.ablations(members, folds[0].table) if flags.ablate else [])
-    lines = crossval.cells(crossval.stages(folds, fused), folds)
+    fused = cross_validation.views(members) + (
+        cross_validation.ablations(members, folds[0].table) if flags.ablate else []
+    )
+    lines = cross_validation.cells(cross_validation.stages(folds, fused), folds)
     queries = sum(len(fold.data.validation) for fold in folds)
     title = f"{folds[0].data.data}, {len(folds)} folds of {folds[0].data.split}, {queries} queries"
-    Console().print(crossval.screen(lines, title))
+    Console().print(cross_validation.screen(lines, title))
     if flags.output:
-        print(", ".join(map(str, crossval.write(lines, title, Path(flags.output)))))
+        print(", ".join(map(str, cross_validation.write(lines, title, Path(flags.output)))))
 
 
 if __name__ == "__main__":

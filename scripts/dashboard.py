@@ -4,7 +4,9 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, collection, dashboard
+from rounds import cli
+from rounds.data import collection
+from rounds.report.server import HOST, Site, make_server
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -24,9 +26,9 @@ class Flags:
 def main(flags: Flags) -> None:
     """Serve an experiment's report on this machine, with the round that trains now."""
     collection.read(Path(flags.data_dir))
-    site = dashboard.Site(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
-    with dashboard.server(site, flags.port) as server:
-        print(f"http://{dashboard.HOST}:{server.server_port}/ (Ctrl+C ends it)", flush=True)
+    site = Site(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
+    with make_server(site, flags.port) as server:
+        print(f"http://{HOST}:{server.server_port}/ (Ctrl+C ends it)", flush=True)
         server.serve_forever()
 
 

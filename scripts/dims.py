@@ -6,9 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rounds import cli, collection, matryoshka
-from rounds import recipe as recipes
-from rounds.model import backbone, checkpoint
+from rounds import cli
+from rounds.config import loader
+from rounds.data import collection
+from rounds.evaluation import truncation
+from rounds.models import checkpoint
+from rounds.models.devices import resolve_device
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -19,7 +22,7 @@ class Flags:
 
     model_path: str = field(metadata={"help": "checkpoint or finetune folder"})
     data_dir: str = field(metadata={"help": "collection with validation queries"})
-    recipe: str = field(default=recipes.DEFAULT, metadata={"help": "recipe whose base model stands before training"})
+    recipe: str = field(default=loader.DEFAULT, metadata={"help": "recipe whose base model stands before training"})
     dims: list[int] = field(
         default_factory=list, metadata={"help": "default: the recipe's matryoshka_dims, or halves down to 32"}
     )
@@ -32,11 +35,11 @@ class Flags:
 def main(flags: Flags) -> None:
     """Evaluate two checkpoints' vectors cut to several dimensions, side by side."""
     data = collection.read(Path(flags.data_dir))
-    device = backbone.resolve_device(flags.device)
-    before = checkpoint.resolve(None, recipes.load(flags.recipe), device)
+    device = resolve_device(flags.device)
+    before = checkpoint.resolve(None, loader.load(flags.recipe), device)
     after = checkpoint.resolve(flags.model_path, device=device)
-    rows = matryoshka.measure(before, after, data, flags.dims, Path(flags.model_output))
-    Console().print(matryoshka.screen(rows))
+    rows = truncation.measure(before, after, data, flags.dims, Path(flags.model_output))
+    Console().print(truncation.screen(rows))
 
 
 if __name__ == "__main__":

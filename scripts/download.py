@@ -4,9 +4,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds import artefact, cli
-from rounds.data import eedi
-from rounds.kaggle_client import COMPETITION, Client
+from rounds import cli
+from rounds.artifacts import store
+from rounds.data.loaders import eedi
+from rounds.kaggle.client import COMPETITION, Client
 
 
 @dataclass
@@ -24,10 +25,10 @@ def main(flags: Flags) -> None:
         print(f"{folder}: up to date")
         return
     config = {"competition": COMPETITION}
-    with artefact.writing(folder, {"kind": "raw", "config": config}) as temporary:
+    with store.writing(folder, {"kind": "raw", "config": config}) as temporary:
         Client().run("competitions", "download", COMPETITION, "-p", temporary, "-q")
         archive = temporary / f"{COMPETITION}.zip"
-        artefact.require_files(archive)
+        store.require_files(archive)
         with zipfile.ZipFile(archive) as file:
             file.extractall(temporary)
         archive.unlink()

@@ -6,10 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rounds import artefact, cli, collection, comparison, stages
-from rounds import recipe as recipes
-from rounds.data import splits
-from rounds.model import backbone, checkpoint
+from rounds import cli
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.data import collection, splits
+from rounds.evaluation import results, tables
+from rounds.evaluation.stage import bm25_row, epochs_of, evaluate_checkpoint, marked, record, variants
+from rounds.models import checkpoint
+from rounds.models.devices import resolve_devices
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -48,40 +52,40 @@ def main(flags: Flags) -> None:
     default = ROOT / "data" / flags.sub_dir_name / collection.folder_name(version)
     data = collection.read(Path(flags.data_dir) if flags.data_dir else default)
     path = flags.lora_path or flags.model_path
-    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not path else None
+    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not path else None
     model_output = Path(flags.model_output)
-    devices = backbone.resolve_devices(flags.device)
-    epochs = stages.epochs_of(path or None, recipe, devices[0])
+    devices = resolve_devices(flags.device)
+    epochs = epochs_of(path or None, recipe, devices[0])
     epochs = {mark: source.on(devices).cut(flags.truncate_dim) for mark, source in epochs.items()}
     if flags.lora_path and flags.model_path:
         checkpoint.check_base(next(iter(epochs.values())), flags.model_path)
-    sources = stages.variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
+    sources = variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
     config = {
         "models": {mark: source.key for mark, source in sources.items()},
-        "validation": stages.validation_digest(data),
+        "validation": collection.validation_digest(data),
         "bm25": flags.bm25,
         "allow_leak": flags.allow_leak,
     }
     output = Path(flags.output_dir) if flags.output_dir else None
-    if output is not None and artefact.is_finished(output, config, flags.overwrite):
-        rows = comparison.load(output)
+    if output is not None and store.is_finished(output, config, flags.overwrite):
+        rows = results.load(output)
     else:
         rows = [
-            stages.marked(stages.evaluate_checkpoint(source, data, model_output, flags.allow_leak), mark, number > 0)
+            marked(evaluate_checkpoint(source, data, model_output, flags.allow_leak), mark, number > 0)
             for number, (mark, source) in enumerate(sources.items())
         ]
-        rows = [stages.bm25_row(data), *rows] if flags.bm25 else rows
-        stages.record(rows, model_output / "ledger.csv")
+        rows = [bm25_row(data), *rows] if flags.bm25 else rows
+        record(rows, model_output / "ledger.csv")
         if output is not None:
-            with artefact.writing(output, {"kind": "evaluation", "config": config}) as temporary:
-                comparison.save(rows, temporary)
-    earlier = [row for folder in flags.compare for row in comparison.load(Path(folder))]
+            with store.writing(output, {"kind": "evaluation", "config": config}) as temporary:
+                results.save(rows, temporary)
+    earlier = [row for folder in flags.compare for row in results.load(Path(folder))]
     title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
     console = Console(width=None)
-    console.print(comparison.screen([*earlier, *rows], title))
+    console.print(tables.screen([*earlier, *rows], title))
     if len(sources) == 2 * len(epochs):  # in two precisions
         for own, other in zip(rows[-len(sources) :: 2], rows[-len(sources) + 1 :: 2], strict=True):
-            console.print(comparison.difference(own, other))
+            console.print(results.difference(own, other))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,15 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, cli, collection, sharding, stages
-from rounds import recipe as recipes
-from rounds.model import backbone, checkpoint
+from rounds import cli
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.data import collection
+from rounds.data.collection import Collection
+from rounds.models import checkpoint
+from rounds.models.devices import one_card
+from rounds.training import sharding
+from rounds.training.stage import finetune_round
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -21,7 +27,7 @@ class Flags:
         default="",
         metadata={"help": "collection whose validation queries evaluate each epoch; default: train_data's folder"},
     )
-    recipe: str = field(default=recipes.DEFAULT, metadata={"help": "recipe name or YAML file"})
+    recipe: str = field(default=loader.DEFAULT, metadata={"help": "recipe name or YAML file"})
     model_name_or_path: str = field(
         default="", metadata={"help": "checkpoint to continue; default: the recipe's model"}
     )
@@ -44,7 +50,7 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Fine-tune one round and evaluate each epoch."""
-    recipe = recipes.load(flags.recipe).replace(
+    recipe = loader.load(flags.recipe).replace(
         "training",
         epochs=flags.epochs,
         batch_size=flags.batch_size,
@@ -55,11 +61,11 @@ def main(flags: Flags) -> None:
     )
     if recipe.training.sharding != "none" and not sharding.is_on():
         sharding.restart(recipe.training.sharding)
-    device = backbone.one_card(flags.device)
-    artefact.require_files(Path(flags.train_data))
+    device = one_card(flags.device)
+    store.require_files(Path(flags.train_data))
     restart = recipe.training.start_from == "base"
     start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, device)
-    line = stages.finetune(
+    line = finetune_round(
         start,
         recipe,
         Path(flags.train_data),
@@ -73,11 +79,11 @@ def main(flags: Flags) -> None:
         overwrite=flags.overwrite,
         model_output=Path(flags.model_output),
     )
-    if artefact.is_main_process():
+    if store.is_main_process():
         print(line)
 
 
-def _validation(flags: Flags) -> collection.Collection | None:
+def _validation(flags: Flags) -> Collection | None:
     folder = Path(flags.data_dir) if flags.data_dir else Path(flags.train_data).parent
     return collection.read(folder) if flags.data_dir or collection.is_collection(folder) else None
 

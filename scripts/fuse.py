@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, refining
+from rounds import cli
+from rounds.kaggle.stage import submit_fused
 
 
 @dataclass
@@ -19,7 +20,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Rank the test queries by what the folds' candidates teach, and write the submission."""
     sample = Path(flags.raw_dir) / "sample_submission.csv"
-    print(refining.fuse([Path(each) for each in flags.folds], Path(flags.table), sample, Path(flags.output_file)))
+    print(submit_fused([Path(each) for each in flags.folds], Path(flags.table), sample, Path(flags.output_file)))
 
 
 if __name__ == "__main__":

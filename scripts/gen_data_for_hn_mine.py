@@ -4,9 +4,12 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, cli, collection
-from rounds import recipe as recipes
-from rounds.data import load, splits
+from rounds import cli
+from rounds.artifacts import hashing, store
+from rounds.config import loader
+from rounds.data import collection, splits
+from rounds.data.loaders import registry
+from rounds.data.loaders.registry import Columns
 from rounds.errors import UserError
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
@@ -18,7 +21,7 @@ class Flags:
 
     mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
     validation_version: str = field(default="v1", metadata={"help": "v1 to v5; 1 means v1"})
-    task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(load.TASKS)}"})
+    task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(registry.TASKS)}"})
     raw_dir: str = field(
         default=str(ROOT / "data" / "raw"),
         metadata={
@@ -32,9 +35,7 @@ class Flags:
     )
     sub_dir_name: str = "hn_mine_data_zero_round"
     output_root: str = field(default=str(ROOT / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"})
-    recipe: str = field(
-        default=recipes.DEFAULT, metadata={"help": "recipe name or YAML file; gives the query's format"}
-    )
+    recipe: str = field(default=loader.DEFAULT, metadata={"help": "recipe name or YAML file; gives the query's format"})
     seed: int = 42
     fold: int = field(default=0, metadata={"help": "v5 only: 0 to 3"})
     overwrite: bool = False
@@ -45,20 +46,20 @@ def main(flags: Flags) -> None:
     if flags.mode not in ("validation", "submission"):
         raise UserError(f"mode {flags.mode!r} is not validation or submission")
     version = "submission" if flags.mode == "submission" else splits.parse_version(flags.validation_version)
-    recipe = recipes.load(flags.recipe)
+    recipe = loader.load(flags.recipe)
     raw = Path(flags.raw_dir)
     folder = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
-    columns = load.Columns(flags.query_column, flags.positive_column, flags.group_column)
-    task, unused = load.load(flags.task, raw, columns)
+    columns = Columns(flags.query_column, flags.positive_column, flags.group_column)
+    task, unused = registry.load_dataset(flags.task, raw, columns)
     config = {
-        "data": {file.name: artefact.sha256_file(file) for file in load.files(flags.task, raw)},
+        "data": {file.name: hashing.sha256_file(file) for file in registry.source_files(flags.task, raw)},
         **({} if flags.task == "eedi" else {"task": flags.task, "columns": vars(columns)}),
         "split": version,
         "seed": flags.seed,
         "fold": flags.fold,
         "prompts": {name: getattr(recipe.prompts, name) for name in ("query", "latex", "task")},
     }
-    if artefact.is_finished(folder, config, flags.overwrite):
+    if store.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")
         return
     for line in unused:

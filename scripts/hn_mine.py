@@ -4,10 +4,14 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, cli, collection
-from rounds import recipe as recipes
-from rounds.model import backbone, checkpoint
-from rounds.stages import mine_file
+from rounds import cli
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.config.recipe import parse_range
+from rounds.data import collection
+from rounds.mining.stage import mine_file
+from rounds.models import checkpoint
+from rounds.models.devices import resolve_devices
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -23,7 +27,7 @@ class Flags:
         default="", metadata={"help": "checkpoint folder or model; default: the recipe's model"}
     )
     embedder_model_class: str = field(
-        default="", metadata={"help": f"how to use a model that has no recipe: {', '.join(recipes.MODEL_CLASSES)}"}
+        default="", metadata={"help": f"how to use a model that has no recipe: {', '.join(loader.MODEL_CLASSES)}"}
     )
     pooling_method: str = field(default="", metadata={"help": "checked against the recipe's"})
     recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
@@ -45,14 +49,14 @@ class Flags:
 def main(flags: Flags) -> None:
     """Mine hard negatives with a checkpoint."""
     pool = flags.candidate_pool or Path(flags.input_file).with_name(collection.POOL)
-    artefact.require_files(Path(flags.input_file), Path(pool))
+    store.require_files(Path(flags.input_file), Path(pool))
     if flags.range_for_sampling:
-        recipes.parse_range(flags.range_for_sampling)
+        parse_range(flags.range_for_sampling)
     name = flags.embedder_name_or_path
-    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not name else None
+    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not name else None
     if recipe is None and not checkpoint.is_own(name):
         recipe = checkpoint.recipe_of(name, flags.embedder_model_class, flags.pooling_method)
-    devices = backbone.resolve_devices(",".join(flags.devices))
+    devices = resolve_devices(",".join(flags.devices))
     source = checkpoint.resolve(name or None, recipe, devices[0]).by(flags.engine).on(devices)
     mining = (
         (recipe or source.recipe)

@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rounds import cli, ledger
+from rounds import cli
 from rounds.errors import UserError
+from rounds.evaluation import ledger
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 SHOWN = ("recipe", "round", "epoch", "MAP@25", "LB public", "LB private", "lineage", "submission")

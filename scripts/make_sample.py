@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from rounds import artefact, cli
-from rounds.data import french, places, sample
+from rounds import cli
+from rounds.artifacts import store
+from rounds.data.synthetic import french_pairs, maths, places
 from rounds.errors import UserError
 
 
@@ -30,22 +31,22 @@ def main(flags: Flags) -> None:
     config = {"questions": flags.questions, "test_questions": flags.test_questions, "seed": flags.seed}
     folder = Path(flags.output_dir)
     if flags.task == "pairs":
-        with artefact.writing(folder, {"kind": "sample", "config": {"task": "pairs", "seed": flags.seed}}) as temporary:
-            rows = french.generate(temporary / "pairs.csv", seed=flags.seed)
+        with store.writing(folder, {"kind": "sample", "config": {"task": "pairs", "seed": flags.seed}}) as temporary:
+            rows = french_pairs.generate(temporary / "pairs.csv", seed=flags.seed)
         print(f"{folder / 'pairs.csv'}: {rows} pairs")
         return
     if flags.task == "kbvqa":
-        with artefact.writing(folder, {"kind": "sample", "config": {"task": "kbvqa", "seed": flags.seed}}) as temporary:
+        with store.writing(folder, {"kind": "sample", "config": {"task": "kbvqa", "seed": flags.seed}}) as temporary:
             counts = places.generate(temporary, seed=flags.seed, progress=_bar)
         print(f"{folder}: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
         return
     if flags.task != "eedi":
         raise UserError(f"task {flags.task!r}: there are samples of eedi, pairs and kbvqa")
-    if artefact.is_finished(folder, config, flags.overwrite):
+    if store.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")
         return
-    with artefact.writing(folder, {"kind": "sample", "config": config}) as temporary:
-        counts = sample.generate(temporary, **config, progress=_bar)
+    with store.writing(folder, {"kind": "sample", "config": config}) as temporary:
+        counts = maths.generate(temporary, **config, progress=_bar)
     print(f"{folder}: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items()))
 
 

@@ -4,10 +4,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, collection, stages
-from rounds import recipe as recipes
-from rounds.kaggle_client import COMPETITION, Client
-from rounds.model import backbone, checkpoint
+from rounds import cli
+from rounds.config import loader
+from rounds.data import collection
+from rounds.kaggle.client import COMPETITION, Client
+from rounds.kaggle.stage import submit
+from rounds.models import checkpoint
+from rounds.models.devices import resolve_devices
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -35,13 +38,13 @@ class Flags:
 def main(flags: Flags) -> None:
     """Write and check a submission, and print (or run) the line that submits it."""
     data = collection.read(Path(flags.data_dir))
-    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not flags.model_path else None
-    devices = backbone.resolve_devices(flags.device)
+    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not flags.model_path else None
+    devices = resolve_devices(flags.device)
     source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision)
     source = source.on(devices).cut(flags.truncate_dim)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"
-    rows = stages.submit(source, data, sample, output, Path(flags.model_output))
+    rows = submit(source, data, sample, output, Path(flags.model_output))
     print(f"{output}: {rows} rows, 25 ids each, checked against {sample}")
     Client(dry=not flags.kaggle).run("competitions", "submit", flags.competition, "-f", output, "-m", output.stem)
 

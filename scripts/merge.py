@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, collection
-from rounds.model import checkpoint, merging
-from rounds.recipe import FOUR_BITS
+from rounds import cli
+from rounds.config.recipe import FOUR_BITS
+from rounds.data import collection
+from rounds.encoding import merged_checkpoint
+from rounds.models import checkpoint
 
 
 @dataclass
@@ -26,7 +28,7 @@ def main(flags: Flags) -> None:
     if source.precision in FOUR_BITS and not flags.precision:
         source = checkpoint.resolve(flags.lora_path, device=flags.device, precision="auto")
     passages = list(collection.read(Path(flags.data_dir)).passages.values())
-    cosine = merging.merge(source, Path(flags.output_dir), passages[:256], flags.overwrite)
+    cosine = merged_checkpoint.merge(source, Path(flags.output_dir), passages[:256], flags.overwrite)
     print(f"{flags.output_dir}: merged in {source.precision}, least cosine to the adapter's vectors {cosine:.6f}")
 
 

@@ -5,10 +5,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, collection, parity, stages
-from rounds import recipe as recipes
+from rounds import cli
+from rounds.config import loader
+from rounds.data import collection
+from rounds.data.collection import Collection
+from rounds.encoding import run_store
 from rounds.errors import UserError
-from rounds.model import backbone, checkpoint
+from rounds.evaluation import parity
+from rounds.evaluation.parity import Side, Tolerance
+from rounds.models import checkpoint
+from rounds.models.devices import one_card
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -26,10 +32,10 @@ class Flags:
     b: str = field(metadata={"help": "the other, in the same forms"})
     data_dir: str = field(default="", metadata={"help": "collection of the queries; its labels give the metric"})
     device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
-    min_cosine: float = field(default=parity.Tolerance.min_cosine, metadata={"help": "of the probes' vectors"})
-    mean_cosine: float = field(default=parity.Tolerance.mean_cosine, metadata={"help": "of the probes' vectors"})
-    overlap: float = field(default=parity.Tolerance.overlap, metadata={"help": "of the top 25, at least"})
-    metric: float = field(default=parity.Tolerance.metric, metadata={"help": "difference of MAP@25, at most"})
+    min_cosine: float = field(default=Tolerance.min_cosine, metadata={"help": "of the probes' vectors"})
+    mean_cosine: float = field(default=Tolerance.mean_cosine, metadata={"help": "of the probes' vectors"})
+    overlap: float = field(default=Tolerance.overlap, metadata={"help": "of the top 25, at least"})
+    metric: float = field(default=Tolerance.metric, metadata={"help": "difference of MAP@25, at most"})
     model_output: str = field(
         default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
     )
@@ -39,22 +45,22 @@ def main(flags: Flags) -> None:
     """Say whether two runs are the same within tolerance, and which setting is the cause where they are not."""
     data = collection.read(Path(flags.data_dir)) if flags.data_dir else None
     a, b = (_side(text, flags, data) for text in (flags.a, flags.b))
-    tolerance = parity.Tolerance(flags.min_cosine, flags.mean_cosine, flags.overlap, flags.metric)
+    tolerance = Tolerance(flags.min_cosine, flags.mean_cosine, flags.overlap, flags.metric)
     checks = parity.compare(a, b, tolerance, data.qrels if data else None)
     print(parity.table(a, b, checks))
     sys.exit(1 if parity.cause(checks) else 0)
 
 
-def _side(text: str, flags: Flags, data: collection.Collection | None) -> parity.Side:
+def _side(text: str, flags: Flags, data: Collection | None) -> Side:
     model_output = Path(flags.model_output)
     if (folder := parity.recorded(Path(text), model_output)) is not None:
         return parity.load(folder, text)
     if data is None:
         raise UserError(f"{text}: holds no run; to make it, name the queries with --data_dir")
     name, precision = parity.parse(text)
-    recipe = recipes.load(name) if name in recipes.names() or name.endswith((".yaml", ".yml")) else None
-    source = checkpoint.resolve(None if recipe else name, recipe, backbone.one_card(flags.device), precision)
-    folder = stages.run_folder(source, data, model_output)
+    recipe = loader.load(name) if name in loader.names() or name.endswith((".yaml", ".yml")) else None
+    source = checkpoint.resolve(None if recipe else name, recipe, one_card(flags.device), precision)
+    folder = run_store.run_folder(source, data, model_output)
     return parity.load(folder, f"{text} ({source.precision} on {source.device})")
 
 

@@ -3,10 +3,16 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, cli, pretraining
-from rounds import recipe as recipes
+from rounds import cli
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.config.recipe import Vision
 from rounds.errors import UserError
-from rounds.model import backbone
+from rounds.models import backbone
+from rounds.models.devices import resolve_device
+from rounds.models.precision import resolve_precision
+from rounds.models.weights import locate_model, weights_digest
+from rounds.training import vision_pretraining
 
 
 @dataclass
@@ -23,26 +29,26 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Train a small vision tower on pictures and captions, beside a recipe's text model."""
-    recipe, folder, output = recipes.load(flags.recipe), Path(flags.raw_dir), Path(flags.output_dir)
+    recipe, folder, output = loader.load(flags.recipe), Path(flags.raw_dir), Path(flags.output_dir)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    text = recipe.replace("model", vision=recipes.Vision())
+    text = recipe.replace("model", vision=Vision())
     config = {
-        "text": backbone.weights_digest(backbone.locate(text.model), text.model.revision),
-        "how": vars(recipe.pretraining), "captions": pretraining.digest_of(folder), "seed": flags.seed,
+        "text": weights_digest(locate_model(text.model), text.model.revision),
+        "how": vars(recipe.pretraining), "captions": vision_pretraining.digest_of(folder), "seed": flags.seed,
     }  # fmt: skip
-    kept = artefact.read_manifest(output) or {}
-    if kept.get("config") == config or artefact.is_finished(output, config, flags.overwrite):
+    kept = store.read_manifest(output) or {}
+    if kept.get("config") == config or store.is_finished(output, config, flags.overwrite):
         print(f"{output}: up to date")
         return
-    device = backbone.resolve_device(flags.device)
+    device = resolve_device(flags.device)
     embedder, precision = (
         backbone.load(text, "fp32", device),
-        backbone.resolve_precision(recipe.model.precision, device),
+        resolve_precision(recipe.model.precision, device),
     )
     manifest = {"kind": "vision", "config": config}
-    with artefact.writing(output, manifest) as temporary:
-        manifest |= pretraining.train(recipe, embedder, precision, folder, temporary, flags.seed)
+    with store.writing(output, manifest) as temporary:
+        manifest |= vision_pretraining.train(recipe, embedder, precision, folder, temporary, flags.seed)
     print(
         f"{output}: {manifest['pictures']} pictures, loss {manifest['loss']:.4f}; of {manifest['held out']} held out, "
         f"{manifest['own caption first']:.0%} find their own caption first, "

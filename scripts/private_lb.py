@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, private_lb
+from rounds import cli
+from rounds.kaggle import private_leaderboard
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -27,12 +28,14 @@ def main(flags: Flags) -> None:
     """Hold questions out as a private leaderboard, or score a submission against them."""
     folder = Path(flags.folder)
     if flags.raw_dir:
-        found = private_lb.hold_out(Path(flags.raw_dir), folder, flags.size, flags.unseen, flags.seed, flags.overwrite)
+        found = private_leaderboard.hold_out(
+            Path(flags.raw_dir), folder, flags.size, flags.unseen, flags.seed, flags.overwrite
+        )
         share = found["unseen_rows"] / found["rows"]
         print(f"{folder}: {found['questions']} questions held out, {found['rows']} labelled rows ({share:.0%} unseen)")
     if flags.submission:
         csv = Path(flags.submission)
-        scores = private_lb.score(csv, folder, Path(flags.model_output) / "ledger.csv")
+        scores = private_leaderboard.score(csv, folder, Path(flags.model_output) / "ledger.csv")
         print(f"{csv.stem}: LB public {scores['public']:.5f}, private {scores['private']:.5f}")
 
 

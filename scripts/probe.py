@@ -8,10 +8,19 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rounds import cli, collection, probes, prompts
-from rounds import recipe as recipes
+from rounds import cli
+from rounds.config import loader
+from rounds.data import collection
+from rounds.data.collection import Collection
+from rounds.data.prompts import longest
+from rounds.encoding.token_statistics import tokens
 from rounds.errors import UserError
-from rounds.model import backbone, checkpoint, tuning
+from rounds.evaluation import robustness
+from rounds.models import checkpoint, peft_methods
+from rounds.models.checkpoint import Checkpoint
+from rounds.models.devices import resolve_device
+from rounds.models.weights import locate_model
+from rounds.training.batch_size_finder import fit_batch
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 PROBES = ("brittle", "tokens", "fit_batch")
@@ -34,23 +43,27 @@ def main(flags: Flags) -> None:
     if flags.probe not in PROBES:
         raise UserError(f"probe {flags.probe!r} is not one of {', '.join(PROBES)}")
     data = collection.read(Path(flags.data_dir))
-    recipe = recipes.load(flags.recipe or recipes.DEFAULT) if flags.recipe or not flags.model_path else None
-    source = checkpoint.resolve(flags.model_path or None, recipe, backbone.resolve_device(flags.device))
+    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not flags.model_path else None
+    source = checkpoint.resolve(flags.model_path or None, recipe, resolve_device(flags.device))
     {"brittle": _brittle, "tokens": _tokens, "fit_batch": _fit_batch}[flags.probe](source, data, flags)
 
 
-def _brittle(source: checkpoint.Checkpoint, data: collection.Collection, flags: Flags) -> None:
+def _brittle(source: Checkpoint, data: Collection, flags: Flags) -> None:
     queries = list((data.validation or data.test).values())[: flags.queries]
-    found = probes.brittleness(source, queries, list(data.passages.values()))
+    found = robustness.brittleness(source, queries, list(data.passages.values()))
     rows = [[each.change, f"{each.mean:.4f}", f"{each.least:.4f}", f"{each.overlap:.1%}"] for each in found]
-    _show(["", "mean cosine", "least cosine", f"top {probes.TOP} kept"], rows, f"{source.name}, {len(queries)} queries")
+    _show(
+        ["", "mean cosine", "least cosine", f"top {robustness.TOP} kept"],
+        rows,
+        f"{source.name}, {len(queries)} queries",
+    )
 
 
-def _tokens(source: checkpoint.Checkpoint, data: collection.Collection, flags: Flags) -> None:
+def _tokens(source: Checkpoint, data: Collection, flags: Flags) -> None:
     tokenizer = source.load().tokenizer
     train = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
     texts = {"query": [*train, *data.validation.values(), *data.test.values()], "passage": list(data.passages.values())}
-    found = [probes.tokens(tokenizer, own, source.recipe.prompts, kind) for kind, own in texts.items()]
+    found = [tokens(tokenizer, own, source.recipe.prompts, kind) for kind, own in texts.items()]
     rows = [
         [each.kind, f"{each.texts:,}", f"{each.unknown:.2%}", f"{each.cut:.2%}", f"{each.mean:.0f}", str(each.longest),
          str(each.limit)]
@@ -59,13 +72,13 @@ def _tokens(source: checkpoint.Checkpoint, data: collection.Collection, flags: F
     _show(["", "texts", "unknown tokens", "cut texts", "mean", "longest", "limit"], rows, source.recipe.name)
 
 
-def _fit_batch(source: checkpoint.Checkpoint, data: collection.Collection, flags: Flags) -> None:
+def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     embedder = source.load()
-    tuning.apply(embedder, source.recipe.tuning, backbone.locate(source.recipe.model))
+    peft_methods.apply(embedder, source.recipe.tuning, locate_model(source.recipe.model))
     embedder.train()
-    found = probes.fit_batch(embedder, prompts.longest(source.recipe.prompts), source.precision)
+    found = fit_batch(embedder, longest(source.recipe.prompts), source.precision)
     if not found:
-        raise UserError(f"{source.name}: not even {probes.LEAST_TOKENS} tokens fit; shorten the texts")
+        raise UserError(f"{source.name}: not even {robustness.LEAST_TOKENS} tokens fit; shorten the texts")
     rows = [[f"{each.tokens:,}", f"{each.peak:,.0f}", f"{each.speed:,.0f}"] for each in found]
     _show(["tokens", "peak MiB", "tokens/s"], rows, source.recipe.name)
     print(f"recipe: training: {{micro_batch_tokens: {found[-1].tokens}}}")

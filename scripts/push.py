@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, kaggle_client
+from rounds import cli
+from rounds.kaggle.client import Client, push_submission
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -21,8 +22,8 @@ class Flags:
 def main(flags: Flags) -> None:
     """Upload the bundle, run the notebook on Kaggle, and submit what it wrote."""
     folder = Path(flags.folder)
-    client = kaggle_client.Client(dry=flags.dry, wait=flags.wait)
-    kaggle_client.push(client, folder / "bundle", folder / "notebook")
+    client = Client(dry=flags.dry, wait=flags.wait)
+    push_submission(client, folder / "bundle", folder / "notebook")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import artefact, cli, page, plots, report
+from rounds import cli
+from rounds.artifacts import store
+from rounds.report import charts
+from rounds.report.facts import gather_facts
+from rounds.report.html import render_page
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -23,12 +27,12 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Write one page on which a person sees what an experiment's rounds did, and its charts as PNGs."""
-    facts = report.gather(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
-    drawn = plots.draw(facts)
+    facts = gather_facts(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
+    drawn = charts.draw(facts)
     output = Path(flags.output_dir)
-    with artefact.writing(output, {"kind": "report", "config": {"experiment": flags.experiment}}) as temporary:
-        artefact.write_text(temporary / "report.html", page.render(facts, drawn))
-        plots.write(drawn, temporary)
+    with store.writing(output, {"kind": "report", "config": {"experiment": flags.experiment}}) as temporary:
+        store.write_text(temporary / "report.html", render_page(facts, drawn))
+        charts.write(drawn, temporary)
     print(f"{output / 'report.html'}: {len(facts.data.validation)} queries, {len(drawn)} charts (also as PNGs)")
 
 

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds import cli, refining
-from rounds import recipe as recipes
-from rounds.model import backbone, checkpoint
+from rounds import cli
+from rounds.config import loader
+from rounds.models import checkpoint
+from rounds.models.devices import resolve_device
+from rounds.reranking import stage
 
 
 @dataclass
@@ -26,10 +28,10 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Train a reranker on other folds' candidates, and score a table of candidates with it."""
-    recipe, device = recipes.load(flags.recipe), backbone.resolve_device(flags.device or None)
+    recipe, device = loader.load(flags.recipe), resolve_device(flags.device or None)
     folds, table, output = [Path(each) for each in flags.folds], Path(flags.table), Path(flags.output_dir)
     refined = checkpoint.resolve(flags.refined, None, device) if flags.refined else None
-    print(refining.rerank(recipe, folds, table, output, flags.seed, device, flags.overwrite, refined))
+    print(stage.rerank(recipe, folds, table, output, flags.seed, device, flags.overwrite, refined))
 
 
 if __name__ == "__main__":

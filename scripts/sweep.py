@@ -6,7 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rounds import cli, collection, comparison, stages, sweep
+from rounds import cli
+from rounds.data import collection
+from rounds.evaluation import results, sweep, tables
+from rounds.evaluation.stage import bm25_row, chance_row
+from rounds.evaluation.sweep import Entry
 
 ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
@@ -24,16 +28,16 @@ class Flags:
 def main(flags: Flags) -> None:
     """Print the rounds of several recipes on one split in one table, beside chance, BM25 and zero-shot."""
     data = collection.read(Path(flags.data_dir))
-    rows = [stages.chance_row(data), stages.bm25_row(data)]
+    rows = [chance_row(data), bm25_row(data)]
     for folder in map(Path, flags.rounds):
-        rows += [row for row in comparison.load(folder.parent / "round0" / "eval") if row.label != "BM25"]
-    entries = [sweep.Entry(row) for row in comparison.distinct(rows)]
+        rows += [row for row in results.load(folder.parent / "round0" / "eval") if row.label != "BM25"]
+    entries = [Entry(row) for row in results.distinct(rows)]
     for folder in flags.rounds:
         entries += sweep.read(Path(folder), Path(flags.model_output) / "ledger.csv")
     found = sweep.report(entries)
     console = Console()
     console.print(sweep.screen(entries, found))
-    console.print(comparison.note(found))
+    console.print(tables.note(found))
     if flags.output:
         print(", ".join(map(str, sweep.write(entries, found, Path(flags.output)))))
 

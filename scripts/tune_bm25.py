@@ -7,7 +7,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rounds import artefact, bm25, cli, collection
+from rounds import cli
+from rounds.artifacts import store
+from rounds.data import collection
+from rounds.evaluation import bm25_tuning
 
 
 @dataclass
@@ -21,11 +24,13 @@ def main(flags: Flags) -> None:
     """Look for BM25's best parameters on a split's training queries."""
     folder = Path(flags.data_dir)
     passages = collection.read(folder).passages
-    rows = artefact.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id"))
+    rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id"))
     queries = {row["query_id"]: row["query"] for row in rows}
-    points = bm25.tune(queries, passages, {row["query_id"]: row["pos_id"] for row in rows})
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{bm25.TUNED_BY} on {len(rows)} training queries")
-    for name in ("k1", "b", bm25.TUNED_BY):
+    points = bm25_tuning.tune(queries, passages, {row["query_id"]: row["pos_id"] for row in rows})
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{bm25_tuning.TUNED_BY} on {len(rows)} training queries"
+    )
+    for name in ("k1", "b", bm25_tuning.TUNED_BY):
         table.add_column(name, justify="right")
     for k1, b, score in points:
         table.add_row(f"{k1:g}", f"{b:g}", f"{score:.4f}")

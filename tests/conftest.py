@@ -20,27 +20,27 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Generated competition CSVs: 60 questions, 8 test questions."""
-    from rounds.data import sample
+    from rounds.data.synthetic import maths
 
     folder = tmp_path_factory.mktemp("raw") / "tiny"
     folder.mkdir()
-    sample.generate(folder, questions=60, test_questions=8, seed=0)
+    maths.generate(folder, questions=60, test_questions=8, seed=0)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny():
     """The recipe `tiny`: a random Mistral with LoRA."""
-    from rounds import recipe
+    from rounds.config import loader
 
-    return recipe.load("tiny-mistral")
+    return loader.load("tiny-mistral")
 
 
 @pytest.fixture(scope="session")
 def tiny_collection(raw: Path, tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Split v1 of `raw` in the recipe's format."""
-    from rounds import collection
-    from rounds.data import eedi, splits
+    from rounds.data import collection, splits
+    from rounds.data.loaders import eedi
 
     folder = tmp_path_factory.mktemp("data") / "validation_v1"
     task = eedi.load(raw)
@@ -51,14 +51,14 @@ def tiny_collection(raw: Path, tiny, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def tiny_mined(tiny, tiny_collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Negatives for `tiny_collection`, mined with the random base model."""
-    from rounds import stages
-    from rounds.model import checkpoint
+    from rounds.mining.stage import mine_file
+    from rounds.models import checkpoint
 
     folder = tmp_path_factory.mktemp("mined")
     output = folder / "finetune_data_minedHN.jsonl"
     pool = tiny_collection / "candidate_pool.jsonl"
     source = checkpoint.resolve(None, tiny, "cpu")
-    stages.mine_file(source, tiny.mining, tiny_collection / "finetune_data.jsonl", pool, output, 42, folder, False)
+    mine_file(source, tiny.mining, tiny_collection / "finetune_data.jsonl", pool, output, 42, folder, False)
     return output
 
 

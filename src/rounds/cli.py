@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from rounds import refusals
-from rounds.artefact import is_main_process
+from rounds.artifacts import refusals
+from rounds.artifacts.store import is_main_process
 from rounds.errors import Refused, UserError
 
 Flags = TypeVar("Flags")

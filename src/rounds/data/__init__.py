@@ -1,1 +1,1 @@
-"""Data: loaders that return a `Task`, the sample generator, and the splits."""
+"""Datasets: loaders, splits, prompt text, lineage and generated samples."""

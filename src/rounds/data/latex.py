@@ -7,6 +7,7 @@ from pylatexenc.latex2text import LatexNodes2Text
 
 # Inline and display mathematics, tables outside of it, and pictures, which say what they show: ![alt text](file)
 MATHS = re.compile(r"\\\((.*?)\\\)|\\\[(.*?)\\\]|(\\begin\{(\w+)\}.*?\\end\{\4\})", re.DOTALL)
+
 PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 
 

@@ -10,16 +10,23 @@ from dataclasses import dataclass
 
 from sklearn.model_selection import train_test_split
 
-from rounds.data.task import Task
+from rounds.data.dataset import RetrievalDataset
 from rounds.errors import UserError
 
 VERSIONS = ("v1", "v2", "v3", "v4", "v5", "submission")
+
 SHARE_V5 = 0.20
+
 UNSEEN_V5 = 0.60
+
 UNSEEN_V5_BOUNDS = (0.58, 0.62)
+
 SIZE_V5_BOUNDS = (0.17, 0.24)
+
 CANDIDATES_V5 = 50
+
 SLACK_V5 = 0.02
+
 MAX_FOLDS = 4  # on the competition data a fifth fold finds too few passages that no earlier fold has broken up
 
 
@@ -45,7 +52,7 @@ def parse_version(text: str) -> str:
     return name
 
 
-def make_split(task: Task, version: str, seed: int = 42, fold: int = 0) -> Split:
+def make_split(task: RetrievalDataset, version: str, seed: int = 42, fold: int = 0) -> Split:
     """Divide the task's groups.
 
     Args:
@@ -69,7 +76,7 @@ def make_split(task: Task, version: str, seed: int = 42, fold: int = 0) -> Split
     return Split(name, set(groups) - validation, validation)
 
 
-def describe(task: Task, split: Split) -> dict:
+def describe(task: RetrievalDataset, split: Split) -> dict:
     """What `split.json` says: sizes, unseen share, texts that stand on both sides."""
     train, validation = task.labelled(split.train), task.labelled(split.validation)
     unseen = unseen_queries(task.qrels, [q.id for q in train], [q.id for q in validation])
@@ -102,13 +109,13 @@ def _texts(queries: list, part: str | None = None) -> set[tuple[str, ...]]:
 
 
 def _random_share(share: float):
-    def validation(task: Task, groups: list[str], seed: int, fold: int) -> set[str]:
+    def validation(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
         return set(train_test_split(groups, test_size=share, random_state=seed)[1])
 
     return validation
 
 
-def _fully_labelled(task: Task, groups: list[str], seed: int, fold: int) -> set[str]:
+def _fully_labelled(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
     """v2: a third of all groups' count, drawn from the groups whose every query is labelled."""
     unlabelled = {query.group for query in task.queries if query.id not in task.qrels}
     full = [group for group in groups if group not in unlabelled]
@@ -118,7 +125,7 @@ def _fully_labelled(task: Task, groups: list[str], seed: int, fold: int) -> set[
     return set(train_test_split(full, test_size=count, random_state=seed)[1])
 
 
-def _minimal_overlap(task: Task, groups: list[str], seed: int, fold: int) -> set[str]:
+def _minimal_overlap(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
     """v4: in each class of groups with n labels, the 20% whose passages are rarest."""
     frequency = Counter(passage for labels in task.qrels.values() for passage in labels)
     labels = defaultdict(list)
@@ -135,7 +142,7 @@ def _number(group: str) -> tuple:
     return (0, int(group), "") if group.isdigit() else (1, 0, group)
 
 
-def _leaderboard_like(task: Task, groups: list[str], seed: int, fold: int) -> set[str]:
+def _leaderboard_like(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
     """v5: about 20% of the labelled rows, 58 to 62% of them on passages that train does not label."""
     if not 0 <= fold < MAX_FOLDS:
         raise UserError(f"fold {fold}: split v5 has folds 0 to {MAX_FOLDS - 1}")
@@ -158,7 +165,7 @@ def _leaderboard_like(task: Task, groups: list[str], seed: int, fold: int) -> se
     return validation
 
 
-def hold_out(task: Task, size: float, unseen: float, seed: int) -> set[str]:
+def hold_out(task: RetrievalDataset, size: float, unseen: float, seed: int) -> set[str]:
     """Groups to keep apart: about `size` of the labelled rows, `unseen` of them on passages that the rest never labels.
 
     Raises:

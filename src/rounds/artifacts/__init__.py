@@ -1,0 +1,1 @@
+"""Artefacts: folders and files that are complete or absent, with manifests, digests and locks."""

@@ -1,0 +1,34 @@
+"""SHA-256 digests of files, JSON values and lists of texts."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from rounds.artifacts import store
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hex."""
+    store.require_files(path)
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """SHA-256 of a JSON-able value; equal for equal values whatever the order of their keys.
+
+    >>> sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def sha256_texts(texts: Iterable[str]) -> str:
+    """SHA-256 of a list of texts in its order."""
+    digest = hashlib.sha256()
+    for text in texts:
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.hexdigest()

@@ -1,0 +1,34 @@
+"""Refusals: what stages would not do because a number would have lied, kept so that the report can show it."""
+
+import json
+import time
+from pathlib import Path
+
+from rounds.artifacts import store
+
+FILE = "refusals.jsonl"
+
+
+def note(model_output: Path, stage: str, arguments: list[str], reason: str) -> None:
+    """Add a refusal to `model_output/refusals.jsonl`; a folder that is not there is not made for it."""
+    if not model_output.is_dir():
+        return
+    row = {"when": time.strftime("%Y-%m-%d %H:%M"), "stage": stage, "arguments": arguments, "reason": reason}
+    with store.lock(model_output), open(model_output / FILE, "a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read(model_output: Path, experiment: str) -> list[dict]:
+    """Refusals whose arguments or reason name an experiment's folder, oldest first."""
+    file = model_output / FILE
+    rows = store.read_jsonl(file, ("when", "stage", "arguments", "reason")) if file.is_file() else []
+    return [row for row in rows if any(_names(text, experiment) for text in (*row["arguments"], row["reason"]))]
+
+
+def _names(text: str, experiment: str) -> bool:
+    """Whether a path in the text goes through the experiment's folder.
+
+    >>> _names("out/a-v1/round1/train: trained on", "a-v1"), _names("out/a-v1-0f/round1", "a-v1")
+    (True, False)
+    """
+    return any(experiment in word.rstrip(":;,").split("/") for word in text.split())

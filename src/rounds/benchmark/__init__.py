@@ -1,0 +1,1 @@
+"""Benchmarks: the same work by Rounds and by peer libraries, and the GPU check."""

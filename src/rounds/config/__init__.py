@@ -1,0 +1,1 @@
+"""Recipes: their schema, defaults, validation and loading."""

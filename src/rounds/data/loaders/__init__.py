@@ -1,0 +1,1 @@
+"""Loaders: read each supported data layout into a `RetrievalDataset`."""

@@ -1,0 +1,1 @@
+"""Generated datasets: maths questions, French pairs, and questions on pictures of places."""

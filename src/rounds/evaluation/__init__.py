@@ -1,0 +1,1 @@
+"""Evaluation: metrics, significance, result tables, ledger, parity and robustness."""

@@ -1,0 +1,21 @@
+"""Tune BM25's parameters on a split's training queries."""
+
+import itertools
+
+from rounds.evaluation.metrics import METRIC_DEPTH, per_query
+from rounds.retrieval import bm25
+
+GRID = {"k1": (0.6, 0.9, 1.2, 1.5, 2.0, 3.0), "b": (0.0, 0.25, 0.5, 0.75, 1.0)}
+
+TUNED_BY = "MRR@100"
+
+
+def tune(
+    queries: dict[str, str], passages: dict[str, str], qrels: dict[str, list[str]]
+) -> list[tuple[float, float, float]]:
+    """Every point of `GRID` as (k1, b, MRR@100), the best first; the queries must not be those of an evaluation."""
+    found = []
+    for k1, b in itertools.product(GRID["k1"], GRID["b"]):
+        run = bm25.rank(queries, passages, METRIC_DEPTH, k1, b)
+        found.append((k1, b, float(per_query(run, qrels, (TUNED_BY,))[TUNED_BY].mean())))
+    return sorted(found, key=lambda point: -point[2])

@@ -1,0 +1,1 @@
+"""Kaggle: client, submission file, offline bundle, notebook and private leaderboard."""

@@ -1,0 +1,1 @@
+"""Mining: choose hard negatives for training queries from several sources."""

@@ -1,0 +1,1 @@
+"""Models: backbones, PEFT methods, pooling, vision towers, cross-encoders and checkpoints."""

@@ -1,0 +1,1 @@
+"""Report: facts of an experiment, charts, HTML page and live server."""

@@ -1,0 +1,1 @@
+"""Reranking: candidate features, fusion, cross-encoder training and cross-validation."""

@@ -1,0 +1,1 @@
+"""Retrieval: runs, exact and approximate search, BM25 and late interaction."""

@@ -1,0 +1,1 @@
+"""Training: datasets, collators, losses and the trainer of a round."""

@@ -1,0 +1,124 @@
+"""Baseline: sentence-transformers as it comes, to be measured against."""
+
+import tempfile
+import time
+from pathlib import Path
+
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+from sentence_transformers.util import mine_hard_negatives
+from transformers import set_seed
+
+from rounds.artifacts import hashing, store
+from rounds.config.recipe import Recipe, parse_range
+from rounds.data import collection
+from rounds.data.prompts import wrap
+from rounds.models import backbone, checkpoint, pooling
+from rounds.models.devices import resolve_device
+from rounds.models.precision import DTYPES
+from rounds.models.weights import locate_model
+
+TITLE = "sentence-transformers stock"
+
+NEGATIVES = 7
+
+SCALE = 50.0
+
+BATCH = 16
+
+LEARNING_RATE = 5e-5
+
+
+def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, device: str, overwrite: bool) -> str:
+    """Mine and train on a collection's training rows; the line to print.
+
+    Query text, ranks, model and epochs are the recipe's; all else is the library's default or the setting that its
+    documentation uses.
+
+    Args:
+        folder: the collection.
+        output: becomes a checkpoint folder.
+    """
+    recipe.check_words_only("baseline")
+    rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "pos"))
+    config = {
+        "recipe": recipe.to_dict(), "epochs": epochs, "seed": seed,
+        "train_data": hashing.sha256_file(folder / collection.FINETUNE),
+    }  # fmt: skip
+    if store.is_finished(output, config, overwrite):
+        return f"{output}: up to date"
+    device = resolve_device(device)
+    set_seed(seed)  # mine_hard_negatives samples from the global generator
+    start = time.perf_counter()
+    embedder = stock(recipe, "fp32", device)
+    embedder.max_seq_length = recipe.prompts.query_max_length
+    mined = mine(embedder, recipe, folder, rows)
+    mining_seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(embedder, mined, Path(scratch), epochs, seed, device)
+    seconds = time.perf_counter() - start
+    manifest: dict = {}
+    with store.writing(output, manifest) as temporary:
+        about = {
+            "title": TITLE, "config": config, "epoch": epochs, "seed": seed,
+            "lineage": {row["question_id"]: row["question_digest"] for row in rows},
+            "mining_seconds": round(mining_seconds, 1), "train_seconds": round(seconds - mining_seconds, 1),
+        }  # fmt: skip
+        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", about))
+    return f"{output}: {mining_seconds:.0f} s of mining, {seconds - mining_seconds:.0f} s of training"
+
+
+def stock(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
+    """The recipe's base model as the library loads it, its weights in `precision`."""
+    model = recipe.model
+    transformer = Transformer(
+        locate_model(model),
+        model_kwargs={"dtype": DTYPES[precision]},
+        processor_kwargs={"padding_side": model.padding_side},
+        config_kwargs=backbone.dropout(model.dropout),
+    )
+    modules = [transformer, *pooling.modules(transformer, model), *([Normalize()] if model.normalize else [])]
+    return SentenceTransformer(modules=modules, device=device).eval()
+
+
+def mine(
+    embedder: SentenceTransformer, recipe: Recipe, folder: Path, rows: list[dict], number: int = NEGATIVES
+) -> Dataset:
+    """Hard negatives by `mine_hard_negatives`, as rows of anchor, positive and negatives."""
+    prefix, suffix = wrap(recipe.prompts, "query")
+    pairs = {"anchor": [prefix + row["query"] + suffix for row in rows], "positive": [row["pos"][0] for row in rows]}
+    first, last = parse_range(recipe.mining.range_for_sampling)
+    return mine_hard_negatives(
+        Dataset.from_dict(pairs),
+        embedder,
+        corpus=list(collection.read_pool(folder / collection.POOL).values()),
+        range_min=first,
+        range_max=last,
+        num_negatives=number,
+        sampling_strategy="random",
+        output_format="n-tuple",
+        verbose=False,
+    )
+
+
+def fit(
+    embedder: SentenceTransformer, data: Dataset, folder: Path, epochs: int, seed: int, device: str, bf16: bool = False
+) -> None:
+    """Train in place with MultipleNegativesRankingLoss."""
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH,
+        learning_rate=LEARNING_RATE,
+        warmup_steps=int(0.1 * epochs * len(data) / BATCH),
+        save_strategy="no",
+        seed=seed,
+        report_to="none",
+        use_cpu=device == "cpu",
+        bf16=bf16,
+    )
+    loss = MultipleNegativesRankingLoss(embedder, scale=SCALE)
+    SentenceTransformerTrainer(model=embedder.train(), args=arguments, train_dataset=data, loss=loss).train()
+    embedder.eval()

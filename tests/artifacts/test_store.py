@@ -1,0 +1,279 @@
+import fcntl
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers.tiny_task import refused
+
+from rounds.artifacts import hashing, store
+from rounds.errors import UserError
+
+CONFIG = {"seed": 42, "flags": {"epochs": 2, "range": (2, 200)}}
+
+
+def finish(folder, config=CONFIG, content="new"):
+    with store.writing(folder, {"config": config}) as temporary:
+        (temporary / "content.txt").write_text(content)
+
+
+def entries(folder) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+@pytest.fixture
+def dead_process() -> int:
+    """The id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-S", "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_a_finished_artefact_stands_alone(tmp_path):
+    """After `writing` there is the folder with its files and manifest, and no temporary one."""
+    finish(tmp_path / "out")
+    assert entries(tmp_path) == ["out"]
+    assert entries(tmp_path / "out") == ["content.txt", "manifest.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, UserError, KeyboardInterrupt, SystemExit])
+def test_a_failed_block_leaves_nothing(tmp_path, error):
+    """An exception in the block, whatever its kind, leaves neither folder nor temporary folder."""
+    with pytest.raises(error), store.writing(tmp_path / "out", {}) as temporary:
+        (temporary / "content.txt").write_text("half")
+        raise error
+    assert entries(tmp_path) == []
+
+
+def test_a_failed_block_leaves_the_older_artefact(tmp_path):
+    """An artefact that was to be replaced survives a failure as it was."""
+    finish(tmp_path / "out", content="old")
+    with pytest.raises(ValueError), store.writing(tmp_path / "out", {}) as temporary:
+        (temporary / "content.txt").write_text("half")
+        raise ValueError
+    assert entries(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "content.txt").read_text() == "old"
+
+
+def test_a_manifest_that_cannot_be_written_leaves_nothing(tmp_path):
+    """A manifest that is no JSON fails the artefact as a whole."""
+    with pytest.raises(TypeError), store.writing(tmp_path / "out", {"config": object()}):
+        pass
+    assert entries(tmp_path) == []
+
+
+def test_nothing_of_the_older_artefact_is_left_in_the_new(tmp_path):
+    """Replacing an artefact replaces the folder, not file by file."""
+    finish(tmp_path / "out")
+    (tmp_path / "out" / "stray.txt").write_text("stray")
+    finish(tmp_path / "out", content="newer")
+    assert entries(tmp_path) == ["out"]
+    assert entries(tmp_path / "out") == ["content.txt", "manifest.json"]
+
+
+def test_the_older_artefact_stands_until_the_new_is_whole(tmp_path, monkeypatch):
+    """Up to the rename the old folder is untouched and the new one, manifest included, is complete beside it."""
+    finish(tmp_path / "out", content="old")
+    seen = []
+
+    def spy(temporary, folder):
+        seen.append((entries(temporary), (folder / "content.txt").read_text()))
+
+    monkeypatch.setattr(store, "put_in_place", spy)
+    finish(tmp_path / "out")
+    assert seen == [(["content.txt", "manifest.json"], "old")]
+
+
+def test_the_manifest_is_written_last(tmp_path):
+    """Inside the block there is no manifest, so that a killed stage leaves nothing that looks finished."""
+    with store.writing(tmp_path / "out", {"config": CONFIG}) as temporary:
+        (temporary / "content.txt").write_text("new")
+        assert store.read_manifest(temporary) is None
+    assert store.read_manifest(tmp_path / "out")["config"]["seed"] == 42
+
+
+def test_the_manifest_may_be_filled_in_inside_the_block(tmp_path):
+    """What the block adds to the manifest is in the file."""
+    manifest = {"kind": "test"}
+    with store.writing(tmp_path / "out", manifest):
+        manifest["rows"] = 3
+    found = store.read_manifest(tmp_path / "out")
+    assert (found["kind"], found["rows"]) == ("test", 3)
+    assert found["seconds"] >= 0
+
+
+def test_parents_are_made(tmp_path):
+    """An artefact may stand in folders that do not exist yet."""
+    finish(tmp_path / "a" / "b" / "out")
+    assert (tmp_path / "a" / "b" / "out" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("name", [".out.{}.tmp", ".out.{}.old.tmp"])
+def test_leftovers_of_dead_processes_are_removed(tmp_path, dead_process, name):
+    """What a killed process left beside the folder goes when it is written again."""
+    (tmp_path / name.format(dead_process)).mkdir()
+    finish(tmp_path / "out")
+    assert entries(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("name", [".out.{}.tmp", ".out.{}.old.tmp"])
+def test_what_living_processes_write_is_kept(tmp_path, name):
+    """Another process that is writing the same folder keeps its temporary folder."""
+    other = tmp_path / name.format(os.getppid())
+    other.mkdir()
+    finish(tmp_path / "out")
+    assert entries(tmp_path) == [other.name, "out"]
+
+
+def test_what_is_written_for_another_folder_is_kept(tmp_path, dead_process):
+    """`out.7` is not `out`: a living process that writes the one keeps its folder while the other is written."""
+    other = tmp_path / f".out.{dead_process}.{os.getppid()}.tmp"
+    other.mkdir()
+    finish(tmp_path / "out")
+    assert entries(tmp_path) == [other.name, "out"]
+
+
+@pytest.mark.parametrize("prepare", [lambda folder: None, lambda folder: folder.mkdir()], ids=["absent", "empty"])
+def test_an_absent_or_empty_folder_is_not_finished(tmp_path, prepare):
+    """Where nothing stands, the stage has to run."""
+    prepare(tmp_path / "out")
+    assert not store.is_finished(tmp_path / "out", CONFIG)
+
+
+def test_a_folder_of_the_same_config_is_finished(tmp_path):
+    """The same config is recognised after its way through JSON (tuples become lists)."""
+    finish(tmp_path / "out")
+    assert store.is_finished(tmp_path / "out", CONFIG)
+
+
+def test_another_config_is_refused(tmp_path):
+    """The refusal names the folder, what differs, and the two ways out."""
+    finish(tmp_path / "out")
+    with refused(tmp_path / "out", "flags.epochs: 2 -> 3", "another folder", "--overwrite"):
+        store.is_finished(tmp_path / "out", {"seed": 42, "flags": {"epochs": 3, "range": (2, 200)}})
+
+
+@pytest.mark.parametrize("config", [{}, {**CONFIG, "device": "cpu"}, {"seed": 42}])
+def test_a_config_with_more_or_fewer_keys_is_another(tmp_path, config):
+    """Keys that came or went count as differences."""
+    finish(tmp_path / "out")
+    with refused(tmp_path / "out", "another configuration"):
+        store.is_finished(tmp_path / "out", config)
+
+
+def test_files_without_a_manifest_are_refused(tmp_path):
+    """A folder of somebody else's files is neither taken for an artefact nor overwritten."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with refused(tmp_path / "out", "no manifest.json", "--overwrite"):
+        store.is_finished(tmp_path / "out", CONFIG)
+
+
+def test_a_file_in_the_folder_s_place_is_refused(tmp_path):
+    """A file where a folder is to be made is named."""
+    (tmp_path / "out").write_text("a file")
+    with refused(tmp_path / "out"):
+        store.is_finished(tmp_path / "out", CONFIG)
+
+
+@pytest.mark.parametrize("config", [CONFIG, {"seed": 1}])
+def test_overwrite_is_never_finished(tmp_path, config):
+    """With `overwrite` the stage runs, whatever stands there."""
+    finish(tmp_path / "out")
+    assert not store.is_finished(tmp_path / "out", config, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}, []),
+        ({"a": 1}, {"a": 2}, ["a: 1 -> 2"]),
+        ({"a": {"b": {"c": 1}}}, {"a": {"b": {"c": 2}}}, ["a.b.c: 1 -> 2"]),
+        ({}, {"a": "x"}, ['a: null -> "x"']),
+        ({"a": "x"}, {}, ['a: "x" -> null']),
+        ({"a": [1, 2]}, {"a": [2, 1]}, ["a: [1, 2] -> [2, 1]"]),
+        ({"b": 1, "a": 1}, {"b": 2, "a": 2}, ["a: 1 -> 2", "b: 1 -> 2"]),
+        ({"a": {"b": 1}}, {"a": 5}, ['a: {"b": 1} -> 5']),
+    ],
+)
+def test_differences(old, new, expected):
+    """Each key that differs is named once by its path, in the order of the keys."""
+    assert store.differences(old, new) == expected
+
+
+def test_long_differences_are_cut():
+    """A value that fills pages is cut, so that the error stays one readable line."""
+    (found,) = store.differences({"a": "x" * 500}, {"a": "y\n" * 500})
+    assert len(found) < 140 and "\n" not in found
+
+
+def test_jsonl_round_trip(tmp_path):
+    """Rows come back as they were written, line breaks and other alphabets included."""
+    rows = [{"text": "two\nlines \u2028 and a separator"}, {"text": "Größe √2", "ids": [1, 2]}]
+    store.write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert store.read_jsonl(tmp_path / "rows.jsonl", ("text",)) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"query": "a"}\n{broken\n', "line 2: not a JSON object"),
+        (b'{"query": "a"}\n\n{"query": "b"}\n', "line 2: not a JSON object"),
+        (b'{"query": "a"}\n{"text": "b"}\n', "line 2: key 'query' is missing"),
+        (b'{"query": "a"}\n["query"]\n', "line 2"),
+        (b'{"query": "a"}\n"query"\n', "line 2"),
+        (b'{"query": "a"}\n{"query": "caf\xe9"}\n', ""),
+        (b"", "the file is empty"),
+    ],
+    ids=["broken", "blank line", "no key", "a list", "a text", "not UTF-8", "empty"],
+)
+def test_bad_jsonl_is_refused(tmp_path, content, says):
+    """A line that is no object with the required keys is named by file and number."""
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    with refused(path, says):
+        store.read_jsonl(path, ("query",))
+
+
+@pytest.mark.parametrize("read", [store.read_jsonl, store.read_json])
+def test_a_missing_file_is_refused(tmp_path, read):
+    """A file that is not there is named."""
+    with refused(tmp_path / "none.json", "no such file"):
+        read(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
+def test_broken_json_is_refused(tmp_path, content):
+    """A manifest that was damaged is named."""
+    path = tmp_path / "manifest.json"
+    path.write_bytes(content)
+    with refused(path, "not valid JSON"):
+        store.read_json(path)
+
+
+def test_a_text_file_is_replaced_whole(tmp_path):
+    """`write_text` leaves the new text and no temporary file."""
+    for text in ("old and long", "new"):
+        store.write_text(tmp_path / "a.txt", text)
+    assert (entries(tmp_path), (tmp_path / "a.txt").read_text()) == (["a.txt"], "new")
+
+
+@pytest.mark.parametrize(("one", "other"), [(["ab", "c"], ["a", "bc"]), (["a", "b"], ["b", "a"]), (["a"], ["a", ""])])
+def test_digest_of_texts_tells_lists_apart(one, other):
+    """Lists that differ in order or in where a text ends have different digests."""
+    assert hashing.sha256_texts(one) != hashing.sha256_texts(other)
+
+
+def test_digest_of_json_is_of_the_value():
+    """Equal values have one digest, whatever way they took through JSON."""
+    assert hashing.sha256_json(json.loads(json.dumps(CONFIG))) == hashing.sha256_json(CONFIG)
+
+
+def test_a_lock_is_held_by_one(tmp_path):
+    """While `lock` is held nobody else gets it, and afterwards it is free."""
+    with open(tmp_path / ".lock", "w") as file:
+        with store.lock(tmp_path), pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,257 @@
+import dataclasses
+import json
+
+import pytest
+import yaml
+from helpers.tiny_task import refused
+
+from rounds.config import loader
+from rounds.config.recipe import CHOICES, LEAST, QUERY_FIELDS, Recipe, Training
+
+
+def written(folder, text: str) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", loader.names())
+def test_packaged_recipes_load(name):
+    """Every recipe that the package carries is valid and is called like its file."""
+    assert loader.load(name).name == name
+
+
+def test_an_unknown_name_is_refused():
+    """A recipe that does not exist is named with those that do."""
+    with refused("'minilmm'", "no such file", "minilm", "tiny"):
+        loader.load("minilmm")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    """A YAML path that does not exist is named."""
+    with refused(tmp_path / "none.yaml", "no such file"):
+        loader.load(str(tmp_path / "none.yaml"))
+
+
+def test_a_file_sets_what_it_names_and_no_more(tmp_path):
+    """Keys that a file leaves out have the defaults; its name is the file's."""
+    loaded = loader.load(written(tmp_path, "training:\n  epochs: 7\n"))
+    assert loaded == dataclasses.replace(Recipe("mine"), training=Training(epochs=7))
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong", "right"),
+    [
+        ("trainin: {}", "trainin", "training"),
+        ("Model: {}", "Model", "model"),
+        ("training: {epoch: 2}", "training.epoch", "training.epochs"),
+        ("training: {lr: 1}", "training.lr", "training."),
+        ("training: {learning-rate: 1.0}", "training.learning-rate", "training.learning_rate"),
+        ("tuning: {lora: {rank: 8, r: 8}}", "tuning.lora.rank", "tuning.lora."),
+        ("tuning: {lora: {dropuot: 0.1}}", "tuning.lora.dropuot", "tuning.lora.dropout"),
+        ("mining: {12: 3}", "mining.12", "mining."),
+        ("mining: {negatives_number: 3}", "mining.negatives_number", "mining.negative_number"),
+    ],
+)
+def test_unknown_keys_name_the_nearest_right_key(tmp_path, text, wrong, right):
+    """An unknown key, at the top or nested, is refused with file, key and the nearest key of its section."""
+    path = written(tmp_path, text)
+    with refused(path, f"unknown key {wrong};", f"did you mean {right}"):
+        loader.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("training: {epochs: two}", "training.epochs"),
+        ("training: {epochs: 2.0}", "training.epochs"),
+        ("training: {epochs: true}", "training.epochs"),
+        ("training: {epochs: null}", "training.epochs"),
+        ("training: {learning_rate: fast}", "training.learning_rate"),
+        ("training: {learning_rate: true}", "training.learning_rate"),
+        ("training: {learning_rate: [1.0]}", "training.learning_rate"),
+        ("training: {gradient_checkpointing: 1}", "training.gradient_checkpointing"),
+        ("training: {gradient_checkpointing: 'yes'}", "training.gradient_checkpointing"),
+        ("mining: {relative_margin: much}", "mining.relative_margin"),
+        ("model: {revision: 3}", "model.revision"),
+        ("model: {bos: 1}", "model.bos"),
+        ("prompts: {task: 5}", "prompts.task"),
+        ("tuning: {lora: {targets: q_proj}}", "tuning.lora.targets"),
+        ("tuning: {lora: {targets: [1, 2]}}", "tuning.lora.targets"),
+        ("tuning: {lora: 8}", "tuning.lora"),
+        ("model: tiny", "model"),
+        ("model:", "model"),
+        ("name: 5", "name"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(tmp_path, text, key):
+    """A value of another type than its key's is refused with file and key; nothing is converted in silence."""
+    path = written(tmp_path, text)
+    with refused(path, f"{key} must be"):
+        loader.load(path)
+
+
+@pytest.mark.parametrize("text", ["1e-4", "'1e-4'", "0.0001", "1.0e-4"])
+def test_floats_may_be_written_as_yaml_reads_them_as_strings(tmp_path, text):
+    """YAML takes `1e-4` for a string; a float key takes it for a number."""
+    assert loader.load(written(tmp_path, f"training: {{learning_rate: {text}}}")).training.learning_rate == 1e-4
+
+
+def test_a_whole_number_is_a_float_where_one_is_wanted(tmp_path):
+    """`max_grad_norm: 1` is 1.0."""
+    norm = loader.load(written(tmp_path, "training: {max_grad_norm: 1}")).training.max_grad_norm
+    assert (norm, type(norm)) == (1.0, float)
+
+
+def test_optional_values_may_be_null(tmp_path):
+    """A key whose default is nothing takes null."""
+    loaded = loader.load(written(tmp_path, "mining: {relative_margin: null}\nmodel: {bos: null, sha256: null}"))
+    assert (loaded.mining.relative_margin, loaded.model.bos, loaded.model.sha256) == (None, None, None)
+
+
+@pytest.mark.parametrize(("section", "key"), CHOICES)
+def test_values_outside_the_choices_are_refused(tmp_path, section, key):
+    """A value that is none of its key's choices is refused with file, key, and the choices."""
+    path = written(tmp_path, f"{section}: {{{key}: nonsense}}")
+    with refused(path, f"{section}.{key} is 'nonsense'", ", ".join(CHOICES[section, key])):
+        loader.load(path)
+
+
+@pytest.mark.parametrize(("section", "key"), LEAST)
+def test_values_below_the_least_are_refused(tmp_path, section, key):
+    """The least value of a number is accepted and one less is refused with file and key."""
+    least = LEAST[section, key]
+    assert getattr(getattr(loader.load(written(tmp_path, f"{section}: {{{key}: {least}}}")), section), key) == least
+    path = written(tmp_path, f"{section}: {{{key}: {least - 1}}}")
+    with refused(path, f"{section}.{key} is {least - 1}", f"at least {least}"):
+        loader.load(path)
+
+
+@pytest.mark.parametrize("key", ["learning_rate", "temperature"])
+@pytest.mark.parametrize("value", ["0", "-0.1", ".nan"])
+def test_rates_must_be_above_zero(tmp_path, key, value):
+    """A learning rate or temperature that is not above 0 is refused."""
+    path = written(tmp_path, f"training: {{{key}: {value}}}")
+    with refused(path, f"training.{key}", "above 0"):
+        loader.load(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "200", "2:200", "200-2", "5-5", "-2-200", "2-", "a-b", "2-200-300", "1.5-3", "²-³"]
+)
+def test_bad_ranges_are_refused(tmp_path, text):
+    """A range that is not `FIRST-LAST` with FIRST below LAST is refused."""
+    path = written(tmp_path, f"mining: {{range_for_sampling: '{text}'}}")
+    with refused(path, "range_for_sampling", repr(text)):
+        loader.load(path)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "- a\n- b\n", "just text", "5"])
+def test_a_file_without_a_mapping_is_refused(tmp_path, text):
+    """An empty file, a list or a text is no recipe."""
+    path = written(tmp_path, text)
+    with refused(path, "empty or not a mapping"):
+        loader.load(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"model: {a", b"a: b: c", b"model:\n\tname: x\n", b"a: \x00", b"name: caf\xe9\n"],
+    ids=["open brace", "two colons", "tab", "null byte", "latin-1"],
+)  # fmt: skip
+def test_broken_yaml_is_refused(tmp_path, content):
+    """A file that is no UTF-8 YAML is named, in one line."""
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with refused(path, "not valid"):
+        loader.load(str(path))
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{answer}", "{}", "{0}", "{question", "question}", "{question:d}", "{question!x}", "{wrong.text}", "{wrong[a]}"],
+)
+def test_bad_query_templates_are_refused(tmp_path, template):
+    """A query template that a question cannot fill is refused with file, key and the fields that exist."""
+    path = written(tmp_path, yaml.safe_dump({"prompts": {"query": template}}))
+    with refused(path, "prompts.query", ", ".join(QUERY_FIELDS)):
+        loader.load(path)
+
+
+@pytest.mark.parametrize("name", loader.names())
+def test_dict_round_trip(name):
+    """A recipe that a manifest stored as JSON is the recipe again."""
+    loaded = loader.load(name)
+    assert loader.from_dict(json.loads(json.dumps(loaded.to_dict())), "manifest") == loaded
+
+
+def test_replace_changes_what_is_given():
+    """`replace` sets the keys that have a value and leaves those that have none, and the recipe itself, as they are."""
+    old = loader.load("tiny-mistral")
+    new = old.replace("training", epochs=9, batch_size=None)
+    assert new == dataclasses.replace(old, training=dataclasses.replace(old.training, epochs=9))
+    assert old == loader.load("tiny-mistral")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "says"),
+    [
+        ("training", {"epochs": 0}, "training.epochs is 0"),
+        ("training", {"start_from": "here"}, "training.start_from is 'here'"),
+        ("training", {"learning_rate": -1.0}, "training.learning_rate"),
+        ("mining", {"range_for_sampling": "9"}, "range_for_sampling '9'"),
+        ("model", {"precision": "int4"}, "model.precision is 'int4'"),
+    ],
+)
+def test_replace_checks(section, values, says):
+    """A flag's value passes the same checks as a file's."""
+    with refused("flags", says):
+        loader.load("tiny-mistral").replace(section, **values)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"prompts": {"examples": "nearest"}}, "prompts.examples is nearest and prompts.examples_number 0"),
+        ({"prompts": {"examples_number": 2}}, "prompts.examples is none and prompts.examples_number 2"),
+        ({"training": {"examples_limit": 2}}, "training.examples_limit needs prompts.examples"),
+        ({"model": {"double_quant": True}}, "model.double_quant needs model.precision: nf4 or fp4"),
+        ({"model": {"precision": "nf4"}}, "model.precision nf4 needs an adapter"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(values, says):
+    """A key that another one makes idle is never accepted in silence."""
+    with refused("x.yaml", says):
+        loader.from_dict({"name": "x", **values}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "model_class", "recipe_name"),
+    [
+        ("BAAI/bge-en-icl", "", "bge-en-icl"),
+        ("intfloat/multilingual-e5-large", "", "multilingual-e5-large"),
+        ("some/model", "decoder-only-icl", "bge-en-icl"),
+        ("some/model", "encoder-only-base", "bge-small-en-v1.5"),
+    ],
+)
+def test_a_model_named_as_flagembedding_names_it_has_a_recipe(name, model_class, recipe_name):
+    """A known model takes its recipe, another one that of its class."""
+    assert loader.of_model(name, model_class) == loader.load(recipe_name)
+
+
+def test_a_model_without_recipe_or_class_has_none():
+    """Nothing is guessed for an unknown model."""
+    assert loader.of_model("some/model") is None
+
+
+def test_the_stand_in_takes_the_reference_recipe(monkeypatch):
+    """The folder in ROUNDS_MODEL is the reference's model, not a foreign one."""
+    monkeypatch.setenv("ROUNDS_MODEL", "some/folder")
+    assert loader.of_model("some/folder") == loader.load("bge-en-icl")
+
+
+def test_an_unknown_class_or_another_pooling_is_refused():
+    """What the command line says of a model must fit its recipe."""
+    with refused("embedder_model_class 'icl'", "decoder-only-icl"):
+        loader.of_model("some/model", "icl")
+    with refused("pooling_method cls", "bge-en-icl says last_token"):
+        loader.of_model("BAAI/bge-en-icl", "", "cls")

@@ -1,0 +1,142 @@
+"""Questions on pictures: the generated sample is fair, the loader finds what answers, broken pictures are named."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from datasets import Dataset
+from helpers.tiny_task import refused
+
+from rounds.data.images import attach_image, find_image, image_digest, strip_image
+from rounds.data.loaders import kbvqa
+from rounds.data.synthetic import places
+from rounds.data.synthetic.places import FACTS, QUESTIONS_A_PLACE
+
+PLACES = 8
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("places")
+    counts = places.generate(folder, places=PLACES, captions=6)
+    assert counts == {"places": 8, "questions": 8 * QUESTIONS_A_PLACE, "passages": 8 * len(FACTS), "captions": 6}
+    return folder
+
+
+@pytest.fixture
+def own(sample, tmp_path) -> Path:
+    """A copy to break."""
+    return Path(shutil.copytree(sample, tmp_path / "own"))
+
+
+def rows(folder: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+
+
+def rewrite(folder: Path, name: str, lines: list[dict]) -> None:
+    (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def test_no_question_names_what_it_asks_for(sample):
+    """Neither its place nor its answer; each question's text is asked of several places."""
+    asked = rows(sample, "questions")
+    for row in asked:
+        assert row["provenance"][0] not in row["question"] and row["answer"] not in row["question"]
+    texts = [row["question"] for row in asked]
+    assert len(set(texts)) <= 2 * len(FACTS) and len(texts) == PLACES * QUESTIONS_A_PLACE
+
+
+def test_a_question_s_picture_is_not_its_article_s(sample):
+    """Every photograph of an emblem is another file with other bytes."""
+    shown = {row["image"] for name in ("questions", "captions") for row in rows(sample, name)}
+    shown |= {row["image"] for row in rows(sample, "passages")}
+    digests = {image_digest(str(sample / image)) for image in shown}
+    assert len(digests) == len(shown) == PLACES * (QUESTIONS_A_PLACE + 1) + 6
+
+
+def test_the_sample_is_the_same_twice(sample, tmp_path):
+    """By its seed alone."""
+    places.generate(tmp_path, places=PLACES, captions=6)
+    for file in sorted(sample.rglob("*.*")):
+        assert file.read_bytes() == (tmp_path / file.relative_to(sample)).read_bytes(), file
+
+
+def test_relevant_passages_are_the_article_s_own_with_the_answer(sample):
+    """One a question here; other articles' passages with the same words are no negatives."""
+    task, said = kbvqa.load(sample)
+    told = {row["id"]: row for row in rows(sample, "passages")}
+    assert not said and len(task.queries) == PLACES * QUESTIONS_A_PLACE
+    for row in rows(sample, "questions"):
+        (relevant,) = task.qrels[row["id"]]
+        assert told[relevant]["title"] == row["provenance"][0] and row["answer"] in told[relevant]["text"]
+        for other in task.excluded[row["id"]]:
+            assert other != relevant and row["answer"].lower() in told[other]["text"].lower()
+    groups = {query.group for query in task.queries}
+    assert groups == {row["provenance"][0] for row in rows(sample, "questions")}
+
+
+def test_texts_carry_their_pictures(sample):
+    """Queries and passages begin with a mark that leads to the file; types are the queries' subjects."""
+    task, _ = kbvqa.load(sample)
+    for text in (task.queries[0].fields["question"], task.passages["a0-year"]):
+        assert find_image(text).read().size and attach_image(strip_image(text), find_image(text).path) == text
+    assert task.queries[0].fields["subject"] == rows(sample, "passages")[0]["type"]
+
+
+def test_aliases_answer_where_the_answer_does_not(own):
+    """A question whose answer stands nowhere takes an alias's passage, of its own article only."""
+    lines = rows(own, "questions")
+    lines[0] |= {"answer": "nowhere written", "aliases": [lines[0]["answer"]]}
+    rewrite(own, "questions", lines)
+    task, said = kbvqa.load(own)
+    assert task.qrels["q0-0"] == ["a0-year"] and not said
+    lines[0]["aliases"] = []
+    rewrite(own, "questions", lines)
+    task, said = kbvqa.load(own)
+    assert "q0-0" not in task.qrels and "1 questions" in said[0] and "q0-0" in said[0]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "datasets"])
+def test_tables_of_other_kinds_are_the_same_task(kind, own):
+    """Parquet files and datasets folders hold what JSONL holds."""
+    expected, _ = kbvqa.load(own)
+    for name in ("questions", "passages"):
+        lines = rows(own, name)
+        (own / f"{name}.jsonl").unlink()
+        if kind == "parquet":
+            pd.DataFrame(lines).to_parquet(own / f"{name}.parquet")
+        else:
+            Dataset.from_list(lines).save_to_disk(str(own / name))
+    found, _ = kbvqa.load(own)
+    assert found == expected
+
+
+def test_pictures_that_are_missing_or_broken_are_named_by_row(own):
+    """File, row and id, whichever table it is."""
+    (own / "images" / "q1-2.jpg").unlink()
+    with refused("questions row 8 (q1-2)", "no picture images/q1-2.jpg"):
+        kbvqa.load(own)
+    (own / "images" / "a3.jpg").write_bytes(b"\x89PNG broken")
+    with refused("passages row 16 (a3-year)", "a3.jpg cannot be read"):
+        kbvqa.load(own)
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda lines: [{**lines[0], "answer": " "}, *lines[1:]], ("row 1", "answer is empty")),
+    (lambda lines: [{key: line[key] for key in line if key != "image"} for line in lines], ("image is missing",)),
+    (lambda lines: [lines[0], *lines], ("row 2", "appears twice")),
+    (lambda lines: [], ("questions.jsonl", "no rows")),
+])  # fmt: skip
+def test_broken_tables_are_named(change, words, own):
+    """Empty cells, missing columns, repeated ids, empty files."""
+    rewrite(own, "questions", change(rows(own, "questions")))
+    with refused(*words):
+        kbvqa.load(own)
+
+
+def test_a_folder_without_tables_is_named(tmp_path):
+    """With the three forms that it may have."""
+    with refused(tmp_path, "passages.jsonl", "passages.parquet"):
+        kbvqa.load(tmp_path)

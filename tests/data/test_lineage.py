@@ -1,0 +1,83 @@
+import pytest
+from helpers.tiny_task import make_task, refused
+
+from rounds.data import lineage
+
+VALIDATION = {"1": "aa", "2": "bb", "3": "cc"}
+
+
+@pytest.mark.parametrize(
+    ("trained", "expected"),
+    [
+        ({}, []),
+        ({"1": "aa", "9": "zz"}, ["1"]),
+        ({"1": "xx", "2": "yy"}, []),
+        ({"8": "aa", "9": "bb"}, []),
+        ({"3": "cc", "1": "aa"}, ["1", "3"]),
+        ({"3": "aa", "2": "bb"}, ["2"]),
+    ],
+)
+def test_overlap_needs_id_and_text(trained, expected):
+    """A question is the same where both id and digest agree: ids of two datasets may coincide, texts may be reused."""
+    assert lineage.overlap(trained, VALIDATION) == expected
+
+
+@pytest.mark.parametrize("allow_leak", [False, True])
+def test_no_overlap_is_clean(allow_leak):
+    """Nothing in common is `clean`, whatever is allowed."""
+    assert lineage.guard("round 1", {"9": "aa"}, VALIDATION, allow_leak) == lineage.CLEAN
+    assert lineage.guard("base", {}, VALIDATION, allow_leak) == lineage.CLEAN
+
+
+def test_a_leak_is_refused():
+    """The refusal names the checkpoint, how many of how many questions leaked, and the flag."""
+    with refused("round 1", "2 of the 3 validation questions", "--allow_leak"):
+        lineage.guard("round 1", {"1": "aa", "2": "bb", "9": "zz"}, VALIDATION, allow_leak=False)
+
+
+def test_an_allowed_leak_is_marked():
+    """With `allow_leak` the numbers are marked."""
+    assert lineage.guard("round 1", {"1": "aa"}, VALIDATION, allow_leak=True) == "POLLUTED"
+
+
+@pytest.mark.parametrize("allow_leak", [False, True])
+def test_an_unknown_lineage_is_called_unknown(allow_leak):
+    """A checkpoint that says nothing of its training is neither clean nor polluted."""
+    assert lineage.guard("a folder", None, VALIDATION, allow_leak) == "lineage unknown"
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([], {}),
+        ([{"1": "aa"}], {"1": "aa"}),
+        ([{"1": "aa"}, {}, {"2": "bb", "1": "aa"}], {"1": "aa", "2": "bb"}),
+        ([{"1": "aa"}, None], None),
+        ([None, {}], None),
+    ],
+)
+def test_union(parts, expected):
+    """A union holds every part's questions and is unknown where one part is."""
+    assert lineage.union(*parts) == expected
+
+
+@pytest.mark.parametrize("later", ["xx", "aa"])
+def test_a_union_forgets_no_question(later):
+    """Where two parts have one id with two texts, both were trained on: neither may pass as unseen later."""
+    both = lineage.union({"1": "aa"}, {"1": later})
+    assert lineage.overlap(both, {"1": "aa"}) == ["1"]
+    assert lineage.overlap(both, {"1": later}) == ["1"]
+
+
+def test_digests_ignore_white_space_only():
+    """A text whose line breaks a tool changed is the same question; another text is another."""
+    assert lineage.digest("What is\n 1 + 1? ") == lineage.digest("What is 1 + 1?\r\n")
+    assert lineage.digest("What is 1 + 1?") != lineage.digest("What is 1 + 2?")
+
+
+def test_questions_hold_the_asked_groups_in_numerical_order():
+    """Each asked-for group once, with its text's digest; smaller ids first."""
+    task = make_task({group: ["1", "1", "1"] for group in ("10", "9", "100", "2")})
+    found = lineage.questions(task, {"100", "9", "10"})
+    assert list(found) == ["9", "10", "100"]
+    assert found["9"] == lineage.digest("question 9?")

@@ -1,0 +1,228 @@
+"""Other data than Eedi: pairs, BEIR's layout and weak labels become the same task, and bad files are one line."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from helpers.tiny_task import refused
+
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.data import collection, splits
+from rounds.data.loaders import beir, pairs, registry, weak_labels
+from rounds.data.loaders.registry import Columns
+from rounds.data.loaders.weak_labels import Index
+from rounds.data.synthetic import french_pairs
+from rounds.mining.stage import mine_file
+from rounds.models import checkpoint
+from rounds.training.dataset import read_groups
+
+ROWS = [
+    {"frage": "Was ist rot?", "antwort": "Die Rose ist rot.", "thema": "Blumen"},
+    {"frage": "Was ist blau?", "antwort": "Das Meer ist blau.", "thema": "Wasser"},
+    {"frage": "Was  ist rot?", "antwort": "Der Mohn ist rot.", "thema": "Blumen"},
+    {"frage": "Was blüht?", "antwort": "Die  Rose ist rot.", "thema": "Blumen"},
+]
+
+
+def written(path: Path, rows: list[dict]) -> Path:
+    table = pd.DataFrame(rows)
+    {".csv": lambda: table.to_csv(path, index=False),
+     ".jsonl": lambda: table.to_json(path, orient="records", lines=True),
+     ".parquet": lambda: table.to_parquet(path)}[path.suffix]()  # fmt: skip
+    return path
+
+
+def jsonl(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize("ending", pairs.ENDINGS)
+def test_pairs_of_any_file_are_one_task(ending, tmp_path):
+    """Repeated queries and passages are one, white space aside; the group column keeps queries together."""
+    task = pairs.load(written(tmp_path / f"blumen{ending}", ROWS), "frage", "antwort", "thema")
+    assert [query.fields["question"] for query in task.queries] == ["Was ist rot?", "Was ist blau?", "Was blüht?"]
+    assert [query.group for query in task.queries] == ["Blumen", "Wasser", "Blumen"]
+    assert list(task.passages.values()) == ["Die Rose ist rot.", "Das Meer ist blau.", "Der Mohn ist rot."]
+    assert task.qrels == {"q0": ["p0", "p2"], "q1": ["p1"], "q2": ["p0"]} and task.name == "blumen"
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"query": "question"}, ["question is missing", "frage", "--query_column"]),
+        ({"group": "topic"}, ["topic is missing"]),
+        ({"row": {"frage": " ", "antwort": "a", "thema": "x"}}, ["row 6", "frage is empty"]),
+        ({"row": {"frage": "Was ist rot?", "antwort": "a", "thema": "x"}}, ["row 6", "earlier row"]),
+    ],
+)
+def test_broken_pairs_are_one_line(change, parts, tmp_path):
+    """A wrong column or an empty cell is named with file and row."""
+    path = written(tmp_path / "b.csv", [*ROWS, *([change["row"]] if "row" in change else [])])
+    with refused(path, *parts):
+        pairs.load(path, change.get("query", "frage"), "antwort", change.get("group", "thema"))
+
+
+@pytest.mark.parametrize("name", ["none.csv", "empty.csv", "text.jsonl", "odd.txt", "odd.parquet"])
+def test_files_that_are_no_tables_are_one_line(name, tmp_path):
+    """Missing, empty, of another format."""
+    path = tmp_path / name
+    if name != "none.csv":
+        path.write_text("" if name == "empty.csv" else "no {table", encoding="utf-8")
+    with refused(path):
+        pairs.load(path)
+
+
+def beir_folder(folder: Path) -> Path:
+    (folder / "qrels").mkdir(parents=True)
+    jsonl(folder / "corpus.jsonl", [{"_id": "d1", "title": "T", "text": "one"}, {"_id": "d2", "text": "two"}])
+    jsonl(folder / "queries.jsonl", [{"_id": "a", "text": "which?"}, {"_id": "b", "text": "what?"}])
+    header = "query-id\tcorpus-id\tscore\n"
+    (folder / "qrels" / "train.tsv").write_text(f"{header}a\td1\t1\na\td2\t2\n", encoding="utf-8")
+    (folder / "qrels" / "test.tsv").write_text(f"{header}b\td2\t1\nb\td1\t0\n", encoding="utf-8")
+    return folder
+
+
+def test_beir_s_layout_is_a_task(tmp_path):
+    """Titles stand before texts, several relevants count, a score of 0 does not."""
+    task = beir.load(beir_folder(tmp_path / "scifact"))
+    assert task.passages == {"d1": "T one", "d2": "two"}
+    assert task.qrels == {"b": ["d2"], "a": ["d1", "d2"]} and task.name == "scifact"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "parts"),
+    [
+        ("corpus.jsonl", '{"_id": "d1"}\n', ["line 1", "text is missing"]),
+        ("queries.jsonl", "no json\n", ["line 1", "not JSON"]),
+        ("queries.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n', ["line 2", "appears twice"]),
+        ("qrels/test.tsv", "a\td9\t1\n", ["line 1", "passage d9 is not there"]),
+        ("qrels/test.tsv", "a d1 1\n", ["line 1", "not three columns"]),
+    ],
+)
+def test_broken_beir_files_are_one_line(file, text, parts, tmp_path):
+    """File and line are named."""
+    folder = beir_folder(tmp_path / "b")
+    (folder / file).write_text(text, encoding="utf-8")
+    with refused(folder / file, *parts):
+        beir.load(folder)
+
+
+PASSAGES = {
+    "1": "The tower was built by Gustave Eiffel in 1889.",
+    "2": "Eiffel, G. died in 1923. He knew no defeat.",
+    "3": "Eiffelton is a village.",
+    "4": "An engineer, Alexandre Gustave Eiffel-Bonickhausen, built bridges.",
+    "5": "Nobody of the city was there.",
+}
+
+
+def weak(folder: Path, *questions: dict) -> Path:
+    folder.mkdir()
+    jsonl(folder / "passages.jsonl", [{"id": key, "text": text} for key, text in PASSAGES.items()])
+    jsonl(folder / "questions.jsonl", list(questions))
+    return folder
+
+
+def test_the_answer_s_passages_are_relevant_and_the_aliases_are_no_negatives(tmp_path):
+    """Whole words, normalized; the original answer first; what only an alias stands in is excluded."""
+    asked = {"id": "q", "question": "Who built it?", "answer": "Gustave Eiffel!", "aliases": ["Eiffel", "the"]}
+    task, skipped = weak_labels.load(weak(tmp_path / "w", asked))
+    assert task.qrels == {"q": ["1", "4"]} and task.excluded == {"q": ["2"]}
+    assert skipped.answers == {"q": ["the"]} and not skipped.unanswered
+
+
+def test_aliases_serve_where_the_answer_stands_nowhere(tmp_path):
+    """Then they are the relevant ones, and nothing is left to exclude."""
+    asked = {"id": "q", "question": "Who?", "answer": "Monsieur Eiffel", "aliases": ["Eiffel"]}
+    none = {"id": "r", "question": "Where?", "answer": "Atlantis"}
+    task, skipped = weak_labels.load(weak(tmp_path / "w", asked, none))
+    assert task.qrels == {"q": ["1", "2", "4"]} and task.excluded == {"q": []}
+    assert skipped.unanswered == ["r"]
+
+
+@pytest.mark.parametrize("answer", ["", "?!", "the", "in the", "No.", "A"])
+def test_answers_that_say_nothing_are_known(answer):
+    """They normalize to nothing or to stop words."""
+    assert weak_labels.says_nothing(answer) and not weak_labels.says_nothing(f"{answer} 1889")
+
+
+@pytest.mark.parametrize("answer", ["built", "eiffel", "1923", "was", "gustave eiffel", "knew no", "city was there"])
+def test_the_index_finds_what_a_scan_finds(answer):
+    """Word boundaries, against a slow loop over words."""
+    wanted = weak_labels.normalize(answer).split()
+    slow = []
+    for identifier, text in PASSAGES.items():
+        words = weak_labels.normalize(text).split()
+        if any(words[n : n + len(wanted)] == wanted for n in range(len(words))):
+            slow.append(identifier)
+    assert Index(PASSAGES).holding(answer) == slow
+
+
+def test_excluded_passages_are_nobody_s_negatives(tiny, tmp_path):
+    """Neither mined for the query, nor a candidate in its batches."""
+    asked = [
+        {"id": str(n), "question": f"Who built bridge {n}?", "answer": f"Builder{n}", "aliases": [f"Nick{n}"]}
+        for n in range(12)
+    ]
+    folder = weak(tmp_path / "w", *asked)
+    texts = [(f"a{n}", f"Builder{n} built it.") for n in range(12)] + [(f"b{n}", f"Nick{n} did.") for n in range(12)]
+    jsonl(folder / "passages.jsonl", [{"id": key, "text": text} for key, text in texts])
+    task, _ = registry.load_dataset("weak_labels", folder, Columns())
+    where = tmp_path / "c"
+    collection.write(task, splits.make_split(task, "submission"), tiny.prompts, where, {})
+    how = tiny.replace("mining", negative_number=20, range_for_sampling="0-24").mining
+    mine_file(checkpoint.resolve(None, tiny, "cpu"), how, where / collection.FINETUNE, where / collection.POOL,
+                     tmp_path / "m.jsonl", 1, tmp_path, False)  # fmt: skip
+    for row in store.read_jsonl(tmp_path / "m.jsonl", ("neg_id",)):
+        number = row["query_id"]
+        assert len(row["neg_id"]) == 20 and not {f"a{number}", f"b{number}"} & set(row["neg_id"])
+    data = read_groups(tmp_path / "m.jsonl", 1, tiny)
+    for row, query in enumerate(data.queries):
+        number = query.split()[-1].rstrip("?")
+        assert {data.passages[each] for each in data.known[row]} == {f"Builder{number} built it.", f"Nick{number} did."}
+
+
+def test_the_french_sample_can_be_learned_from_and_leaks_nothing(tmp_path):
+    """Three questions an animal, kept on one side; no question holds its animal's name, no passage answers two."""
+    rows = french_pairs.generate(tmp_path / "pairs.csv", animals=40)
+    task = pairs.load(tmp_path / "pairs.csv", "question", "passage", "animal")
+    assert rows == len(task.queries) == len(task.passages) == 120
+    assert all(len(relevant) == 1 for relevant in task.qrels.values())
+    assert not any(query.group in query.fields["question"] for query in task.queries)
+    split = splits.make_split(task, "v3")
+    assert len(split.validation) == 8 and not split.validation & split.train
+
+
+@pytest.mark.slow
+def test_a_round_of_pairs_runs(tiny, tmp_path):
+    """Mine, train and evaluate on the French sample with a multilingual recipe's prompts, several relevants allowed."""
+    from test_training import finetune
+
+    french_pairs.generate(tmp_path / "pairs.csv", animals=30)
+    task, _ = registry.load_dataset("pairs", tmp_path / "pairs.csv", Columns("question", "passage", "animal"))
+    where = tmp_path / "c"
+    collection.write(task, splits.make_split(task, "v3"), tiny.prompts, where, {})
+    recipe = tiny.replace("training", epochs=1, matryoshka_dims=[64, 16])
+    mine_file(checkpoint.resolve(None, recipe, "cpu"), recipe.mining, where / collection.FINETUNE,
+                     where / collection.POOL, tmp_path / "m.jsonl", 1, tmp_path, False)  # fmt: skip
+    finetune(recipe, tmp_path / "m.jsonl", tmp_path / "train", where)
+    metrics = store.read_json(tmp_path / "train" / "lora_epoch_1" / "metrics.json")
+    assert 0 < metrics["MAP@25"] <= 1 and metrics["validation loss"] > 0 and metrics["train loss"] > 0
+
+
+def test_an_unknown_task_is_refused():
+    """The names that there are stand in the line."""
+    with refused("task 'pair'", "pairs"):
+        registry.load_dataset("pair", Path("x"), Columns())
+
+
+def test_the_multilingual_recipe_trains_as_its_reference_does():
+    """64 queries' passages are each other's negatives, in chunks of memory that one card has; prefixes are E5's."""
+    recipe = loader.load("multilingual-e5-large-matryoshka")
+    training = recipe.training
+    assert (training.batch_size, training.epochs, training.learning_rate) == (64, 1, 2e-5)
+    assert training.micro_batch_tokens and training.gradient_accumulation_steps == 1
+    assert (recipe.prompts.query_prefix, recipe.prompts.passage_prefix) == ("query: ", "passage: ")
+    assert training.matryoshka_dims == [1024, 768, 512, 256, 128, 64]

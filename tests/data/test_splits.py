@@ -1,0 +1,232 @@
+import random
+from collections import Counter, defaultdict
+
+import pytest
+from helpers.tiny_task import make_task, refused
+
+from rounds.data import splits
+from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.splits import Split, make_split
+
+LETTERS = "BCD"
+
+
+@pytest.fixture(scope="module")
+def task() -> RetrievalDataset:
+    """600 questions in no order; passages with Zipf-like frequencies; some wrong answers unlabelled."""
+    rng = random.Random(0)
+    ids = [str(number) for number in range(2500)]
+    weights = [1 / (rank + 3) ** 0.8 for rank in range(len(ids))]
+    labels = {}
+    for group in rng.sample(range(5000), 600):
+        kept = 3 if rng.random() < 0.6 else rng.choice((0, 1, 2))
+        labels[str(group)] = [rng.choices(ids, weights)[0] if n < kept else "" for n in range(3)]
+    return make_task(labels, {each: f"misconception {each}" for each in ids})
+
+
+def groups(task: RetrievalDataset) -> list[str]:
+    return list(dict.fromkeys(query.group for query in task.queries))
+
+
+def unseen_share(task: RetrievalDataset, split: Split) -> float:
+    """Share of the labelled validation rows whose passage no train row has; a slow loop."""
+    unseen = rows = 0
+    for query in task.queries:
+        if query.group not in split.validation or query.id not in task.qrels:
+            continue
+        rows += 1
+        others = [q for q in task.queries if q.group in split.train and q.id in task.qrels]
+        unseen += all(task.qrels[q.id] != task.qrels[query.id] for q in others)
+    return unseen / rows
+
+
+ALL = [(version, 0) for version in splits.VERSIONS] + [("v5", fold) for fold in range(1, splits.MAX_FOLDS)]
+
+
+@pytest.mark.parametrize(("version", "fold"), ALL)
+def test_sides_share_no_group_and_hold_all(task, version, fold):
+    """Train and validation are disjoint and together are all groups."""
+    split = make_split(task, version, fold=fold)
+    assert not split.train & split.validation
+    assert split.train | split.validation == set(groups(task))
+
+
+@pytest.mark.parametrize(("version", "fold"), ALL)
+def test_equal_arguments_give_an_equal_split(task, version, fold):
+    """A split depends on task, version, seed and fold only."""
+    assert make_split(task, version, seed=7, fold=fold) == make_split(task, version, seed=7, fold=fold)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v5"])
+def test_another_seed_is_another_split(task, version):
+    """v1, v2, v3 and v5 are drawn by the seed."""
+    assert make_split(task, version, seed=42).validation != make_split(task, version, seed=43).validation
+
+
+def test_v4_draws_nothing(task):
+    """v4 follows from the labels alone."""
+    assert make_split(task, "v4", seed=42) == make_split(task, "v4", seed=43)
+
+
+@pytest.mark.parametrize(("version", "share"), [("v1", 0.333), ("v2", 0.333), ("v3", 0.20)])
+def test_random_splits_have_their_share_of_all_questions(task, version, share):
+    """v1 and v2 validate on 33.3% and v3 on 20% of the count of all questions."""
+    assert len(make_split(task, version).validation) == pytest.approx(share * len(groups(task)), abs=1)
+
+
+def test_v2_validates_on_fully_labelled_questions(task):
+    """Every wrong answer of every v2 validation question is labelled."""
+    validation = make_split(task, "v2").validation
+    assert all(query.id in task.qrels for query in task.queries if query.group in validation)
+
+
+def test_v2_without_enough_full_questions_is_refused():
+    """v2 says how many fully labelled questions there are and how many it needs."""
+    labels = {str(number): ["1", "2", "3"] if number < 6 else ["1", "2", ""] for number in range(30)}
+    with refused("split v2", "6 questions", "10 are needed"):
+        make_split(make_task(labels), "v2")
+
+
+def test_v4_equals_the_slow_reference():
+    """v4: in each class of 1, 2 or 3 labels the first 20% by sum of frequencies, ties by QuestionId."""
+    rng = random.Random(1)
+    labels = {}
+    for number, group in enumerate(rng.sample(range(10_000), 400)):
+        row = rng.sample([str(each) for each in range(12)], number % 4) + ["", "", ""]
+        labels[str(group)] = rng.sample(row[:3], 3)
+    task = make_task(labels)
+    frequency = Counter(label for row in labels.values() for label in row if label)
+    expected = set()
+    for count in (1, 2, 3):
+        members = [group for group, row in labels.items() if sum(map(bool, row)) == count]
+        members.sort(key=lambda group: (sum(frequency[label] for label in labels[group] if label), int(group)))
+        assert len(members) % 5 == 0, "the reference leaves no room for rounding"
+        expected |= set(members[: len(members) // 5])
+    assert make_split(task, "v4").validation == expected
+
+
+@pytest.mark.parametrize("seed", [42, 1, 2])
+@pytest.mark.parametrize("fold", range(splits.MAX_FOLDS))
+def test_v5_is_like_the_leaderboard(task, seed, fold):
+    """58 to 62% of v5's rows are on passages that train does not label, and it holds about 20% of the rows."""
+    split = make_split(task, "v5", seed=seed, fold=fold)
+    assert 0.58 <= unseen_share(task, split) <= 0.62
+    assert 0.18 <= len(task.labelled(split.validation)) / len(task.qrels) <= 0.22
+
+
+def test_v5_folds_are_disjoint(task):
+    """No question is validated on in two folds of one seed."""
+    times = Counter(group for fold in range(splits.MAX_FOLDS) for group in make_split(task, "v5", fold=fold).validation)
+    assert set(times.values()) == {1}
+
+
+@pytest.mark.parametrize("fold", [-1, splits.MAX_FOLDS])
+def test_v5_fold_out_of_range_is_refused(task, fold):
+    """A fold that v5 does not have is named."""
+    with refused(f"fold {fold}", "0 to 3"):
+        make_split(task, "v5", fold=fold)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4", "submission"])
+def test_fold_of_a_split_without_folds_is_refused(task, version):
+    """Only v5 has folds; elsewhere a fold would be ignored in silence."""
+    with refused("fold 1", "v5"):
+        make_split(task, version, fold=1)
+
+
+def test_v5_that_cannot_be_is_refused():
+    """Where every passage is frequent, no 60% of unseen rows can be made, and v5 says so."""
+    labels = {str(number): [str((number + each) % 4) for each in range(3)] for number in range(60)}
+    with refused("split v5", "60%"):
+        make_split(make_task(labels), "v5")
+
+
+def test_submission_trains_on_all(task):
+    """The submission split has no validation."""
+    split = make_split(task, "submission")
+    assert (split.train, split.validation) == (set(groups(task)), set())
+
+
+@pytest.mark.parametrize(("short", "long"), [("1", "v1"), ("3", "v3"), ("V4", "v4"), (" Submission ", "submission")])
+def test_versions_have_short_names(task, short, long):
+    """`1` is `v1`."""
+    assert make_split(task, short) == make_split(task, long)
+
+
+@pytest.mark.parametrize("version", ["v6", "0", "", "all", "v"])
+def test_unknown_version_is_refused(task, version):
+    """A version that does not exist is named with those that do."""
+    with refused(repr(version), "v1", "v5", "submission"):
+        make_split(task, version)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4", "v5"])
+def test_too_few_questions_are_refused(version):
+    """Nine questions are no basis for a split."""
+    with refused("9 questions"):
+        make_split(make_task({str(number): ["1", "2", "3"] for number in range(9)}), version)
+
+
+def test_validation_without_a_label_is_refused():
+    """A split whose validation side holds no labelled row is refused, not evaluated on nothing."""
+    labels = {str(number): ["", "", ""] for number in range(500)} | {"999": ["1", "", ""]}
+    seed = next(seed for seed in range(50) if _trains_on_999(labels, seed))
+    with refused("split v3", "no labelled question"):
+        make_split(make_task(labels), "v3", seed=seed)
+
+
+def _trains_on_999(labels: dict, seed: int) -> bool:
+    """v3 does not look at labels, so it divides a labelled task of the same questions alike."""
+    full = make_task({group: ["1", "1", "1"] for group in labels})
+    return "999" in make_split(full, "v3", seed=seed).train
+
+
+@pytest.mark.parametrize(("version", "fold"), ALL)
+def test_description_equals_a_slow_count(task, version, fold):
+    """Every number of `describe` is what a loop over the queries counts."""
+    split = make_split(task, version, fold=fold)
+    rows = {"train": [], "validation": []}
+    for query in task.queries:
+        if query.id in task.qrels:
+            rows["train" if query.group in split.train else "validation"].append(query)
+    assert splits.describe(task, split) == {
+        "split": version,
+        "train_questions": len(split.train),
+        "validation_questions": len(split.validation),
+        "train_queries": len(rows["train"]),
+        "validation_queries": len(rows["validation"]),
+        "corpus": len(task.passages),
+        "passages_labelled_in_train": len({task.qrels[query.id][0] for query in rows["train"]}),
+        "unseen_share": round(unseen_share(task, split), 4) if rows["validation"] else None,
+        "question_texts_on_both_sides": 0,
+        "query_texts_on_both_sides": 0,
+    }
+
+
+def test_texts_on_both_sides_are_counted():
+    """Two QuestionIds with one text on either side are counted once; so are whole queries that are equal."""
+    same = {"construct": "c", "subject": "s", "question": "same?", "correct": "1", "wrong": "2"}
+    queries = [
+        Query("1_B", "1", same),
+        Query("1_C", "1", {**same, "wrong": "3"}),
+        Query("2_B", "2", same),
+        Query("2_C", "2", {**same, "wrong": "4"}),
+        Query("3_B", "3", {**same, "question": "other?"}),
+    ]
+    task = RetrievalDataset("t", queries, {"7": "seven"}, {query.id: ["7"] for query in queries})
+    described = splits.describe(task, Split("v1", {"1", "3"}, {"2"}))
+    assert described["question_texts_on_both_sides"] == 1
+    assert described["query_texts_on_both_sides"] == 1
+
+
+def test_unseen_queries_equal_a_slow_loop():
+    """A validation query is unseen where none of its relevant passages is relevant to a train query."""
+    rng = random.Random(3)
+    qrels = {f"q{n}": rng.sample("abcdefghij", rng.choice((1, 2))) for n in range(20)}
+    train, validation = list(qrels)[:8], list(qrels)[8:]
+    seen = defaultdict(bool)
+    for query in train:
+        for passage in qrels[query]:
+            seen[passage] = True
+    expected = {query for query in validation if not any(seen[passage] for passage in qrels[query])}
+    assert splits.unseen_queries(qrels, train, validation) == expected

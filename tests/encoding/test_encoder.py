@@ -1,0 +1,174 @@
+"""Encoding: nothing about batches, order or padding may show in the vectors."""
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_task import refused
+
+from rounds.config import loader
+from rounds.encoding import encoder
+from rounds.encoding.encoder import _embed, encode
+from rounds.encoding.tokenization import tokenize
+from rounds.models import backbone
+from rounds.models.weights import locate_model
+
+TEXTS = ["two thirds", "a longer text about adding fractions with unlike denominators " * 3, "x", "angles in a kite"]
+
+
+def model(name: str, padding_side: str = "right"):
+    recipe = loader.load("tiny-mistral")
+    changes = {"name_or_path": f"random:{name}", "padding_side": padding_side}
+    if name == "qwen2":
+        changes["bos"] = False
+    if name == "bert":
+        changes["pooling"] = "mean"
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **changes))
+    return backbone.load(recipe, "fp32", "cpu"), recipe.prompts
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen2", "bert"])
+def test_padding_side_and_batch_size_do_not_show(name):
+    """Left padding, right padding and a batch of one give one embedding."""
+    right, prompts = model(name)
+    left, _ = model(name, "left")
+    together = encode(right, TEXTS, prompts, "query", "fp32")
+    alone = np.concatenate([encode(right, [text], prompts, "query", "fp32") for text in TEXTS])
+    np.testing.assert_allclose(together, alone, atol=2e-6)
+    if name != "bert":  # absolute positions: BERT is padded right
+        np.testing.assert_allclose(together, encode(left, TEXTS, prompts, "query", "fp32"), atol=2e-6)
+
+
+def test_order_and_repeats_do_not_show():
+    """A text has one vector wherever and however often it stands."""
+    embedder, prompts = model("mistral")
+    plain = encode(embedder, TEXTS, prompts, "passage", "fp32")
+    mixed = encode(embedder, [*TEXTS[::-1], TEXTS[0]], prompts, "passage", "fp32")
+    np.testing.assert_allclose(mixed, [*plain[::-1], plain[0]], atol=2e-6)
+    np.testing.assert_array_equal(mixed[3], mixed[4])
+
+
+def test_minilm_equals_sentence_transformers():
+    """In fp32 the vectors are those of `SentenceTransformer.encode` on the same weights."""
+    from sentence_transformers import SentenceTransformer
+
+    recipe = loader.load("minilm")
+    peer = SentenceTransformer(locate_model(recipe.model), device="cpu")
+    found = encode(backbone.load(recipe, "fp32", "cpu"), TEXTS, recipe.prompts, "query", "fp32")
+    np.testing.assert_allclose(found, peer.encode(TEXTS), atol=1e-5)
+
+
+def test_bf16_stays_close_to_fp32():
+    """The stated tolerance of bf16: cosine above 0.999."""
+    recipe = loader.load("minilm")
+    embedder = backbone.load(recipe, "fp32", "cpu")
+    full = encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
+    half = encode(embedder, TEXTS, recipe.prompts, "query", "bf16")
+    assert (full * half).sum(axis=1).min() > 0.999
+
+
+def test_vectors_have_unit_length():
+    """A recipe that normalizes gets unit vectors."""
+    embedder, prompts = model("mistral")
+    found = encode(embedder, TEXTS, prompts, "query", "fp32")
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
+def test_a_long_text_is_cut_and_the_prompt_survives(capsys):
+    """Too long a query loses its own tokens; instruction, suffix, BOS and EOS stay; the count is reported."""
+    embedder, prompts = model("mistral")
+    tokenizer = embedder.tokenizer
+    short, long = tokenize(tokenizer, ["x", "word " * 500], prompts, "query")
+    prefix = tokenizer(prompts.query_prefix.replace("{task}", prompts.task))["input_ids"][:-2]
+    suffix = tokenizer(prompts.query_suffix, add_special_tokens=False)["input_ids"]
+    assert len(long) == prompts.query_max_length > len(short)
+    assert "1 of 2 query texts" in capsys.readouterr().out
+    assert long[: len(prefix)] == prefix
+    assert long[-len(suffix) - 1 :] == [*suffix, tokenizer.eos_token_id]
+
+
+def test_encoding_leaves_the_mode_as_it_was():
+    """A model in training stays in training, and dropout was off meanwhile."""
+    embedder, prompts = model("bert")
+    embedder.train()
+    first = encode(embedder, TEXTS, prompts, "query", "fp32")
+    assert embedder.training
+    np.testing.assert_array_equal(first, encode(embedder, TEXTS, prompts, "query", "fp32"))
+
+
+def test_wrong_special_tokens_are_refused():
+    """A tokenizer without the BOS that the recipe expects is refused at load."""
+    recipe = loader.load("tiny-mistral")
+    wrong = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path="random:qwen2", eos=None))
+    with refused("model random:qwen2", "bos: true", "does not add one"):
+        backbone.load(wrong, "fp32", "cpu")
+
+
+def test_a_recipe_that_states_both_special_tokens_sets_them():
+    """transformers 5 forgets add_bos_token and add_eos_token of a tokenizer's config; the recipe puts them right."""
+    recipe = loader.load("tiny-mistral")
+    other = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path="random:qwen2"))
+    tokenizer = backbone.load(other, "fp32", "cpu").tokenizer
+    ids = tokenizer("a text")["input_ids"]
+    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+
+
+def test_a_text_of_nothing_has_a_vector():
+    """Empty text is encoded, not dropped."""
+    embedder, prompts = model("mistral")
+    found = encode(embedder, ["", "x"], prompts, "passage", "fp32")
+    assert found.shape == (2, 64) and np.isfinite(found).all()
+
+
+def test_no_gradients_are_kept():
+    """Encoding leaves no graph behind."""
+    embedder, prompts = model("mistral")
+    encode(embedder, TEXTS, prompts, "passage", "fp32")
+    assert all(parameter.grad is None for parameter in embedder.parameters()) and torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("limit", [32, 64, 128])
+def test_out_of_memory_halves_the_batches_and_goes_on(limit, monkeypatch, capsys):
+    """Batches beyond the memory are tried again smaller, every text has its vector, and it is said."""
+    embedder, prompts = model("mistral")
+    texts = [f"{text} {n}" for n in range(8) for text in ("two thirds", "an angle in a kite and some more words " * 2)]
+    expected = encode(embedder, texts, prompts, "passage", "fp32")
+    embed, sizes = _embed, []
+
+    def small(embedder, layout, ids, shared, cache, seen, rows, budget):
+        used = sum(len(ids[row]) for row in rows)
+        if used > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(used)
+        return embed(embedder, layout, ids, shared, cache, seen, rows, budget)
+
+    monkeypatch.setattr(encoder, "_embed", small)
+    found = encode(embedder, texts, prompts, "passage", "fp32")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert max(sizes) <= limit
+    assert "out of memory with" in "".join(capsys.readouterr())
+
+
+def test_a_text_that_does_not_fit_alone_fails(monkeypatch):
+    """Nothing is swallowed: one row that is too large, or any other error, comes through."""
+    embedder, prompts = model("mistral")
+    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another")):
+
+        def fail(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(encoder, "_embed", fail)
+        with pytest.raises(type(error)):
+            encode(embedder, ["a"], prompts, "passage", "fp32")
+
+
+@pytest.mark.parametrize("texts", [TEXTS, [*TEXTS, *TEXTS[:2]]])
+def test_vectors_can_go_straight_to_a_file(texts, tmp_path):
+    """A memory-mapped result holds the vectors of one in memory, repeats included."""
+    embedder, prompts = model("mistral")
+    on_disk = functools.partial(np.lib.format.open_memmap, tmp_path / "vectors.npy", "w+", np.float32)
+    encode(embedder, texts, prompts, "passage", "fp32", allocate=on_disk)
+    expected = encode(embedder, texts, prompts, "passage", "fp32")
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)

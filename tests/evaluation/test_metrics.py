@@ -1,0 +1,258 @@
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+from helpers.tiny_task import refused
+
+from rounds.evaluation import significance
+from rounds.evaluation.metrics import (
+    HEADLINE_METRICS,
+    METRIC_DEPTH,
+    METRICS,
+    chance,
+    mean_cosine,
+    per_query,
+    retrieval_loss,
+    summarize,
+)
+from rounds.retrieval.run import Run
+
+# ranx compiles anew for each length of id, in seconds: here all ids have one length.
+CORPUS = [f"p{number:03}" for number in range(130)]
+
+
+def make_run(queries: int, seed: int, depth: int = 120) -> Run:
+    rng = random.Random(seed)
+    ids = [f"q{number:03}" for number in rng.sample(range(1000), queries)]
+    passages = np.array([rng.sample(CORPUS, depth) for _ in ids], dtype=object)
+    # All scores tie: only the order of the passages may count.
+    return Run(ids, passages, np.zeros(passages.shape, dtype=np.float32))
+
+
+def slow(name: str, ranked: list[str], relevant: list[str]) -> float:
+    """One metric of one query by its definition (binary relevance; AP over all relevant passages)."""
+    metric, k = name.split("@")
+    hits = [passage in relevant for passage in ranked[: int(k)]]
+    if metric == "MAP":
+        return sum(sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit) / len(relevant)
+    if metric == "Recall":
+        return sum(hits) / len(relevant)
+    if metric == "MRR":
+        return next((1 / (place + 1) for place, hit in enumerate(hits) if hit), 0.0)
+    if metric == "P":
+        return sum(hits) / int(k)
+    if metric == "HitRate":
+        return float(any(hits))
+    assert metric == "NDCG"
+    ideal = sum(1 / math.log2(place + 2) for place in range(min(len(relevant), int(k))))
+    return sum(1 / math.log2(place + 2) for place, hit in enumerate(hits) if hit) / ideal
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return make_run(40, seed=1)
+
+
+def relevants(run: Run, counts: tuple[int, ...]) -> dict[str, list[str]]:
+    rng = random.Random(2)
+    return {query: rng.sample(CORPUS, rng.choice(counts)) for query in run.queries}
+
+
+@pytest.fixture(scope="module")
+def several(run) -> dict[str, list[str]]:
+    return relevants(run, (1, 2, 5, 30))
+
+
+@pytest.fixture(scope="module")
+def measured(run, several) -> dict[str, np.ndarray]:
+    return per_query(run, several)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_equal_a_slow_loop(run, several, measured, name):
+    """Each metric of each query equals its definition, several relevant passages and ties included."""
+    expected = [slow(name, run.passages[row].tolist(), several[query]) for row, query in enumerate(run.queries)]
+    assert 0 < sum(expected)
+    assert measured[name] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["P@100", "Recall@100", "MAP@25", "NDCG@10"])
+def test_a_short_run_counts_as_if_filled_with_irrelevant_passages(several, run, name):
+    """Where a run holds fewer than k passages, precision is still over k."""
+    short = run.top(8)
+    expected = [slow(name, short.passages[row].tolist(), several[query]) for row, query in enumerate(short.queries)]
+    assert per_query(short, several)[name] == pytest.approx(expected, abs=1e-9)
+
+
+def test_one_metric_alone_is_the_same(run, several, measured):
+    """Asking for one metric gives what asking for all gives."""
+    alone = per_query(run, several, ("MAP@25",))
+    assert list(alone) == ["MAP@25"]
+    assert alone["MAP@25"].tolist() == measured["MAP@25"].tolist()
+
+
+def test_with_one_relevant_map_is_mrr_and_recall_is_hit_rate(run):
+    """With one relevant passage AP is the reciprocal rank up to the cut-off, and recall is hit rate."""
+    scores = per_query(run, relevants(run, (1,)))
+    cut = np.where(scores["Recall@25"] > 0, scores["MRR@100"], 0.0)
+    assert scores["MAP@25"] == pytest.approx(cut)
+    assert scores["Recall@100"].tolist() == scores["HitRate@100"].tolist()
+
+
+def test_a_relevant_passage_behind_the_cut_off_counts_nothing():
+    """MAP@25 gives 1/25 for rank 25 and 0 for rank 26."""
+    run = Run(["q_in", "qout"], np.array([CORPUS[:30]] * 2, dtype=object), np.zeros((2, 30), dtype=np.float32))
+    scores = per_query(run, {"q_in": ["p024"], "qout": ["p025"]}, ("MAP@25",))
+    assert scores["MAP@25"].tolist() == [1 / 25, 0.0]
+
+
+@pytest.mark.parametrize("change", [lambda qrels: qrels.popitem(), lambda qrels: qrels.update(more=["p001"])])
+def test_other_queries_are_refused(run, several, change):
+    """A run without a judged query, or with one that nobody judged, is not measured in silence."""
+    qrels = dict(several)
+    change(qrels)
+    with refused("same queries", len(run.queries), len(qrels)):
+        per_query(run, qrels)
+
+
+def test_the_order_of_the_judgements_changes_nothing(run, several, measured):
+    """Scores follow the run's order of queries, whatever the order of the qrels."""
+    turned = dict(reversed(several.items()))
+    assert per_query(run, turned)["MAP@25"].tolist() == measured["MAP@25"].tolist()
+
+
+def test_summary_means_equal_a_slow_loop(run, measured):
+    """Means over all, seen and unseen queries are those of a loop, rounded to 6 decimals."""
+    unseen = set(run.queries[::3])
+    table = summarize(measured, run.queries, unseen)
+    for name, values in measured.items():
+        assert table[name] == pytest.approx(sum(values) / len(values), abs=1e-6)
+    for name in HEADLINE_METRICS:
+        for part, wanted in (("seen", False), ("unseen", True)):
+            chosen = [v for query, v in zip(run.queries, measured[name], strict=True) if (query in unseen) is wanted]
+            assert table[f"{name} {part}"] == pytest.approx(sum(chosen) / len(chosen), abs=1e-6)
+    assert (table["queries"], table["unseen_queries"]) == (40, 14)
+
+
+@pytest.mark.parametrize(("part", "empty"), [("all", "seen"), ("none", "unseen")])
+def test_a_part_without_queries_has_no_mean(run, measured, part, empty):
+    """Where no query is seen (or unseen) its mean is None, not a number."""
+    table = summarize(measured, run.queries, set(run.queries) if part == "all" else set())
+    other = {"seen": "unseen", "unseen": "seen"}[empty]
+    assert table[f"MAP@25 {empty}"] is None
+    assert table[f"MAP@25 {other}"] == table["MAP@25"]
+
+
+def exact_p(a: np.ndarray, b: np.ndarray) -> float:
+    """Two-sided p over all sign flips of the differences: how many are at least as far from 0 as what was seen."""
+    differences = [x - y for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    seen = abs(sum(differences))
+    flips = list(itertools.product((1, -1), repeat=len(differences)))
+    far = sum(abs(sum(s * d for s, d in zip(signs, differences, strict=True))) >= seen - 1e-9 for signs in flips)
+    return far / len(flips)
+
+
+@pytest.mark.parametrize("queries", [8, 9, 10])
+@pytest.mark.parametrize("seed", range(4))
+def test_fisher_equals_the_enumeration_of_all_sign_flips(queries, seed):
+    """On few queries the test's p is the exact one."""
+    rng = np.random.default_rng(seed)
+    a = rng.random(queries)
+    b = np.clip(a - rng.normal(0.1 * seed, 0.2, queries), 0, 1)
+    assert significance.fisher(a, b) == pytest.approx(exact_p(a, b), abs=0.01)
+
+
+def test_fisher_on_tied_differences_equals_the_enumeration():
+    """Reciprocal ranks tie often; ties count as at least as extreme."""
+    a = np.array([1, 1 / 2, 1 / 3, 1, 0, 1 / 2, 1, 1 / 5])
+    b = np.array([1 / 2, 1 / 2, 1 / 3, 1 / 2, 0, 1, 1 / 2, 0])
+    assert significance.fisher(a, b) == pytest.approx(exact_p(a, b), abs=0.01)
+
+
+def pair(queries: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(9)
+    a = rng.choice([1, 1 / 2, 1 / 3, 0], size=queries)
+    return a, np.where(rng.random(queries) < 0.8, a, rng.choice([1, 1 / 4], size=queries))
+
+
+@pytest.mark.parametrize("queries", [10, 300])
+def test_fisher_is_symmetric(queries):
+    """Exchanging the two runs does not change p."""
+    a, b = pair(queries)
+    assert significance.fisher(a, b) == significance.fisher(b, a)
+
+
+def test_fisher_is_deterministic():
+    """The same scores give the same p, though the permutations are drawn."""
+    a, b = pair(300)
+    assert significance.fisher(a, b) == significance.fisher(a.copy(), b.copy())
+
+
+def test_fisher_tells_a_clear_difference():
+    """A run that is better on every query has a small p, and one that is equal on all has 1.0."""
+    a = np.linspace(0.1, 0.8, 200)
+    assert significance.fisher(a + 0.1, a) < 0.001
+    assert significance.fisher(a, a.copy()) == 1.0
+
+
+def test_fisher_on_a_single_query():
+    """One query can show nothing: p is 1, not an error."""
+    assert significance.fisher(np.array([1.0]), np.array([0.5])) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fisher_is_scipy_s_permutation_test(seed):
+    """Drawn sign flips give scipy's p on as many queries as a split has."""
+    from scipy.stats import permutation_test
+
+    generator = np.random.default_rng(seed)
+    a = 1 / generator.integers(1, 30, 400)
+    b = np.where(generator.random(400) < 0.7, a, 1 / generator.integers(1, 26, 400))
+    expected = permutation_test(
+        (a, b), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples", vectorized=True,
+        n_resamples=20_000, batch=1000, rng=np.random.default_rng(seed),
+    ).pvalue  # fmt: skip
+    assert significance.fisher(a, b) == pytest.approx(expected, abs=0.02)
+
+
+def test_many_tests_at_once_are_each_one_s():
+    """p does not depend on what else is tested."""
+    generator = np.random.default_rng(1)
+    differences = generator.normal(0.02, 0.3, (5, 300))
+    together = significance.fisher_of(differences)
+    assert together.tolist() == [significance.fisher_of(each[None])[0] for each in differences]
+
+
+def test_chance_finds_what_chance_finds():
+    """Recall of a random ranking is its share of the corpus, and a seed's ranking is one."""
+    queries, passages = [f"q{n}" for n in range(2000)], [f"p{n}" for n in range(200)]
+    run = chance(queries, passages)
+    scores = per_query(run, {query: ["p7"] for query in queries}, ("Recall@25",))
+    assert scores["Recall@25"].mean() == pytest.approx(25 / 200, abs=0.03)
+    assert all(len(set(row)) == METRIC_DEPTH for row in run.passages[:20])
+    assert (chance(queries, passages).passages == run.passages).all()
+
+
+def test_the_mean_cosine_is_that_of_all_pairs():
+    """Of different passages, against a slow loop; 1 where all point one way."""
+    vectors = np.random.default_rng(0).normal(size=(20, 5))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    slow = [float(unit[i] @ unit[j]) for i in range(20) for j in range(20) if i != j]
+    assert mean_cosine(vectors) == pytest.approx(np.mean(slow))
+    assert mean_cosine(np.ones((9, 4)) * np.arange(1, 10)[:, None]) == pytest.approx(1)
+
+
+def test_the_retrieval_loss_is_a_slow_loop_s():
+    """The best of several relevants is the positive, the others are left out."""
+    generator = np.random.default_rng(0)
+    queries, passages = generator.normal(size=(6, 4)), generator.normal(size=(9, 4))
+    relevant = [[n] if n % 2 else [n, n + 1] for n in range(6)]
+    losses = []
+    for query, own in zip(queries, relevant, strict=True):
+        scores = passages @ query / 0.5
+        best = max(scores[n] for n in own)
+        others = [scores[n] for n in range(9) if n not in own]
+        losses.append(np.log(np.exp(best) + np.exp(others).sum()) - best)
+    assert retrieval_loss(queries, passages, relevant, 0.5) == pytest.approx(np.mean(losses))

@@ -1,0 +1,59 @@
+"""Probes: small changes are measured, tokens are counted, and what fits is found without running out."""
+
+import numpy as np
+import pytest
+import torch
+
+from rounds.encoding.encoder import encode
+from rounds.encoding.token_statistics import tokens
+from rounds.evaluation import robustness
+from rounds.models import checkpoint, peft_methods
+from rounds.models.devices import peak_memory
+from rounds.training.batch_size_finder import fit_batch
+
+QUERIES = [f"add {n} and {n + 1} on a number Line" for n in range(6)]
+PASSAGES = [f"adds {n} twice" for n in range(40)]
+
+
+def test_each_change_is_a_change_of_the_text():
+    """A space, a newline, and one word whose letters change case; a text without letters keeps its words."""
+    space, newline, case = (change(QUERIES[0]) for change in robustness.CHANGES.values())
+    assert (space, newline) == (f"{QUERIES[0]} ", f"{QUERIES[0]}\n")
+    assert case != QUERIES[0] and case.lower() == QUERIES[0].lower()
+    assert robustness.CHANGES["a word in other case"]("1 + 2") == "1 + 2"
+
+
+def test_brittleness_is_that_of_encoding_again(tiny):
+    """Cosines and overlaps are those of vectors encoded one change at a time."""
+    source = checkpoint.resolve(None, tiny, "cpu")
+    found = robustness.brittleness(source, QUERIES, PASSAGES)
+    embedder = source.load()
+    texts = [(query, f"{query}\n") for query in QUERIES]
+    pairs = [encode(embedder, list(pair), tiny.prompts, "query", "fp32") for pair in texts]
+    cosines = [float(one @ other) for one, other in pairs]
+    newline = next(each for each in found if each.change == "a trailing newline")
+    assert newline.mean == pytest.approx(np.mean(cosines), abs=1e-5)
+    assert newline.least == pytest.approx(min(cosines), abs=1e-5) and 0 <= newline.overlap <= 1
+
+
+def test_tokens_are_counted_uncut(tiny):
+    """Lengths with prompt and special tokens, those over the limit, and what the vocabulary lacks."""
+    tokenizer = checkpoint.resolve(None, tiny, "cpu").load().tokenizer
+    prompts = tiny.replace("prompts", passage_max_length=12).prompts
+    found = tokens(
+        tokenizer, ["short", "a much longer passage about fractions and their sums " * 3], prompts, "passage"
+    )
+    assert (found.texts, found.cut, found.limit, found.unknown) == (2, 0.5, 12, 0)
+    assert found.longest > 12 and found.mean < found.longest
+
+
+def test_what_fits_is_found_below_the_limit(tiny):
+    """Chunks double until the room is used up; a room of nothing fits none."""
+    embedder = checkpoint.resolve(None, tiny, "cpu").load()
+    torch.manual_seed(0)
+    peft_methods.apply(embedder, tiny.tuning)
+    here = peak_memory("cpu")
+    found = fit_batch(embedder.train(), 64, "fp32", room=here + 300)
+    assert [each.tokens for each in found] == [robustness.LEAST_TOKENS * 2**n for n in range(len(found))]
+    assert found and all(each.peak <= here + 300 and each.speed > 0 for each in found)
+    assert fit_batch(embedder, 64, "fp32", room=1) == []

@@ -1,0 +1,102 @@
+"""Bundle: names that Kaggle takes, a notebook without internet, and a checkpoint that it can load."""
+
+import ast
+import dataclasses
+import json
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from helpers.tiny_task import refused
+
+from rounds.kaggle import bundle
+from rounds.kaggle.bundle import Upload
+from rounds.kaggle.wheels import Target
+from rounds.models.checkpoint import Checkpoint
+
+UPLOAD = Upload("someone", "tiny-v1-round1", "titanic")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"owner": "Some One"}, {"owner": "https://www.kaggle.com/someone"}, {"owner": "someone/x"}, {"owner": ""},
+        {"competition": "https://www.kaggle.com/competitions/titanic"}, {"competition": "competitions/titanic"},
+        {"base": "datasets/a/b/c"}, {"base": "model"}, {"hours": 13.0}, {"hours": 0.0},
+    ],
+)  # fmt: skip
+def test_names_that_kaggle_refuses_are_refused_here(changed):
+    """Addresses and prefixes where a name belongs among them."""
+    with refused(next(iter(changed))):
+        bundle.check(dataclasses.replace(UPLOAD, **changed))
+
+
+@pytest.mark.parametrize("name", ["tiny-v1", "A_b.C 12", "x" * 120, "sample-minilm-v1-0a1b2c3d-round2", "é"])
+def test_slugs_pass_the_clients_own_rules(name, tmp_path, monkeypatch):
+    """Kaggle's client agrees: slug, title, and that the title resolves to the slug."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    api = pytest.importorskip("kaggle.api.kaggle_api_extended")
+    client = api.KaggleApi.__new__(api.KaggleApi)
+    upload = dataclasses.replace(UPLOAD, name=name)
+    bundle.check(upload)
+    client._validate_slug_syntax(upload.slug)
+    client.validate_dataset_string(upload.id)
+    client.validate_kernel_string(upload.id)
+    title = bundle.kernel_metadata(upload)["title"]
+    assert api.slugify(title) == upload.slug and 6 <= len(title) <= 50
+    assert bundle.dataset_metadata(upload)["title"] == title
+
+
+def test_long_names_stay_apart():
+    """What is cut off is told apart by a hash."""
+    names = [dataclasses.replace(UPLOAD, name="x" * 80 + end).slug for end in "ab"]
+    assert names[0] != names[1] and all(len(name) <= 50 for name in names)
+
+
+def test_the_metadata_ask_for_a_gpu_and_no_internet():
+    """One licence, the bundle and the competition as sources, a base model where there is one."""
+    about = bundle.kernel_metadata(UPLOAD)
+    assert about["enable_gpu"] and not about["enable_internet"] and about["is_private"]
+    assert about["dataset_sources"] == [UPLOAD.id] and about["competition_sources"] == ["titanic"]
+    assert len(bundle.dataset_metadata(UPLOAD)["licenses"]) == 1
+    model = bundle.kernel_metadata(dataclasses.replace(UPLOAD, base="baai/bge/pyTorch/icl/1"))
+    assert model["model_sources"] == ["baai/bge/pyTorch/icl/1"] and model["dataset_sources"] == [UPLOAD.id]
+    files = bundle.kernel_metadata(dataclasses.replace(UPLOAD, base="someone/weights"))
+    assert files["dataset_sources"] == [UPLOAD.id, "someone/weights"] and not files["model_sources"]
+
+
+def test_the_notebook_is_one(tmp_path):
+    """Valid, short, plain Python, installs without an index; the same again, byte for byte."""
+    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD)
+    text = (tmp_path / bundle.NOTEBOOK).read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:
+        ast.parse(cell)
+    assert "--no-index" in code[0] and "rounds==0.1.0" in code[0] and "hours=8.5" in code[1]
+    assert sum(len(cell.splitlines()) for cell in code) < 20
+    assert json.loads((tmp_path / "kernel-metadata.json").read_text())["code_file"] == bundle.NOTEBOOK
+    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD)
+    assert (tmp_path / bundle.NOTEBOOK).read_text() == text
+
+
+def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
+    """A hub's base model needs a Kaggle input or a merged bundle; nothing is written."""
+    model = dataclasses.replace(tiny.model, name_or_path="BAAI/bge-en-icl")
+    recipe = dataclasses.replace(tiny, model=model)
+    source = Checkpoint(recipe, tmp_path, True, {}, {}, "0" * 64, "bf16", "cpu")
+    folders = (tmp_path, tmp_path / "bundle", tmp_path / "notebook")
+    with refused("BAAI/bge-en-icl", "BASE=", "MERGED=1"):
+        bundle.write(source, [], {}, UPLOAD, Target("3.11", (), {}), *folders, False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_base_model_is_no_checkpoint(tiny_collection, tmp_path):
+    """The script names what is missing: a trained checkpoint, an owner."""
+    from helpers.scripts import SCRIPTS
+
+    common = [sys.executable, str(SCRIPTS / "bundle.py"), "--data_dir", str(tiny_collection), "--name", "x"]
+    result = subprocess.run([*common, "--model_path", "./nowhere"], capture_output=True, text=True)
+    assert result.returncode == 2 and result.stderr == "error: ./nowhere: no such folder\n"

@@ -1,0 +1,213 @@
+"""Negatives: each source gives its share, from its own run, and no source a query's positive."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from helpers.tiny_task import refused
+
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.config.recipe import Mining
+from rounds.data import collection
+from rounds.evaluation import bm25_tuning
+from rounds.mining.sources import MiningTask, mine, shares, without_false
+from rounds.mining.stage import mine_file
+from rounds.models import checkpoint
+from rounds.retrieval.run import Run
+from rounds.training.dataset import read_groups
+
+PASSAGES = {str(n): f"passage {n} about {'fractions' if n % 2 else 'angles'}" for n in range(60)}
+QUERIES = {f"q{n}": f"query {n} about {'fractions' if n % 2 else 'angles'}" for n in range(12)}
+QRELS = {query: [str(5 * n)] for n, query in enumerate(QUERIES)}
+GROUPS = {query: [f"construct {n % 3}", f"subject {n % 2}"] for n, query in enumerate(QUERIES)}
+TASK = MiningTask(QUERIES, PASSAGES, QRELS, GROUPS)
+
+
+def dense(depth: int) -> Run:
+    """Each query's own order of the corpus."""
+    rows = [np.random.default_rng(n).permutation(list(PASSAGES))[:depth] for n in range(len(QUERIES))]
+    return Run(list(QUERIES), np.stack(rows), np.tile(-np.arange(len(rows[0]), dtype=np.float32), (len(QUERIES), 1)))
+
+
+def how(number: int = 8, ranks: str = "2-30", **sources: float) -> Mining:
+    return Mining(ranks, number, negatives=sources or {"dense": 1.0})
+
+
+def mined(recipe: Mining, task: MiningTask = TASK, seed: int = 1):
+    return mine(task, dense, recipe, seed, 40)
+
+
+@pytest.mark.parametrize("sources", [{"dense": 1}, {"bm25": 1}, {"random": 1}, {"dense": 2, "bm25": 1, "random": 1}])
+def test_each_source_gives_its_share(sources):
+    """Every query has its number, of each source what the ratios say, none twice and no positive."""
+    found = mined(how(**sources))
+    expected = shares(sources, 8)
+    for query, ids in found.ids.items():
+        assert len(set(ids)) == 8 and not set(ids) & set(QRELS[query])
+        assert {source: found.sources[query].count(source) for source in expected} == expected
+        assert len(found.scores[query]) == 8
+    assert not found.short
+
+
+def test_one_source_is_plain_mining():
+    """The default mines what mining alone does."""
+    from rounds.mining import sampling
+
+    found, plain = mined(how()), sampling.mine(dense(40), QRELS, PASSAGES, how(), 1)
+    assert (found.ids, found.scores, found.deepened) == (plain.ids, plain.scores, plain.deepened)
+
+
+@pytest.mark.parametrize("number", range(1, 30))
+def test_shares_add_up(number):
+    """No negative is lost to rounding, and a share is off by less than one."""
+    ratios = {"dense": 3.0, "bm25": 1.5, "random": 1.0, "same_group": 0.5}
+    found = shares(ratios, number)
+    assert sum(found.values()) == number
+    assert all(abs(found.get(name, 0) - number * ratio / 6) < 1 for name, ratio in ratios.items())
+
+
+def test_negatives_of_the_group_are_of_the_group():
+    """Construct first, then subject: what other queries of the group are about."""
+    for query, ids in mined(how(3, same_group=1.0)).ids.items():
+        near = {passage for other in QUERIES if GROUPS[other][0] == GROUPS[query][0] for passage in QRELS[other]}
+        assert set(ids) == near - set(QRELS[query])
+
+
+def test_what_a_source_lacks_comes_from_the_ranking_one():
+    """Groups that hold seven passages cannot give eleven: the checkpoint's run does, and the row says so."""
+    found = mined(how(12, dense=1.0, same_group=11.0))
+    assert not found.short
+    for query in QUERIES:
+        own = found.sources[query].count("same_group")  # the first may be one of the seven
+        assert own in (6, 7) and found.sources[query].count("dense") == 12 - own
+
+
+def test_without_groups_the_source_is_refused():
+    """Rows with neither construct nor subject have no groups."""
+    with refused("same_group", "neither construct nor subject"):
+        mined(how(same_group=1.0), dataclasses.replace(TASK, groups={query: [] for query in QUERIES}))
+
+
+@pytest.mark.parametrize("source", ["random", "same_group"])
+def test_other_queries_change_no_draw(source):
+    """A query alone is given what it is given among others."""
+    whole = mined(how(3, **{source: 1.0}))
+    for query in list(QUERIES)[:3]:
+        task = dataclasses.replace(TASK, queries={query: QUERIES[query]})
+        assert mined(how(3, **{source: 1.0}), task).ids[query] == whole.ids[query]
+
+
+def test_a_second_encoder_s_vectors_are_a_source(tmp_path):
+    """The nearest by its vectors, by id whatever their order in the file."""
+    generator = np.random.default_rng(0)
+    queries, passages = generator.normal(size=(12, 4)), generator.normal(size=(60, 4))
+    order = generator.permutation(60)
+    path = tmp_path / "images.npz"
+    np.savez(path, query_ids=list(QUERIES), queries=queries, passage_ids=np.array(list(PASSAGES))[order],
+             passages=passages[order])  # fmt: skip
+    found = mined(how(5, "0-5", **{f"vectors:{path}": 1.0}))
+    for row, query in enumerate(QUERIES):
+        nearest = np.argsort(-(passages @ queries[row]))[:6].astype(str).tolist()
+        assert set(found.ids[query]) >= set(nearest[:5]) - set(QRELS[query])
+
+
+@pytest.mark.parametrize(("change", "parts"), [("missing", ["passage", "59 has none"]), ("text", ["not a .npz"])])
+def test_vectors_that_do_not_fit_are_refused(change, parts, tmp_path):
+    """A missing id or another file is one line with the file's name."""
+    path = tmp_path / "images.npz"
+    rows = 59 if change == "missing" else 60
+    np.savez(path, query_ids=list(QUERIES), queries=np.ones((12, 4)), passage_ids=list(PASSAGES)[:rows],
+             passages=np.ones((rows, 4)))  # fmt: skip
+    if change == "text":
+        path.write_text("no arrays", encoding="utf-8")
+    with refused(path, *parts):
+        mined(how(**{f"vectors:{path}": 1.0}))
+
+
+def test_probable_false_negatives_are_left_out():
+    """What the reranker scores above the positive goes; the rest keep their order and the reranker's scores."""
+    found = mined(how(8))
+    value = {
+        (QUERIES[query], PASSAGES[passage]): (hash(passage) % 97) / 97 for query in QUERIES for passage in PASSAGES
+    }
+    score = lambda pairs: np.array([value[pair] for pair in pairs])  # noqa: E731
+    kept = without_false(found, TASK, score, 4)
+    for query, ids in kept.ids.items():
+        best = value[QUERIES[query], PASSAGES[QRELS[query][0]]]
+        expected = [each for each in found.ids[query] if value[QUERIES[query], PASSAGES[each]] <= best][:4]
+        assert ids == expected and kept.positives[query] == [pytest.approx(best)]
+        assert kept.scores[query] == [pytest.approx(value[QUERIES[query], PASSAGES[each]]) for each in ids]
+        assert (query in kept.short) == (len(ids) < 4)
+
+
+def test_a_mined_file_says_each_negative_s_source(tiny, tiny_collection, tmp_path):
+    """Mixed by ratio, the rows hold sources beside ids, and train as any."""
+    recipe = tiny.replace("mining", negatives={"dense": 2.0, "bm25": 1.0, "random": 1.0, "same_group": 1.0})
+    output = tmp_path / "mined.jsonl"
+    line = mine_file(
+        checkpoint.resolve(None, recipe, "cpu"), recipe.mining, tiny_collection / collection.FINETUNE,
+        tiny_collection / collection.POOL, output, 42, tmp_path, False,
+    )  # fmt: skip
+    rows = store.read_jsonl(output, ("neg", "neg_id", "neg_source"))
+    assert all(len(row["neg_source"]) == len(row["neg"]) == 5 for row in rows)
+    assert {source for row in rows for source in row["neg_source"]} == {"dense", "bm25", "random", "same_group"}
+    assert "from dense" in line and read_groups(output, 42, recipe).negatives
+
+
+@pytest.mark.slow
+def test_a_cross_encoder_filters_and_scores(tiny, tiny_collection, tmp_path):
+    """A CrossEncoder folder works as mining.reranker, its scores stand where FlagEmbedding looks for a teacher's."""
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
+
+    from rounds.models.weights import locate_model
+
+    bert = dataclasses.replace(tiny.model, name_or_path="random:bert")
+    tokenizer = AutoTokenizer.from_pretrained(locate_model(bert))
+    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                        intermediate_size=32, num_labels=1)  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "reranker")
+    tokenizer.save_pretrained(tmp_path / "reranker")
+    recipe = tiny.replace("mining", reranker=str(tmp_path / "reranker"), negative_number=3)
+    output = tmp_path / "mined.jsonl"
+    mine_file(
+        checkpoint.resolve(None, recipe, "cpu"), recipe.mining, tiny_collection / collection.FINETUNE,
+        tiny_collection / collection.POOL, output, 42, tmp_path, False,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    model = CrossEncoder(str(tmp_path / "reranker"), device="cpu")
+    for row in rows[:10]:
+        assert all(score <= max(row["pos_scores"]) for score in row["neg_scores"])
+        expected = model.predict([(row["query"], text) for text in [*row["pos"], *row["neg"]]])
+        np.testing.assert_allclose([*row["pos_scores"], *row["neg_scores"]], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("negatives_", "parts"),
+    [
+        ({"dens": 1.0}, ["dens", "not one of dense"]),
+        ({"dense": 0.0}, ["mining.negatives.dense", "above 0"]),
+        ({"vectors:": 1.0}, ["vectors:"]),
+        ({}, ["empty"]),
+    ],
+)
+def test_sources_that_are_not_there_are_refused(negatives_, parts):
+    """A typo, a ratio of nothing, a path that is missing and no source at all."""
+    with refused(*parts):
+        loader.load("minilm").replace("mining", negatives=negatives_)
+
+
+def test_a_recipe_s_sources_take_the_place_of_those_it_extends(tmp_path):
+    """A mapping of sources is a value, not a section: nothing of the extended recipe's is left in it."""
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: minilm\nmining: {negatives: {bm25: 1}}\n", encoding="utf-8")
+    assert loader.load(str(path)).mining.negatives == {"bm25": 1.0}
+
+
+def test_bm25_is_tuned_by_its_grid():
+    """Every point is measured, and the first is the best."""
+    points = bm25_tuning.tune(QUERIES, PASSAGES, QRELS)
+    assert len(points) == len(bm25_tuning.GRID["k1"]) * len(bm25_tuning.GRID["b"])
+    assert points[0][2] == max(point[2] for point in points)

@@ -1,0 +1,239 @@
+"""4-bit weights on a CPU: LoRA trains over them, reloads, and merges into the weights that they came from."""
+
+import copy
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers.tiny_task import chunks_and_labels, refused
+
+from rounds.config import loader
+from rounds.config.recipe import Training
+from rounds.data import collection
+from rounds.encoding import merged_checkpoint
+from rounds.encoding.encoder import encode
+from rounds.evaluation.stage import epochs_of, evaluate_checkpoint, variants
+from rounds.models import backbone, checkpoint, peft_methods
+from rounds.models.precision import resolve_precision
+from rounds.training.collator import Collator
+from rounds.training.dataset import read_groups
+from rounds.training.loss_module import ContrastiveLoss
+from rounds.training.stage import finetune_round
+
+bitsandbytes = pytest.importorskip("bitsandbytes")
+
+
+def four_bits(precision: str = "nf4", double_quant: bool = False):
+    tiny = loader.load("tiny-mistral")
+    model = dataclasses.replace(tiny.model, precision=precision, double_quant=double_quant)
+    return dataclasses.replace(tiny, model=model, tuning=tiny.tuning).replace("training", epochs=1)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_mined, tiny_collection, tmp_path_factory):
+    """A LoRA checkpoint trained over NF4 weights."""
+    folder = tmp_path_factory.mktemp("nf4")
+    finetune(four_bits(), tiny_mined, tiny_collection, folder / "train", None)
+    return folder / "train"
+
+
+def finetune(recipe, mined, data, output, start, **changed):
+    flags = {
+        "validation": collection.read(data), "round_number": 1, "seed": 42, "processes": 1, "tracker": "none",
+        "allow_leak": False, "overwrite": False, "model_output": output.parent,
+    }  # fmt: skip
+    finetune_round(checkpoint.resolve(start, recipe, "cpu"), recipe, mined, output, **{**flags, **changed})
+
+
+def loss_of(embedder, recipe, mined, rows: int = 8) -> torch.Tensor:
+    data = read_groups(mined, 42, recipe)
+    collate = Collator(data, embedder, recipe, 42)
+    batch = chunks_and_labels(collate([{"row": row} for row in range(rows)]))
+    return ContrastiveLoss(embedder, Training(temperature=0.05), "fp32")(*batch)
+
+
+def gradients(embedder, recipe, mined) -> dict[str, torch.Tensor]:
+    embedder.zero_grad()
+    loss_of(embedder, recipe, mined).backward()
+    return {name: value.grad.clone() for name, value in peft_methods.trainable(embedder).items()}
+
+
+@pytest.mark.parametrize("precision", ["nf4", "fp4"])
+@pytest.mark.parametrize("double_quant", [False, True])
+def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, tiny_mined, monkeypatch):
+    """LoRA's gradients over 4-bit weights are those over the same weights unpacked, after an evaluation in between too.
+
+    bitsandbytes repacks the weights for CPUs at the first forward pass in evaluation mode; gradients are garbage then.
+    """
+    monkeypatch.setattr(backbone, "compute_dtype", lambda precision, device: torch.float32)
+    recipe = four_bits(precision, double_quant)
+    torch.manual_seed(0)
+    packed = backbone.load(recipe, precision, "cpu")
+    peft_methods.apply(
+        packed, dataclasses.replace(recipe.tuning, lora=dataclasses.replace(recipe.tuning.lora, dropout=0.0))
+    )
+    for name, value in peft_methods.trainable(packed).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.05)
+    unpacked = _unpack(copy.deepcopy(packed))
+    expected = gradients(unpacked.train(), recipe, tiny_mined)
+    encode(packed.eval(), ["a", "b"], recipe.prompts, "query", "fp32")
+    found = gradients(packed.train(), recipe, tiny_mined)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        cosine = torch.nn.functional.cosine_similarity(found[name].flatten(), value.flatten(), dim=0)
+        assert cosine > 0.9999, name
+        assert torch.allclose(found[name], value, rtol=1e-2, atol=1e-4 * float(value.abs().max())), name
+
+
+def _unpack(embedder):
+    """Plain linear layers with the 4-bit layers' values, under the same adapters."""
+    for module in list(embedder.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, bitsandbytes.nn.Linear4bit):
+                weight = bitsandbytes.functional.dequantize_4bit(child.weight.data, child.weight.quant_state)
+                plain = torch.nn.Linear(child.in_features, child.out_features, bias=child.bias is not None)
+                plain.weight = torch.nn.Parameter(weight.float().view_as(plain.weight), requires_grad=False)
+                setattr(module, name, plain)
+    return embedder
+
+
+def test_the_weights_are_in_four_bits():
+    """What the recipe calls nf4 is stored so: the linear layers are packed, two values a byte."""
+    embedder = backbone.load(four_bits(), "nf4", "cpu")
+    packed = [m for m in embedder.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
+    assert len(packed) == 14, "7 in each of 2 layers"
+    assert all(m.weight.dtype == torch.uint8 and m.weight.quant_type == "nf4" for m in packed)
+    assert all(m.weight.numel() * 2 == m.in_features * m.out_features for m in packed)
+
+
+def test_training_lowers_the_loss(trained, tiny_mined):
+    """The loss on the training rows falls."""
+    recipe = four_bits()
+    before = backbone.load(recipe, "nf4", "cpu")
+    after = checkpoint.resolve(str(trained), device="cpu").load()
+    with torch.no_grad():
+        assert loss_of(after, recipe, tiny_mined, 24) < loss_of(before, recipe, tiny_mined, 24)
+
+
+def test_a_fresh_process_gives_the_same_vectors(trained):
+    """Saved, and loaded where nothing is left over from training: the same vectors."""
+    script = (
+        "import sys, json; from rounds.models import checkpoint; from rounds.encoding.encoder import encode;"
+        "source = checkpoint.resolve(sys.argv[1], device='cpu');"
+        "found = encode(source.load(), ['x y', 'angle'], source.recipe.prompts, 'query', source.precision);"
+        "print(json.dumps(found.tolist()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, str(trained)], capture_output=True, text=True, check=True)
+    source = checkpoint.resolve(str(trained), device="cpu")
+    assert source.precision == "nf4"
+    here = encode(source.load(), ["x y", "angle"], source.recipe.prompts, "query", source.precision)
+    np.testing.assert_allclose(json.loads(ran.stdout.splitlines()[-1]), here, atol=1e-6)
+
+
+def test_vectors_at_the_end_of_training_are_those_of_the_reloaded(tiny_mined, tiny_collection, tmp_path):
+    """The metrics that training printed are the reloaded checkpoint's."""
+    finetune(four_bits(), tiny_mined, tiny_collection, tmp_path / "train", None)
+    manifest = json.loads((tmp_path / "train" / "manifest.json").read_text())
+    source = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
+    row = evaluate_checkpoint(source, collection.read(tiny_collection), tmp_path / "other", False)
+    assert row.metrics["MAP@25"] == pytest.approx(manifest["epochs"][-1]["metrics"]["MAP@25"], abs=1e-9)
+
+
+def test_merging_in_four_bits_is_refused(trained, tmp_path):
+    """Inside 4-bit weights the adapter would drown in rounding."""
+    with refused("precision nf4", "bf16"):
+        merged_checkpoint.merge(checkpoint.resolve(str(trained), device="cpu"), tmp_path / "merged", ["a"])
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_quantized_base_is_refused(trained, tmp_path):
+    """A base model whose files are 4-bit takes no adapter in."""
+    source = checkpoint.resolve(str(trained), device="cpu", precision="fp32")
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text('{"quantization_config": {}}')
+    model = dataclasses.replace(source.recipe.model, name_or_path=str(base))
+    with refused(base, "quantized"):
+        merged_checkpoint.merge(
+            dataclasses.replace(source, recipe=dataclasses.replace(source.recipe, model=model)), tmp_path / "m", ["a"]
+        )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_merged_checkpoint_gives_the_adapter_s_vectors(trained, tmp_path, precision):
+    """Merged into 16 or 32 bits, reloaded by its own manifest, it answers as base model and adapter do."""
+    source = checkpoint.resolve(str(trained), device="cpu", precision=precision)
+    cosine = merged_checkpoint.merge(source, tmp_path / "merged", ["one", "two thirds", "an angle"])
+    assert cosine > 0.999
+    merged = checkpoint.resolve(str(tmp_path / "merged"), device="cpu")
+    assert (merged.kind, merged.precision, merged.trained) == ("merged", precision, source.trained)
+    texts = ["some other text"]
+    one, other = (encode(each.load(), texts, each.recipe.prompts, "query", each.precision) for each in (source, merged))
+    assert float((one * other).sum()) > 0.999
+
+
+def test_vectors_that_differ_are_not_written(trained, tmp_path, monkeypatch):
+    """A merge that changes the vectors fails and leaves nothing behind."""
+    source = checkpoint.resolve(str(trained), device="cpu", precision="fp32")
+    vectors = iter([np.eye(2), np.ones((2, 2))])
+    monkeypatch.setattr(merged_checkpoint, "_vectors", lambda *_: next(vectors))
+    with refused(tmp_path / "merged", "least cosine 0.7071", "nothing was written"):
+        merged_checkpoint.merge(source, tmp_path / "merged", ["a", "b"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_adapter_is_not_merged(tiny, tmp_path):
+    """There is nothing to merge in a base model."""
+    with refused("is not an adapter"):
+        merged_checkpoint.merge(checkpoint.resolve(None, tiny, "cpu"), tmp_path / "merged", ["a"])
+
+
+@pytest.mark.parametrize("kind", ["adapter", "merged", "restart"])
+def test_round_two_from_an_adapter_a_merged_checkpoint_and_the_base(
+    kind, trained, tiny_mined, tiny_collection, tmp_path
+):
+    """All three train, and the manifest tells them apart."""
+    recipe, start = four_bits(), str(trained)
+    if kind == "merged":
+        recipe = loader.load("tiny-mistral").replace("training", epochs=1)
+        source = checkpoint.resolve(start, device="cpu", precision="fp32")
+        merged_checkpoint.merge(source, tmp_path / "merged", ["one", "two"])
+        start = str(tmp_path / "merged")
+    if kind == "restart":
+        recipe, start = recipe.replace("training", start_from="base"), None
+    data, output = collection.read(tiny_collection), tmp_path / "train"
+    source = checkpoint.resolve(start, device="cpu") if start else checkpoint.resolve(None, recipe, "cpu")
+    finetune_round(
+        source, recipe, tiny_mined, output, validation=data, round_number=2, seed=42, processes=1, tracker="none",
+        allow_leak=False, overwrite=False, model_output=tmp_path,
+    )  # fmt: skip
+    manifest = json.loads((output / "lora_epoch_1" / "manifest.json").read_text())
+    expected = {"adapter": "adapter", "merged": "merged", "restart": "base"}[kind]
+    assert manifest["parent"]["kind"] == expected
+    assert manifest["round"] == 2
+    reloaded = checkpoint.resolve(str(output), device="cpu")
+    assert reloaded.adapter and set(reloaded.trained) == set(data.questions["train"])
+
+
+def test_a_second_precision_stands_beside_the_first(trained):
+    """Evaluated in another precision, a checkpoint has a row of its own for each."""
+    epochs = epochs_of(str(trained), None, "cpu")
+    found = variants(epochs, "fp32", None, "rounds")
+    assert [(mark, source.precision) for mark, source in found.items()] == [
+        ("last, best, nf4", "nf4"),
+        ("last, best, fp32", "fp32"),
+    ]
+    assert len({json.dumps(source.key, sort_keys=True) for source in found.values()}) == 2
+
+
+def test_without_bitsandbytes_the_error_says_what_to_install(monkeypatch):
+    """A missing library is one line."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with refused("precision nf4", "needs bitsandbytes"):
+        resolve_precision("nf4", "cpu")

@@ -1,0 +1,206 @@
+"""Page in a browser: opened from disk with 4,000 queries, it is there at once, works, and asks nothing of a network."""
+
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import tiny_experiment
+
+from rounds.artifacts import store
+from rounds.data.few_shot import QueryMetadata
+from rounds.report import charts
+from rounds.report.facts import Facts, Ranked, gather_facts, ranks_of_positives
+from rounds.report.html import render_page
+from rounds.report.server import HOST, Site, make_server
+from rounds.retrieval.run import Run
+from rounds.training.progress import write_progress
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+FLAGS += ["--disable-sync", "--no-first-run"]
+QUERIES, LOAD_MS, FILTER_MS = 4000, 2000, 100
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chromium")]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_collection, tmp_path_factory):
+    """Rounds 0 to 2."""
+    return tiny_experiment.make(tmp_path_factory.mktemp("browser"), tiny_collection)
+
+
+def grown(facts: Facts) -> Facts:
+    """The facts with made-up queries that have formulas of their own; round 2 ranks what it can first."""
+    data, generator = facts.data, np.random.default_rng(0)
+    ids, passages = [f"{number}_B" for number in range(QUERIES)], np.array(list(data.passages))
+    texts = {
+        query: rf"Work out \( \frac{{{number}}}{{7}} \times {number % 90}^{{2}} \), number{number} & <b>bold</b>"
+        for number, query in enumerate(ids)
+    }
+    asked = {query: QueryMetadata(texts[query], "0", "", f"subject {number % 50}") for number, query in enumerate(ids)}
+    gold = generator.choice(passages, QUERIES)
+    grown_data = replace(
+        data,
+        validation=texts,
+        asked=asked,
+        unseen=set(ids[::10]),
+        qrels={q: [p] for q, p in zip(ids, gold, strict=True)},
+    )
+    ranked = []
+    for each in facts.ranked:
+        order = generator.permuted(np.tile(passages, (QUERIES, 1)), axis=1)[:, :25]
+        if each.label == "round 2":
+            order[:, 0] = gold
+        run = Run(ids, order, np.tile(np.linspace(1, 0, order.shape[1], dtype=np.float32), (QUERIES, 1)))
+        ranked.append(Ranked(each.label, run, ranks_of_positives(run, grown_data.qrels)))
+    return replace(facts, data=grown_data, ranked=ranked)
+
+
+@pytest.fixture(scope="module")
+def file(experiment, tmp_path_factory) -> Path:
+    """The page on disk."""
+    facts = grown(gather_facts(experiment.folder, experiment.data_dir, experiment.model_output))
+    target = tmp_path_factory.mktemp("report") / "report.html"
+    target.write_text(render_page(facts, charts.draw(facts)), encoding="utf-8")
+    return target
+
+
+@pytest.fixture
+def opened(browser, file):
+    """The page at 1280 pixels; it must have said nothing and asked for nothing when the test ends."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    tab, said, asked = context.new_page(), [], []
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("request", lambda request: asked.append(request.url))
+    tab.goto(file.as_uri())
+    yield tab
+    context.close()
+    assert said == [] and asked == [file.as_uri()]
+
+
+def filtered(tab) -> tuple[int, float]:
+    """How many queries are left, and the milliseconds that the last filtering took."""
+    count = int(tab.locator("#count").inner_text().split()[0])
+    return count, tab.evaluate("performance.getEntriesByName('filter').at(-1).duration")
+
+
+def scroll_through(tab) -> None:
+    """Down to the end, so that every chart is drawn."""
+    for place in range(tab.locator(".chart[data-plot]").count()):
+        tab.locator(".chart[data-plot]").nth(place).scroll_into_view_if_needed()
+    tab.wait_for_function("!document.querySelector('.chart[data-plot]:not([data-drawn])')")
+
+
+def test_it_is_there_at_once_and_whole(opened):
+    """4,000 queries within two seconds; all charts are drawn; a policy error would be in the console."""
+    load = opened.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
+    assert 0 < load < LOAD_MS
+    assert filtered(opened)[0] == QUERIES and opened.locator("#results > li").count() == 50
+    scroll_through(opened)
+    assert opened.locator(".chart svg").count() == opened.locator(".chart[data-plot]").count() > 5
+
+
+def test_latex_is_drawn(opened):
+    """As MathML with a width, never as its source; markup in a text is text."""
+    first = opened.locator("#results > li").first
+    assert first.locator("math mfrac").first.bounding_box()["width"] > 3
+    text = first.locator(".text").inner_text()
+    assert r"\frac" not in text and "<b>bold</b>" in text
+
+
+def test_filters_work_and_are_fast(opened):
+    """Search, subject, unseen, ranks and order, each below 100 ms."""
+    steps = [
+        (lambda: opened.fill("[name=search]", "NUMBER77"), 11),  # 77 and 770 to 779
+        (lambda: opened.fill("[name=search]", r"\frac{123}"), 1),
+        (lambda: opened.fill("[name=search]", ""), QUERIES),
+        (lambda: opened.select_option("[name=subject]", label="subject 7"), QUERIES // 50),
+        (lambda: opened.select_option("[name=subject]", ""), QUERIES),
+        (lambda: opened.select_option("[name=unseen]", "1"), QUERIES // 10),
+        (lambda: opened.select_option("[name=unseen]", ""), QUERIES),
+        (lambda: opened.select_option("[name=moved]", "lost"), 0),
+        (lambda: opened.select_option("[name=moved]", "first"), QUERIES),
+    ]
+    for act, expected in steps:
+        act()
+        count, milliseconds = filtered(opened)
+        assert count == expected and milliseconds < FILTER_MS
+    opened.select_option("[name=order]", "gained")
+    assert filtered(opened)[1] < FILTER_MS
+    assert "rank beyond 25 → 1" in opened.locator("#results > li .moved").first.inner_text()
+    assert opened.locator("#results > li").first.locator(".top .gold").count() == 1
+    opened.click("#filters [type=reset]")
+    opened.wait_for_function("document.querySelector('[name=order]').value === ''")
+
+
+def test_more_are_shown_and_tables_sort_by_keyboard(opened):
+    """Enter on a button does what a click does, and the focus goes on."""
+    opened.focus("#more")
+    opened.keyboard.press("Enter")
+    assert opened.locator("#results > li").count() == 100
+    assert opened.evaluate("document.activeElement === document.querySelectorAll('#results > li')[50]")
+    column = opened.locator("table.sortable").first.locator("th", has_text="MAP@25").first
+    column.locator("button").focus()
+    cells = opened.locator("table.sortable").first.locator("tbody td:nth-child(2)")
+    for order in ("ascending", "descending"):
+        opened.keyboard.press("Enter")
+        values = [float(text) for text in cells.all_inner_texts()]
+        assert column.get_attribute("aria-sort") == order
+        assert values == sorted(values, reverse=order == "descending") and len(values) > 2
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_runs_over_the_side(width, theme, browser, file):
+    """On a wide and a narrow screen, in either theme, which the button turns around."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+    tab = context.new_page()
+    tab.goto(file.as_uri())
+    scroll_through(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate("document.documentElement.dataset.theme") == theme
+    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    tab.click("#theme")
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+    context.close()
+
+
+def test_everything_has_a_name(opened):
+    """Charts, controls and tables say what they are to who cannot see them."""
+    nameless = "[...document.querySelectorAll('[role=img], table, [role=region]')].filter((e) => !e.ariaLabel).length"
+    assert opened.evaluate(nameless) == 0
+    unlabelled = "[...document.querySelectorAll('input, select')].filter((e) => !e.labels.length).length"
+    assert opened.evaluate(unlabelled) == 0
+
+
+def test_the_panel_moves_while_a_round_trains(browser, experiment):
+    """Progress is shown without a reload, and the page comes anew when a file changes."""
+    site = Site(experiment.folder, experiment.data_dir, experiment.model_output)
+    partial = experiment.folder / "round3" / "train.partial"
+    partial.mkdir(parents=True)
+    with make_server(site, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab = browser.new_page()
+        tab.goto(f"http://{HOST}:{server.server_port}/")
+        progress = {"step": 30, "steps": 100, "first": 0, "seconds": 60.0, "losses": [[10, 2.0], [20, 1.5], [30, 1.25]]}
+        write_progress(partial, progress)
+        tab.wait_for_selector("#live:not([hidden])")
+        assert "round 3 · step 30 of 100 · loss 1.2500" in tab.locator("#live-text").inner_text()
+        assert tab.locator("#live-bar").get_attribute("value") == "0.3"
+        with tab.expect_navigation():
+            store.write_json(experiment.folder / "round2" / "eval" / store.MANIFEST, {"kind": "evaluation"})
+        tab.close()
+        server.shutdown()

@@ -1,0 +1,332 @@
+"""Rerankers: an encoder's classifier and a decoder's yes or no learn, save, load and score; groups are drawn fairly."""
+
+import dataclasses
+import math
+import operator
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers.scripts import assert_one_line, call
+from helpers.tiny_task import refused
+
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.config.recipe import Recipe
+from rounds.models import checkpoint, cross_encoder
+from rounds.models.weights import locate_model
+from rounds.reranking import cross_encoder_training, cross_validation, stage
+from rounds.reranking.cross_encoder_training import Group, Listwise
+from rounds.reranking.features import FILE, read_candidates
+
+TEMPLATE = "Question: {query}\nMistake: {passage}\nIs it this one?"
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory):
+    """A random Qwen2 with a head for words, `yes` and `no` among them."""
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    tiny = loader.load("tiny-qwen2")
+    folder = tmp_path_factory.mktemp("decoder") / "tiny"
+    tokenizer = AutoTokenizer.from_pretrained(locate_model(tiny.model))
+    tokenizer.add_tokens(["yes", "no"])
+    config = Qwen2Config(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
+                         num_key_value_heads=1, intermediate_size=64)  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def reranking(kind: str, decoder) -> Recipe:
+    """A tiny recipe of either kind."""
+    tiny = loader.load("tiny-qwen2")
+    name = "random:bert" if kind == "classifier" else str(decoder)
+    how = dataclasses.replace(
+        tiny.reranking, max_length=64, depth=20, template=TEMPLATE if kind != "classifier" else ""
+    )
+    tuning = dataclasses.replace(tiny.tuning, method="full" if kind == "classifier" else "lora")
+    found = dataclasses.replace(tiny, name=kind, tuning=tuning, reranking=how)
+    found = found.replace("model", name_or_path=name)
+    return found.replace("training", epochs=12, batch_size=8, group_size=3, learning_rate=5e-3)
+
+
+GROUPS = [Group(f"question {n}", {f"right {n}": 0.0}, {f"wrong {m}": 0.0 for m in range(5)}) for n in range(6)]
+PAIRS = [(group.query, text) for group in GROUPS for text in [*group.positives, *group.negatives]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["classifier", "decoder"])
+def test_a_trained_reranker_tells_apart_what_it_was_taught_and_loads_as_it_was_saved(kind, decoder, tmp_path):
+    """The loss falls, positives stand above most negatives, and a second load scores the same."""
+    how = reranking(kind, decoder)
+    about = cross_encoder_training.train(how, GROUPS * 4, tmp_path / "model", 42, "cpu")
+    assert about["groups"] == 24 and about["train loss"] < 0.9 * np.log(3)
+    scores = cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", how)
+    assert (scores.reshape(6, 6).argmax(axis=1) == 0).mean() > 0.8
+    assert np.array_equal(scores, cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", how))
+    if kind == "decoder":
+        assert (tmp_path / "model" / "adapter_config.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_decoder_s_score_is_the_log_odds_of_yes(decoder):
+    """Against the bare model: the template's text, and the difference of two logits behind it."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    how = reranking("decoder", decoder)
+    (score,) = cross_encoder.score(str(decoder), PAIRS[:1], "cpu", how)
+    tokenizer, model = AutoTokenizer.from_pretrained(decoder), AutoModelForCausalLM.from_pretrained(decoder)
+    text = TEMPLATE.replace("{query}", PAIRS[0][0]).replace("{passage}", PAIRS[0][1])
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits = model(ids).logits[0, -1]
+    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    assert score == pytest.approx(float(logits[yes] - logits[no]), abs=1e-5)
+
+
+def test_groups_are_drawn_anew_for_each_epoch():
+    """Every group once an epoch, its positive first, other negatives the second time, the same for one seed."""
+    rows = list(cross_encoder_training.draw(GROUPS, 2, 3, 42))
+    assert (
+        rows
+        == list(cross_encoder_training.draw(GROUPS, 2, 3, 42))
+        != list(cross_encoder_training.draw(GROUPS, 2, 3, 43))
+    )
+    for epoch in (rows[:6], rows[6:]):
+        assert sorted(query for query, _ in epoch) == sorted(group.query for group in GROUPS)
+    by_query = {group.query: group for group in GROUPS}
+    for query, passages in ((query, list(passages)) for query, passages in rows):
+        assert passages[0] in by_query[query].positives and len(set(passages)) == 3
+        assert set(passages[1:]) <= set(by_query[query].negatives)
+    key = operator.itemgetter(0)
+    assert [list(texts) for _, texts in sorted(rows[:6], key=key)] != [
+        list(texts) for _, texts in sorted(rows[6:], key=key)
+    ]
+
+
+def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
+    """No negatives, another tuning, and a template without its places."""
+    how = reranking("classifier", decoder)
+    with refused("nothing to learn from"):
+        cross_encoder_training.train(how, [Group("q", {"p": 0.0}, {})], tmp_path, 42, "cpu")
+    prompting = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method="prompt"))
+    with refused("full, lora or qlora"):
+        cross_encoder_training.train(prompting, GROUPS, tmp_path, 42, "cpu")
+    elsewhere = dataclasses.replace(how.tuning, method="lora")
+    with refused("tuning.lora", "q_proj"):
+        cross_encoder_training.train(dataclasses.replace(how, tuning=elsewhere), GROUPS, tmp_path, 42, "cpu")
+    with refused("reranking.residual", "listwise"):
+        loader.from_dict({"name": "x", "reranking": {"residual": 1, "loss": "pointwise"}}, "x.yaml")
+    with refused("reranking.residual", "from 0"):
+        loader.from_dict({"name": "x", "reranking": {"residual": -1}}, "x.yaml")
+    with refused("reranking.template", "{passage}"):
+        loader.from_dict({"name": "x", "reranking": {"template": "{query}?"}}, "x.yaml")
+    with refused("reranker ./nowhere", "no such folder"):
+        cross_encoder.score("./nowhere", PAIRS, "cpu", how)
+
+
+@pytest.fixture(scope="module")
+def tables(raw, tiny, tmp_path_factory):
+    """Candidates of two splits with disjoint validation questions, by the random base model."""
+    from rounds.data import collection
+    from rounds.data.loaders import eedi
+    from rounds.data.splits import Split
+
+    folder, task = tmp_path_factory.mktemp("tables"), eedi.load(raw)
+    groups = sorted({query.group for query in task.queries}, key=int)
+    found = []
+    for number in range(2):
+        held = set(groups[number::4])
+        collection.write(task, Split("v5", set(groups) - held, held), tiny.prompts, folder / f"data{number}", {})
+        data = collection.read(folder / f"data{number}")
+        output = folder / f"fold{number}" / "candidates"
+        stage.make_candidates([checkpoint.resolve(None, tiny, "cpu")], data, output, folder, False)
+        found.append(output)
+    return found
+
+
+def test_candidates_are_made_once_and_refuse_another_member(tables, tiny, tmp_path):
+    """Up to date on the second call; another checkpoint needs another folder."""
+    from rounds.data import collection
+
+    manifest = store.read_manifest(tables[0])
+    data = collection.read(tables[0] / manifest["collection"])
+    source = checkpoint.resolve(None, tiny, "cpu")
+    assert manifest["members"] == [f"tiny-mistral round 0{part}" for part in (" topic", " problem", "")]
+    assert "up to date" in stage.make_candidates([source], data, tables[0], tmp_path, False)
+    with refused("two have one name"):
+        stage.make_candidates([source, source], data, tmp_path / "x", tmp_path, False)
+    other = tiny.replace("prompts", query_prefix="other ")
+    with refused(tables[0], "another configuration"):
+        stage.make_candidates([checkpoint.resolve(None, other, "cpu")], data, tables[0], tmp_path, False)
+
+
+def test_a_reranker_never_scores_questions_that_it_learned_from(tables, decoder, tmp_path):
+    """A fold as its own teacher is refused, and nothing is left behind."""
+    how = reranking("classifier", decoder)
+    with refused(tables[0], "questions that are to be scored"):
+        stage.rerank(how, [tables[0]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+    assert not list(tmp_path.iterdir())
+
+
+class Lengths(torch.nn.Module):
+    """A model whose score of a pair is a weight times the length of its passage."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(0.5))
+
+    def preprocess(self, pairs):
+        return {"lengths": torch.tensor([float(len(text)) for _, text in pairs])}
+
+    def forward(self, features):
+        return {"scores": self.weight * features["lengths"][:, None]}
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_the_listwise_loss_equals_the_slow_sum(chunk):
+    """Groups of unequal length, the first stage's word added, whatever is computed at once."""
+    model = Lengths()
+    inputs = [["q", "r"], [["aa", "b", "cccc"], ["d", "ee"]]]
+    labels = [torch.tensor([0.5, 0.0, -1.0]), torch.tensor([2.0, 0.0])]
+    expected = 0.0
+    for texts, prior in zip(inputs[1], labels, strict=True):
+        scores = [0.5 * len(text) + extra for text, extra in zip(texts, prior.tolist(), strict=True)]
+        expected += (math.log(sum(math.exp(score) for score in scores)) - scores[0]) / 2
+    loss = Listwise(model, chunk)(inputs, labels)
+    assert loss.item() == pytest.approx(expected, abs=1e-5)
+    loss.backward()
+    assert model.weight.grad != 0
+
+
+def test_an_encoder_starts_with_the_first_stage_s_ranking(decoder, tmp_path):
+    """Its head is zero, its inputs are pairs, and its pooling is the recipe's."""
+    how = reranking("classifier", decoder).replace("model", pooling="cls")
+    assert cross_encoder.score(locate_model(how.model), PAIRS[:3], "cpu", how).tolist() == [0.0, 0.0, 0.0]
+    model = cross_encoder.load(locate_model(how.model), how, "cpu")
+    assert model[1].pooling_mode == "cls"
+    tokens = model.preprocess([("one", "two"), ("one " * 200, "two")])
+    assert tokens["input_ids"].shape[1] == how.reranking.max_length
+    with refused("pooling"):
+        layers = how.replace("model", pooling="sum_last_n")
+        cross_encoder_training.train(layers, GROUPS, tmp_path, 42, "cpu")
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_finished_classifier_keeps_its_head(method, tmp_path):
+    """As transformers saves one: its scores are the library's, and training with a rate of zero leaves them."""
+    from sentence_transformers import CrossEncoder
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    how = reranking("classifier", None)
+    base, folder = locate_model(how.model), tmp_path / "finished"
+    torch.manual_seed(0)
+    config = AutoConfig.from_pretrained(base, num_labels=1)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    expected = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity()).predict(PAIRS)
+    assert np.allclose(cross_encoder.score(str(folder), PAIRS, "cpu", how), expected, atol=1e-5)
+    assert len(set(expected.tolist())) > 1
+    lora = dataclasses.replace(how.tuning.lora, targets=["query", "value"])
+    how = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method=method, lora=lora))
+    how = how.replace("training", learning_rate=1e-9, epochs=1)
+    cross_encoder_training.train(how, GROUPS, tmp_path / "model", 42, "cpu", folder)
+    assert np.allclose(cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", how), expected, atol=1e-5)
+
+
+def test_negatives_are_passages_that_were_right_somewhere(tables, tiny):
+    """Unless the recipe takes the whole corpus; the best come first, and positives are candidates."""
+    data, found, members = stage._read(tables[0])
+    known = {passage for passages in data.qrels.values() for passage in passages[:1]}
+    labelled = tiny.replace("mining", candidates="labelled")
+    for how in (labelled, tiny):
+        for group in stage._groups(data, found, members, how, known):
+            assert len(group.negatives) <= how.reranking.depth and not group.positives.keys() & group.negatives.keys()
+            assert list(group.negatives.values()) == sorted(group.negatives.values(), reverse=True)
+            row = [query for query, text in data.validation.items() if text == group.query]
+            right = {data.passages[passage] for query in row for passage in data.qrels[query]}
+            assert group.positives.keys() <= right
+            if how is labelled:
+                assert group.negatives.keys() <= {data.passages[passage] for passage in known}
+
+
+def test_a_reranker_starts_from_the_checkpoint_that_ranked_its_table(tables, decoder, tmp_path):
+    """Another, none, or the base model is refused in one line, and nothing is left behind."""
+    how = reranking("classifier", decoder).replace("reranking", start_from="refined")
+    arguments = (how, [tables[1]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+    with refused("--refined"):
+        stage.rerank(*arguments)
+    with refused("fully tuned or merged"):
+        stage.rerank(*arguments, checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu"))
+    other = dataclasses.replace(checkpoint.resolve(None, loader.load("tiny-qwen2"), "cpu"), folder=tmp_path)
+    with refused("not the checkpoint that", tables[0]):
+        stage.rerank(*arguments, other)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_what_the_first_stage_says_is_part_of_a_residual_reranker_s_score(tables, decoder, tmp_path):
+    """With next to no training the score is `residual` times the similarity."""
+    how = reranking("classifier", decoder).replace("reranking", residual=20.0)
+    how = how.replace("training", epochs=1, learning_rate=1e-9)
+    stage.rerank(how, [tables[1]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+    scores, table = np.load(tmp_path / "rerank" / cross_validation.SCORES), read_candidates(tables[0] / FILE)
+    near = ~np.isnan(scores)
+    assert np.allclose(scores[near], 20 * table.features["tiny-mistral round 0: score"][near], atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_reranker_s_scores_become_features(tables, decoder, tmp_path):
+    """The best `depth` of each query are scored, the others are not; the table carries the scores to the fusion."""
+    how = reranking("classifier", decoder)
+    output = tables[0].with_name("rerank")
+    line = stage.rerank(how, [tables[1]], tables[0], output, 42, "cpu", False)
+    assert "1 folds" in line and "up to date" in stage.rerank(how, [tables[1]], tables[0], output, 42, "cpu", False)
+    table = cross_validation.table_of(tables[0])
+    scored = ~np.isnan(table.features["reranker: score"])
+    assert np.bincount(table.query[scored]).tolist() == [how.reranking.depth] * len(table.queries)
+    best = table.features["reranker: below best"][scored]
+    assert best.max() == 0 and (table.features["reranker: rank"][scored][best == 0] < 0.7).all()
+    bare = read_candidates(tables[0] / FILE)
+    assert (
+        "reranker: score" not in bare.features
+        and cross_validation.table_of(tables[1]).features.keys() == bare.features.keys()
+    )
+
+
+def test_scores_of_other_candidates_are_refused(tables, tmp_path):
+    """A reranker beside candidates that were made anew since is never mixed with them."""
+    folder = tmp_path / "round1" / "candidates"
+    shutil.copytree(tables[1], folder)
+    folder.with_name("rerank").mkdir()
+    store.write_json(folder.with_name("rerank") / "manifest.json", {"config": {"table": "another"}})
+    with refused("rerank", "other candidates"):
+        cross_validation.table_of(folder)
+
+
+def test_a_member_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
+    """Who knows what it saw: nothing learns from its ranking of validation queries."""
+    from rounds.data import collection
+
+    data = collection.read(tables[0] / store.read_manifest(tables[0])["collection"])
+    source = dataclasses.replace(checkpoint.resolve(None, tiny, "cpu"), trained=None)
+    with refused("lineage unknown"):
+        stage.make_candidates([source], data, tmp_path / "x", tmp_path, False)
+
+
+def test_the_scripts_name_what_is_wrong(tmp_path):
+    """A wrong folder or recipe is one line and exit code 2."""
+    flags = ["--folds", "no", "--table", "no", "--output_dir", "out"]
+    assert_one_line(call("rerank.py", "--recipe", "minilm-reranker", *flags, cwd=tmp_path), "no: no candidates")
+    assert_one_line(call("rerank.py", "--recipe", "minilm-rerank", *flags, cwd=tmp_path), "minilm-rerank")
+    assert_one_line(call("cv.py", "--folds", "no", "no2", cwd=tmp_path), "no: no candidates")
+    flags = ["--folds", "no", "--table", "no", "--raw_dir", "r", "--output_file", "o.csv"]
+    assert_one_line(call("fuse.py", *flags, cwd=tmp_path), "no: no candidates")
+    flags = ["--data_dir", "nowhere", "--model_paths", "m", "--output_dir", "out"]
+    assert_one_line(call("candidates.py", *flags, cwd=tmp_path), "nowhere", "no collection")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from rounds.retrieval import bm25
+
+PASSAGES = {
+    "30": "Adds instead of multiplying",
+    "4": "Reads the axis of a graph wrongly",
+    "100": "Forgets the sign of a negative number",
+    "7": "Reads the axis of a graph wrongly",
+    "21": "Believes a square has five corners",
+}
+
+
+def test_an_obvious_lexical_match_comes_first():
+    """The passage that shares the query's words leads."""
+    run = bm25.rank({"a": "why five corners of the square?", "b": "negative sign"}, PASSAGES, 5)
+    assert run.queries == ["a", "b"]
+    assert run.passages[:, 0].tolist() == ["21", "100"]
+
+
+def test_equal_passages_stand_in_corpus_order():
+    """Passages of one text tie and keep the corpus's order."""
+    run = bm25.rank({"q": "axis of the graph"}, PASSAGES, 5)
+    assert run.passages[0, :2].tolist() == ["4", "7"]
+    assert run.scores[0, 0] == run.scores[0, 1] > 0
+
+
+def test_many_ties_stand_in_corpus_order():
+    """A tie of hundreds keeps the corpus's order, over the edge of the depth too."""
+    corpus = {str((number * 7919) % 1009): "axis" if number % 3 else "sign" for number in range(300)}
+    run = bm25.rank({"q": "axis"}, corpus, 250)
+    axis, sign = ([key for key, text in corpus.items() if text == word] for word in ("axis", "sign"))
+    assert run.passages[0].tolist() == [*axis, *sign][:250]
+
+
+@pytest.mark.parametrize("text", ["", "the of and a", "?!", "zebra", "the zebra"])
+def test_a_query_without_known_words_ranks_in_corpus_order(text):
+    """A query of stop words, of unknown words or of nothing scores 0 everywhere."""
+    run = bm25.rank({"empty": text, "full": "five corners"}, PASSAGES, 5)
+    assert run.passages[0].tolist() == list(PASSAGES)
+    assert run.scores[0].tolist() == [0.0] * 5
+    assert run.passages[1, 0] == "21"
+
+
+@pytest.mark.parametrize(("depth", "expected"), [(1, 1), (3, 3), (5, 5), (50, 5)])
+def test_a_run_is_as_deep_as_asked_or_as_the_corpus(depth, expected):
+    """A run holds the asked-for depth, at most the corpus, with scores that fall."""
+    run = bm25.rank({"q": "graph axis sign"}, PASSAGES, depth)
+    assert run.passages.shape == run.scores.shape == (1, expected)
+    assert len(set(run.passages[0])) == expected
+    assert (np.diff(run.scores, axis=1) <= 0).all()
+
+
+def test_a_query_s_company_changes_nothing():
+    """Each query ranks as it does alone."""
+    queries = {"a": "five corners", "b": "negative sign", "c": "the"}
+    together = bm25.rank(queries, PASSAGES, 5)
+    for row, (query, text) in enumerate(queries.items()):
+        alone = bm25.rank({query: text}, PASSAGES, 5)
+        assert alone.passages[0].tolist() == together.passages[row].tolist()
+        assert alone.scores[0].tolist() == together.scores[row].tolist()
