@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -73,8 +74,10 @@ def test_the_notebook_is_one(tmp_path):
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    for cell in code:
-        ast.parse(cell)
+    imported = [node for cell in code for node in ast.walk(ast.parse(cell)) if isinstance(node, ast.ImportFrom)]
+    for node in imported:
+        module = importlib.import_module(node.module)
+        assert all(hasattr(module, alias.name) for alias in node.names)
     assert "--no-index" in code[0] and "rounds==0.1.0" in code[0] and "hours=8.5" in code[1]
     assert sum(len(cell.splitlines()) for cell in code) < 20
     assert json.loads((tmp_path / "kernel-metadata.json").read_text())["code_file"] == bundle.NOTEBOOK

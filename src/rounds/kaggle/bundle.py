@@ -43,9 +43,9 @@ subprocess.run([*pip, *(f"--find-links={{folder}}" for folder in WHEELS), "{requ
 """
 
 RUN = """\
-from rounds import kernel
+from rounds.kaggle.notebook import run_notebook
 
-kernel.run(ROOT, hours={hours})
+run_notebook(ROOT, hours={hours})
 """
 
 
