@@ -36,6 +36,9 @@ ENGINE     ?= rounds      ## who encodes for mining and evaluation: rounds, or f
 RUNS       ?=             ## evaluated rounds that make compare takes: folders in model_output (sample-minilm-v1/round1 ...)
 RECIPES    ?= minilm minilm-lora minilm-ia3 minilm-bottleneck minilm-prompt minilm-p_tuning minilm-prefix
 ONLY       ?=             ## rows that make bench runs: letters of a b c d e s
+SMALL      ?=             ## 1: make gpu_check runs on tiny models, on a CPU
+MINUTES    ?= 9           ## make gpu_check: time for all sections
+SECTIONS   ?=             ## sections that make gpu_check runs: encode,train,fp16,round,search,compile
 PORT       ?= 8008        ## make dashboard: on this machine
 TRACK      ?= none        ## training curves to: none, wandb, trackio or tensorboard
 KAGGLE     ?=             ## 1: make submit really submits
@@ -64,7 +67,7 @@ comma := ,
 .DELETE_ON_ERROR:
 .SECONDARY:
 # Values without the blanks that stand before the comments above.
-$(foreach V,SPLIT MODEL RERANKER TASK RAW FIELDS ROUND EPOCHS SEED FOLD FOLDS DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY PORT TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
+$(foreach V,SPLIT MODEL RERANKER TASK RAW FIELDS ROUND EPOCHS SEED FOLD FOLDS DEVICE NPROC QUESTIONS ENGINE RUNS RECIPES ONLY SMALL MINUTES SECTIONS PORT TRACK KAGGLE OWNER COMPETITION IMAGE WHEELS KAGGLE_PYTHON BASE MERGED \
   HOURS DRY A B HELD_OUT UNSEEN GPU MINE_FLAGS TUNE_FLAGS,\
   $(eval override $(V) := $(strip $($(V)))))
 
@@ -361,6 +364,9 @@ bench: $(EXP)/round1/finetune_data_minedHN.jsonl  ## speed and memory beside the
 	@$(RUN) scripts/bench.py --recipe '$(RECIPE)' --data_dir $(DATA) --train_data $< \
 	  $(if $(ONLY),--only $(ONLY),--readme README.md)
 
+gpu_check: | $(SETUP)  ## what a GPU does with the flagship, for docs/gpu.md (SMALL=1: the same on tiny models, on a CPU)
+	@$(RUN) scripts/gpu_check.py --minutes $(MINUTES) $(if $(SECTIONS),--sections $(SECTIONS)) $(if $(filter 1,$(SMALL)),--small)
+
 # ---- the rest -------------------------------------------------------------------------------------------------
 test: $(SETUP)  ## lint and fast tests
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -387,4 +393,4 @@ clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .ven
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
-.PHONY: setup sample download data pretrain evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims report dashboard brittle tokens fit_batch sweep folder candidates reranked folds rerank cv best bench test test_slow interop help clean FORCE
+.PHONY: setup sample download data pretrain evaluate submit bundle push lb ledger private_lb parity baseline compare tune_bm25 dims report dashboard brittle tokens fit_batch sweep folder candidates reranked folds rerank cv best bench gpu_check test test_slow interop help clean FORCE

@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache
 from rounds.config.recipe import Prompts
 from rounds.encoding import batching, prefix_cache
 from rounds.encoding.batching import Layout
-from rounds.encoding.tokenization import tokenize
+from rounds.encoding.tokenization import say_once, tokenize
 from rounds.models import dual_encoder, vision_tower
 from rounds.models.precision import autocast
 
@@ -58,10 +58,31 @@ def encode(
     title, distinct = title or f"encode {kind} texts", len(place) == len(whole)
     seen = vision_tower.seen(embedder, [text for text, _ in place])
     vectors = work(embedder, ids, precision, title, prompts.share_prefix, allocate if distinct else _in_memory, seen)
+    if precision == "fp16":
+        _without_overflow(embedder, ids, vectors, title, prompts.share_prefix, seen)
     if distinct:
         return vectors
     found = allocate((len(whole), vectors.shape[1]))
     return np.take(vectors, [place[item] for item in whole], axis=0, out=found, mode="clip")
+
+
+def _without_overflow(
+    embedder: SentenceTransformer,
+    ids: list[list[int]],
+    vectors: np.ndarray,
+    title: str,
+    share_prefix: bool,
+    seen: dict[str, np.ndarray] | None,
+) -> None:
+    """Compute anew in bf16, in place, the vectors that fp16 overflowed in: bf16 has the range of fp32.
+
+    Cards without bf16 (T4) emulate it, which is slow; the weights stay in fp16.
+    """
+    lost = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(lost):
+        say_once(f"fp16 overflows in {len(lost)} of {len(ids)} texts; these are computed in bf16")
+        part = seen and {name: values[lost] for name, values in seen.items()}
+        vectors[lost] = encode_ids(embedder, [ids[row] for row in lost], "bf16", title, share_prefix, seen=part)
 
 
 def encode_ids(

@@ -35,6 +35,12 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
         raise UserError(
             f"model {path or model.name_or_path}: cannot be loaded ({' '.join(str(error).split())[:200]})"
         ) from None
+    return assemble(transformer, recipe, device)
+
+
+def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceTransformer:
+    """The recipe's pooling behind a transformer that is already loaded; arguments and result as `load`'s."""
+    model = recipe.model
     transformer.register_forward_hook(_in_full)
     modules = [transformer, *pooling.modules(transformer, model)]
     if model.normalize:
