@@ -15,7 +15,8 @@ from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.evaluation import parity
 from rounds.evaluation.parity import Tolerance
-from rounds.evaluation.stage import Row, evaluate_checkpoint
+from rounds.evaluation.results import ResultRow
+from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.mining.stage import mine_file
 from rounds.models import checkpoint
 from rounds.training.stage import finetune_round
@@ -51,7 +52,7 @@ def run(bench: Bench, section: Section) -> None:
             model_output=output,
         )
 
-    def evaluate(device: str, precision: str | None = None) -> Row:
+    def evaluate(device: str, precision: str | None = None) -> ResultRow:
         source = checkpoint.resolve(str(output / "train"), device=device, precision=precision)
         return evaluate_checkpoint(source, data, output, False)
 
