@@ -12,7 +12,6 @@ from helpers.tiny_task import refused
 
 import rounds
 from rounds.config import loader
-from rounds.config.recipe import __file__
 from rounds.models import backbone, peft_methods, weights_io
 from rounds.training import sharding
 
