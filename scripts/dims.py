@@ -22,7 +22,9 @@ class Flags:
 
     model_path: str = field(metadata={"help": "checkpoint or finetune folder"})
     data_dir: str = field(metadata={"help": "collection with validation queries"})
-    recipe: str = field(default=loader.DEFAULT, metadata={"help": "recipe whose base model stands before training"})
+    recipe: str = field(
+        default=loader.DEFAULT_RECIPE, metadata={"help": "recipe whose base model stands before training"}
+    )
     dims: list[int] = field(
         default_factory=list, metadata={"help": "default: the recipe's matryoshka_dims, or halves down to 32"}
     )

@@ -52,7 +52,7 @@ def main(flags: Flags) -> None:
     default = ROOT / "data" / flags.sub_dir_name / collection.folder_name(version)
     data = collection.read(Path(flags.data_dir) if flags.data_dir else default)
     path = flags.lora_path or flags.model_path
-    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not path else None
+    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     model_output = Path(flags.model_output)
     devices = resolve_devices(flags.device)
     epochs = epochs_of(path or None, recipe, devices[0])

@@ -27,7 +27,7 @@ class Flags:
         default="",
         metadata={"help": "collection whose validation queries evaluate each epoch; default: train_data's folder"},
     )
-    recipe: str = field(default=loader.DEFAULT, metadata={"help": "recipe name or YAML file"})
+    recipe: str = field(default=loader.DEFAULT_RECIPE, metadata={"help": "recipe name or YAML file"})
     model_name_or_path: str = field(
         default="", metadata={"help": "checkpoint to continue; default: the recipe's model"}
     )

@@ -35,7 +35,9 @@ class Flags:
     )
     sub_dir_name: str = "hn_mine_data_zero_round"
     output_root: str = field(default=str(ROOT / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"})
-    recipe: str = field(default=loader.DEFAULT, metadata={"help": "recipe name or YAML file; gives the query's format"})
+    recipe: str = field(
+        default=loader.DEFAULT_RECIPE, metadata={"help": "recipe name or YAML file; gives the query's format"}
+    )
     seed: int = 42
     fold: int = field(default=0, metadata={"help": "v5 only: 0 to 3"})
     overwrite: bool = False

@@ -53,7 +53,7 @@ def main(flags: Flags) -> None:
     if flags.range_for_sampling:
         parse_range(flags.range_for_sampling)
     name = flags.embedder_name_or_path
-    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not name else None
+    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not name else None
     if recipe is None and not checkpoint.is_own(name):
         recipe = checkpoint.recipe_of(name, flags.embedder_model_class, flags.pooling_method)
     devices = resolve_devices(",".join(flags.devices))

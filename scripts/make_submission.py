@@ -38,7 +38,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Write and check a submission, and print (or run) the line that submits it."""
     data = collection.read(Path(flags.data_dir))
-    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not flags.model_path else None
+    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
     devices = resolve_devices(flags.device)
     source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision)
     source = source.on(devices).cut(flags.truncate_dim)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
-from rounds.config.recipe import FOUR_BITS
+from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.data import collection
 from rounds.encoding import merged_checkpoint
 from rounds.models import checkpoint
@@ -25,7 +25,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Merge an adapter into its base model's weights and check the vectors."""
     source = checkpoint.resolve(flags.lora_path, device=flags.device, precision=flags.precision or None)
-    if source.precision in FOUR_BITS and not flags.precision:
+    if source.precision in FOUR_BIT_PRECISIONS and not flags.precision:
         source = checkpoint.resolve(flags.lora_path, device=flags.device, precision="auto")
     passages = list(collection.read(Path(flags.data_dir)).passages.values())
     cosine = merged_checkpoint.merge(source, Path(flags.output_dir), passages[:256], flags.overwrite)

@@ -12,7 +12,7 @@ from rounds import cli
 from rounds.config import loader
 from rounds.data import collection
 from rounds.data.collection import Collection
-from rounds.data.prompts import longest
+from rounds.data.prompts import max_input_length
 from rounds.encoding.token_statistics import tokens
 from rounds.errors import UserError
 from rounds.evaluation import robustness
@@ -43,7 +43,7 @@ def main(flags: Flags) -> None:
     if flags.probe not in PROBES:
         raise UserError(f"probe {flags.probe!r} is not one of {', '.join(PROBES)}")
     data = collection.read(Path(flags.data_dir))
-    recipe = loader.load(flags.recipe or loader.DEFAULT) if flags.recipe or not flags.model_path else None
+    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
     source = checkpoint.resolve(flags.model_path or None, recipe, resolve_device(flags.device))
     {"brittle": _brittle, "tokens": _tokens, "fit_batch": _fit_batch}[flags.probe](source, data, flags)
 
@@ -76,7 +76,7 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     embedder = source.load()
     peft_methods.apply(embedder, source.recipe.tuning, locate_model(source.recipe.model))
     embedder.train()
-    found = fit_batch(embedder, longest(source.recipe.prompts), source.precision)
+    found = fit_batch(embedder, max_input_length(source.recipe.prompts), source.precision)
     if not found:
         raise UserError(f"{source.name}: not even {robustness.LEAST_TOKENS} tokens fit; shorten the texts")
     rows = [[f"{each.tokens:,}", f"{each.peak:,.0f}", f"{each.speed:,.0f}"] for each in found]

@@ -1,4 +1,3 @@
-import fcntl
 import json
 import os
 import subprocess
@@ -271,9 +270,26 @@ def test_digest_of_json_is_of_the_value():
     assert hashing.sha256_json(json.loads(json.dumps(CONFIG))) == hashing.sha256_json(CONFIG)
 
 
-def test_a_lock_is_held_by_one(tmp_path):
-    """While `lock` is held nobody else gets it, and afterwards it is free."""
-    with open(tmp_path / ".lock", "w") as file:
-        with store.lock(tmp_path), pytest.raises(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def test_a_lock_is_held_by_one_process(tmp_path):
+    """A second process gets the lock of a folder only after the first has released it."""
+    code = (
+        "import sys; from pathlib import Path; from rounds.artifacts import store\n"
+        "with store.lock(Path(sys.argv[1])): print(1)"
+    )
+    with store.lock(tmp_path):
+        other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=1)
+    assert other.communicate(timeout=60)[0] == b"1\n"
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_failed_replacement_leaves_the_file_as_it_was(tmp_path, before):
+    """An error while a file is written leaves neither a part of it nor a temporary file."""
+    path = tmp_path / "a.txt"
+    if before:
+        path.write_text(before)
+    with pytest.raises(ValueError), store.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise ValueError
+    assert [entry.read_text() for entry in tmp_path.iterdir()] == ([before] if before else [])

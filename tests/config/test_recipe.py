@@ -235,23 +235,23 @@ def test_keys_that_contradict_each_other_are_refused(values, says):
 )
 def test_a_model_named_as_flagembedding_names_it_has_a_recipe(name, model_class, recipe_name):
     """A known model takes its recipe, another one that of its class."""
-    assert loader.of_model(name, model_class) == loader.load(recipe_name)
+    assert loader.recipe_for_model(name, model_class) == loader.load(recipe_name)
 
 
 def test_a_model_without_recipe_or_class_has_none():
     """Nothing is guessed for an unknown model."""
-    assert loader.of_model("some/model") is None
+    assert loader.recipe_for_model("some/model") is None
 
 
 def test_the_stand_in_takes_the_reference_recipe(monkeypatch):
     """The folder in ROUNDS_MODEL is the reference's model, not a foreign one."""
     monkeypatch.setenv("ROUNDS_MODEL", "some/folder")
-    assert loader.of_model("some/folder") == loader.load("bge-en-icl")
+    assert loader.recipe_for_model("some/folder") == loader.load("bge-en-icl")
 
 
 def test_an_unknown_class_or_another_pooling_is_refused():
     """What the command line says of a model must fit its recipe."""
     with refused("embedder_model_class 'icl'", "decoder-only-icl"):
-        loader.of_model("some/model", "icl")
+        loader.recipe_for_model("some/model", "icl")
     with refused("pooling_method cls", "bge-en-icl says last_token"):
-        loader.of_model("BAAI/bge-en-icl", "", "cls")
+        loader.recipe_for_model("BAAI/bge-en-icl", "", "cls")

@@ -99,7 +99,7 @@ def test_examples_come_from_the_training_side(tiny_collection):
     rows = collection.read_rows(tiny_collection / collection.FINETUNE, ("pos",))
     source = collection.example_bank(rows, with_examples().prompts)
     assert {asked.question for asked in source.asked} == set(data.questions["train"])
-    assert not set(data.questions["train"]) & {asked.question for asked in data.asked.values()}
+    assert not set(data.questions["train"]) & {asked.question for asked in data.metadata.values()}
 
 
 def tokens(texts: list[str], before, **prompts) -> list[list[int]]:

@@ -62,5 +62,5 @@ def test_words_change_and_pictures_stay(file):
 def test_what_reads_words_only_says_so():
     """Stages that would read a picture's mark as words."""
     with refused("bundle: reads words only", "kbvqa has model.vision"):
-        loader.load("kbvqa").check_words_only("bundle")
-    loader.load("minilm").check_words_only("bundle")
+        loader.load("kbvqa").require_text_only("bundle")
+    loader.load("minilm").require_text_only("bundle")

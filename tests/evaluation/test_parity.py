@@ -10,7 +10,7 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.data import collection
-from rounds.data.prompts import wrap
+from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding import fingerprint, run_store
 from rounds.evaluation import parity
 from rounds.evaluation.parity import Side, Tolerance
@@ -49,7 +49,7 @@ def test_probes_are_the_vectors_of_formatted_texts(tiny, data, tmp_path):
     source = checkpoint.resolve(None, tiny, "cpu", "fp32")
     found = parity.load(run_store.run_folder(source, data, tmp_path), "x").about["probes"]["passages"]
     vectors, _ = run_store.encoder_for(source, tmp_path).vectors(list(data.passages.values()), "passage", "corpus")
-    start, end = wrap(tiny.prompts, "passage")
+    start, end = prefix_and_suffix(tiny.prompts, "passage")
     for row, (key, text) in enumerate(data.passages.items()):
         if key in found:
             assert found[key]["text"] == start + text + end

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 from rounds.config import loader
-from rounds.config.recipe import Bottleneck, Virtual, check
+from rounds.config.recipe import HoulsbyAdapters, VirtualTokens, check
 from rounds.models import checkpoint, peft_methods
 from rounds.models.weights import locate_model
 
@@ -13,8 +13,8 @@ from rounds.models.weights import locate_model
 def recipe_of(method: str, model: str = "mistral", side: str = "right", **tuned):
     """The tiny recipe by another method, or on a tiny BERT."""
     recipe = loader.load("tiny-mistral")
-    virtual = Virtual(tokens=5, hidden_size=16)
-    changed = dataclasses.replace(recipe.tuning, method=method, virtual=virtual, bottleneck=Bottleneck(4), **tuned)
+    virtual = VirtualTokens(tokens=5, hidden_size=16)
+    changed = dataclasses.replace(recipe.tuning, method=method, virtual=virtual, bottleneck=HoulsbyAdapters(4), **tuned)
     if model == "bert":
         lora = dataclasses.replace(recipe.tuning.lora, targets=["query", "value"])
         changed = dataclasses.replace(changed, lora=lora)

@@ -14,7 +14,7 @@ from helpers.training import few_rows, finetune
 from helpers.tuned_models import recipe_of, tuned
 
 from rounds.artifacts import store
-from rounds.config.recipe import METHODS, Bottleneck, Projection, Virtual
+from rounds.config.recipe import TUNING_METHODS, HoulsbyAdapters, Projection, VirtualTokens
 from rounds.encoding import batching, merged_checkpoint
 from rounds.encoding.batching import Layout
 from rounds.encoding.encoder import encode
@@ -22,7 +22,7 @@ from rounds.encoding.tokenization import tokenize
 from rounds.models import checkpoint, peft_methods, weights_io
 
 TEXTS = ["two thirds of a number", "angles in a kite", "x", "the sum of two odd numbers is even because " * 3]
-FROZEN = [method for method in METHODS if method not in ("full", "qlora")]
+FROZEN = [method for method in TUNING_METHODS if method not in ("full", "qlora")]
 
 
 def saved(embedder, recipe, folder: Path) -> Path:
@@ -169,7 +169,9 @@ def test_a_square_projection_head_keeps_similarities_at_first():
 def test_a_prompt_starts_from_a_text():
     """Virtual tokens begin as the embeddings of the text's tokens."""
     recipe = recipe_of("prompt")
-    text = dataclasses.replace(recipe.tuning, virtual=Virtual(tokens=3, init="text", init_text="find the mistake"))
+    text = dataclasses.replace(
+        recipe.tuning, virtual=VirtualTokens(tokens=3, init="text", init_text="find the mistake")
+    )
     embedder = tuned(dataclasses.replace(recipe, tuning=text), step=0)
     model = embedder[0].model
     ids = embedder.tokenizer("find the mistake")["input_ids"][:3]
@@ -216,7 +218,7 @@ def test_a_merged_adapter_keeps_head_and_norms(tmp_path):
 def test_bottleneck_targets_that_are_not_there_are_refused():
     """A name that no layer has is one line."""
     recipe = recipe_of("bottleneck")
-    missing = dataclasses.replace(recipe.tuning, bottleneck=Bottleneck(4, ["fc9"]))
+    missing = dataclasses.replace(recipe.tuning, bottleneck=HoulsbyAdapters(4, ["fc9"]))
     with refused("tuning.bottleneck.targets", "fc9"):
         tuned(dataclasses.replace(recipe, tuning=missing))
 

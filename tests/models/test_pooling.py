@@ -9,7 +9,7 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.config import loader
-from rounds.config.recipe import LAYERS, TOKENS
+from rounds.config.recipe import LAYER_POOLINGS, TOKEN_POOLINGS
 from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import tokenize
 from rounds.models import checkpoint, peft_methods
@@ -38,7 +38,7 @@ def slowly(embedder, recipe, text: str) -> np.ndarray:
     with torch.no_grad():
         states = embedder[0].model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states
     last = [layer[0].numpy().astype(np.float64) for layer in states]
-    tokens = model.pooling_tokens if model.pooling in LAYERS else model.pooling
+    tokens = model.pooling_tokens if model.pooling in LAYER_POOLINGS else model.pooling
     rows = []
     for position in range(len(ids)):
         own = [layer[position] for layer in last[-2:]]
@@ -50,7 +50,8 @@ def slowly(embedder, recipe, text: str) -> np.ndarray:
 
 @pytest.mark.parametrize(("attention", "normalize"), [("sdpa", True), ("eager", False)])
 @pytest.mark.parametrize(
-    ("pooling", "tokens"), [*((each, "mean") for each in TOKENS), *((each, t) for each in LAYERS for t in TOKENS)]
+    ("pooling", "tokens"),
+    [*((each, "mean") for each in TOKEN_POOLINGS), *((each, t) for each in LAYER_POOLINGS for t in TOKEN_POOLINGS)],
 )
 def test_pooling_is_that_of_a_slow_loop(pooling, tokens, attention, normalize):
     """Packed (sdpa) and padded (eager), normalized or raw."""

@@ -12,7 +12,7 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 
 from rounds.artifacts import store
 from rounds.config import loader
-from rounds.config.recipe import Projection, Recipe, Virtual, Vision
+from rounds.config.recipe import Projection, Recipe, VirtualTokens, Vision
 from rounds.data.images import attach_image, find_image, keep_only_image
 from rounds.encoding import canary
 from rounds.encoding.encoder import encode
@@ -217,7 +217,7 @@ def test_a_vision_module_is_the_last(tower):
 @pytest.mark.parametrize("kind", ["own", "shared"])
 def test_visual_tokens_are_trained_saved_and_not_mistaken(kind, method, tower, texts, tmp_path):
     """Tokens before the patches change what the tower sees, take gradients and come back, features of their own too."""
-    own = recipe_of(tower).replace("tuning", method=method, virtual=Virtual(tokens=3, vision=kind))
+    own = recipe_of(tower).replace("tuning", method=method, virtual=VirtualTokens(tokens=3, vision=kind))
     plain = vision_tower.find_tower(backbone.load(recipe_of(tower), "fp32", "cpu"))
     embedder = backbone.load(own, "fp32", "cpu")
     peft_methods.apply(embedder, own.tuning)
@@ -247,9 +247,9 @@ def test_visual_tokens_need_eyes_and_prompting():
     """Refused by name."""
     own = loader.load("minilm")
     with refused("tuning.virtual.vision", "none, own, shared"):
-        own.replace("tuning", virtual=Virtual(vision="theirs"))
+        own.replace("tuning", virtual=VirtualTokens(vision="theirs"))
     with refused("tuning.virtual.vision needs tuning.method prompt or p_tuning"):
-        own.replace("tuning", virtual=Virtual(vision="own"))
+        own.replace("tuning", virtual=VirtualTokens(vision="own"))
 
 
 def test_a_tower_in_half_precision_looks_with_what_is_unfrozen(tower, texts):

@@ -54,7 +54,7 @@ def grown(facts: Facts) -> Facts:
     grown_data = replace(
         data,
         validation=texts,
-        asked=asked,
+        metadata=asked,
         unseen=set(ids[::10]),
         qrels={q: [p] for q, p in zip(ids, gold, strict=True)},
     )

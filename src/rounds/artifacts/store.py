@@ -1,11 +1,10 @@
-"""Artefacts: folders that are complete or absent, each with a `manifest.json` that says what it was made from.
+"""Write files and folders that are either complete or absent, each folder with a manifest of what it was made from.
 
 A stage writes into a temporary sibling folder, the manifest last, and renames it into place, so a killed stage
-leaves nothing that looks finished. The manifest's `config` holds everything that shapes the content (flags,
-recipe, hashes of the inputs); a folder whose config differs is refused, or made anew where the caller says so.
+leaves nothing that looks finished. The manifest's `config` holds everything that shapes the content (flags, recipe,
+hashes of the inputs). A folder whose config differs is refused, or replaced where the caller asks for it.
 """
 
-import fcntl
 import json
 import os
 import re
@@ -15,42 +14,64 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from rounds.errors import UserError
 
 MANIFEST = "manifest.json"
 
 
 def require_files(*paths: Path) -> None:
-    """Refuse paths that are no files, before anything slow begins."""
+    """Raise a `UserError` for the first path that is not a file; call it before anything slow begins."""
     for path in paths:
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file")
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success flush the file to disk and rename it to `path`, else remove it.
+
+    Readers see the old file or the complete new one, never a part. The temporary name ends in `.tmp`: where a library
+    picks the format by the ending, hand it an open file instead.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: object) -> None:
-    """Write JSON to a temporary name, flush it to disk, and rename it into place."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file to a temporary name, flush it to disk, and rename it into place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    """Write a UTF-8 text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """Write one JSON object a line."""
-    with open(path, "w", encoding="utf-8") as file:
+    """Write one JSON object per line, atomically."""
+    with replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_jsonl(path: Path, required: tuple[str, ...] = ()) -> list[dict]:
-    """Read one JSON object a line; a missing file, a broken line or a missing key is one clear error."""
+    """Read a JSONL file.
+
+    Args:
+        required: keys that every row must have.
+
+    Raises:
+        UserError: the file is missing or empty, or a line is not a JSON object with the required keys.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     rows = []
@@ -70,7 +91,11 @@ def read_jsonl(path: Path, required: tuple[str, ...] = ()) -> list[dict]:
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON file that a stage wrote."""
+    """Read a JSON file that a stage wrote.
+
+    Raises:
+        UserError: the file is missing or not valid JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -80,7 +105,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_manifest(folder: Path) -> dict | None:
-    """The folder's manifest, or None where it has none."""
+    """Return the folder's manifest, or None if it has none."""
     path = Path(folder) / MANIFEST
     if not path.is_file():
         return None
@@ -91,33 +116,34 @@ def read_manifest(folder: Path) -> dict | None:
 
 
 def differences(old: object, new: object, prefix: str = "") -> list[str]:
-    """What differs between two configs, one `key: old -> new` a difference.
+    """Return the differences between two configs, each as `key: old -> new`.
 
     >>> differences({"seed": 42, "flags": {"epochs": 2}}, {"seed": 42, "flags": {"epochs": 3}})
     ['flags.epochs: 2 -> 3']
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        found = []
+        changes = []
         for key in sorted(old.keys() | new.keys(), key=str):
-            found += differences(old.get(key), new.get(key), f"{prefix}{key}.")
-        return found
+            changes += differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        return changes
     return [] if old == new else [f"{prefix.rstrip('.')}: {_short(old)} -> {_short(new)}"]
 
 
 def _short(value: object) -> str:
+    """Return the value as JSON, cut to 60 characters."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def is_finished(folder: Path, config: dict, overwrite: bool = False) -> bool:
-    """Whether `folder` already holds the artefact of `config`.
+    """Return whether `folder` already holds the artefact of `config`; always False with `overwrite`.
 
     Raises:
-        UserError: the folder holds something else (another config, or files without a manifest), and
-            `overwrite` does not allow to replace it.
+        UserError: the path is a file, or the folder holds something else (another config, or files without a
+            manifest) and `overwrite` is not set.
     """
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, a folder is needed; name another one")
+        raise UserError(f"{folder}: is a file, but a folder is needed; name another path")
     if overwrite or not folder.exists():
         return False
     manifest = read_manifest(folder)
@@ -127,18 +153,21 @@ def is_finished(folder: Path, config: dict, overwrite: bool = False) -> bool:
         raise UserError(f"{folder}: has files but no {MANIFEST}; name another folder or pass --overwrite")
     changed = differences(manifest.get("config"), json.loads(json.dumps(config)))
     if changed:
-        raise UserError(
-            f"{folder}: made from another configuration ({'; '.join(changed[:3])}); "
-            "name another folder or pass --overwrite"
-        )
+        raise UserError(_other_config(folder, changed, "folder"))
     return True
+
+
+def _other_config(path: Path, changed: list[str], kind: str) -> str:
+    return (
+        f"{path}: made from another configuration ({'; '.join(changed[:3])}); name another {kind} or pass --overwrite"
+    )
 
 
 @contextmanager
 def writing(folder: Path, manifest: dict) -> Iterator[Path]:
     """Yield a temporary folder; on success add `manifest.json` and rename it to `folder`, else remove it.
 
-    `manifest` may be filled in further inside the block; seconds spent are added as `seconds`.
+    The block may still add keys to `manifest`; the seconds that it took are added as `seconds`.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
@@ -155,15 +184,14 @@ def writing(folder: Path, manifest: dict) -> Iterator[Path]:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; others wait."""
+    """Lock `folder` against other processes and threads; wait until it is free."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(folder / ".lock"):
         yield
 
 
 def put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename a finished temporary folder to its name, replacing what stands there."""
+    """Rename a finished temporary folder to `folder`, replacing an older one."""
     if folder.exists():
         retired = folder.parent / f".{folder.name}.{os.getpid()}.old.tmp"
         os.replace(folder, retired)
@@ -182,6 +210,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    """Return whether a process with this id exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -192,35 +221,33 @@ def _is_alive(process: int) -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process is the one that writes (rank 0, or the only one)."""
+    """Return whether this process is the one that writes files: rank 0 of a distributed run, or the only process."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def file_manifest(path: Path) -> Path:
-    """The manifest of an artefact that is a single file: `NAME.manifest.json` beside `NAME.jsonl`."""
+    """Return the path of a single-file artefact's manifest: `NAME.manifest.json` beside `NAME.jsonl`."""
     return path.with_name(f"{path.stem}.manifest.json")
 
 
 def is_file_finished(path: Path, config: dict, overwrite: bool) -> bool:
+    """Return whether the file at `path` is already the artefact of `config`; always False with `overwrite`.
+
+    Raises:
+        UserError: the file was made from another config and `overwrite` is not set.
+    """
     manifest = file_manifest(path)
     if overwrite or not manifest.is_file() or not path.is_file():
         return False
     changed = differences(read_json(manifest).get("config"), config)
     if changed:
-        raise UserError(
-            f"{path}: made from another configuration ({'; '.join(changed[:3])}); name another file or pass --overwrite"
-        )
+        raise UserError(_other_config(path, changed, "file"))
     return True
 
 
 def write_file_artifact(path: Path, rows: list[dict], manifest: dict) -> None:
-    """Write a JSONL artefact; its manifest, the stamp, comes last."""
+    """Write a JSONL artefact, then its manifest, which marks it as finished."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file_manifest(path).unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write_jsonl(temporary, rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_jsonl(path, rows)
     write_json(file_manifest(path), manifest)

@@ -14,7 +14,7 @@ from rounds.benchmark.workloads import FLAG, OURS, STOCK, UNSHARED, Contender, O
 from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.data import collection
-from rounds.data.prompts import wrap
+from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding.tokenization import EXAMPLE_END, tokenize
 from rounds.errors import UserError
 from rounds.models.weights import locate_model
@@ -245,7 +245,7 @@ def _shared_texts(task: Task, recipe: Recipe, count: int) -> tuple[list[str], li
     tokenizer = AutoTokenizer.from_pretrained(recipe.model.name_or_path)
     short = list(dict.fromkeys(" ".join(row["query"].split()[:WORDS]) for row in _rows(task)))
     queries, rest = short[:count], short[count:]
-    prefix, suffix = wrap(recipe.prompts, "query")
+    prefix, suffix = prefix_and_suffix(recipe.prompts, "query")
     examples: list[str] = []
     for word in " ".join(rest).split():  # examples of some thirty words each, as many as it takes
         if not examples or len(examples[-1].split()) > 30:

@@ -25,7 +25,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from rounds import cli
 from rounds.config.recipe import Recipe
 from rounds.data import collection
-from rounds.data.prompts import longest, wrap
+from rounds.data.prompts import max_input_length, prefix_and_suffix
 from rounds.encoding import batching, flagembedding, prefix_cache, run_store
 from rounds.encoding.batching import Layout
 from rounds.encoding.encoder import encode
@@ -160,7 +160,7 @@ Encode = Callable[[list[str], list[list[str]] | None, list[str]], np.ndarray]
 def _encoder(party: Contender, recipe: Recipe) -> Encode:
     source = checkpoint.resolve(None, recipe, "cpu", party.precision)
     if party.name == FLAG:
-        model, (start, end) = flagembedding.load(source), wrap(recipe.prompts, "passage")
+        model, (start, end) = flagembedding.load(source), prefix_and_suffix(recipe.prompts, "passage")
 
         def theirs(queries, before, passages):
             found = [flagembedding.encode_queries(model, source, queries, before)]
@@ -172,10 +172,10 @@ def _encoder(party: Contender, recipe: Recipe) -> Encode:
     if party.name == STOCK:
         embedder = stock_baseline.stock(recipe, party.precision, "cpu")
 
-        start, end = wrap(recipe.prompts, "passage")
+        start, end = prefix_and_suffix(recipe.prompts, "passage")
 
         def stock(queries, before, passages):
-            embedder.max_seq_length = longest(recipe.prompts)
+            embedder.max_seq_length = max_input_length(recipe.prompts)
             texts = whole_texts(embedder.tokenizer, recipe, queries, before)
             found = [embedder.encode(texts, show_progress_bar=False)]
             if passages:
@@ -199,7 +199,7 @@ def _encoder(party: Contender, recipe: Recipe) -> Encode:
 
 def whole_texts(tokenizer, recipe: Recipe, queries: list[str], before: list[list[str]] | None) -> list[str]:
     """Examples, prompt and query as one text, which is all that a peer takes."""
-    prefix_text, suffix = wrap(recipe.prompts, "query")
+    prefix_text, suffix = prefix_and_suffix(recipe.prompts, "query")
     leads = lead_texts(tokenizer, before, recipe.prompts, "query") if before else [""] * len(queries)
     return [f"{lead}{prefix_text}{query}{suffix}" for lead, query in zip(leads, queries, strict=True)]
 
@@ -280,7 +280,7 @@ def steps(party: Contender, recipe: Recipe, mined: Path, count: int) -> tuple[fl
         embedder, more = stock_baseline.stock(recipe, "fp32", "cpu").train(), {}
         embedder.max_seq_length = recipe.prompts.query_max_length
         drawn = [data.draw(row, 0, recipe.training.group_size) for row in rows]
-        start, end = wrap(recipe.prompts, "passage")
+        start, end = prefix_and_suffix(recipe.prompts, "passage")
         passages = [start + text + end for text in data.passages]
         queries = whole_texts(embedder.tokenizer, recipe, [data.queries[row] for row in rows], None)
         columns = {"anchor": queries, "positive": [passages[positive] for positive, _ in drawn]}

@@ -12,11 +12,11 @@ import yaml
 from rounds.config.recipe import Recipe, check
 from rounds.errors import UserError
 
-DEFAULT = "bge-en-icl"  # recipe of the scripts; the Makefile names its own
+DEFAULT_RECIPE = "bge-en-icl"  # recipe of the scripts; the Makefile names its own
 
 DEFAULT_MODEL = "BAAI/bge-en-icl"
 
-STAND_IN = "ROUNDS_MODEL"
+MODEL_VARIABLE = "ROUNDS_MODEL"
 
 MODEL_CLASSES = {
     "decoder-only-icl": "bge-en-icl",
@@ -70,7 +70,7 @@ def names() -> list[str]:
                   if entry.name.endswith(".yaml"))  # fmt: skip
 
 
-def of_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
+def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
     """The recipe for a model named on the command line, as FlagEmbedding's scripts name it.
 
     A model that a packaged recipe is about takes that recipe; another one takes the recipe of its
@@ -87,8 +87,8 @@ def of_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Rec
     """
     if model_class and model_class not in MODEL_CLASSES:
         raise UserError(f"embedder_model_class {model_class!r} is not one of {', '.join(MODEL_CLASSES)}")
-    if name_or_path in (DEFAULT_MODEL, os.environ.get(STAND_IN)):
-        found = load(DEFAULT)
+    if name_or_path in (DEFAULT_MODEL, os.environ.get(MODEL_VARIABLE)):
+        found = load(DEFAULT_RECIPE)
     else:
         found = next((recipe for recipe in map(load, names()) if recipe.model.name_or_path == name_or_path), None)
     if found is None and model_class:

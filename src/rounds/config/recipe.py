@@ -36,7 +36,7 @@ class Vision:
         return self.join == "joint"
 
     @property
-    def sees(self) -> bool:
+    def reads_images(self) -> bool:
         """Whether pictures are looked at."""
         return self.is_joint or bool(self.name_or_path)
 
@@ -138,7 +138,7 @@ class IA3:
 
 
 @dataclass(frozen=True)
-class Virtual:
+class VirtualTokens:
     """Virtual tokens before each text.
 
     Attributes:
@@ -158,7 +158,7 @@ class Virtual:
 
 
 @dataclass(frozen=True)
-class Bottleneck:
+class HoulsbyAdapters:
     """Houlsby adapters (2019, arXiv:1902.00751): behind each of `targets`, down to a `reduction_factor`th and up again.
 
     Attributes:
@@ -201,8 +201,8 @@ class Tuning:
     method: str = "full"
     lora: Lora = field(default_factory=Lora)
     ia3: IA3 = field(default_factory=IA3)
-    virtual: Virtual = field(default_factory=Virtual)
-    bottleneck: Bottleneck = field(default_factory=Bottleneck)
+    virtual: VirtualTokens = field(default_factory=VirtualTokens)
+    bottleneck: HoulsbyAdapters = field(default_factory=HoulsbyAdapters)
     projection: Projection = field(default_factory=Projection)
     separate: bool = False
     vision: str = "frozen"
@@ -215,7 +215,7 @@ class Tuning:
         return self.method in ("lora", "qlora")
 
     @property
-    def is_prompting(self) -> bool:
+    def has_virtual_tokens(self) -> bool:
         """Whether virtual tokens stand before each text."""
         return self.method in ("prompt", "p_tuning", "prefix")
 
@@ -368,9 +368,9 @@ class Recipe:
         """Whether vectors of tuned weights have unit length."""
         return self.tuning.projection.normalize if self.tuning.projection.dim else self.model.normalize
 
-    def check_words_only(self, what: str) -> None:
+    def require_text_only(self, what: str) -> None:
         """Raises a `UserError` where the recipe's model sees pictures: `what` reads words."""
-        if self.model.vision.sees:
+        if self.model.vision.reads_images:
             raise UserError(f"{what}: reads words only, and {self.name} has model.vision; take a recipe without")
 
     def to_dict(self) -> dict:
@@ -390,17 +390,17 @@ class Recipe:
         return recipe
 
 
-FOUR_BITS = ("nf4", "fp4")
+FOUR_BIT_PRECISIONS = ("nf4", "fp4")
 
-TOKENS = ("mean", "cls", "last_token")
+TOKEN_POOLINGS = ("mean", "cls", "last_token")
 
-LAYERS = ("concat_last_n", "sum_last_n", "weighted_layers")
+LAYER_POOLINGS = ("concat_last_n", "sum_last_n", "weighted_layers")
 
-METHODS = ("full", "lora", "qlora", "ia3", "prompt", "p_tuning", "prefix", "bottleneck")
+TUNING_METHODS = ("full", "lora", "qlora", "ia3", "prompt", "p_tuning", "prefix", "bottleneck")
 
 SOURCES = ("dense", "bm25", "random", "same_group", "pictures")
 
-VECTORS = "vectors:"
+VECTORS_PREFIX = "vectors:"
 
 UNFROZEN = ("layer_norms", "input_embeddings", "visual_embedding")
 
@@ -409,8 +409,8 @@ JOINS = ("sum", "concat", "projection", "joint")
 VISUAL_TOKENS = ("none", "own", "shared")
 
 CHOICES = {
-    ("model", "pooling"): (*TOKENS, *LAYERS),
-    ("model", "pooling_tokens"): TOKENS,
+    ("model", "pooling"): (*TOKEN_POOLINGS, *LAYER_POOLINGS),
+    ("model", "pooling_tokens"): TOKEN_POOLINGS,
     ("model", "padding_side"): ("right", "left"),
     ("model", "attention"): ("auto", "sdpa", "eager", "flash_attention_2"),
     ("model", "precision"): ("auto", "fp32", "bf16", "fp16", "nf4", "fp4"),
@@ -418,7 +418,7 @@ CHOICES = {
     ("prompts", "examples"): ("none", "fixed", "nearest"),
     ("mining", "candidates"): ("corpus", "labelled"),
     ("mining", "index"): ("exact", "hnsw", "ivfpq"),
-    ("tuning", "method"): METHODS,
+    ("tuning", "method"): TUNING_METHODS,
     ("tuning", "vision"): ("frozen", "tuned"),
     ("training", "pictures"): ("with", "without", "only"),
     ("training", "loss"): ("info_nce", "distillation", "margin_mse"),
@@ -481,14 +481,14 @@ def _check_together(recipe: Recipe, source: str) -> None:
         )
     if recipe.training.examples_limit and prompts.examples == "none":
         raise UserError(f"{source}: training.examples_limit needs prompts.examples: fixed or nearest")
-    if model.double_quant and model.precision not in FOUR_BITS:
+    if model.double_quant and model.precision not in FOUR_BIT_PRECISIONS:
         raise UserError(f"{source}: model.double_quant needs model.precision: nf4 or fp4")
     sharding = recipe.training.sharding
     tuning = recipe.tuning
     plain = tuning.method == "lora" and not (tuning.unfreeze or tuning.projection.dim or tuning.separate)
     if sharding != "none" and not (plain and recipe.training.micro_batch_tokens):
         raise UserError(f"{source}: training.sharding {sharding} needs tuning.method lora alone and micro_batch_tokens")
-    if sharding != "none" and model.precision in FOUR_BITS:
+    if sharding != "none" and model.precision in FOUR_BIT_PRECISIONS:
         raise UserError(f"{source}: training.sharding {sharding} does not split 4-bit weights; set precision bf16")
     if not 0 <= recipe.reranking.residual < float("inf"):
         raise UserError(f"{source}: reranking.residual must be a number from 0")
@@ -518,17 +518,17 @@ def _check_vision(recipe: Recipe, source: str) -> None:
     seeing = tuning.vision == "tuned" or "visual_embedding" in tuning.unfreeze or tuning.virtual.vision != "none"
     if vision.is_joint and vision.name_or_path:
         raise UserError(f"{source}: model.vision.join joint has no model.vision.name_or_path: the text model sees")
-    if not vision.sees and (seeing or recipe.training.pictures != "with"):
+    if not vision.reads_images and (seeing or recipe.training.pictures != "with"):
         raise UserError(f"{source}: tunes or trains on pictures, and model.vision.name_or_path is empty")
     if vision.is_joint and ("visual_embedding" in tuning.unfreeze or tuning.virtual.vision != "none"):
         raise UserError(f"{source}: visual_embedding and virtual.vision are for a vision model beside the text's")
-    if vision.sees and recipe.prompts.examples != "none":
+    if vision.reads_images and recipe.prompts.examples != "none":
         raise UserError(f"{source}: prompts.examples are texts without pictures; leave them out beside model.vision")
 
 
 def _check_negatives(mining: Mining, source: str) -> None:
     for name, ratio in mining.negatives.items():
-        if name not in SOURCES and not (name.startswith(VECTORS) and name != VECTORS):
+        if name not in SOURCES and not (name.startswith(VECTORS_PREFIX) and name != VECTORS_PREFIX):
             raise UserError(f"{source}: mining.negatives has {name!r}, not one of {', '.join(SOURCES)}, vectors:PATH")
         if not 0 < ratio < float("inf"):
             raise UserError(f"{source}: mining.negatives.{name} is {ratio}, must be above 0")
@@ -540,9 +540,9 @@ def _check_negatives(mining: Mining, source: str) -> None:
 
 def _check_tuning(recipe: Recipe, source: str) -> None:
     tuning, model = recipe.tuning, recipe.model
-    if model.precision in FOUR_BITS and tuning.method == "full":
+    if model.precision in FOUR_BIT_PRECISIONS and tuning.method == "full":
         raise UserError(f"{source}: 4-bit weights are frozen: model.precision {model.precision} needs an adapter")
-    if tuning.method == "qlora" and model.precision not in FOUR_BITS:
+    if tuning.method == "qlora" and model.precision not in FOUR_BIT_PRECISIONS:
         raise UserError(f"{source}: tuning.method qlora needs model.precision: nf4 or fp4")
     for name in tuning.unfreeze:
         if name not in UNFROZEN:

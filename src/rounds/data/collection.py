@@ -37,7 +37,7 @@ class Collection:
         split: name of the split.
         passages: passage id -> text, in corpus order.
         validation, test: query id -> text.
-        asked: what is known of each validation and test query, by id.
+        metadata: what is known of each validation and test query, by id.
         qrels: validation query id -> relevant passage ids.
         unseen: validation queries on passages that train does not label.
         questions: `train` and `validation`, each QuestionId -> digest.
@@ -49,7 +49,7 @@ class Collection:
     passages: dict[str, str]
     validation: dict[str, str]
     test: dict[str, str]
-    asked: dict[str, QueryMetadata]
+    metadata: dict[str, QueryMetadata]
     qrels: dict[str, list[str]]
     unseen: set[str]
     questions: dict[str, dict[str, str]]
@@ -148,7 +148,7 @@ def read(folder: Path) -> Collection:
         passages=read_pool(folder / POOL),
         validation={key: asked.text for key, asked in validation.items()},
         test={key: asked.text for key, asked in test.items()},
-        asked={**validation, **test},
+        metadata={**validation, **test},
         qrels=qrels,
         unseen=splits.unseen_queries({**train, **qrels}, list(train), list(qrels)),
         questions=store.read_json(folder / "questions.json"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rounds.config.recipe import Prompts
-from rounds.data.prompts import wrap
+from rounds.data.prompts import format_texts
 from rounds.data.text import normalize_text
 from rounds.errors import UserError
 
@@ -35,8 +35,8 @@ class ExampleBank:
         self.prompts = prompts
         rows = list(rows)
         self.asked = [asked for asked, _ in rows]
-        before, after = wrap(prompts, "query")
-        self.texts = [f"{before}{asked.text}{after}{response}" for asked, response in rows]
+        texts = format_texts(prompts, "query", (query.text for query, _ in rows))
+        self.texts = [text + response for text, (_, response) in zip(texts, rows, strict=True)]
         self.own = [normalize_text(asked.text) for asked in self.asked]
         self._orders: dict[tuple[str, str], list[int]] = {}
         if prompts.examples == "nearest" and not any(asked.construct for asked in self.asked):

@@ -16,7 +16,7 @@ import numpy as np
 
 from rounds.artifacts import hashing, store
 from rounds.config.recipe import Prompts
-from rounds.data.prompts import wrap
+from rounds.data.prompts import prefix_and_suffix
 from rounds.errors import UserError
 
 FILE = "fingerprint.json"
@@ -74,7 +74,7 @@ def write(
 def _formatted(
     texts: dict[str, str], prompts: Prompts, kind: str, before: Sequence[Sequence[str]] | None
 ) -> dict[str, str]:
-    start, end = wrap(prompts, kind)
+    start, end = prefix_and_suffix(prompts, kind)
     leads = ["\n\n".join([*examples, ""]) for examples in before] if before is not None else [""] * len(texts)
     return {key: f"{lead}{start}{text}{end}" for lead, (key, text) in zip(leads, texts.items(), strict=True)}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.config.recipe import FOUR_BITS, LAYERS
-from rounds.data.prompts import wrap
+from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS
+from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding.tokenization import lead_texts
 from rounds.errors import UserError
 from rounds.models import merging
@@ -32,16 +32,16 @@ def encode(
     model = load(source)
     if kind == "query":
         return encode_queries(model, source, texts, before)
-    prefix, suffix = wrap(source.recipe.prompts, "passage")
+    prefix, suffix = prefix_and_suffix(source.recipe.prompts, "passage")
     return np.asarray(model.encode_corpus([f"{prefix}{text}{suffix}" for text in texts]), dtype=np.float32)
 
 
 def load(source: Checkpoint):
     """FlagEmbedding's model of a checkpoint; adapters are merged for it."""
-    source.recipe.check_words_only("engine flagembedding")
-    if source.precision in FOUR_BITS:
+    source.recipe.require_text_only("engine flagembedding")
+    if source.precision in FOUR_BIT_PRECISIONS:
         raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
-    if source.recipe.model.pooling in LAYERS or (source.own_tuning and source.recipe.tuning.projection.dim):
+    if source.recipe.model.pooling in LAYER_POOLINGS or (source.own_tuning and source.recipe.tuning.projection.dim):
         raise UserError("engine flagembedding: has no pooling over several layers and no projection head")
     if source.has_sides:
         raise UserError("engine flagembedding: has one encoder for queries and passages")
@@ -59,7 +59,7 @@ def _model(source: Checkpoint, folder: str):
     except ImportError as error:
         raise UserError(f"engine flagembedding: {error}; pip install '.[interop]' brings it") from None
     model, prompts = source.recipe.model, source.recipe.prompts
-    prefix, suffix = wrap(prompts, "query")
+    prefix, suffix = prefix_and_suffix(prompts, "query")
     shared = {
         "query_instruction_for_retrieval": prefix or None, "query_instruction_format": "{}{}",
         "normalize_embeddings": model.normalize, "trust_remote_code": model.trust_remote_code,

@@ -8,7 +8,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import store
-from rounds.config.recipe import FOUR_BITS
+from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.encoding.encoder import encode
 from rounds.errors import UserError
 from rounds.models import checkpoint, merging
@@ -35,7 +35,7 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
         UserError: no adapter, a 4-bit base model or precision, or vectors that differ (cosine below 0.999).
     """
     merging.check_mergeable(source)
-    if source.precision in FOUR_BITS:
+    if source.precision in FOUR_BIT_PRECISIONS:
         raise UserError(f"precision {source.precision}: merging into 4-bit weights ruins the adapter; use bf16 or fp16")
     merging._refuse_quantized(locate_model(source.recipe.model))
     config = {"adapter": source.weights, "precision": source.precision}

@@ -229,5 +229,5 @@ def few_shot_examples(source: Checkpoint, data: Collection, queries: dict[str, s
         return None
     rows = collection.read_rows(data.folder / collection.FINETUNE, ("pos",))
     return few_shot.select_examples(
-        collection.example_bank(rows, source.recipe.prompts), [data.asked[query] for query in queries]
+        collection.example_bank(rows, source.recipe.prompts), [data.metadata[query] for query in queries]
     )

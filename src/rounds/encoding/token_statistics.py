@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rounds.config.recipe import Prompts
-from rounds.data.prompts import max_length, wrap
+from rounds.data.prompts import max_length, prefix_and_suffix
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TokenStatistics:
 
 def tokens(tokenizer, texts: list[str], prompts: Prompts, kind: str) -> TokenStatistics:
     """Count tokens of `query` or `passage` texts, uncut, with their prompt."""
-    start, end = wrap(prompts, kind)
+    start, end = prefix_and_suffix(prompts, kind)
     rows = tokenizer([start + text + end for text in texts], verbose=False)["input_ids"]
     lengths, limit = [len(row) for row in rows], max_length(prompts, kind)
     unknown = tokenizer.unk_token_id

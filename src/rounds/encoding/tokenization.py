@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from rounds.config.recipe import Prompts
 from rounds.data.images import find_image, strip_image
-from rounds.data.prompts import max_length, wrap
+from rounds.data.prompts import max_length, prefix_and_suffix
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
 
@@ -29,7 +29,7 @@ def tokenize(
     Args:
         before: each text's examples, best first; they have a limit of their own.
     """
-    prefix, suffix = wrap(prompts, kind)
+    prefix, suffix = prefix_and_suffix(prompts, kind)
     picture = getattr(tokenizer, "picture", "")
     texts = [(picture if find_image(text) else "") + strip_image(text) for text in texts]
     limit = max_length(prompts, kind)

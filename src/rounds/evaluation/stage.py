@@ -135,7 +135,7 @@ def variants(
         computed = resolve_precision(precision, source.device) if precision else source.precision
         if computed == source.precision:
             found[", ".join(notes)] = source
-            if source.recipe.model.vision.sees:
+            if source.recipe.model.vision.reads_images:
                 for shown, note in (("without", "words only"), ("only", "pictures only")):
                     found[", ".join([*notes, note])] = dataclasses.replace(source, shown=shown)
             continue

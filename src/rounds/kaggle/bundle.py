@@ -125,7 +125,7 @@ def write(
             is not to be had.
     """
     check(upload)
-    source.recipe.check_words_only("bundle")
+    source.recipe.require_text_only("bundle")
     if merge:
         merging.check_mergeable(source)
     base = source.recipe.model.name_or_path

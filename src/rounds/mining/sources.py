@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.config.recipe import VECTORS, Mining
+from rounds.config.recipe import VECTORS_PREFIX, Mining
 from rounds.data.images import find_image
 from rounds.errors import UserError
 from rounds.mining import sampling
@@ -97,7 +97,7 @@ def _add(found: Negatives, source: str, more: Negatives, wanted: dict[str, int] 
 
 def _is_ranked(source: str) -> bool:
     """Whether the order of a source's run means something: ranges and margins count there."""
-    return source in (DENSE, BM25, PICTURES) or source.startswith(VECTORS)
+    return source in (DENSE, BM25, PICTURES) or source.startswith(VECTORS_PREFIX)
 
 
 def _of_source(how: Mining, source: str, count: int) -> Mining:
@@ -122,7 +122,7 @@ def _run(source: str, task: MiningTask, dense: Callable[..., Run], how: Mining, 
         return _at_random(task, seed, depth)
     if source == GROUP:
         return _of_groups(task, seed)
-    return _by_vectors(Path(source.removeprefix(VECTORS)), task, depth)
+    return _by_vectors(Path(source.removeprefix(VECTORS_PREFIX)), task, depth)
 
 
 def _at_random(task: MiningTask, seed: int, depth: int) -> Run:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import hashing, store
-from rounds.config.recipe import VECTORS, Mining, parse_range
+from rounds.config.recipe import VECTORS_PREFIX, Mining, parse_range
 from rounds.data import collection, few_shot
 from rounds.data.text import normalize_text
 from rounds.encoding import run_store
@@ -107,7 +107,7 @@ def _mined_rows(rows: list[dict], ids: list[str], found: Negatives, passages: di
 
 def _digests(how: Mining) -> dict[str, str]:
     """Of what a recipe names by path alone: precomputed vectors and a reranker's weights."""
-    paths = [Path(source.removeprefix(VECTORS)) for source in how.negatives if source.startswith(VECTORS)]
+    paths = [Path(source.removeprefix(VECTORS_PREFIX)) for source in how.negatives if source.startswith(VECTORS_PREFIX)]
     store.require_files(*paths)
     found = {str(path): hashing.sha256_file(path) for path in paths}
     return found | ({"reranker": cross_encoder.digest(how.reranker)} if how.reranker else {})

@@ -6,7 +6,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
 
-from rounds.config.recipe import FOUR_BITS, Model, Recipe
+from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
 from rounds.models import pooling, vision_language, vision_tower
 from rounds.models.precision import compute_dtype, resolve_attention
@@ -66,9 +66,9 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
 def weights_arguments(recipe: Recipe, precision: str, device: str) -> dict:
     """transformers' keyword arguments for attention, precision and quantization of a model's weights."""
     # Half-precision weights only where they are frozen: full fine-tuning keeps fp32 weights and autocasts.
-    half = recipe.tuning.method != "full" or precision in FOUR_BITS
+    half = recipe.tuning.method != "full" or precision in FOUR_BIT_PRECISIONS
     dtype = compute_dtype(precision, device) if half else torch.float32
-    quantized = _four_bits(recipe.model, precision, dtype, device) if precision in FOUR_BITS else {}
+    quantized = _four_bits(recipe.model, precision, dtype, device) if precision in FOUR_BIT_PRECISIONS else {}
     # A sequence with pictures is not packed: its positions have three dimensions.
     attention = "sdpa" if recipe.model.vision.is_joint else resolve_attention(recipe.model.attention, device)
     return {"attn_implementation": attention, "dtype": dtype, **quantized}

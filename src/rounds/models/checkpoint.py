@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rounds.artifacts import hashing, store
 from rounds.config import loader
-from rounds.config.recipe import FOUR_BITS, LAYERS, Recipe, Tuning
+from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, Recipe, Tuning
 from rounds.errors import Refused, UserError
 from rounds.models import backbone, dual_encoder, peft_methods, weights_io
 from rounds.models.devices import resolve_device
@@ -78,10 +78,10 @@ class Checkpoint:
     def key(self) -> dict:
         """Everything of the model that a run depends on."""
         model, prompts = self.recipe.model, self.recipe.prompts
-        layers = [model.pooling_layers, model.pooling_tokens] if model.pooling in LAYERS else []
+        layers = [model.pooling_layers, model.pooling_tokens] if model.pooling in LAYER_POOLINGS else []
         seen = model.vision
-        layers += [seen.join, seen.image_size if seen.is_joint else seen.weight] if seen.sees else []
-        double = {"double_quant": True} if model.double_quant and self.precision in FOUR_BITS else {}
+        layers += [seen.join, seen.image_size if seen.is_joint else seen.weight] if seen.reads_images else []
+        double = {"double_quant": True} if model.double_quant and self.precision in FOUR_BIT_PRECISIONS else {}
         return {
             "weights": self.weights,
             "precision": self.precision,
@@ -220,9 +220,9 @@ def recipe_of(name_or_path: str, model_class: str = "", pooling: str = "") -> Re
     """`recipe.of_model` for a model without a manifest of ours; a foreign adapter takes its base model's recipe."""
     config = Path(name_or_path) / weights_io.ADAPTER_CONFIG
     if not config.is_file():
-        return loader.of_model(name_or_path, model_class, pooling)
+        return loader.recipe_for_model(name_or_path, model_class, pooling)
     base = store.read_json(config).get("base_model_name_or_path") or ""
-    found = loader.of_model(base, model_class, pooling)
+    found = loader.recipe_for_model(base, model_class, pooling)
     if found is None or base in (found.model.name_or_path, stand_in(found.model.name_or_path)):
         return found
     return dataclasses.replace(

@@ -4,7 +4,7 @@ from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer, WeightedLayerPooling
 from torch import Tensor, cat, nn, stack
 
-from rounds.config.recipe import LAYERS, Model
+from rounds.config.recipe import LAYER_POOLINGS, Model
 from rounds.errors import UserError
 
 MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
@@ -38,7 +38,7 @@ def modules(transformer: Transformer, model: Model) -> list[nn.Module]:
         UserError: the model has fewer layers than the recipe asks for.
     """
     dim = transformer.get_embedding_dimension()
-    if model.pooling not in LAYERS:
+    if model.pooling not in LAYER_POOLINGS:
         return [Pooling(dim, MODES[model.pooling])]
     config, number = transformer.model.config, model.pooling_layers
     if number > config.num_hidden_layers:

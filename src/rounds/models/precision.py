@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import torch
 
-from rounds.config.recipe import FOUR_BITS
+from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.errors import UserError
 from rounds.models import packed_attention
 
@@ -27,9 +27,9 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 def resolve_precision(precision: str, device: str) -> str:
     """`auto` -> bf16 where the device computes in it natively, else fp16 on a GPU and fp32 on a CPU."""
-    if precision not in ("auto", *DTYPES, *FOUR_BITS):
-        raise UserError(f"precision {precision!r} is not one of auto, {', '.join([*DTYPES, *FOUR_BITS])}")
-    if precision in FOUR_BITS and importlib.util.find_spec("bitsandbytes") is None:
+    if precision not in ("auto", *DTYPES, *FOUR_BIT_PRECISIONS):
+        raise UserError(f"precision {precision!r} is not one of auto, {', '.join([*DTYPES, *FOUR_BIT_PRECISIONS])}")
+    if precision in FOUR_BIT_PRECISIONS and importlib.util.find_spec("bitsandbytes") is None:
         raise UserError(f"precision {precision}: needs bitsandbytes; pip install '.[four_bits]' brings it")
     if precision == "fp16" and device == "cpu":
         raise UserError("precision fp16: CPUs do not train or encode in it; use bf16 or fp32")
@@ -43,7 +43,7 @@ def resolve_precision(precision: str, device: str) -> str:
 
 def compute_dtype(precision: str, device: str) -> torch.dtype:
     """What matrix products are computed in; 4-bit weights are unpacked to what `auto` takes."""
-    return DTYPES[resolve_precision("auto", device) if precision in FOUR_BITS else precision]
+    return DTYPES[resolve_precision("auto", device) if precision in FOUR_BIT_PRECISIONS else precision]
 
 
 def resolve_attention(attention: str, device: str) -> str:

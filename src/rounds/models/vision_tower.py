@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoImageProcessor, AutoModel
 
-from rounds.config.recipe import Virtual
+from rounds.config.recipe import VirtualTokens
 from rounds.config.recipe import Vision as Recipe
 from rounds.data.images import ImageReference, find_image, strip_image
 from rounds.errors import UserError
@@ -186,7 +186,7 @@ class VisualTokens(nn.Module):
         return self.own if self.text is None else self.coupling(self.text.get_prompt(1)[0].float())
 
 
-def add_tokens(vision: VisionTower, how: Virtual, text: nn.Module) -> None:
+def add_tokens(vision: VisionTower, how: VirtualTokens, text: nn.Module) -> None:
     """Put virtual tokens between a tower's class token and its patches, in place.
 
     Args:

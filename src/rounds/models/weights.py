@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from rounds.artifacts import hashing
-from rounds.config.loader import DEFAULT_MODEL, STAND_IN
+from rounds.config.loader import DEFAULT_MODEL, MODEL_VARIABLE
 from rounds.config.recipe import Model
 from rounds.errors import UserError
 from rounds.models import dual_encoder
@@ -15,7 +15,7 @@ from rounds.models.random_models import random_model
 
 def stand_in(name_or_path: str) -> str:
     """ROUNDS_MODEL in place of the reference's model, where it is set."""
-    return (os.environ.get(STAND_IN) or name_or_path) if name_or_path == DEFAULT_MODEL else name_or_path
+    return (os.environ.get(MODEL_VARIABLE) or name_or_path) if name_or_path == DEFAULT_MODEL else name_or_path
 
 
 def locate_model(model: Model) -> str:

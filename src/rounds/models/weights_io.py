@@ -88,7 +88,7 @@ def attach_adapter(
             warns there, and the base model answers in the adapter's name.
     """
     embedder.requires_grad_(False)
-    if how is not None and how.is_prompting:
+    if how is not None and how.has_virtual_tokens:
         peft_methods.add_virtual_tokens(embedder, how)  # peft's own file holds no encoder to go on with
     elif how is None or how.method != "bottleneck":
         _attach_peft(embedder, folder, trainable)

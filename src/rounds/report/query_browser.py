@@ -68,7 +68,7 @@ def build(data: Collection, ranked: list[Ranked]) -> dict:
         0: beyond it) and `top` (of each run, passage and score in turn).
     """
     parts, passages = Parts(), {}
-    subjects = sorted({data.asked[query].subject for query in data.validation})
+    subjects = sorted({data.metadata[query].subject for query in data.validation})
     place = {subject: number for number, subject in enumerate(subjects)}
 
     def shown(passage: str) -> int:
@@ -78,7 +78,7 @@ def build(data: Collection, ranked: list[Ranked]) -> dict:
         {
             "id": query,
             "text": parts.split(text),
-            "subject": place[data.asked[query].subject],
+            "subject": place[data.metadata[query].subject],
             "unseen": int(query in data.unseen),
             "gold": [shown(passage) for passage in data.qrels[query]],
             "ranks": [int(each.ranks[row]) for each in ranked],

@@ -43,11 +43,11 @@ def make_candidates(
         sources: the members, the one whose ranking is refined last; a member that was trained on a validation
             question is refused.
     """
-    asked = {query: data.asked[query] for query in data.validation or data.test}
+    asked = {query: data.metadata[query] for query in data.validation or data.test}
     if not asked:
         raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
     for source in sources:
-        source.recipe.check_words_only("candidates")
+        source.recipe.require_text_only("candidates")
     parts = (*PARTS, "") if any(each.construct for each in asked.values()) else ("",)
     views = [(source, part) for source in sources for part in (parts if source.is_base else ("",))]
     names = [member_name(source, part) for source, part in views]

@@ -8,7 +8,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
 from rounds.config.recipe import Recipe
-from rounds.data.prompts import longest
+from rounds.data.prompts import max_input_length
 from rounds.encoding import batching, prefix_cache
 from rounds.encoding.batching import Layout
 from rounds.encoding.tokenization import tokenize
@@ -62,7 +62,10 @@ class Collator:
     ) -> None:
         self.groups, self.tokenizer, self.prompts, self.seed = groups, embedder.tokenizer, recipe.prompts, seed
         self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
-        self.layout, self.share = Layout.of(dual_encoder.encoder_for(embedder, "query"), longest(recipe.prompts)), share
+        self.layout, self.share = (
+            Layout.of(dual_encoder.encoder_for(embedder, "query"), max_input_length(recipe.prompts)),
+            share,
+        )
         self.separate = dual_encoder.is_dual(embedder)
         self.budget = recipe.training.micro_batch_tokens or None
         distinct = list(dict.fromkeys(groups.queries))

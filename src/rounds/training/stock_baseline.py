@@ -14,7 +14,7 @@ from transformers import set_seed
 from rounds.artifacts import hashing, store
 from rounds.config.recipe import Recipe, parse_range
 from rounds.data import collection
-from rounds.data.prompts import wrap
+from rounds.data.prompts import prefix_and_suffix
 from rounds.models import backbone, checkpoint, pooling
 from rounds.models.devices import resolve_device
 from rounds.models.precision import DTYPES
@@ -41,7 +41,7 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
         folder: the collection.
         output: becomes a checkpoint folder.
     """
-    recipe.check_words_only("baseline")
+    recipe.require_text_only("baseline")
     rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "pos"))
     config = {
         "recipe": recipe.to_dict(), "epochs": epochs, "seed": seed,
@@ -87,7 +87,7 @@ def mine(
     embedder: SentenceTransformer, recipe: Recipe, folder: Path, rows: list[dict], number: int = NEGATIVES
 ) -> Dataset:
     """Hard negatives by `mine_hard_negatives`, as rows of anchor, positive and negatives."""
-    prefix, suffix = wrap(recipe.prompts, "query")
+    prefix, suffix = prefix_and_suffix(recipe.prompts, "query")
     pairs = {"anchor": [prefix + row["query"] + suffix for row in rows], "positive": [row["pos"][0] for row in rows]}
     first, last = parse_range(recipe.mining.range_for_sampling)
     return mine_hard_negatives(

@@ -11,7 +11,7 @@ from transformers import PrinterCallback, set_seed
 
 from rounds.artifacts import store
 from rounds.config.recipe import Recipe, Tuning
-from rounds.data.prompts import longest
+from rounds.data.prompts import max_input_length
 from rounds.encoding import prefix_cache
 from rounds.errors import UserError
 from rounds.models import dual_encoder, peft_methods, vision_tower, weights_io
@@ -168,7 +168,9 @@ def _trainer(
 def _shares_prefixes(recipe: Recipe, embedder: SentenceTransformer) -> bool:
     """Whether queries' common beginnings are computed once; a sharded model must be called as a whole."""
     shares = recipe.prompts.share_prefix and not sharding.is_on()
-    return shares and prefix_cache.can_share(dual_encoder.encoder_for(embedder, "query"), longest(recipe.prompts))
+    return shares and prefix_cache.can_share(
+        dual_encoder.encoder_for(embedder, "query"), max_input_length(recipe.prompts)
+    )
 
 
 def _trainable_model(plan: Plan) -> SentenceTransformer:
