@@ -12,7 +12,7 @@ from rounds.benchmark.bench import Bench, Load, cosines, spread, unshared
 from rounds.benchmark.report import Section, Skipped
 from rounds.benchmark.texts import Texts
 from rounds.config.recipe import Recipe
-from rounds.data.prompts import longest
+from rounds.data.prompts import max_input_length
 from rounds.encoding import flagembedding
 from rounds.encoding.encoder import encode
 from rounds.models.checkpoint import Checkpoint
@@ -111,7 +111,7 @@ def _texts(embedder: SentenceTransformer, recipe: Recipe, given: Texts) -> list[
 
 def _stock(embedder: SentenceTransformer, recipe: Recipe) -> Callable[[Texts], np.ndarray]:
     stock = models.stock(embedder, recipe)
-    stock.max_seq_length = longest(recipe.prompts)
+    stock.max_seq_length = max_input_length(recipe.prompts)
     return lambda given: stock.encode(_texts(embedder, recipe, given), batch_size=BATCH, show_progress_bar=False)
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModel, AutoTokenizer, MistralConfig, PreTrainedMode
 
 from rounds.benchmark import texts
 from rounds.config import loader
-from rounds.config.recipe import FOUR_BITS, Recipe
+from rounds.config.recipe import FOUR_BIT_PRECISIONS, Recipe
 from rounds.models import backbone, pooling
 from rounds.models.precision import compute_dtype, resolve_attention
 from rounds.models.weights import locate_model
@@ -73,7 +73,7 @@ def recipe_for(folder: Path | str, precision: str) -> Recipe:
     Args:
         folder: the model's, or `random:mistral` for a model that is drawn behind that one's tokenizer.
     """
-    four_bits = precision in FOUR_BITS
+    four_bits = precision in FOUR_BIT_PRECISIONS
     found = texts.with_examples(loader.load("bge-en-icl"))
     found = texts.replace_model(
         found, name_or_path=str(folder), revision=None, precision=precision, double_quant=four_bits
@@ -128,7 +128,7 @@ def embedder(shape: Shape, recipe: Recipe, precision: str, device: str) -> Sente
     dtype = compute_dtype(precision, device)
     attention = resolve_attention(recipe.model.attention, device)
     model = draw(shape, dtype, device, attention)
-    if precision in FOUR_BITS:
+    if precision in FOUR_BIT_PRECISIONS:
         pack(model, precision, dtype)
     transformer = _Drawn(model, processor_kwargs={"padding_side": recipe.model.padding_side})
     return backbone.assemble(transformer, recipe, device)

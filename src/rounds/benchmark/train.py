@@ -13,7 +13,7 @@ from rounds.benchmark import models, texts
 from rounds.benchmark.bench import Bench, cosines
 from rounds.benchmark.report import Section
 from rounds.config.recipe import Recipe
-from rounds.data.prompts import longest
+from rounds.data.prompts import max_input_length
 from rounds.encoding import merged_checkpoint, prefix_cache
 from rounds.encoding.encoder import encode
 from rounds.models import checkpoint, peft_methods
@@ -106,7 +106,7 @@ def _steps(bench: Bench, embedder: SentenceTransformer, recipe: Recipe, data: Gr
         embedder.gradient_checkpointing_enable({"use_reentrant": False})
     else:
         embedder[0].model.gradient_checkpointing_disable()
-    share = prefix_cache.can_share(embedder, longest(recipe.prompts))
+    share = prefix_cache.can_share(embedder, max_input_length(recipe.prompts))
     collator = Collator(data, embedder, recipe, 0, share)
     collator.sizes = _AllExamples()
     chunks, labels = _on(bench.device, collator([{"row": row} for row in range(how.batch_size)]))
