@@ -5,20 +5,18 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
+from rounds.flags import OneDevice, Replacing, Seeded
 from rounds.training import stock_baseline
 
 
-@dataclass
-class Flags:
-    """The same split, query text and epochs as a round."""
+@dataclass(kw_only=True)
+class Flags(OneDevice, Replacing, Seeded):
+    """The split, query text and epochs of a round."""
 
     data_dir: str = field(metadata={"help": "collection to train on"})
     output_dir: str = field(metadata={"help": "checkpoint folder to write"})
     recipe: str = "minilm"
     epochs: int | None = None
-    device: str = ""
-    seed: int = 42
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:

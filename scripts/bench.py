@@ -14,7 +14,7 @@ from rounds.errors import UserError
 
 @dataclass
 class Flags:
-    """Which texts, which model, which rows."""
+    """The texts, the model and the rows of the table."""
 
     data_dir: str = field(metadata={"help": "collection"})
     train_data: str = field(metadata={"help": "mined JSONL"})

@@ -9,6 +9,7 @@ from rounds import cli
 from rounds.artifacts import store
 from rounds.data import collection
 from rounds.errors import UserError
+from rounds.flags import ModelOutput, project_root
 from rounds.kaggle import bundle, wheels
 from rounds.kaggle.bundle import Upload
 from rounds.kaggle.client import COMPETITION
@@ -16,12 +17,10 @@ from rounds.kaggle.stage import name_submission
 from rounds.kaggle.wheels import Target
 from rounds.models import checkpoint
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which checkpoint, for which notebook."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput):
+    """The checkpoint, and the notebook that it is for."""
 
     model_path: str = field(metadata={"help": "checkpoint or finetune folder"})
     data_dir: str = field(metadata={"help": "collection that it was trained on"})
@@ -42,8 +41,9 @@ class Flags:
         metadata={"help": "what `pip freeze` prints there; default: torch alone is taken to be there"},
     )
     everything: bool = field(default=False, metadata={"help": "bundle all wheels, torch too"})
-    output_root: str = field(default=str(ROOT / "submissions"), metadata={"help": "bundle/ and notebook/ go in here"})
-    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
+    output_root: str = field(
+        default=str(project_root() / "submissions"), metadata={"help": "bundle/ and notebook/ go in here"}
+    )
 
 
 def main(flags: Flags) -> None:
@@ -57,25 +57,27 @@ def main(flags: Flags) -> None:
     target = Target(flags.python, tuple(flags.platforms), has)
     upload = Upload(flags.owner or _owner(), flags.name, flags.competition, flags.base, flags.accelerator, flags.hours)
     folder, notebook = (Path(flags.output_root) / name for name in ("bundle", "notebook"))
+    passages = list(data.passages.values())[:32]
+    drawn = {key: config[key] for key in ("split", "seed", "fold")}
     bundled = bundle.write(
-        source, list(data.passages.values())[:32], {key: config[key] for key in ("split", "seed", "fold")}, upload,
-        target, ROOT, folder, notebook, flags.merged, overwrite=True,
-    )  # fmt: skip
+        source, passages, drawn, upload, target, project_root(), folder, notebook, flags.merged, overwrite=True
+    )
     name_submission(source, data, flags.name, Path(flags.model_output))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
-    shown = ", ".join(wheel.name.split("-")[0] for wheel in bundled)
-    print(f"{folder}: {size:.0f} MiB, {len(bundled)} wheels: {shown}")
+    packages = ", ".join(wheel.name.split("-")[0] for wheel in bundled)
+    print(f"{folder}: {size:.0f} MiB, {len(bundled)} wheels: {packages}")
     print(f"{notebook / bundle.NOTEBOOK}: {upload.id}, {flags.hours} h; make push uploads and submits")
 
 
 def _owner() -> str:
-    own = Path.home() / ".kaggle" / "kaggle.json"
-    found = os.environ.get("KAGGLE_USERNAME") or (
-        json.loads(own.read_text(encoding="utf-8")).get("username") if own.is_file() else ""
+    """The user's name on Kaggle, from the environment or the token's file."""
+    token = Path.home() / ".kaggle" / "kaggle.json"
+    name = os.environ.get("KAGGLE_USERNAME") or (
+        json.loads(token.read_text(encoding="utf-8")).get("username") if token.is_file() else ""
     )
-    if not found:
+    if not name:
         raise UserError("owner: name your Kaggle user (OWNER=name, or the variable KAGGLE_USERNAME)")
-    return found
+    return name
 
 
 if __name__ == "__main__":

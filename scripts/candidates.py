@@ -1,30 +1,25 @@
 """List the candidates of each validation (or test) query, with what the fusion learns from."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
 from rounds.data import collection
+from rounds.flags import ModelOutput, OneDevice, Replacing
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking import stage
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Whose rankings, of which queries."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput, OneDevice, Replacing):
+    """The checkpoints whose rankings are refined, and the queries."""
 
     data_dir: str = field(metadata={"help": "the split's collection"})
     output_dir: str = field(metadata={"help": "folder of the candidates"})
     model_paths: list[str] = field(metadata={"help": "checkpoints; the ranking of the last is refined"})
     recipe: str = field(default="", metadata={"help": "recipe whose base model is a member too"})
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
-    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds base models' vectors"})
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:

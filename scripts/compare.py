@@ -15,7 +15,7 @@ from rounds.evaluation.stage import bm25_row, chance_row
 
 @dataclass
 class Flags:
-    """Folders of evaluations, in the table's order."""
+    """The evaluations to compare, in the table's order."""
 
     runs: list[str] = field(metadata={"help": "folders that eval_llm_embedder.py wrote (--output_dir)"})
     data_dir: str = field(
@@ -29,7 +29,7 @@ def main(flags: Flags) -> None:
     """Print evaluated runs of one split in one table."""
     rows = [row for folder in flags.runs for row in results.load(Path(folder))]
     if flags.data_dir:
-        _report(rows, collection.read(Path(flags.data_dir)), flags.output)
+        _print_report(rows, collection.read(Path(flags.data_dir)), flags.output)
         return
     if flags.markdown:
         print(tables.markdown(rows), end="")
@@ -38,15 +38,15 @@ def main(flags: Flags) -> None:
     Console().print(tables.screen(rows, f"{about['data']}, split {about['split']}: {len(rows[-1].queries)} queries"))
 
 
-def _report(rows: list[ResultRow], data: Collection, output: str) -> None:
+def _print_report(rows: list[ResultRow], data: Collection, output: str) -> None:
     rows = [chance_row(data), bm25_row(data), *rows]
-    found = tables.report(results.distinct(rows))
+    report = tables.report(results.distinct(rows))
     console = Console()
-    for table in tables.lettered_screens(found):
+    for table in tables.lettered_screens(report):
         console.print(table)
-    console.print(tables.note(found))
+    console.print(tables.note(report))
     if output:
-        files = tables.write_report(found, Path(output))
+        files = tables.write_report(report, Path(output))
         print(f"{', '.join(map(str, files))}")
 
 

@@ -11,7 +11,7 @@ from rounds.reranking import cross_validation
 
 @dataclass
 class Flags:
-    """Which folds."""
+    """The folds to evaluate."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates, one a fold, each in its last round's folder"})
     output: str = field(default="", metadata={"help": "write OUTPUT.md and OUTPUT.csv"})

@@ -1,26 +1,21 @@
 """Serve an experiment's report on this machine, with the round that trains now."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
 from rounds.data import collection
+from rounds.flags import ModelOutput
 from rounds.report.server import HOST, Site, make_server
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which experiment, on which port."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput):
+    """The experiment to show, and the port."""
 
     experiment: str = field(metadata={"help": "folder with round0, round1, ...; may be empty yet"})
     data_dir: str = field(metadata={"help": "its collection"})
     port: int = field(default=8008, metadata={"help": "on 127.0.0.1"})
-    model_output: str = field(
-        default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv, sweeps and base models' runs"}
-    )
 
 
 def main(flags: Flags) -> None:

@@ -1,6 +1,5 @@
 """Evaluate two checkpoints' vectors cut to several dimensions, side by side."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,27 +9,19 @@ from rounds import cli
 from rounds.config import loader
 from rounds.data import collection
 from rounds.evaluation import truncation
+from rounds.flags import ModelOutput, OneDevice, RecipeByName
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which checkpoint, beside the recipe's base model."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput, OneDevice, RecipeByName):
+    """The checkpoint to compare with its recipe's base model."""
 
     model_path: str = field(metadata={"help": "checkpoint or finetune folder"})
     data_dir: str = field(metadata={"help": "collection with validation queries"})
-    recipe: str = field(
-        default=loader.DEFAULT_RECIPE, metadata={"help": "recipe whose base model stands before training"}
-    )
     dims: list[int] = field(
         default_factory=list, metadata={"help": "default: the recipe's matryoshka_dims, or halves down to 32"}
-    )
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
-    model_output: str = field(
-        default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
     )
 
 

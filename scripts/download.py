@@ -7,15 +7,15 @@ from pathlib import Path
 from rounds import cli
 from rounds.artifacts import store
 from rounds.data.loaders import eedi
+from rounds.flags import Overwriting
 from rounds.kaggle.client import COMPETITION, Client
 
 
-@dataclass
-class Flags:
-    """Where the files go."""
+@dataclass(kw_only=True)
+class Flags(Overwriting):
+    """The folder for the files."""
 
     output_dir: str = "data/raw"
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:

@@ -1,6 +1,6 @@
 """Evaluate a checkpoint on a split's validation queries, beside BM25 and earlier results."""
 
-import os
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,17 +10,29 @@ from rounds import cli
 from rounds.artifacts import store
 from rounds.config import loader
 from rounds.data import collection, splits
+from rounds.data.collection import Collection
 from rounds.evaluation import results, tables
+from rounds.evaluation.results import ResultRow
+from rounds.evaluation.score_table import ScoreTable
 from rounds.evaluation.stage import bm25_row, epochs_of, evaluate_checkpoint, marked, record, variants
+from rounds.flags import (
+    AllowingLeaks,
+    Engine,
+    ModelOutput,
+    RecipeOfCheckpoint,
+    Replacing,
+    SeveralDevices,
+    Truncated,
+    project_root,
+)
 from rounds.models import checkpoint
+from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_devices
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which checkpoint, on which split."""
+@dataclass(kw_only=True)
+class Flags(AllowingLeaks, Engine, ModelOutput, RecipeOfCheckpoint, Replacing, SeveralDevices, Truncated):
+    """The checkpoint and the split."""
 
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
     lora_path: str = field(default="", metadata={"help": "adapter folder; model_path is then its base model"})
@@ -30,38 +42,18 @@ class Flags:
     data_dir: str = field(default="", metadata={"help": "collection; default: data/SUB_DIR_NAME/validation_VERSION"})
     validation_version: str = "v1"
     sub_dir_name: str = "hn_mine_data_zero_round"
-    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     precision: str | None = field(default=None, metadata={"help": "another precision, beside the checkpoint's own"})
-    truncate_dim: int | None = field(default=None, metadata={"help": "vectors' first numbers only, this many"})
-    engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
-    device: str = field(
-        default="",
-        metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
-    )
     bm25: bool = field(default=False, metadata={"help": "add the BM25 row"})
     compare: list[str] = field(default_factory=list, metadata={"help": "folders of earlier evaluations, for the table"})
     output_dir: str = field(default="", metadata={"help": "folder for metrics.json; default: nothing is kept"})
-    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
-    allow_leak: bool = field(default=False, metadata={"help": "evaluate a polluted checkpoint, marked POLLUTED"})
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:
     """Evaluate a checkpoint on a split's validation queries, beside BM25 and earlier results."""
-    version = splits.parse_version(flags.validation_version)
-    default = ROOT / "data" / flags.sub_dir_name / collection.folder_name(version)
-    data = collection.read(Path(flags.data_dir) if flags.data_dir else default)
-    path = flags.lora_path or flags.model_path
-    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
-    model_output = Path(flags.model_output)
-    devices = resolve_devices(flags.device)
-    epochs = epochs_of(path or None, recipe, devices[0])
-    epochs = {mark: source.on(devices).cut(flags.truncate_dim) for mark, source in epochs.items()}
-    if flags.lora_path and flags.model_path:
-        checkpoint.check_base(next(iter(epochs.values())), flags.model_path)
-    sources = variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
+    data = _collection(flags)
+    checkpoints = _checkpoints(flags)
     config = {
-        "models": {mark: source.key for mark, source in sources.items()},
+        "models": {mark: source.key for mark, source in checkpoints.items()},
         "validation": collection.validation_digest(data),
         "bm25": flags.bm25,
         "allow_leak": flags.allow_leak,
@@ -69,23 +61,64 @@ def main(flags: Flags) -> None:
     output = Path(flags.output_dir) if flags.output_dir else None
     if output is not None and store.is_finished(output, config, flags.overwrite):
         rows = results.load(output)
+        table = _table(flags, data, rows)
     else:
-        rows = [
-            marked(evaluate_checkpoint(source, data, model_output, flags.allow_leak), mark, number > 0)
-            for number, (mark, source) in enumerate(sources.items())
-        ]
-        rows = [bm25_row(data), *rows] if flags.bm25 else rows
-        record(rows, model_output / "ledger.csv")
+        rows = _evaluate(flags, data, checkpoints)
+        table = _table(flags, data, rows)
         if output is not None:
             with store.writing(output, {"kind": "evaluation", "config": config}) as temporary:
                 results.save(rows, temporary)
+                table.save(temporary)
+    console = Console()
+    console.print(table.screen())
+    for native, converted in _precision_pairs(rows):
+        console.print(results.difference(native, converted))
+
+
+def _collection(flags: Flags) -> Collection:
+    """Read the collection that is named, or the default one of the split."""
+    version = splits.parse_version(flags.validation_version)
+    default = project_root() / "data" / flags.sub_dir_name / collection.folder_name(version)
+    return collection.read(Path(flags.data_dir) if flags.data_dir else default)
+
+
+def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
+    """Return the checkpoints to evaluate, keyed by the label of their rows (`last`, `best`, a precision, ...)."""
+    path = flags.lora_path or flags.model_path
+    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
+    devices = resolve_devices(flags.device)
+    epochs = epochs_of(path or None, recipe, devices[0])
+    epochs = {mark: source.on(devices).cut(flags.truncate_dim) for mark, source in epochs.items()}
+    if flags.lora_path and flags.model_path:
+        checkpoint.check_base(next(iter(epochs.values())), flags.model_path)
+    return variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
+
+
+def _evaluate(flags: Flags, data: Collection, checkpoints: dict[str, Checkpoint]) -> list[ResultRow]:
+    """Evaluate each checkpoint, and BM25 if asked, and write the rows into the ledger."""
+    model_output = Path(flags.model_output)
+    rows = [bm25_row(data)] if flags.bm25 else []
+    for number, (mark, source) in enumerate(checkpoints.items()):
+        row = evaluate_checkpoint(source, data, model_output, flags.allow_leak)
+        rows.append(marked(row, mark, beside=number > 0))
+    record(rows, model_output / "ledger.csv")
+    return rows
+
+
+def _table(flags: Flags, data: Collection, rows: list[ResultRow]) -> ScoreTable:
+    """Put the rows below those of earlier evaluations."""
     earlier = [row for folder in flags.compare for row in results.load(Path(folder))]
     title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
-    console = Console(width=None)
-    console.print(tables.screen([*earlier, *rows], title))
-    if len(sources) == 2 * len(epochs):  # in two precisions
-        for own, other in zip(rows[-len(sources) :: 2], rows[-len(sources) + 1 :: 2], strict=True):
-            console.print(results.difference(own, other))
+    return tables.score_table([*earlier, *rows], title)
+
+
+def _precision_pairs(rows: list[ResultRow]) -> list[tuple[ResultRow, ResultRow]]:
+    """Return neighbouring rows of the same weights that were computed in two precisions."""
+    return [
+        (first, second)
+        for first, second in itertools.pairwise(rows)
+        if first.about["weights"] == second.about["weights"] and first.about["precision"] != second.about["precision"]
+    ]
 
 
 if __name__ == "__main__":

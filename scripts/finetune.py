@@ -9,17 +9,18 @@ from rounds.artifacts import store
 from rounds.config import loader
 from rounds.data import collection
 from rounds.data.collection import Collection
+from rounds.flags import AllowingLeaks, ModelOutput, OneDevice, RecipeByName, Replacing, Seeded
 from rounds.models import checkpoint
 from rounds.models.devices import one_card
 from rounds.training import sharding
 from rounds.training.stage import finetune_round
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+OVERRIDES = ("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "group_size", "temperature")
 
 
-@dataclass
-class Flags:
-    """Where to start, what to train on, and overrides of the recipe."""
+@dataclass(kw_only=True)
+class Flags(AllowingLeaks, ModelOutput, OneDevice, RecipeByName, Replacing, Seeded):
+    """The start, the training data, and overrides of the recipe."""
 
     train_data: str = field(metadata={"help": "mined JSONL (query, pos, neg)"})
     output_dir: str = field(metadata={"help": "folder for the epochs' checkpoints"})
@@ -27,7 +28,6 @@ class Flags:
         default="",
         metadata={"help": "collection whose validation queries evaluate each epoch; default: train_data's folder"},
     )
-    recipe: str = field(default=loader.DEFAULT_RECIPE, metadata={"help": "recipe name or YAML file"})
     model_name_or_path: str = field(
         default="", metadata={"help": "checkpoint to continue; default: the recipe's model"}
     )
@@ -38,27 +38,13 @@ class Flags:
     learning_rate: float | None = None
     group_size: int | None = None
     temperature: float | None = None
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
-    seed: int = 42
     track: str = field(default="none", metadata={"help": "none, wandb, trackio or tensorboard"})
-    model_output: str = field(
-        default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
-    )
-    allow_leak: bool = False
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:
     """Fine-tune one round and evaluate each epoch."""
-    recipe = loader.load(flags.recipe).replace(
-        "training",
-        epochs=flags.epochs,
-        batch_size=flags.batch_size,
-        gradient_accumulation_steps=flags.gradient_accumulation_steps,
-        learning_rate=flags.learning_rate,
-        group_size=flags.group_size,
-        temperature=flags.temperature,
-    )
+    overrides = {name: getattr(flags, name) for name in OVERRIDES}
+    recipe = loader.load(flags.recipe).replace("training", **overrides)
     if recipe.training.sharding != "none" and not sharding.is_on():
         sharding.restart(recipe.training.sharding)
     device = one_card(flags.device)

@@ -9,7 +9,7 @@ from rounds.kaggle.stage import submit_fused
 
 @dataclass
 class Flags:
-    """What to learn from, and what to rank."""
+    """The folds to learn from, and the queries to rank."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates with labels, one a fold"})
     table: str = field(metadata={"help": "folder of the test queries' candidates"})
@@ -20,7 +20,7 @@ class Flags:
 def main(flags: Flags) -> None:
     """Rank the test queries by what the folds' candidates teach, and write the submission."""
     sample = Path(flags.raw_dir) / "sample_submission.csv"
-    print(submit_fused([Path(each) for each in flags.folds], Path(flags.table), sample, Path(flags.output_file)))
+    print(submit_fused([Path(fold) for fold in flags.folds], Path(flags.table), sample, Path(flags.output_file)))
 
 
 if __name__ == "__main__":

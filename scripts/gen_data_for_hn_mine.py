@@ -1,6 +1,5 @@
 """Write one split's queries, corpus, qrels and fine-tuning rows."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,19 +10,18 @@ from rounds.data import collection, splits
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
 from rounds.errors import UserError
+from rounds.flags import RecipeByName, Replacing, Seeded, project_root
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Data, split and query format."""
+@dataclass(kw_only=True)
+class Flags(RecipeByName, Replacing, Seeded):
+    """The data, the split and the query format."""
 
     mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
     validation_version: str = field(default="v1", metadata={"help": "v1 to v5; 1 means v1"})
     task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(registry.TASKS)}"})
     raw_dir: str = field(
-        default=str(ROOT / "data" / "raw"),
+        default=str(project_root() / "data" / "raw"),
         metadata={
             "help": "folder of the competition's CSVs, or of the task's files; pairs: a CSV, JSONL or parquet file"
         },
@@ -34,13 +32,11 @@ class Flags:
         default="", metadata={"help": "pairs: column of what must not stand on both sides of a split"}
     )
     sub_dir_name: str = "hn_mine_data_zero_round"
-    output_root: str = field(default=str(ROOT / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"})
-    recipe: str = field(
-        default=loader.DEFAULT_RECIPE, metadata={"help": "recipe name or YAML file; gives the query's format"}
+    output_root: str = field(
+        default=str(project_root() / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"}
     )
-    seed: int = 42
+    output_dir: str = field(default="", metadata={"help": "default: OUTPUT_ROOT/SUB_DIR_NAME/SPLIT"})
     fold: int = field(default=0, metadata={"help": "v5 only: 0 to 3"})
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:
@@ -50,7 +46,8 @@ def main(flags: Flags) -> None:
     version = "submission" if flags.mode == "submission" else splits.parse_version(flags.validation_version)
     recipe = loader.load(flags.recipe)
     raw = Path(flags.raw_dir)
-    folder = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
+    default = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
+    folder = Path(flags.output_dir) if flags.output_dir else default
     columns = Columns(flags.query_column, flags.positive_column, flags.group_column)
     task, unused = registry.load_dataset(flags.task, raw, columns)
     config = {
@@ -67,11 +64,11 @@ def main(flags: Flags) -> None:
     for line in unused:
         print(line)
     split = splits.make_split(task, version, flags.seed, flags.fold)
-    found = collection.write(task, split, recipe.prompts, folder, config)
-    unseen = "" if found["unseen_share"] is None else f" ({found['unseen_share']:.0%} unseen)"
+    sizes = collection.write(task, split, recipe.prompts, folder, config)
+    unseen = "" if sizes["unseen_share"] is None else f" ({sizes['unseen_share']:.0%} unseen)"
     print(
-        f"{folder}: {found['train_queries']} training queries, {found['validation_queries']} validation queries"
-        f"{unseen}, {found['corpus']} passages, {found['question_texts_on_both_sides']} question texts on both sides"
+        f"{folder}: {sizes['train_queries']} training queries, {sizes['validation_queries']} validation queries"
+        f"{unseen}, {sizes['corpus']} passages, {sizes['question_texts_on_both_sides']} question texts on both sides"
     )
 
 

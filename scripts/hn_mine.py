@@ -1,6 +1,5 @@
 """Mine hard negatives with a checkpoint."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,15 +8,16 @@ from rounds.artifacts import store
 from rounds.config import loader
 from rounds.config.recipe import parse_range
 from rounds.data import collection
+from rounds.flags import Engine, ModelOutput, RecipeOfCheckpoint, Replacing, Seeded
 from rounds.mining.stage import mine_file
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_devices
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
+OVERRIDES = ("range_for_sampling", "negative_number", "relative_margin")
 
 
-@dataclass
-class Flags:
+@dataclass(kw_only=True)
+class Flags(Engine, ModelOutput, RecipeOfCheckpoint, Replacing, Seeded):
     """FlagEmbedding's hn_mine flags, and the recipe that fills in what they leave open."""
 
     input_file: str = field(metadata={"help": "JSONL with query and pos"})
@@ -30,7 +30,6 @@ class Flags:
         default="", metadata={"help": f"how to use a model that has no recipe: {', '.join(loader.MODEL_CLASSES)}"}
     )
     pooling_method: str = field(default="", metadata={"help": "checked against the recipe's"})
-    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     range_for_sampling: str | None = None
     negative_number: int | None = None
     relative_margin: float | None = None
@@ -38,12 +37,6 @@ class Flags:
         default_factory=list,
         metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
     )
-    engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
-    seed: int = 42
-    model_output: str = field(
-        default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
-    )
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:
@@ -58,28 +51,10 @@ def main(flags: Flags) -> None:
         recipe = checkpoint.recipe_of(name, flags.embedder_model_class, flags.pooling_method)
     devices = resolve_devices(",".join(flags.devices))
     source = checkpoint.resolve(name or None, recipe, devices[0]).by(flags.engine).on(devices)
-    mining = (
-        (recipe or source.recipe)
-        .replace(
-            "mining",
-            range_for_sampling=flags.range_for_sampling,
-            negative_number=flags.negative_number,
-            relative_margin=flags.relative_margin,
-        )
-        .mining
-    )
-    print(
-        mine_file(
-            source,
-            mining,
-            Path(flags.input_file),
-            Path(pool),
-            Path(flags.output_file),
-            flags.seed,
-            Path(flags.model_output),
-            flags.overwrite,
-        )  # fmt: skip
-    )
+    overrides = {name: getattr(flags, name) for name in OVERRIDES}
+    mining = (recipe or source.recipe).replace("mining", **overrides).mining
+    files = [Path(name) for name in (flags.input_file, pool, flags.output_file)]
+    print(mine_file(source, mining, *files, flags.seed, Path(flags.model_output), flags.overwrite))
 
 
 if __name__ == "__main__":

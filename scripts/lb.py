@@ -1,22 +1,19 @@
 """Write Kaggle's scores of our submissions into the ledger."""
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rounds import cli
 from rounds.evaluation import ledger
+from rounds.flags import ModelOutput
 from rounds.kaggle.client import COMPETITION, Client, read_scores
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which competition."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput):
+    """The competition to ask for scores."""
 
     competition: str = COMPETITION
-    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
 
 
 def main(flags: Flags) -> None:

@@ -1,6 +1,5 @@
 """Print CV and LB of all checkpoints side by side, with their correlation."""
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,17 +11,16 @@ from rich.table import Table
 from rounds import cli
 from rounds.errors import UserError
 from rounds.evaluation import ledger
+from rounds.flags import ModelOutput
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 SHOWN = ("recipe", "round", "epoch", "MAP@25", "LB public", "LB private", "lineage", "submission")
 WIDTH = 120  # where the output is no terminal
 
 
-@dataclass
-class Flags:
-    """Which ledger."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput):
+    """The ledger to print."""
 
-    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
     scored: bool = field(default=False, metadata={"help": "only rows that a submission names"})
 
 
@@ -34,11 +32,11 @@ def main(flags: Flags) -> None:
         raise UserError(f"{path}: has no rows yet; make round1, then make submit")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for data, split in dict.fromkeys((row["data"], row["split"]) for row in rows):
-        own = [row for row in rows if (row["data"], row["split"]) == (data, split)]
-        console.print(_table(f"{data}, split {split}", own))
-        for each in ledger.correlations(own):
-            values = [f"{name} {_number(each[name.lower()])}" for name in ("Pearson", "Spearman")]
-            console.print(f"CV and {each['side']} of {each['n']} checkpoints: {', '.join(values)}")
+        split_rows = [row for row in rows if (row["data"], row["split"]) == (data, split)]
+        console.print(_table(f"{data}, split {split}", split_rows))
+        for correlation in ledger.correlations(split_rows):
+            values = [f"{name} {_number(correlation[name.lower()])}" for name in ("Pearson", "Spearman")]
+            console.print(f"CV and {correlation['side']} of {correlation['n']} checkpoints: {', '.join(values)}")
 
 
 def _table(title: str, rows: list[dict]) -> Table:

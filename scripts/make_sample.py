@@ -9,45 +9,49 @@ from rounds import cli
 from rounds.artifacts import store
 from rounds.data.synthetic import french_pairs, maths, places
 from rounds.errors import UserError
+from rounds.flags import Replacing, Seeded
 
 
-@dataclass
-class Flags:
-    """Generate train.csv, test.csv, misconception_mapping.csv and sample_submission.csv."""
+@dataclass(kw_only=True)
+class Flags(Replacing, Seeded):
+    """The kind, size and seed of the sample."""
 
     output_dir: str = "data/sample"
     questions: int = 1500
     test_questions: int = 250
-    seed: int = 42
     task: str = field(
         default="eedi",
         metadata={"help": "eedi; pairs: French questions and answers in pairs.csv; kbvqa: questions on emblems"},
     )
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:
     """Generate the sample data in the competition's schema."""
-    config = {"questions": flags.questions, "test_questions": flags.test_questions, "seed": flags.seed}
+    generators = {"eedi": _competition, "pairs": _pairs, "kbvqa": _pictures}
+    if flags.task not in generators:
+        raise UserError(f"task {flags.task!r}: there are samples of {', '.join(generators)}")
+    sizes = {"questions": flags.questions, "test_questions": flags.test_questions} if flags.task == "eedi" else {}
+    config = {**sizes, "seed": flags.seed} if sizes else {"task": flags.task, "seed": flags.seed}
     folder = Path(flags.output_dir)
-    if flags.task == "pairs":
-        with store.writing(folder, {"kind": "sample", "config": {"task": "pairs", "seed": flags.seed}}) as temporary:
-            rows = french_pairs.generate(temporary / "pairs.csv", seed=flags.seed)
-        print(f"{folder / 'pairs.csv'}: {rows} pairs")
-        return
-    if flags.task == "kbvqa":
-        with store.writing(folder, {"kind": "sample", "config": {"task": "kbvqa", "seed": flags.seed}}) as temporary:
-            counts = places.generate(temporary, seed=flags.seed, progress=_bar)
-        print(f"{folder}: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
-        return
-    if flags.task != "eedi":
-        raise UserError(f"task {flags.task!r}: there are samples of eedi, pairs and kbvqa")
     if store.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")
         return
     with store.writing(folder, {"kind": "sample", "config": config}) as temporary:
-        counts = maths.generate(temporary, **config, progress=_bar)
-    print(f"{folder}: " + ", ".join(f"{value} {name.replace('_', ' ')}" for name, value in counts.items()))
+        counts = generators[flags.task](temporary, flags)
+    print(f"{folder}: {', '.join(f'{value} {name}' for name, value in counts.items())}")
+
+
+def _competition(folder: Path, flags: Flags) -> dict[str, int]:
+    counts = maths.generate(folder, flags.questions, flags.test_questions, flags.seed, _bar)
+    return {name.replace("_", " "): value for name, value in counts.items()}
+
+
+def _pairs(folder: Path, flags: Flags) -> dict[str, int]:
+    return {"pairs in pairs.csv": french_pairs.generate(folder / "pairs.csv", seed=flags.seed)}
+
+
+def _pictures(folder: Path, flags: Flags) -> dict[str, int]:
+    return places.generate(folder, seed=flags.seed, progress=_bar)
 
 
 def _bar(items, total: int):

@@ -1,38 +1,29 @@
 """Write and check a submission, and print (or run) the line that submits it."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
 from rounds.data import collection
+from rounds.flags import ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated
 from rounds.kaggle.client import COMPETITION, Client
 from rounds.kaggle.stage import submit
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_devices
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which checkpoint ranks which test queries."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated):
+    """The checkpoint and the test queries that it ranks."""
 
     data_dir: str = field(metadata={"help": "collection with test queries"})
     raw_dir: str = field(metadata={"help": "folder of the competition's CSVs, for sample_submission.csv"})
     output_file: str = field(metadata={"help": "the CSV to write"})
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
-    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     precision: str | None = None
-    truncate_dim: int | None = field(default=None, metadata={"help": "vectors' first numbers only, this many"})
-    device: str = field(
-        default="",
-        metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
-    )
     kaggle: bool = field(default=False, metadata={"help": "submit it, too"})
     competition: str = COMPETITION
-    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
 
 
 def main(flags: Flags) -> None:

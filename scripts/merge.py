@@ -7,19 +7,18 @@ from rounds import cli
 from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.data import collection
 from rounds.encoding import merged_checkpoint
+from rounds.flags import OneDevice, Overwriting
 from rounds.models import checkpoint
 
 
-@dataclass
-class Flags:
-    """Which adapter, and where to."""
+@dataclass(kw_only=True)
+class Flags(OneDevice, Overwriting):
+    """The adapter, and the folder for the merged model."""
 
     lora_path: str = field(metadata={"help": "adapter checkpoint, or a finetune folder"})
     output_dir: str = field(metadata={"help": "checkpoint folder to write"})
     data_dir: str = field(metadata={"help": "collection whose passages the vectors are compared on"})
     precision: str = field(default="", metadata={"help": "default: the checkpoint's own; 4-bit ones: auto"})
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:

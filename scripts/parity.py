@@ -1,6 +1,5 @@
 """Say whether two runs are the same within tolerance, and which setting is the cause where they are not."""
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,15 +12,14 @@ from rounds.encoding import run_store
 from rounds.errors import UserError
 from rounds.evaluation import parity
 from rounds.evaluation.parity import Side, Tolerance
+from rounds.flags import ModelOutput, OneDevice
 from rounds.models import checkpoint
 from rounds.models.devices import one_card
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which two, and how far apart they may be."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput, OneDevice):
+    """The two runs, and the tolerance between them."""
 
     a: str = field(
         metadata={
@@ -31,14 +29,10 @@ class Flags:
     )
     b: str = field(metadata={"help": "the other, in the same forms"})
     data_dir: str = field(default="", metadata={"help": "collection of the queries; its labels give the metric"})
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
     min_cosine: float = field(default=Tolerance.min_cosine, metadata={"help": "of the probes' vectors"})
     mean_cosine: float = field(default=Tolerance.mean_cosine, metadata={"help": "of the probes' vectors"})
     overlap: float = field(default=Tolerance.overlap, metadata={"help": "of the top 25, at least"})
     metric: float = field(default=Tolerance.metric, metadata={"help": "difference of MAP@25, at most"})
-    model_output: str = field(
-        default=str(ROOT / "model_output"), metadata={"help": "where base models keep their runs"}
-    )
 
 
 def main(flags: Flags) -> None:

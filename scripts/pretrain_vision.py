@@ -8,6 +8,7 @@ from rounds.artifacts import store
 from rounds.config import loader
 from rounds.config.recipe import Vision
 from rounds.errors import UserError
+from rounds.flags import OneDevice, Replacing, Seeded
 from rounds.models import backbone
 from rounds.models.devices import resolve_device
 from rounds.models.precision import resolve_precision
@@ -15,16 +16,13 @@ from rounds.models.weights import locate_model, weights_digest
 from rounds.training import vision_pretraining
 
 
-@dataclass
-class Flags:
-    """Whose captions, for which text model."""
+@dataclass(kw_only=True)
+class Flags(OneDevice, Replacing, Seeded):
+    """The captions to learn from, and the recipe with the text model."""
 
     raw_dir: str = field(metadata={"help": "folder with captions.jsonl and its pictures"})
     recipe: str = field(metadata={"help": "recipe name or YAML file: its text model and `pretraining`"})
     output_dir: str = field(metadata={"help": "folder that model.vision.name_or_path names"})
-    seed: int = 42
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:
@@ -35,17 +33,16 @@ def main(flags: Flags) -> None:
     text = recipe.replace("model", vision=Vision())
     config = {
         "text": weights_digest(locate_model(text.model), text.model.revision),
-        "how": vars(recipe.pretraining), "captions": vision_pretraining.digest_of(folder), "seed": flags.seed,
-    }  # fmt: skip
-    kept = store.read_manifest(output) or {}
-    if kept.get("config") == config or store.is_finished(output, config, flags.overwrite):
+        "how": vars(recipe.pretraining),
+        "captions": vision_pretraining.digest_of(folder),
+        "seed": flags.seed,
+    }
+    if store.is_finished(output, config, flags.overwrite):
         print(f"{output}: up to date")
         return
     device = resolve_device(flags.device)
-    embedder, precision = (
-        backbone.load(text, "fp32", device),
-        resolve_precision(recipe.model.precision, device),
-    )
+    embedder = backbone.load(text, "fp32", device)
+    precision = resolve_precision(recipe.model.precision, device)
     manifest = {"kind": "vision", "config": config}
     with store.writing(output, manifest) as temporary:
         manifest |= vision_pretraining.train(recipe, embedder, precision, folder, temporary, flags.seed)

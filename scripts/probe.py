@@ -1,6 +1,5 @@
 """Probe a checkpoint: brittleness of its vectors, tokens of the data, tokens that fit into a training chunk."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,26 +15,24 @@ from rounds.data.prompts import max_input_length
 from rounds.encoding.token_statistics import tokens
 from rounds.errors import UserError
 from rounds.evaluation import robustness
+from rounds.flags import OneDevice, RecipeOfCheckpoint
 from rounds.models import checkpoint, peft_methods
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device
 from rounds.models.weights import locate_model
 from rounds.training.batch_size_finder import fit_batch
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 PROBES = ("brittle", "tokens", "fit_batch")
 
 
-@dataclass
-class Flags:
-    """Which probe of what."""
+@dataclass(kw_only=True)
+class Flags(OneDevice, RecipeOfCheckpoint):
+    """The probe, and what it looks at."""
 
     probe: str = field(metadata={"help": ", ".join(PROBES)})
     data_dir: str = field(metadata={"help": "collection whose texts are taken"})
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
-    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
     queries: int = field(default=500, metadata={"help": "brittle: how many"})
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
 
 
 def main(flags: Flags) -> None:
@@ -50,8 +47,8 @@ def main(flags: Flags) -> None:
 
 def _brittle(source: Checkpoint, data: Collection, flags: Flags) -> None:
     queries = list((data.validation or data.test).values())[: flags.queries]
-    found = robustness.brittleness(source, queries, list(data.passages.values()))
-    rows = [[each.change, f"{each.mean:.4f}", f"{each.least:.4f}", f"{each.overlap:.1%}"] for each in found]
+    effects = robustness.brittleness(source, queries, list(data.passages.values()))
+    rows = [[effect.change, f"{effect.mean:.4f}", f"{effect.least:.4f}", f"{effect.overlap:.1%}"] for effect in effects]
     _show(
         ["", "mean cosine", "least cosine", f"top {robustness.TOP} kept"],
         rows,
@@ -63,12 +60,12 @@ def _tokens(source: Checkpoint, data: Collection, flags: Flags) -> None:
     tokenizer = source.load().tokenizer
     train = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
     texts = {"query": [*train, *data.validation.values(), *data.test.values()], "passage": list(data.passages.values())}
-    found = [tokens(tokenizer, own, source.recipe.prompts, kind) for kind, own in texts.items()]
-    rows = [
-        [each.kind, f"{each.texts:,}", f"{each.unknown:.2%}", f"{each.cut:.2%}", f"{each.mean:.0f}", str(each.longest),
-         str(each.limit)]
-        for each in found
-    ]  # fmt: skip
+    rows = []
+    for kind, listed in texts.items():
+        count = tokens(tokenizer, listed, source.recipe.prompts, kind)
+        shares = [f"{count.unknown:.2%}", f"{count.cut:.2%}"]
+        lengths = [f"{count.mean:.0f}", str(count.longest), str(count.limit)]
+        rows.append([count.kind, f"{count.texts:,}", *shares, *lengths])
     _show(["", "texts", "unknown tokens", "cut texts", "mean", "longest", "limit"], rows, source.recipe.name)
 
 
@@ -76,12 +73,12 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     embedder = source.load()
     peft_methods.apply(embedder, source.recipe.tuning, locate_model(source.recipe.model))
     embedder.train()
-    found = fit_batch(embedder, max_input_length(source.recipe.prompts), source.precision)
-    if not found:
+    chunks = fit_batch(embedder, max_input_length(source.recipe.prompts), source.precision)
+    if not chunks:
         raise UserError(f"{source.name}: not even {robustness.LEAST_TOKENS} tokens fit; shorten the texts")
-    rows = [[f"{each.tokens:,}", f"{each.peak:,.0f}", f"{each.speed:,.0f}"] for each in found]
+    rows = [[f"{chunk.tokens:,}", f"{chunk.peak:,.0f}", f"{chunk.speed:,.0f}"] for chunk in chunks]
     _show(["tokens", "peak MiB", "tokens/s"], rows, source.recipe.name)
-    print(f"recipe: training: {{micro_batch_tokens: {found[-1].tokens}}}")
+    print(f"recipe: training: {{micro_batch_tokens: {chunks[-1].tokens}}}")
 
 
 def _show(header: list[str], rows: list[list[str]], title: str) -> None:

@@ -1,20 +1,18 @@
 """Upload the bundle, run the notebook on Kaggle, and submit what it wrote."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
+from rounds.flags import project_root
 from rounds.kaggle.client import Client, push_submission
-
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
 
 @dataclass
 class Flags:
-    """Where bundle and notebook are."""
+    """The folder that holds bundle and notebook."""
 
-    folder: str = field(default=str(ROOT / "submissions"), metadata={"help": "holds bundle/ and notebook/"})
+    folder: str = field(default=str(project_root() / "submissions"), metadata={"help": "holds bundle/ and notebook/"})
     dry: bool = field(default=False, metadata={"help": "print the commands only"})
     wait: float = field(default=20.0, metadata={"help": "seconds between two looks at Kaggle's progress"})
 

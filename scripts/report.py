@@ -1,28 +1,23 @@
 """Write one page on which a person sees what an experiment's rounds did, and its charts as PNGs."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
 from rounds.artifacts import store
+from rounds.flags import ModelOutput
 from rounds.report import charts
 from rounds.report.facts import gather_facts
 from rounds.report.html import render_page
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which experiment."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput):
+    """The experiment to report on."""
 
     experiment: str = field(metadata={"help": "folder with round0, round1, ..."})
     data_dir: str = field(metadata={"help": "its collection"})
     output_dir: str = field(metadata={"help": "where report.html and the PNGs go; what stands there is replaced"})
-    model_output: str = field(
-        default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv, sweeps and base models' runs"}
-    )
 
 
 def main(flags: Flags) -> None:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
+from rounds.flags import OneDevice, Replacing, Seeded
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking import stage
 
 
-@dataclass
-class Flags:
-    """Which reranker, what it learns from, and what it scores."""
+@dataclass(kw_only=True)
+class Flags(OneDevice, Replacing, Seeded):
+    """The reranker, the folds that it learns from, and the table that it scores."""
 
     recipe: str = field(metadata={"help": "recipe of the reranker: a name or a YAML file"})
     folds: list[str] = field(metadata={"help": "folders of candidates with labels, none of the table's questions"})
@@ -21,15 +22,12 @@ class Flags:
     refined: str = field(
         default="", metadata={"help": "the checkpoint that ranked the table, for recipes with start_from: refined"}
     )
-    seed: int = 42
-    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
-    overwrite: bool = False
 
 
 def main(flags: Flags) -> None:
     """Train a reranker on other folds' candidates, and score a table of candidates with it."""
     recipe, device = loader.load(flags.recipe), resolve_device(flags.device or None)
-    folds, table, output = [Path(each) for each in flags.folds], Path(flags.table), Path(flags.output_dir)
+    folds, table, output = [Path(fold) for fold in flags.folds], Path(flags.table), Path(flags.output_dir)
     refined = checkpoint.resolve(flags.refined, None, device) if flags.refined else None
     print(stage.rerank(recipe, folds, table, output, flags.seed, device, flags.overwrite, refined))
 

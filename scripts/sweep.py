@@ -1,6 +1,5 @@
 """Print the rounds of several recipes on one split in one table, beside chance, BM25 and zero-shot."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,18 +10,16 @@ from rounds.data import collection
 from rounds.evaluation import results, sweep, tables
 from rounds.evaluation.stage import bm25_row, chance_row
 from rounds.evaluation.sweep import Entry
+from rounds.flags import ModelOutput
 
-ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 
-
-@dataclass
-class Flags:
-    """Which rounds."""
+@dataclass(kw_only=True)
+class Flags(ModelOutput):
+    """The rounds to compare."""
 
     rounds: list[str] = field(metadata={"help": "folders of rounds, each with train/ and eval/"})
     data_dir: str = field(metadata={"help": "the split's collection"})
     output: str = field(default="", metadata={"help": "write OUTPUT.md, OUTPUT.csv and all metrics beside them"})
-    model_output: str = field(default=str(ROOT / "model_output"), metadata={"help": "holds ledger.csv"})
 
 
 def main(flags: Flags) -> None:
@@ -34,12 +31,12 @@ def main(flags: Flags) -> None:
     entries = [Entry(row) for row in results.distinct(rows)]
     for folder in flags.rounds:
         entries += sweep.read(Path(folder), Path(flags.model_output) / "ledger.csv")
-    found = sweep.report(entries)
+    report = sweep.report(entries)
     console = Console()
-    console.print(sweep.screen(entries, found))
-    console.print(tables.note(found))
+    console.print(sweep.screen(entries, report))
+    console.print(tables.note(report))
     if flags.output:
-        print(", ".join(map(str, sweep.write(entries, found, Path(flags.output)))))
+        print(", ".join(map(str, sweep.write(entries, report, Path(flags.output)))))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from rounds.evaluation import bm25_tuning
 
 @dataclass
 class Flags:
-    """Which split."""
+    """The split to tune on."""
 
     data_dir: str = field(metadata={"help": "collection; its training queries alone are looked at"})
 

@@ -16,7 +16,7 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 ORDER = (
     "errors",
     "artifacts",
-    "cli",
+    "process",
     "config",
     "data",
     "retrieval",
@@ -30,6 +30,8 @@ ORDER = (
     "report",
     "benchmark",
     "pipeline",
+    "flags",
+    "cli",
 )
 HEAVY = ("torch", "transformers", "sentence_transformers", "peft")
 LIGHT = (

@@ -1,17 +1,18 @@
 """What every stage script shares: flags from a dataclass, errors as one line, exit code 2."""
 
-import ctypes
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from rounds.artifacts import refusals
+from rounds import process
+from rounds.artifacts import refusals, store
 from rounds.artifacts.store import is_main_process
 from rounds.errors import Refused, UserError
+from rounds.pipeline import keys, locks
+from rounds.pipeline.keys import Command
 
 Flags = TypeVar("Flags")
 
@@ -21,8 +22,8 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
 
     Booleans take a value (`--use_examples_in_query=False` means false); a bare `--flag` means true.
     """
-    quiet_libraries()
-    keep_freed_memory()
+    process.quiet_libraries()
+    process.keep_freed_memory()
     from transformers import HfArgumentParser  # slow to import, so not at the top
     from transformers.utils.logging import disable_progress_bar
 
@@ -32,7 +33,8 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
     if unknown:
         parser.error(f"unknown flag {unknown[0]}")
     try:
-        main(flags)
+        with _stage() if getattr(flags, "replace_stale", False) else nullcontext():
+            main(flags)
     except UserError as error:
         if is_main_process():
             print(f"error: {error}", file=sys.stderr)
@@ -48,23 +50,15 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
         sys.exit(130)
 
 
-def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks: handed back to the kernel, they cost a tenth of a step in page faults."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # another C library
-        return
-    largest_blocks_by_mmap, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
-    mallopt(largest_blocks_by_mmap, 0)
-    mallopt(trim_threshold, 2**31 - 1)
+@contextmanager
+def _stage() -> Iterator[None]:
+    """Record in the output's manifest what it is made from, and let that decide whether it is kept.
 
-
-def quiet_libraries() -> None:
-    """Leave the screen to our own lines: the libraries' start-up notices are no news to the user."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing forks without exec
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # processes that libraries start
-    warnings.filterwarnings("ignore")
-    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-    logging.getLogger("bm25s").setLevel(logging.WARNING)
+    Where several processes share the work, the one that writes holds the output's lock.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    call = Command(Path(sys.argv[0]).stem, keys.parse(sys.argv[1:]), processes)
+    output = Path(call.value(keys.SCRIPTS[call.script].output))
+    with locks.output(output) if is_main_process() else nullcontext():
+        store.declare(output, keys.made_from(call))
+        yield

@@ -1,75 +1,120 @@
-"""The Makefile: rounds in order, nothing twice, nothing stale, nothing that only looks finished."""
+"""The Makefile, with scripts that compute nothing; `tests/pipeline/` holds the rules behind it."""
 
-import csv
 import os
+import re
 import shutil
-import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
+from helpers.make_project import FLAGS, ROOT, copy_project, make
 
-from rounds.artifacts import store
+from rounds.pipeline import keys, settings, targets
 
-ROOT = Path(__file__).resolve().parents[2]
-FLAGS = ["MODEL=tiny-mistral", "EPOCHS=1", "DEVICE=cpu"]
-
-
-def make(project: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
-    """Run make in the copy, without ever touching the set-up."""
-    command = ["make", "--no-print-directory", "-o", ".venv/.setup", *arguments]
-    result = subprocess.run(command, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    assert not check or result.returncode == 0, result.stdout + result.stderr
-    return result
+STUB = Path(__file__).with_name("stub_script.py")
 
 
-def experiment(project: Path, split: str = "v1") -> Path:
-    (folder,) = project.glob(f"model_output/tiny-tiny-mistral-{split}-*")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project's files on the environment that runs the tests."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("Makefile", "pyproject.toml", "scripts", "src", ".ci"):
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy2(source, folder / name)
-    (folder / ".venv").symlink_to(ROOT / ".venv")
-    if not (ROOT / ".venv").exists():
-        pytest.skip("the Makefile's environment is not set up")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def own_raw(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Competition CSVs that the tests may change."""
-    folder = tmp_path_factory.mktemp("csv") / "tiny"
-    shutil.copytree(raw, folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def round_one(project: Path, own_raw: Path) -> Path:
-    """The project after `make round1`."""
-    result = make(project, "round1", f"RAW={own_raw}", *FLAGS)
-    assert all(name in result.stdout for name in ("BM25", "zero-shot", "round 1, epoch 1"))
+@pytest.fixture
+def rehearsal(tmp_path: Path, raw: Path) -> Path:
+    """A project whose scripts compute nothing, with competition data in `data/raw`."""
+    project = copy_project(tmp_path, "Makefile", "pyproject.toml", "src", ".ci")
+    (project / "scripts").mkdir()
+    for name in (*keys.SCRIPTS, "cv", "fuse"):
+        shutil.copy(STUB, project / "scripts" / f"{name}.py")
+    for name in ("cv", "fuse"):
+        (project / "scripts" / f"{name}.py").write_text("import sys; print(sys.argv)", encoding="utf-8")
+    shutil.copytree(raw, project / "data" / "raw")
     return project
 
 
-def test_help_lists_targets_and_variables_with_defaults(project):
+def test_the_makefile_tells_the_order_and_knows_nothing_else():
+    """It stays short, and holds no functions, hashes, YAML or second list of variables."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 160
+    assert not re.search(r"\$\(eval|\$\(call|\bsed\b|sha256|\?=", text)
+    sections = re.findall(r"^# ---- ([a-zA-Z -]+?)(?:: .*)? -+$", text, re.MULTILINE)
+    assert sections == ["set-up", "data", "rounds", "second stages", "Kaggle", "measuring", "the rest"]
+
+
+def test_every_target_is_one_of_both():
+    """What the Makefile passes on, the pipeline knows, and the other way round."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    passed_on = set(re.findall(r"^([a-z_0-9]+): .*\n\t\$\(PIPELINE\)", text, re.MULTILINE))
+    assert passed_on == {*targets.TARGETS, "status"}
+    assert "round%" in text
+
+
+def test_the_readme_names_what_is_there():
+    """Each target and variable of a command in the README and the documents exists."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    variables = {variable.name.upper() for variable in settings.variables()}
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for command in re.findall(r"^make .*|`make [^`]*`", page.read_text(encoding="utf-8"), re.MULTILINE):
+            words = re.split(r"#|&&", command.strip("`"))[0].split()[1:]
+            for name in {word.partition("=")[0] for word in words if re.match(r"[A-Z_]+=", word)}:
+                assert name in variables, (page.name, command)
+            if words and re.fullmatch(r"[a-z_0-9]+", words[0]):
+                assert targets.is_known(words[0]) or f"\n{words[0]}:" in makefile, (page.name, command)
+
+
+def test_help_lists_targets_and_variables_with_defaults(rehearsal):
     """`make` and `make help` print the same list."""
-    shown = make(project, "help").stdout
-    assert shown == make(project).stdout
-    for name in ("round1", "setup", "sample", "download", "data", "evaluate", "submit", "test", "bench", "clean"):
-        assert f"  {name}" in shown
+    shown = make(rehearsal, "help").stdout
+    assert shown == make(rehearsal).stdout
+    for name in ("roundN", "setup", "sample", "download", "data", "evaluate", "submit", "status", "bench", "clean"):
+        assert f"  {name} " in shown
     for name in ("SPLIT", "MODEL", "RAW", "EPOCHS", "ROUND", "DEVICE", "NPROC", "SEED"):
         assert f"  {name} " in shown
     assert "minilm" in shown
+
+
+def test_help_works_before_the_set_up(tmp_path):
+    """Nothing but Python is needed to read it."""
+    for name in ("Makefile", "src"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = {"PATH": f"{Path(sys.base_prefix) / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    shown = subprocess.run(["make", "help"], cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert shown.returncode == 0 and "  SPLIT " in shown.stdout, shown.stderr
+
+
+def test_make_n_and_dry_print_the_calls_and_run_nothing(rehearsal):
+    """Each line can be pasted; -n alone prints make's own call first."""
+    dry = make(rehearsal, "round2", "DRY=1", *FLAGS).stdout.splitlines()
+    shown = make(rehearsal, "-n", "round2", *FLAGS).stdout.splitlines()
+    assert shown[1:] == dry and "rounds.pipeline round2" in shown[0]
+    assert [line.split()[1] for line in dry if not line.startswith("#")].count("scripts/finetune.py") == 2
+    assert not list(rehearsal.glob("model_output/*/round*"))
+
+
+def test_seven_rounds_and_their_table(rehearsal):
+    """`make round7` and ROUND=7 are rounds like any other, and -j is safe."""
+    assert make(rehearsal, "-j2", "round7", "round6", *FLAGS).returncode == 0
+    assert len(list(rehearsal.glob("model_output/*/round7/eval/manifest.json"))) == 1
+    shown = make(rehearsal, "evaluate", "ROUND=7", *FLAGS).stdout
+    assert "round7: up to date" in shown and "MAP@25" in shown
+
+
+def test_values_with_blanks_survive(rehearsal):
+    """FOLDS="0 1" is two folds, and TUNE_FLAGS reaches the script as its flags."""
+    shown = make(rehearsal, "best", "FOLDS=0 1", "ROUND=1", "TUNE_FLAGS=--group_size 4", "DRY=1", *FLAGS).stdout
+    assert "# == fold 1" in shown and "# == fold 2" not in shown and "--group_size 4" in shown
+
+
+@pytest.mark.parametrize("target", ["report", "dims", "sweep", "compare", "tune_bm25", "dashboard", "brittle"])
+def test_a_split_without_validation_is_refused(target, rehearsal):
+    """Not "Nothing to be done": one line and exit 2."""
+    result = make(rehearsal, target, "SPLIT=submission", *FLAGS, check=False)
+    assert result.returncode == 2 and "no validation queries" in result.stderr and result.stdout == ""
+
+
+def test_clean_keeps_what_the_pipeline_did_not_make(rehearsal):
+    """The competition's data and the ledger stay."""
+    make(rehearsal, "round1", *FLAGS)
+    (rehearsal / "model_output" / "ledger.csv").touch()
+    make(rehearsal, "clean")
+    assert [path.name for path in rehearsal.glob("model_output/*")] == ["ledger.csv"]
+    assert [path.name for path in rehearsal.glob("data/*")] == ["raw"]
 
 
 @pytest.mark.parametrize(
@@ -78,271 +123,13 @@ def test_help_lists_targets_and_variables_with_defaults(project):
         (["round1", "RAW=nowhere"], ["RAW=nowhere", "no such folder"]),
         (["round1", "MODEL=nothing"], ["MODEL=nothing", "no recipe"]),
         (["round1", "SPLIT=v9"], ["SPLIT=v9"]),
+        (["data", "TASK=beir", "RAW="], ["TASK=beir", "RAW=DIR"]),
+        (["round1", "SPLTI=v1"], ["SPLTI", "did you mean SPLIT"]),
     ],
 )
-def test_wrong_variables_stop_before_any_stage(project, own_raw, arguments, parts):
-    """A wrong path, recipe or split is one line that names the variable."""
-    raw = [] if any(each.startswith("RAW") for each in arguments) else [f"RAW={own_raw}"]
-    result = make(project, *arguments, *raw, check=False)
+def test_wrong_variables_stop_before_any_stage(rehearsal, arguments, parts):
+    """A wrong path, recipe, split or name is one line that names the variable."""
+    result = make(rehearsal, *arguments, check=False)
     assert result.returncode == 2
     lines = [line for line in result.stderr.splitlines() if not line.startswith("make")]
     assert len(lines) == 1 and all(part in lines[0] for part in parts), result.stderr
-
-
-@pytest.mark.slow
-def test_a_finished_round_is_not_run_again(round_one, own_raw):
-    """The same command again does nothing."""
-    before = {p: p.stat().st_mtime_ns for p in round_one.glob("model_output/**/manifest.json")}
-    result = make(round_one, "round1", f"RAW={own_raw}", *FLAGS)
-    assert "==" not in result.stdout
-    assert before == {p: p.stat().st_mtime_ns for p in round_one.glob("model_output/**/manifest.json")}
-
-
-@pytest.mark.slow
-def test_round_two_starts_from_round_one_and_submits(round_one, own_raw):
-    """Round 2 runs without repeating round 1, continues its checkpoint, and yields a checked CSV."""
-    result = make(round_one, "round2", "-j2", f"RAW={own_raw}", *FLAGS)
-    assert "round 1:" not in result.stdout and "== round 2: mine" in result.stdout
-    folder = experiment(round_one)
-    parent = store.read_manifest(folder / "round1" / "train" / "lora_epoch_1")
-    child = store.read_manifest(folder / "round2" / "train" / "lora_epoch_1")
-    assert child["parent"]["weights"] == parent["weights"]
-    result = make(round_one, "submit", "ROUND=2", f"RAW={own_raw}", *FLAGS)
-    assert "kaggle competitions submit eedi-mining-misconceptions-in-mathematics -f " in result.stdout
-    (file,) = round_one.glob("submissions/*.csv")
-    with open(file, newline="") as submitted, open(own_raw / "sample_submission.csv", newline="") as sample:
-        rows, expected = list(csv.DictReader(submitted)), list(csv.DictReader(sample))
-    assert [row["QuestionId_Answer"] for row in rows] == [row["QuestionId_Answer"] for row in expected]
-    assert all(len(set(row["MisconceptionId"].split(" "))) == 25 for row in rows)
-    assert file.stem in (round_one / "model_output" / "ledger.csv").read_text()
-
-
-@pytest.mark.slow
-def test_a_private_leaderboard_scores_a_round(project, own_raw):
-    """Hold out, train, submit and score; CV and LB stand side by side, and a second look is refused."""
-    make(project, "private_lb", f"RAW={own_raw}")
-    private = f"RAW=data/private-{own_raw.name}"
-    result = make(project, "private_lb", private, "ROUND=1", *FLAGS)
-    assert "LB public" in result.stdout and "== round 1: finetune" in result.stdout
-    shown = make(project, "ledger").stdout
-    assert "LB private" in shown and "of 1 checkpoints: Pearson too few" in shown
-    again = make(project, "private_lb", private, "ROUND=1", *FLAGS, check=False)
-    assert again.returncode == 2 and "scored before" in again.stderr
-
-
-@pytest.mark.slow
-def test_touching_the_mined_file_runs_from_there(round_one, own_raw):
-    """Training and evaluation are made again, mining is not; the result is the same, byte for byte."""
-    folder = experiment(round_one) / "round1"
-    weights = folder / "train" / "lora_epoch_1" / "adapter_model.safetensors"
-    before = weights.read_bytes(), (folder / "eval" / "metrics.json").read_bytes()
-    os.utime(folder / "finetune_data_minedHN.jsonl")
-    result = make(round_one, "round1", f"RAW={own_raw}", *FLAGS)
-    assert "== round 1: finetune" in result.stdout and "mine" not in result.stdout.replace("minedHN", "")
-    assert before == (weights.read_bytes(), (folder / "eval" / "metrics.json").read_bytes())
-    assert "==" not in make(round_one, "round1", f"RAW={own_raw}", *FLAGS).stdout
-
-
-@pytest.mark.slow
-def test_another_flag_or_split_has_its_own_folder(round_one, own_raw):
-    """Nothing of one configuration is ever read for another."""
-    make(round_one, "data", "SPLIT=v3", f"RAW={own_raw}", *FLAGS)
-    make(round_one, "data", "SEED=7", f"RAW={own_raw}", *FLAGS)
-    assert len(list(round_one.glob("data/tiny-tiny-mistral*/validation_*"))) == 3
-
-
-@pytest.mark.slow
-def test_changed_data_with_an_old_date_is_not_reused(round_one, own_raw):
-    """A changed CSV runs the stages anew even when its date is older than theirs."""
-    file = own_raw / "train.csv"
-    before, date = file.read_text(encoding="utf-8"), file.stat()
-    lines = before.splitlines(keepends=True)
-    try:
-        file.write_text("".join(lines[:1]) + before[len(lines[0]) :].replace("?", "??"), encoding="utf-8")
-        os.utime(file, ns=(date.st_atime_ns, date.st_mtime_ns))
-        assert "training queries" in make(round_one, "data", f"RAW={own_raw}", *FLAGS).stdout
-    finally:
-        file.write_text(before, encoding="utf-8")
-        os.utime(file, ns=(date.st_atime_ns, date.st_mtime_ns))
-
-
-@pytest.mark.slow
-def test_a_changed_recipe_runs_anew(project, own_raw, tmp_path):
-    """An edited recipe file makes the stages run again in the same folder."""
-    recipe = tmp_path / "mine.yaml"
-    text = (ROOT / "src/rounds/recipes/tiny-mistral.yaml").read_text(encoding="utf-8")
-    recipe.write_text(text, encoding="utf-8")
-    arguments = ["data", f"RAW={own_raw}", f"MODEL={recipe}"]
-    assert "training queries" in make(project, *arguments).stdout
-    assert "training queries" not in make(project, *arguments).stdout
-    recipe.write_text(text.replace("{subject}\\n", ""), encoding="utf-8")
-    assert "training queries" in make(project, *arguments).stdout
-
-
-@pytest.mark.slow
-def test_a_stage_killed_halfway_leaves_nothing_that_looks_finished(project, own_raw):
-    """Killed while it trains, `make` goes on from the mined file and ends with a whole round."""
-    arguments = ["round1", "SPLIT=v3", f"RAW={own_raw}", *FLAGS]
-    command = ["make", "--no-print-directory", "-o", ".venv/.setup", *arguments]
-    process = subprocess.Popen(command, cwd=project, start_new_session=True, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 240
-    while not list(project.glob("model_output/*-v3-*/round1/train.partial")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    folder = experiment(project, "v3") / "round1"
-    assert not (folder / "train").exists() and not (folder / "eval").exists()
-    result = make(project, *arguments)
-    assert "== round 1: mine" not in result.stdout and "round 1, epoch 1" in result.stdout
-    assert (folder / "train" / "manifest.json").is_file() and not (folder / "train.partial").exists()
-
-
-@pytest.mark.slow
-def test_a_submission_split_trains_on_everything(project, own_raw):
-    """SPLIT=submission has no validation: no evaluation, the recipe's epochs, a CSV all the same."""
-    result = make(project, "submit", "SPLIT=submission", "ROUND=1", f"RAW={own_raw}", *FLAGS)
-    assert "evaluate" not in result.stdout and "MAP@25" not in result.stdout
-    assert list(project.glob("submissions/tiny-tiny-mistral-submission-*-round1.csv"))
-
-
-@pytest.mark.slow
-def test_a_polluted_checkpoint_is_refused_and_marked(project, own_raw):
-    """A checkpoint of all data on v1 is refused with the count; with --allow_leak every number reads POLLUTED."""
-    make(project, "round1", "SPLIT=submission", f"RAW={own_raw}", *FLAGS)
-    make(project, "data", f"RAW={own_raw}", *FLAGS)
-    (data,) = project.glob("data/tiny-tiny-mistral/validation_v1")
-    command = [
-        ".venv/bin/python", "scripts/eval_llm_embedder.py", "--data_dir", str(data), "--device", "cpu",
-        "--model_path", str(experiment(project, "submission") / "round1" / "train"),
-    ]  # fmt: skip
-    refused = subprocess.run(command, cwd=project, capture_output=True, text=True)
-    count = len(store.read_json(data / "questions.json")["validation"])
-    assert refused.returncode == 2 and f"trained on {count} of the {count} validation questions" in refused.stderr
-    allowed = subprocess.run([*command, "--allow_leak"], cwd=project, capture_output=True, text=True)
-    assert allowed.returncode == 0 and "POLLUTED" in allowed.stdout
-    assert "POLLUTED" in (project / "model_output" / "ledger.csv").read_text()
-
-
-@pytest.mark.slow
-def test_a_sweep_ends_in_one_table_and_goes_on_where_it_was(round_one, own_raw):
-    """A round of each recipe, with chance, BM25 and zero-shot; what was trained before is not trained again."""
-    mine = round_one / "mine.yaml"
-    mine.write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")
-    make(round_one, "round1", f"RAW={own_raw}", *FLAGS)
-    arguments = ["sweep", "RECIPES=tiny-mistral mine.yaml", f"RAW={own_raw}", *FLAGS]
-    result = make(round_one, *arguments)
-    assert "== round 1: mine" in result.stdout.partition("== sweep: mine.yaml")[2]
-    assert "==" not in result.stdout.partition("== sweep: mine.yaml")[0].replace("== sweep", "")
-    table = (round_one / "model_output" / "sweep-tiny-v1.md").read_text(encoding="utf-8").splitlines()
-    assert [line.split(" | ")[1] for line in table[2:7]] == ["chance", "BM25", "zero-shot", "tiny-mistral", "mine"]
-    again = make(round_one, *arguments)
-    assert "round 1" not in again.stdout.replace("round 1, epoch", "")
-
-
-@pytest.mark.slow
-def test_compare_and_dims_read_what_rounds_left(round_one, own_raw):
-    """Tables of all metrics and of cut vectors; without RUNS, one line says what to name."""
-    name = Path(make(round_one, "-s", "folder", f"RAW={own_raw}", *FLAGS).stdout.strip()).parent.name
-    make(round_one, "round1", f"RAW={own_raw}", *FLAGS)
-    result = make(round_one, "compare", f"RUNS={name}/round1", f"RAW={own_raw}", *FLAGS)
-    assert all(part in result.stdout for part in ("chance", "HitRate@100", "compared-tiny-v1.tex"))
-    result = make(round_one, "dims", "ROUND=1", f"RAW={own_raw}", *FLAGS)
-    assert "index" in result.stdout and "+" in result.stdout
-    result = make(round_one, "compare", f"RAW={own_raw}", *FLAGS, check=False)
-    assert result.returncode == 2 and "RUNS" in result.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", ["brittle", "tokens", "fit_batch", "tune_bm25"])
-def test_probes_print_a_table(target, round_one, own_raw):
-    """Each reads the split's texts, and the round's checkpoint where it needs one."""
-    result = make(round_one, target, "ROUND=1", f"RAW={own_raw}", *FLAGS)
-    assert "───" in result.stdout
-
-
-@pytest.mark.slow
-def test_pairs_run_a_round_without_any_data(project):
-    """`TASK=pairs` generates its sample and goes through a round; no folder of Eedi's is touched."""
-    result = make(project, "round1", "TASK=pairs", *FLAGS)
-    assert "pairs.csv" in result.stdout and "round 1, epoch 1" in result.stdout
-    assert not (project / "data" / "sample").exists()
-
-
-def test_a_task_without_data_says_what_to_name(project):
-    """Only Eedi and pairs have samples."""
-    result = make(project, "data", "TASK=beir", check=False)
-    assert result.returncode == 2 and "RAW=DIR" in result.stderr
-
-
-@pytest.fixture(scope="module")
-def folded_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough generated questions for two folds of v5."""
-    from rounds.data.synthetic import maths
-
-    folder = tmp_path_factory.mktemp("folded") / "folded"
-    folder.mkdir()
-    maths.generate(folder, questions=150, test_questions=8, seed=0)
-    return folder
-
-
-@pytest.mark.slow
-def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw, tmp_path):
-    """Rounds on folds, a table of all stages, 24 checked rows; rerankers are trained on the same folds afterwards."""
-    reranker = tmp_path / "tiny-reranker.yaml"
-    reranker.write_text(
-        "model:\n  name_or_path: random:bert\ntraining:\n  epochs: 1\n  group_size: 3\n"
-        "reranking:\n  depth: 10\n  max_length: 64\n"
-    )
-    flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1", f"RERANKER={reranker}"]
-    shown = make(project, "best", *flags).stdout
-    rows = list(csv.DictReader((project / "submissions" / "best.csv").open()))
-    assert len(rows) == 24 and all(len(set(row["MisconceptionId"].split())) == 25 for row in rows)
-    table = (project / "model_output" / "cv-folded-tiny-mistral.csv").read_text().splitlines()
-    stages = [line.partition(",")[0] for line in table[1:]]
-    assert stages == ["BM25", "zero-shot", "round 1", "fusion", "ensemble"] and all(name in shown for name in stages)
-    stamps = {path: path.stat().st_mtime for path in project.glob("model_output/folded-*/round1/*/manifest.json")}
-    assert len(stamps) == 3 + 2 + 3  # trained, evaluated, candidates
-    again = make(project, "best", *flags).stdout
-    assert stamps == {path: path.stat().st_mtime for path in stamps}
-    assert again.splitlines()[-1] == shown.splitlines()[-1]
-    make(project, "cv", *flags)
-    table = (project / "model_output" / "cv-folded-tiny-mistral.md").read_text()
-    assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))
-    assert stamps == {path: path.stat().st_mtime for path in stamps}
-
-
-SEEING = {
-    "beside": "  name_or_path: random:bert\n  vision:\n    name_or_path: model_output/vision-tiny\n",
-    "joint": "  name_or_path: random:qwen3_vl\n  pooling: last_token\n  vision: {join: joint, image_size: 32}\n",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seeing", SEEING)
-def test_a_round_on_pictures(seeing, project, tmp_path):
-    """A tower is pretrained first and once; tables have rows on words and pictures alone; the report shows pictures."""
-    from rounds.data.synthetic import places
-
-    (raw := tmp_path / f"places-{seeing}").mkdir()
-    places.generate(raw, places=12, captions=40)
-    recipe = tmp_path / f"tiny-{seeing}.yaml"
-    recipe.write_text(
-        f"model:\n{SEEING[seeing]}"
-        "mining:\n  range_for_sampling: 0-20\n  negative_number: 4\n  negatives: {dense: 0.5, pictures: 0.5}\n"
-        "training:\n  epochs: 1\n  group_size: 3\n"
-        "pretraining:\n  image_size: 32\n  hidden_size: 16\n  layers: 1\n  epochs: 1\n  batch_size: 16\n"
-    )
-    flags = ["TASK=kbvqa", f"RAW={raw}", f"MODEL={recipe}"]
-    shown = make(project, "round1", *flags).stdout
-    assert ("== pretrain: vision" in shown) == (seeing == "beside")
-    assert shown.index("round 1: mine") > shown.find("== pretrain: vision")
-    assert "from dense" in shown and "pictures" in shown and shown.count("only)") == 4
-    assert make(project, "round1", *flags).stdout == ""
-    make(project, "report", "ROUND=1", *flags)
-    (page,) = project.glob(f"model_output/report-places-{seeing}-*/report.html")
-    assert "data:image/jpeg;base64," in page.read_text()
-    shutil.copy(raw / "images" / "q0-0.jpg", raw / "images" / "a0.jpg")
-    assert "== round 1: mine" in make(project, "round1", *flags).stdout
-    (raw / "images" / "a0.jpg").write_bytes(b"")
-    broken = make(project, "round1", *flags, check=False)
-    assert broken.returncode == 2 and "passages row 1 (a0-year): images/a0.jpg cannot be read" in broken.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.scripts import SCRIPTS, assert_one_line, call
 
-from rounds import cli
+from rounds import process
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_download_without_credentials_says_where_to_put_them(tmp_path):
 def test_every_script_explains_its_flags(script, monkeypatch, capsys):
     """`--help` works and says what the stage does; run in this process, since imports are most of a script's start."""
     for name in ("quiet_libraries", "keep_freed_memory"):
-        monkeypatch.setattr(cli, name, lambda: None)
+        monkeypatch.setattr(process, name, lambda: None)
     monkeypatch.setattr(sys, "argv", [script, "--help"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / script), run_name="__main__")

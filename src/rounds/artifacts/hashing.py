@@ -5,12 +5,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from rounds.artifacts import store
+from rounds.errors import UserError
 
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
-    store.require_files(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -16,9 +16,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rounds.artifacts import hashing
 from rounds.errors import UserError
 
 MANIFEST = "manifest.json"
+
+MADE_FROM = "made_from"  # in a manifest: the command that made the artefact and what it read
+
+
+_declared: dict[Path, dict] = {}
 
 
 def require_files(*paths: Path) -> None:
@@ -104,6 +110,36 @@ def read_json(path: Path) -> dict:
         raise UserError(f"{path}: not valid JSON; delete its folder and run the stage again") from None
 
 
+def file_manifest(path: Path) -> Path:
+    """The manifest of an artefact that is a single file: `NAME.manifest.json` beside `NAME.jsonl`."""
+    return path.with_name(f"{path.stem}.manifest.json")
+
+
+def declare(output: Path, made_from: dict) -> None:
+    """Say what this process makes `output` from: its manifest records that, and another `made_from` is replaced."""
+    _declared[output.resolve()] = made_from
+
+
+def declared(output: Path) -> dict:
+    """What was declared of `output`, as its manifest records it; empty where nothing was."""
+    made_from = _declared.get(output.resolve())
+    return {} if made_from is None else {MADE_FROM: made_from}
+
+
+def is_made_from(output: Path, made_from: dict) -> bool:
+    """Whether a folder or file is complete, and its manifest says that it was made from just this.
+
+    A file's manifest holds its digest as well, so that an edited file is not taken for the artefact.
+    """
+    if output.is_dir():
+        return (read_manifest(output) or {}).get(MADE_FROM) == made_from
+    path = file_manifest(output)
+    if not (output.is_file() and path.is_file()):
+        return False
+    manifest = read_json(path)
+    return manifest.get(MADE_FROM) == made_from and manifest.get("sha256") == hashing.sha256_file(output)
+
+
 def read_manifest(folder: Path) -> dict | None:
     """Return the folder's manifest, or None if it has none."""
     path = Path(folder) / MANIFEST
@@ -136,7 +172,9 @@ def _short(value: object) -> str:
 
 
 def is_finished(folder: Path, config: dict, overwrite: bool = False) -> bool:
-    """Return whether `folder` already holds the artefact of `config`; always False with `overwrite`.
+    """Return whether `folder` already holds the artefact of `config`, or of what was declared of it (`declare`).
+
+    With `overwrite` the answer is False, unless something was declared.
 
     Raises:
         UserError: the path is a file, or the folder holds something else (another config, or files without a
@@ -144,6 +182,8 @@ def is_finished(folder: Path, config: dict, overwrite: bool = False) -> bool:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, but a folder is needed; name another path")
+    if record := declared(folder):
+        return is_made_from(folder, record[MADE_FROM])
     if overwrite or not folder.exists():
         return False
     manifest = read_manifest(folder)
@@ -176,7 +216,9 @@ def writing(folder: Path, manifest: dict) -> Iterator[Path]:
     start = time.perf_counter()
     try:
         yield temporary
-        write_json(temporary / MANIFEST, {**manifest, "seconds": round(time.perf_counter() - start, 2)})
+        write_json(
+            temporary / MANIFEST, {**manifest, **declared(folder), "seconds": round(time.perf_counter() - start, 2)}
+        )
         put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -225,11 +267,6 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def file_manifest(path: Path) -> Path:
-    """Return the path of a single-file artefact's manifest: `NAME.manifest.json` beside `NAME.jsonl`."""
-    return path.with_name(f"{path.stem}.manifest.json")
-
-
 def is_file_finished(path: Path, config: dict, overwrite: bool) -> bool:
     """Return whether the file at `path` is already the artefact of `config`; always False with `overwrite`.
 
@@ -237,6 +274,8 @@ def is_file_finished(path: Path, config: dict, overwrite: bool) -> bool:
         UserError: the file was made from another config and `overwrite` is not set.
     """
     manifest = file_manifest(path)
+    if record := declared(path):
+        return is_made_from(path, record[MADE_FROM])
     if overwrite or not manifest.is_file() or not path.is_file():
         return False
     changed = differences(read_json(manifest).get("config"), config)
@@ -250,4 +289,4 @@ def write_file_artifact(path: Path, rows: list[dict], manifest: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     file_manifest(path).unlink(missing_ok=True)
     write_jsonl(path, rows)
-    write_json(file_manifest(path), manifest)
+    write_json(file_manifest(path), {**manifest, **declared(path), "sha256": hashing.sha256_file(path)})

@@ -22,7 +22,7 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from rounds import cli
+from rounds import process
 from rounds.config.recipe import Recipe
 from rounds.data import collection
 from rounds.data.prompts import max_input_length, prefix_and_suffix
@@ -102,9 +102,9 @@ def run_alone(work: Callable[..., tuple[float, object]], party: Contender, *argu
 
 
 def _watched(work: Callable[..., tuple[float, object]], party: Contender, arguments: tuple) -> Outcome:
-    cli.quiet_libraries()
+    process.quiet_libraries()
     if party.is_ours:
-        cli.keep_freed_memory()
+        process.keep_freed_memory()
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         with _peak() as peak:
             seconds, result = work(party, *arguments)

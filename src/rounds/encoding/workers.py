@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rounds import cli
+from rounds import process
 from rounds.encoding.encoder import Allocate, encode_ids
 from rounds.errors import UserError
 from rounds.models.checkpoint import Checkpoint
@@ -77,7 +77,7 @@ def start_workers(source: Checkpoint) -> list[EncodingWorker]:
 def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
     """Load the checkpoint, say so, and answer each share with its vectors, or with one line on what went wrong."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    cli.keep_freed_memory()
+    process.keep_freed_memory()
     torch.set_num_threads(threads)
     try:
         if source.device.startswith("cuda"):

@@ -12,6 +12,7 @@ from rounds.errors import UserError
 from rounds.evaluation import results, significance
 from rounds.evaluation.metrics import METRICS
 from rounds.evaluation.results import ResultRow
+from rounds.evaluation.score_table import ScoreTable
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -33,15 +34,14 @@ def header() -> list[str]:
     return ["", *results.SHOWN, "p"]
 
 
+def score_table(rows: list[ResultRow], title: str) -> ScoreTable:
+    """The rows as text, with p."""
+    return ScoreTable(title, header(), cells(rows), CAPTION)
+
+
 def screen(rows: list[ResultRow], title: str) -> Table:
     """A rich table for the terminal."""
-    shape = {"box": box.SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
-    table = Table(title=title, title_justify="left", caption=CAPTION, caption_justify="left", **shape)
-    for number, name in enumerate(header()):
-        table.add_column(name.replace(" ", "\n"), justify="left" if number == 0 else "right", no_wrap=number > 0)
-    for line in cells(rows):
-        table.add_row(*line)
-    return table
+    return score_table(rows, title).screen()
 
 
 def markdown(rows: list[ResultRow]) -> str:

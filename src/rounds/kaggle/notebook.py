@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from rounds import cli
+from rounds import process
 from rounds.artifacts import store
 from rounds.data import collection, splits
 from rounds.data.collection import Collection
@@ -44,7 +44,7 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
         UserError: an input is missing, or weights are not those of the manifest.
     """
     end = time.monotonic() + 3600 * hours
-    cli.quiet_libraries()
+    process.quiet_libraries()
     inputs, working = root / "input", root / "working"
     bundle, raw = _folder_of(inputs, BUNDLE), _folder_of(inputs, "misconception_mapping.csv")
     about = store.read_json(bundle / BUNDLE)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.store import file_manifest
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
@@ -49,7 +50,7 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
     rows = submission.write(run, data.passages, sample, output)
     config = {"model": source.key, "queries": hashing.sha256_json(data.test), "sample": hashing.sha256_file(sample)}
     about = {"checkpoint": source.name, "run": os.path.relpath(path.parent, model_output), "config": config}
-    store.write_json(store.file_manifest(output), {"kind": "submission", **about})
+    store.write_json(file_manifest(output), {"kind": "submission", **about})
     name_submission(source, data, output.stem, model_output)
     return rows
 

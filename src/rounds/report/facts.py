@@ -99,6 +99,12 @@ class Facts:
         return [each for each in self.ranked if each.label != BM25]
 
 
+def _data_name(experiment: Path, data: Collection) -> str:
+    """The data's name in the names of folders: a hash stands behind it where RAW was a path."""
+    match = re.match(rf"{re.escape(data.data)}-[0-9a-f]{{8}}(?=-)", experiment.name)
+    return match[0] if match else data.data
+
+
 def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
     """Everything that is known of an experiment.
 
@@ -129,7 +135,7 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
         lb=leaderboard(own),
         correlations=[_correlation(each) for each in ledger.correlations(own)],
         dims=dims(ranked, data),
-        sweep=read_results_table(model_output / f"sweep-{data.data}-{data.split}.md"),
+        sweep=read_results_table(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}.md"),
         cv=read_results_table(model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}.md"),
         costs=costs(rounds),
         ranked=ranked,

@@ -7,6 +7,7 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.store import file_manifest
 from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
@@ -107,6 +108,6 @@ def _trained_questions(train_data: Path, start: Checkpoint) -> dict[str, str] | 
     for row in collection.read_rows(train_data, ("pos", "neg")):
         known = "question_id" in row and "question_digest" in row
         parts.append({str(row["question_id"]): str(row["question_digest"])} if known else None)
-    if store.file_manifest(train_data).is_file():
-        parts.append(store.read_json(store.file_manifest(train_data)).get("lineage"))
+    if file_manifest(train_data).is_file():
+        parts.append(store.read_json(file_manifest(train_data)).get("lineage"))
     return lineage.union(*parts)

@@ -60,7 +60,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
         shutil.rmtree(partial / STATE)
         (partial / CONFIG).unlink()
         (partial / PROGRESS_FILE).unlink(missing_ok=True)
-        store.write_json(partial / store.MANIFEST, manifest)
+        store.write_json(partial / store.MANIFEST, {**manifest, **store.declared(plan.output)})
         store.put_in_place(partial, plan.output)
     sharding.wait_for_all_processes()
     return manifest

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.eedi_schema import FILES
 from rounds.errors import UserError
 
 LETTERS = "ABCD"
@@ -18,8 +19,6 @@ QUESTION_COLUMNS = [
 ]  # fmt: skip
 
 LABEL_COLUMNS = [f"Misconception{letter}Id" for letter in LETTERS]
-
-FILES = ("train.csv", "test.csv", "misconception_mapping.csv", "sample_submission.csv")
 
 
 def load(folder: Path) -> RetrievalDataset:

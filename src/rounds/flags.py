@@ -1,0 +1,104 @@
+"""Flags that several scripts share, as dataclass mixins; a script's own `Flags` inherits those that it needs."""
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds.config import loader
+
+
+def project_root() -> Path:
+    """The project of the running script: the folder above `scripts/`."""
+    return Path(os.path.relpath(Path(sys.argv[0]).resolve().parent.parent))
+
+
+def _model_output() -> str:
+    return str(project_root() / "model_output")
+
+
+@dataclass(kw_only=True)
+class OneDevice:
+    """For what computes on one device."""
+
+    device: str = field(default="", metadata={"help": "cpu, cuda or cuda:N; default: a GPU where there is one"})
+
+
+@dataclass(kw_only=True)
+class SeveralDevices:
+    """For what encodes on one device or several."""
+
+    device: str = field(
+        default="",
+        metadata={"help": "cpu, cuda or cuda:N, or several, such as cuda:0,cuda:1; default: a GPU where there is one"},
+    )
+
+
+@dataclass(kw_only=True)
+class ModelOutput:
+    """For what keeps or reads runs of base models, the ledger or sweeps."""
+
+    model_output: str = field(
+        default_factory=_model_output, metadata={"help": "folder with ledger.csv and the base models' runs"}
+    )
+
+
+@dataclass(kw_only=True)
+class Seeded:
+    """For what draws at random."""
+
+    seed: int = 42
+
+
+@dataclass(kw_only=True)
+class Overwriting:
+    """For what leaves an artefact."""
+
+    overwrite: bool = field(default=False, metadata={"help": "make the output anew, whatever it was made from"})
+
+
+@dataclass(kw_only=True)
+class Replacing(Overwriting):
+    """For stages of the pipeline: what becomes of an output that stands there already."""
+
+    replace_stale: bool = field(
+        default=False,
+        metadata={"help": "keep an output that was made from the same inputs, replace any other (as make does)"},
+    )
+
+
+@dataclass(kw_only=True)
+class RecipeOfCheckpoint:
+    """For what takes the recipe of a checkpoint unless another is named."""
+
+    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
+
+
+@dataclass(kw_only=True)
+class RecipeByName:
+    """For what starts from a recipe."""
+
+    recipe: str = field(default=loader.DEFAULT_RECIPE, metadata={"help": "recipe name or YAML file"})
+
+
+@dataclass(kw_only=True)
+class Engine:
+    """For what encodes by our engine or by FlagEmbedding's."""
+
+    engine: str = field(default="rounds", metadata={"help": "rounds, or flagembedding (its own model class encodes)"})
+
+
+@dataclass(kw_only=True)
+class Truncated:
+    """For what can cut vectors."""
+
+    truncate_dim: int | None = field(
+        default=None, metadata={"help": "use only the first numbers of vectors, this many"}
+    )
+
+
+@dataclass(kw_only=True)
+class AllowingLeaks:
+    """For what refuses checkpoints that saw the validation questions."""
+
+    allow_leak: bool = field(default=False, metadata={"help": "evaluate a polluted checkpoint, marked POLLUTED"})

@@ -1,0 +1,152 @@
+"""Experiment: the names and paths of what one call of make writes.
+
+A folder's name says what it was made from: the data, the recipe and the split; what differs from the defaults goes
+into a short hash behind them, so that every configuration has folders of its own. A recipe or data folder given by its
+path carries a hash of that path. The device is no part of a name: it does not change what an artefact is.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds.pipeline.settings import DOWNLOADED, SAMPLES, Settings
+
+RECIPE_SUFFIXES = (".yaml", ".yml")
+PRIVATE = "data/private-"  # followed by the name of the data that make private_lb holds questions out of
+
+
+def short_hash(text: str) -> str:
+    """Eight hexadecimal digits that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def tag(differences: list[str]) -> str:
+    """The end of a folder's name: empty where nothing differs from the defaults.
+
+    >>> tag([]), tag(["epochs=1"])
+    ('', '-41e5b1e5')
+    """
+    return f"-{short_hash(' '.join(differences))}" if differences else ""
+
+
+def path_name(path: str, stem: bool) -> str:
+    """A name for a path that no other path has; paths inside the project are taken relative to it.
+
+    Args:
+        stem: leave out the suffix.
+    """
+    place = os.path.abspath(path)
+    inside = os.path.relpath(place)
+    last = Path(place).stem if stem else Path(place).name
+    plain = re.sub(r"[^\w.-]", "_", last)
+    return f"{plain}-{short_hash(place if inside.startswith('..') else inside)}"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Names and paths of one configuration; `settings` must be resolved."""
+
+    settings: Settings
+
+    @property
+    def data_name(self) -> str:
+        """Name of the raw data."""
+        raw, is_folder = self.settings.raw, self.settings.task == "eedi"
+        name = Path(raw).name if is_folder else Path(raw).stem
+        is_plain = raw in (DOWNLOADED, *SAMPLES.values()) or raw == f"{PRIVATE}{name.removeprefix('private-')}"
+        return name if is_plain else path_name(raw, stem=not is_folder)
+
+    @property
+    def recipe_name(self) -> str:
+        """Name of the recipe."""
+        model = self.settings.model
+        return path_name(model, stem=True) if model.endswith(RECIPE_SUFFIXES) else model
+
+    @property
+    def name(self) -> str:
+        """Data and recipe."""
+        return f"{self.data_name}-{self.recipe_name}"
+
+    @property
+    def data(self) -> Path:
+        """The split's collection."""
+        split = f"validation_{self.settings.split}" if self.settings.is_validated else "submission"
+        return Path("data") / f"{self.name}{tag(self._data_differences)}" / split
+
+    @property
+    def folder(self) -> Path:
+        """What all rounds write into."""
+        return Path("model_output") / f"{self.name}-{self.settings.split}{tag(self._differences)}"
+
+    @property
+    def submission(self) -> str:
+        """Name of the submission of the chosen round."""
+        return f"{self.folder.name}-round{self.settings.round}"
+
+    @property
+    def report(self) -> Path:
+        """Folder of the report."""
+        return Path("model_output") / f"report-{self.folder.name}"
+
+    @property
+    def cross_validation(self) -> Path:
+        """Table of all folds, without its suffix."""
+        return Path("model_output") / f"cv-{self.name}"
+
+    def table(self, kind: str) -> Path:
+        """A table over several recipes (`sweep`, `compared`), without its suffix."""
+        return Path("model_output") / f"{kind}-{self.data_name}-{self.settings.split}"
+
+    @property
+    def private(self) -> Path:
+        """Where make private_lb writes the data without the questions that it holds out."""
+        given = self.settings
+        parts = f"{given.held_out:g}-{given.unseen:g}-{given.seed}"
+        return Path(f"{PRIVATE}{self.data_name}{tag([] if parts == '0.2-0.6-42' else [parts])}")
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the data are such a folder already."""
+        return self.settings.raw.startswith(PRIVATE)
+
+    def round(self, number: int) -> Path:
+        """What one round writes into; round 0 is the base model."""
+        return self.folder / f"round{number}"
+
+    def mined(self, number: int) -> Path:
+        """A round's training rows with their negatives."""
+        return self.round(number) / "finetune_data_minedHN.jsonl"
+
+    def train(self, number: int) -> Path:
+        """A round's checkpoints."""
+        return self.round(number) / "train"
+
+    def evaluation(self, number: int) -> Path:
+        """A round's metrics and table."""
+        return self.round(number) / "eval"
+
+    def candidates(self, number: int) -> Path:
+        """What a round's ranking is refined with."""
+        return self.round(number) / "candidates"
+
+    @property
+    def _data_differences(self) -> list[str]:
+        given = self.settings
+        drawn = f"{given.seed}-{given.fold}"
+        parts = ["" if drawn == "42-0" else drawn, "" if given.task == "eedi" else given.task]
+        return [part for part in (*parts, given.fields if given.task == "pairs" else "") if part]
+
+    @property
+    def _differences(self) -> list[str]:
+        given = self.settings
+        named = {
+            "epochs": given.epochs,
+            "nproc": None if given.nproc == 1 else given.nproc,
+            "engine": None if given.engine == "rounds" else given.engine,
+            "mine": given.mine_flags,
+            "tune": given.tune_flags,
+        }
+        parts = [f"data={part}" for part in self._data_differences]
+        return parts + [f"{name}={value}" for name, value in named.items() if value]

@@ -1,0 +1,256 @@
+"""Keys: what an artefact is made from, as values that a person can read and compare.
+
+The key is computed from the command that makes the artefact: its flags, the parts of the recipe that its script reads,
+and its inputs, each of which counts by its own key or, where it is no artefact, by its content. Whoever runs a stage
+script computes the same key from the same command line, so a command that was pasted leaves an artefact that make
+finds fresh.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds.artifacts import hashing, store
+from rounds.config import loader
+from rounds.config.recipe import VECTORS_PREFIX, Recipe
+from rounds.data.eedi_schema import FILES
+
+GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
+MOST_LISTED = 16  # files of a folder that a key lists one by one
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What of a script's command line shapes its output, beside plain flags.
+
+    Attributes:
+        output: the flag that names the output.
+        recipe: sections or keys of the recipe that the script reads.
+        inputs: flags that name artefacts or files; these count by their keys or content, not by their names.
+        values: further values, such as the version of a generator.
+    """
+
+    output: str
+    recipe: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    values: Mapping[str, object] = field(default_factory=dict)
+
+
+BASE_MODEL = ("name", "model", "prompts", "tuning")
+SCRIPTS = {
+    "make_sample": Reads("output_dir", values={"generator": GENERATOR}),
+    "gen_data_for_hn_mine": Reads("output_dir", ("prompts.query", "prompts.latex", "prompts.task"), ("raw_dir",)),
+    "pretrain_vision": Reads("output_dir", ("model.name_or_path", "model.revision", "pretraining"), ("raw_dir",)),
+    "hn_mine": Reads("output_file", (*BASE_MODEL, "mining"), ("input_file", "embedder_name_or_path")),
+    "finetune": Reads(
+        "output_dir", (*BASE_MODEL, "mining", "training"), ("train_data", "data_dir", "model_name_or_path")
+    ),
+    "eval_llm_embedder": Reads(
+        "output_dir", (*BASE_MODEL, "training.temperature"), ("model_path", "data_dir", "compare")
+    ),
+    "baseline": Reads("output_dir", (*BASE_MODEL, "mining", "training"), ("data_dir",)),
+    "candidates": Reads("output_dir", BASE_MODEL, ("data_dir", "model_paths")),
+    "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
+}
+# Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.
+IGNORED = ("device", "devices", "track", "model_output", "overwrite", "replace_stale")
+
+
+@dataclass(frozen=True)
+class Command:
+    """The call of a stage script.
+
+    Attributes:
+        script: its name in `scripts/`, without the suffix.
+        flags: name and values of each flag, in order; a flag without values is one that is set.
+        processes: how many processes run it.
+    """
+
+    script: str
+    flags: tuple[tuple[str, tuple[str, ...]], ...]
+    processes: int = 1
+
+    def value(self, name: str) -> str:
+        """The first value of a flag; empty where the flag is not there."""
+        return next((values[0] for flag, values in self.flags if flag == name and values), "")
+
+    def arguments(self) -> list[str]:
+        """The flags as a command line has them."""
+        return [part for name, values in self.flags for part in (f"--{name}", *values)]
+
+
+def command(script: str, extra: Sequence[str] = (), processes: int = 1, **flags: object) -> Command:
+    """A script's call; flags that are empty, None or False are left out.
+
+    >>> command("hn_mine", ["--seed=7"], devices="", model_paths=["a", "b"], bm25=True).arguments()
+    ['--model_paths', 'a', 'b', '--bm25', '--seed', '7']
+    """
+    listed = []
+    for name, value in flags.items():
+        if value is True:
+            listed.append((name, ()))
+        elif isinstance(value, list | tuple):
+            listed.append((name, tuple(map(str, value))))
+        elif value is not None and value is not False and value != "":
+            listed.append((name, (str(value),)))
+    return Command(script, (*listed, *parse(extra)), processes)
+
+
+def parse(arguments: Iterable[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Name and values of each flag on a command line.
+
+    >>> parse(["--bm25", "--folds", "a", "b", "--seed=7"])
+    (('bm25', ()), ('folds', ('a', 'b')), ('seed', ('7',)))
+    """
+    flags: list[tuple[str, tuple[str, ...]]] = []
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, has_value, value = argument[2:].partition("=")
+            flags.append((name, (value,) if has_value else ()))
+        elif flags:
+            flags[-1] = (flags[-1][0], (*flags[-1][1], argument))
+        else:
+            flags.append(("", (argument,)))
+    return tuple(flags)
+
+
+def made_from(call: Command, planned: Mapping[str, str] | None = None) -> dict:
+    """What the output of a command is made from, as its manifest records it.
+
+    Args:
+        planned: digests of inputs that are still to be made, by path; others are read from the disk.
+    """
+    reads, flags, planned = SCRIPTS[call.script], dict(call.flags), planned or {}
+    inputs = {name: flags[name] for name in reads.inputs if name in flags}
+    hidden = {reads.output, "recipe", *reads.inputs, *IGNORED}
+    plain = {name: _plain(values) for name, values in sorted(flags.items()) if name not in hidden}
+    recipe = loader.load(call.value("recipe")) if "recipe" in flags else None
+    if recipe is None or recipe.training.sharding == "none":  # a sharded run takes all cards of the machine
+        plain |= {"processes": call.processes} if call.processes > 1 else {}
+    record = {
+        "script": call.script,
+        **plain,
+        **reads.values,
+        **({"recipe": _sections(recipe, reads.recipe, planned)} if recipe and reads.recipe else {}),
+        **{name: _inputs(call, name, paths, planned) for name, paths in inputs.items()},
+    }
+    return json.loads(json.dumps(record))
+
+
+def digest(record: dict) -> str:
+    """A short name of a key."""
+    return hashing.sha256_json(record)[:16]
+
+
+def _plain(values: tuple[str, ...]) -> object:
+    """A flag's value as JSON has it: a number where it reads as one."""
+    if len(values) != 1:
+        return list(values) or True
+    try:
+        return json.loads(values[0])
+    except json.JSONDecodeError:
+        return values[0]
+
+
+def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]) -> dict:
+    """The parts of a resolved recipe that a script reads, with the content of files that it names only by path."""
+    values = recipe.to_dict()
+    parts: dict = {}
+    for name in names:
+        section, _, key = name.partition(".")
+        if key:
+            parts.setdefault(section, {})[key] = values[section][key]
+        else:
+            parts[section] = values[section]
+    content = {path: _content(path, planned) for path in sorted(_named_paths(recipe, names))}
+    if content := {path: key for path, key in content.items() if key is not None}:
+        parts["files"] = content
+    stand_in = os.environ.get(loader.MODEL_VARIABLE)
+    if stand_in and "model" in parts and recipe.model.name_or_path == loader.DEFAULT_MODEL:
+        parts["model"] = {**parts["model"], "stand_in": stand_in}
+    return parts
+
+
+def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
+    """Paths in the sections that are read: local models, a checkpoint to start from, other encoders' vectors."""
+    paths = []
+    if "model" in names:
+        paths += [recipe.model.name_or_path, recipe.model.vision.name_or_path]
+    if "tuning" in names:
+        paths.append(recipe.tuning.init_from)
+    if "mining" in names:
+        paths.append(recipe.mining.reranker)
+        paths += [name.removeprefix(VECTORS_PREFIX) for name in recipe.mining.negatives]
+    return {path for path in paths if path and (os.sep in path or path.startswith("."))}
+
+
+def _inputs(call: Command, name: str, paths: tuple[str, ...], planned: Mapping[str, str]) -> object:
+    if name == "raw_dir":
+        return raw_content(Path(paths[0]), _raw_files(call, Path(paths[0])))
+    keys = [_content(path, planned) for path in paths]
+    return keys[0] if len(keys) == 1 else keys
+
+
+def _content(name: str, planned: Mapping[str, str]) -> object:
+    """The key of an artefact, or of the artefact that a file is part of; else what stands for the content.
+
+    Foreign folders are models, whose weights would take long to read: names and sizes of their files stand for them.
+    """
+    path = Path(name)
+    for place in (path, path.parent):
+        if place.as_posix() in planned:
+            return planned[place.as_posix()]
+        manifest = place / store.MANIFEST if place.is_dir() else store.file_manifest(place)
+        record = store.read_json(manifest).get(store.MADE_FROM) if manifest.is_file() else None
+        if record:
+            return digest(record)
+    if path.is_file():
+        return hashing.sha256_file(path)[:16]
+    if (path / store.MANIFEST).is_file():
+        return hashing.sha256_file(path / store.MANIFEST)[:16]
+    if path.is_dir():
+        return hashing.sha256_json({str(file): file.stat().st_size for file in files_below(path)})[:16]
+    return None
+
+
+def _raw_files(call: Command, raw: Path) -> list[Path]:
+    """The files that a script reads of the raw data."""
+    if call.script == "pretrain_vision":
+        return [raw / "captions.jsonl", *_captioned(raw)]
+    if raw.is_file():
+        return [raw]
+    return [raw / name for name in FILES] if call.value("task") in ("", "eedi") else files_below(raw)
+
+
+def _captioned(raw: Path) -> list[Path]:
+    """Pictures that have captions."""
+    captions = raw / "captions.jsonl"
+    rows = store.read_jsonl(captions, ("image",)) if captions.is_file() else []
+    return sorted({raw / row["image"] for row in rows})
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in a folder, symbolic links followed; hidden ones and manifests of samples are left out."""
+    listed, visited = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in visited:  # a link that leads to a folder above it
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        listed += [Path(place, name) for name in sorted(names) if not name.startswith(".") and name != store.MANIFEST]
+    return listed
+
+
+def raw_content(folder: Path, files: list[Path]) -> dict[str, object]:
+    """Digests of files by their names; a long list is shortened to its length and one digest."""
+    digests = {
+        path.name if path == folder else str(path.relative_to(folder)): hashing.sha256_file(path)[:16]
+        for path in files
+        if path.is_file()
+    }
+    if len(digests) <= MOST_LISTED:
+        return digests
+    return {"files": len(digests), "digest": hashing.sha256_json(digests)[:16]}

@@ -1,0 +1,243 @@
+"""Settings: every variable of the Makefile with its default and help text, read from the environment and NAME=value.
+
+Only the standard library is imported, so `make help` works before the set-up.
+"""
+
+import difflib
+import os
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from pathlib import Path
+
+from rounds.errors import UserError
+
+SPLITS = ("v1", "v2", "v3", "v4", "v5", "submission")
+TASKS = ("eedi", "pairs", "beir", "weak_labels", "kbvqa")
+SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
+DOWNLOADED = "data/raw"
+RECIPES = (
+    "minilm",
+    "minilm-lora",
+    "minilm-ia3",
+    "minilm-bottleneck",
+    "minilm-prompt",
+    "minilm-p_tuning",
+    "minilm-prefix",
+)
+TASK_DEFAULTS: dict[str, dict[str, object]] = {
+    "kbvqa": {
+        "model": "kbvqa",
+        "recipes": (
+            "kbvqa-prompt",
+            "kbvqa-prompt-shared",
+            "kbvqa-bottleneck-flat",
+            "kbvqa-bottleneck",
+            "kbvqa-projection",
+            "kbvqa-words",
+            "kbvqa-words-then-pictures",
+            "kbvqa",
+        ),
+    }
+}
+# Second stages train on several folds; on the generated sample each of them does less.
+SECOND_STAGES = ("rerank", "cv", "best")
+SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
+# Variables that a command line may set without being settings: the Makefile's own, and those of libraries.
+OTHER_VARIABLES = ("PY", "SETUP", "SHELL", "PATH", "HOME", "MAKEFLAGS")
+OTHER_PREFIXES = ("ROUNDS_", "HF_", "CUDA_", "OMP_", "PIP_", "KAGGLE_", "TORCH_", "TOKENIZERS_", "PYTHON", "WANDB_")
+
+
+def _setting(default: object, help: str, choices: tuple[str, ...] = (), least: float | None = None):
+    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The variables of one call; the upper-case name of a field is its name on the command line.
+
+    `raw` is empty until `resolve` has filled it in.
+    """
+
+    split: str = _setting("v1", "v1 v2 v3 v4 v5, or submission (train on everything)", SPLITS)
+    model: str = _setting("minilm", "recipe: a name in src/rounds/recipes or a YAML file")
+    task: str = _setting("eedi", "kind of data: eedi, pairs, beir, weak_labels or kbvqa", TASKS)
+    raw: str = _setting(
+        "", "data to read: the competition's CSVs (default: data/raw if filled, else a sample), or TASK's"
+    )
+    fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns")
+    reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
+    round: int = _setting(2, "round that evaluate, submit and status take", least=1)
+    epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
+    folds: tuple[int, ...] = _setting((0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0)
+    seed: int = _setting(42, "seeds split, mining and training", least=0)
+    fold: int = _setting(0, "fold of split v5: 0 to 3", least=0)
+    device: str = _setting(
+        "", "cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU if there is one"
+    )
+    nproc: int = _setting(1, "processes that finetune runs in", least=1)
+    questions: int = _setting(1500, "questions of the generated sample", least=1)
+    engine: str = _setting("rounds", "encoder of mining and evaluation", ("rounds", "flagembedding"))
+    runs: tuple[str, ...] = _setting((), "evaluated rounds that make compare takes: folders in model_output")
+    recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")
+    only: str = _setting("", "rows that make bench runs: letters of a b c d e s")
+    small: bool = _setting(False, "1: make gpu_check runs on tiny models, on a CPU")
+    minutes: float = _setting(9, "make gpu_check: time for all sections", least=0)
+    sections: str = _setting("", "sections that make gpu_check runs: encode,train,fp16,round,search,compile")
+    port: int = _setting(8008, "port of make dashboard on this machine", least=0)
+    track: str = _setting("none", "sends training curves there", ("none", "wandb", "trackio", "tensorboard"))
+    kaggle: bool = _setting(False, "1: make submit really submits")
+    owner: str = _setting("", "your name on Kaggle, for make bundle; default: KAGGLE_USERNAME or kaggle.json's")
+    competition: str = _setting("eedi-mining-misconceptions-in-mathematics", "the competition, as in its address")
+    image: str = _setting("", "pip freeze of the notebook's image; default: only torch is taken to be there")
+    wheels: str = _setting("", "all: make bundle takes all wheels, torch too", ("", "all"))
+    kaggle_python: str = _setting("3.11", "Python version of the notebook")
+    base: str = _setting("", "Kaggle input with an adapter's base model (owner/model/framework/variation/version)")
+    merged: bool = _setting(False, "1: make bundle takes the adapter merged into its base model")
+    hours: float = _setting(8.5, "time limit of the notebook; beyond it, queries get fewer examples", least=0)
+    dry: bool = _setting(False, "1: print the script calls instead of running them (make push: its own commands)")
+    a: str = _setting("", "make parity: a run, evaluation, submission, checkpoint or recipe (@bf16 behind it: in bf16)")
+    b: str = _setting("", "make parity: what A is compared with")
+    held_out: float = _setting(0.2, "make private_lb: share of the rows that it holds out", least=0)
+    unseen: float = _setting(
+        0.6, "make private_lb: share of these on misconceptions that the rest never labels", least=0
+    )
+    gpu: bool = _setting(False, "1: make setup installs for a CUDA machine")
+    mine_flags: str = _setting("", "more flags for scripts/hn_mine.py")
+    tune_flags: str = _setting("", "more flags for scripts/finetune.py")
+    given: frozenset[str] = frozenset()
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether the split has validation queries."""
+        return self.split != "submission"
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether the data are the generated ones of the task."""
+        return SAMPLES.get(self.task) == self.raw
+
+    @property
+    def first_device(self) -> str:
+        """The device of stages that compute on one."""
+        return self.device.partition(",")[0].strip()
+
+    def on(self, **changes: object) -> "Settings":
+        """The same settings with some changed."""
+        return replace(self, **changes)
+
+    def resolve(self, target: str = "", root: Path = Path()) -> "Settings":
+        """Fill in what depends on the task, the target and the data at hand.
+
+        Raises:
+            UserError: the task has no sample, and RAW names no data.
+        """
+        defaults = dict(TASK_DEFAULTS.get(self.task, {}))
+        is_downloaded = (root / DOWNLOADED / "train.csv").exists()
+        if target in SECOND_STAGES and not self.raw and not is_downloaded:
+            defaults |= SAMPLE_DEFAULTS
+        changes = {name: value for name, value in defaults.items() if name not in self.given}
+        raw = self.raw.rstrip("/") or self.raw
+        if not raw:
+            raw = DOWNLOADED if self.task == "eedi" and is_downloaded else SAMPLES.get(self.task, "")
+        if not raw:
+            raise UserError(f"TASK={self.task}: name its folder with RAW=DIR")
+        if self.task == "pairs" and not self.fields:
+            changes["fields"] = "query,positive" if self.raw else "question,passage,animal"
+        return replace(self, raw=raw, **changes)
+
+
+def variables() -> list[Field]:
+    """The settings' fields, in the order of the help text."""
+    return [variable for variable in fields(Settings) if "help" in variable.metadata]
+
+
+def read(arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Settings:
+    """Read settings from NAME=value arguments and, where those say nothing, from the environment.
+
+    >>> read(["SPLIT=3", "EPOCHS= 1 ", "FOLDS=0 1"], {}).split
+    'v3'
+
+    Raises:
+        UserError: an unknown name in `arguments`, or a value of the wrong kind.
+    """
+    names = {variable.name.upper(): variable for variable in variables()}
+    environment = os.environ if environment is None else environment
+    texts = {name: environment[name] for name in names if name in environment}
+    for argument in arguments:
+        name, _, text = argument.partition("=")
+        check_name(name)
+        if name in names:
+            texts[name] = text
+    texts = {name: text.strip() for name, text in texts.items()}
+    values = {names[name].name: _parse(names[name], text) for name, text in texts.items() if text}
+    return Settings(**values, given=frozenset(values))
+
+
+def check_name(name: str) -> None:
+    """Refuse a variable that nothing reads, and name the nearest one.
+
+    Raises:
+        UserError: neither a setting nor a variable of a library.
+    """
+    names = [variable.name.upper() for variable in variables()]
+    if name in names or name in OTHER_VARIABLES:
+        return
+    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=0.8)
+    if near or not name.startswith(OTHER_PREFIXES):
+        near = near or difflib.get_close_matches(name.upper(), names, n=1, cutoff=0.0)
+        raise UserError(f"{name}: no such variable; did you mean {near[0]}? make help lists all")
+
+
+def default_text(variable: Field) -> str:
+    """A setting's default as a person would type it.
+
+    >>> [default_text(variable) for variable in variables() if variable.name in ("epochs", "folds", "kaggle")]
+    ['', '0 1 2 3', '']
+    """
+    value = variable.default
+    if value is None or value is False or value is MISSING:
+        return ""
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _parse(variable: Field, text: str) -> object:
+    """The value of a setting; `variable.type` says its kind."""
+    name, kind = variable.name.upper(), variable.type
+    if variable.name == "split" and f"v{text}" in SPLITS:
+        text = f"v{text}"
+    if kind is bool:
+        return _parse_flag(name, text)
+    if typing.get_origin(kind) is tuple:
+        item = typing.get_args(kind)[0]
+        value: object = tuple(_convert(name, part, item, text) for part in text.split())
+    else:
+        item = next((part for part in typing.get_args(kind) if part is not type(None)), kind)
+        value = _convert(name, text, item, text)
+    _check_bounds(variable, value, text)
+    return value
+
+
+def _parse_flag(name: str, text: str) -> bool:
+    if text not in ("0", "1"):
+        raise UserError(f"{name}={text}: must be 1, or 0 or nothing")
+    return text == "1"
+
+
+def _convert(name: str, part: str, kind: type, text: str) -> object:
+    try:
+        return kind(part)
+    except ValueError:
+        kinds = {int: "a whole number", float: "a number"}
+        raise UserError(f"{name}={text}: {part!r} is not {kinds[kind]}") from None
+
+
+def _check_bounds(variable: Field, value: object, text: str) -> None:
+    name, choices, least = variable.name.upper(), variable.metadata["choices"], variable.metadata["least"]
+    if choices and value not in choices:
+        near = difflib.get_close_matches(text, choices, n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"{name}={text}: not one of {', '.join(filter(None, choices))}{hint}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if least is not None and not least <= number < float("inf"):
+            raise UserError(f"{name}={text}: must be at least {least}")

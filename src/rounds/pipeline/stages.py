@@ -1,0 +1,304 @@
+"""Stages: the steps of an experiment, each with its command, its inputs and its output."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds.artifacts import store
+from rounds.config import loader
+from rounds.config.recipe import Recipe
+from rounds.errors import UserError
+from rounds.pipeline import keys
+from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
+from rounds.pipeline.keys import Command
+from rounds.pipeline.settings import SAMPLES, Settings
+
+VISION = "model_output/vision"  # a recipe whose vision model is in such a folder has it pretrained
+SAMPLE_NOTES = {
+    "eedi": "no competition data: generating a sample in {folder} "
+    "(for the real data, make download, or RAW=DIR with the competition's CSVs)",
+    "pairs": "no pairs: generating French ones in {folder} (for your own, RAW=FILE FIELDS=query,positive,group)",
+    "kbvqa": "no questions on pictures: generating some in {folder} (for your own, RAW=DIR)",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: a script that makes one artefact.
+
+    Attributes:
+        name: how `make status` calls it.
+        output: folder or file that the script leaves.
+        command: the script's call.
+        inputs: stages that must be fresh before it.
+        note: line to print before it runs.
+        is_quiet: whether the script's standard output is left out.
+        home: folder that is locked while the stage runs.
+    """
+
+    name: str
+    output: Path
+    command: Command
+    inputs: tuple["Stage", ...] = ()
+    note: str = ""
+    is_quiet: bool = False
+    home: Path = Path()
+
+
+def load_recipe(variable: str, name: str) -> Recipe:
+    """The recipe that a variable names.
+
+    Raises:
+        UserError: there is no such recipe; the line names the variable.
+    """
+    if name.endswith(RECIPE_SUFFIXES) and not Path(name).is_file():
+        raise UserError(f"{variable}={name}: no recipe {name}")
+    if not name.endswith(RECIPE_SUFFIXES) and name not in loader.names():
+        raise UserError(f"{variable}={name}: no recipe of that name; there are {', '.join(loader.names())}")
+    return loader.load(name)
+
+
+def sample(experiment: Experiment, anew: bool = False) -> Stage:
+    """Generated data. A sample that is there keeps its parameters unless QUESTIONS is given, or `anew` is set."""
+    given = experiment.settings
+    folder = Path(SAMPLES[given.task])
+    folder = folder.parent if folder.suffix else folder
+    options: dict[str, object] = {"task": given.task}
+    if given.task == "eedi":
+        present = {} if anew else ((store.read_manifest(folder) or {}).get("config") or {})
+        is_asked = anew or "questions" in given.given
+        options = {
+            "questions": given.questions if is_asked else present.get("questions", given.questions),
+            "seed": given.seed if anew else present.get("seed", Settings.seed),
+        }
+    call = keys.command("make_sample", output_dir=folder, **options, replace_stale=True)
+    note = "" if anew else SAMPLE_NOTES[given.task].format(folder=folder)
+    return Stage("sample", folder, call, note=note, home=folder)
+
+
+def raw(experiment: Experiment) -> tuple[Stage, ...]:
+    """What makes the raw data: a generator, or nothing.
+
+    Raises:
+        UserError: RAW names nothing.
+    """
+    given = experiment.settings
+    if given.is_sample:
+        return (sample(experiment),)
+    if not Path(given.raw).exists():
+        raise UserError(f"RAW={given.raw}: no such folder")
+    return ()
+
+
+def data(experiment: Experiment) -> Stage:
+    """Queries, corpus and qrels of the split."""
+    given, output = experiment.settings, experiment.data
+    query, positive, group = (*given.fields.split(","), "", "", "")[:3] if given.task == "pairs" else ("", "", "")
+    call = keys.command(
+        "gen_data_for_hn_mine",
+        raw_dir=given.raw,
+        recipe=given.model,
+        seed=given.seed,
+        fold=given.fold,
+        mode="validation" if given.is_validated else "submission",
+        validation_version=given.split if given.is_validated else "",
+        task="" if given.task == "eedi" else given.task,
+        query_column=query,
+        positive_column=positive,
+        group_column=group,
+        output_dir=output,
+        replace_stale=True,
+    )
+    return Stage("data", output, call, raw(experiment), home=output)
+
+
+def vision(experiment: Experiment) -> tuple[Stage, ...]:
+    """The vision model that the recipe names, where it is one that `make pretrain` makes.
+
+    Neither SEED nor the split shapes it: it belongs to the recipe, whose experiments share it.
+    """
+    given = experiment.settings
+    folder = load_recipe("MODEL", given.model).model.vision.name_or_path
+    if not folder.startswith(VISION):
+        return ()
+    call = keys.command(
+        "pretrain_vision",
+        raw_dir=given.raw,
+        recipe=given.model,
+        output_dir=folder,
+        device=given.first_device,
+        replace_stale=True,
+    )
+    title = "== pretrain: vision"
+    return (Stage("pretrain: vision", Path(folder), call, raw(experiment), title, home=Path(folder)),)
+
+
+@dataclass(frozen=True)
+class Round:
+    """The stages of a round; round 0, the base model, is only evaluated."""
+
+    mine: Stage | None
+    train: Stage | None
+    evaluation: Stage
+
+
+def rounds(experiment: Experiment, last: int) -> list[Round]:
+    """All rounds up to the last, each made from the one before."""
+    chain = [Round(None, None, _first_evaluation(experiment))]
+    for number in range(1, last + 1):
+        mine = _mine(experiment, number, chain[-1].train)
+        train = _train(experiment, number, mine)
+        chain.append(Round(mine, train, _evaluation(experiment, number, train, chain[-1].evaluation)))
+    return chain
+
+
+def training(experiment: Experiment, number: int) -> Stage:
+    """The stage that leaves a round's checkpoints."""
+    return rounds(experiment, number)[-1].train
+
+
+def round_end(experiment: Experiment, number: int) -> Stage:
+    """The stage that a round ends with: its evaluation, or its training where the split has no validation queries."""
+    end = rounds(experiment, number)[-1]
+    return end.evaluation if experiment.settings.is_validated else end.train
+
+
+def _mine(experiment: Experiment, number: int, parent: Stage | None) -> Stage:
+    """Hard negatives, mined with the round before."""
+    given = experiment.settings
+    call = keys.command(
+        "hn_mine",
+        shlex.split(given.mine_flags),
+        recipe="" if parent else given.model,
+        embedder_name_or_path=parent and parent.output,
+        input_file=experiment.data / "finetune_data.jsonl",
+        output_file=experiment.mined(number),
+        devices=given.device,
+        engine=given.engine,
+        seed=given.seed,
+        replace_stale=True,
+    )
+    inputs = (data(experiment), *((parent,) if parent else vision(experiment)))
+    return _round_stage(experiment, number, "mine", experiment.mined(number), call, *inputs)
+
+
+def _train(experiment: Experiment, number: int, mined: Stage) -> Stage:
+    """A round's checkpoints, continued from the round before."""
+    given = experiment.settings
+    call = keys.command(
+        "finetune",
+        shlex.split(given.tune_flags),
+        given.nproc,
+        recipe=given.model,
+        round=number,
+        train_data=mined.output,
+        data_dir=experiment.data,
+        model_name_or_path=experiment.train(number - 1) if number > 1 else "",
+        epochs=given.epochs,
+        device=given.first_device,
+        seed=given.seed,
+        track=given.track,
+        output_dir=experiment.train(number),
+        replace_stale=True,
+    )
+    return _round_stage(experiment, number, "finetune", experiment.train(number), call, mined)
+
+
+def _first_evaluation(experiment: Experiment) -> Stage:
+    """The base model's metrics, beside BM25's; they stand in every later table."""
+    given, output = experiment.settings, experiment.evaluation(0)
+    call = keys.command(
+        "eval_llm_embedder",
+        recipe=given.model,
+        data_dir=experiment.data,
+        bm25=True,
+        engine=given.engine,
+        device=given.device,
+        output_dir=output,
+        replace_stale=True,
+    )
+    inputs = (data(experiment), *vision(experiment))
+    return Stage("round 0: evaluate", output, call, inputs, is_quiet=True, home=experiment.folder)
+
+
+def _evaluation(experiment: Experiment, number: int, trained: Stage, before: Stage) -> Stage:
+    """A round's metrics, and their table beside the rounds before."""
+    given, output = experiment.settings, experiment.evaluation(number)
+    call = keys.command(
+        "eval_llm_embedder",
+        model_path=trained.output,
+        data_dir=experiment.data,
+        engine=given.engine,
+        device=given.device,
+        compare=[experiment.evaluation(earlier) for earlier in range(number)],
+        output_dir=output,
+        replace_stale=True,
+    )
+    return _round_stage(experiment, number, "evaluate", output, call, before, trained)
+
+
+def candidates(experiment: Experiment) -> Stage:
+    """What the chosen round's ranking is refined with."""
+    given, number = experiment.settings, experiment.settings.round
+    call = keys.command(
+        "candidates",
+        recipe=given.model,
+        data_dir=experiment.data,
+        device=given.first_device,
+        model_paths=[experiment.train(earlier) for earlier in range(1, number + 1)],
+        output_dir=experiment.candidates(number),
+        replace_stale=True,
+    )
+    output = experiment.candidates(number)
+    return Stage("candidates", output, call, (round_end(experiment, number),), home=experiment.folder)
+
+
+def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:
+    """A reranker that learns from other folds' candidates, and its scores of this fold's."""
+    given, number = experiment.settings, experiment.settings.round
+    load_recipe("RERANKER", given.reranker)
+    output = experiment.round(number) / "rerank"
+    call = keys.command(
+        "rerank",
+        recipe=given.reranker,
+        folds=[other.candidates(number) for other in others],
+        table=experiment.candidates(number),
+        output_dir=output,
+        refined=experiment.train(number),
+        device=given.first_device,
+        seed=given.seed,
+        replace_stale=True,
+    )
+    inputs = tuple(candidates(fold) for fold in (experiment, *others))
+    return Stage("rerank", output, call, inputs, home=experiment.folder)
+
+
+def baseline(experiment: Experiment) -> Stage:
+    """The stock sentence-transformers trainer on the same split, query text and epochs, evaluated."""
+    given, folder = experiment.settings, experiment.folder / "baseline"
+    call = keys.command(
+        "baseline",
+        recipe=given.model,
+        data_dir=experiment.data,
+        epochs=given.epochs,
+        device=given.first_device,
+        seed=given.seed,
+        output_dir=folder / "train",
+        replace_stale=True,
+    )
+    title = "== baseline: sentence-transformers as it comes"
+    trained = Stage("baseline: finetune", folder / "train", call, (data(experiment),), title, home=experiment.folder)
+    call = keys.command(
+        "eval_llm_embedder",
+        model_path=folder / "train",
+        data_dir=experiment.data,
+        device=given.device,
+        output_dir=folder / "eval",
+        replace_stale=True,
+    )
+    return Stage("baseline: evaluate", folder / "eval", call, (trained,), is_quiet=True, home=experiment.folder)
+
+
+def _round_stage(experiment: Experiment, number: int, step: str, output: Path, call: Command, *inputs: Stage) -> Stage:
+    name = f"round {number}: {step}"
+    return Stage(name, output, call, inputs, f"== {name}", home=experiment.folder)

@@ -1,0 +1,400 @@
+"""Targets: what each name after `make` brings up to date and runs."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds.errors import UserError
+from rounds.pipeline import keys, stages
+from rounds.pipeline.experiment import Experiment
+from rounds.pipeline.runner import Runner, up_to_date
+from rounds.pipeline.settings import Settings
+from rounds.pipeline.stages import Stage
+
+
+@dataclass
+class Session:
+    """One call of make: its settings and its runner."""
+
+    settings: Settings
+    runner: Runner
+
+    @property
+    def experiment(self) -> Experiment:
+        """The names of what the settings describe."""
+        return Experiment(self.settings)
+
+    def on(self, **changes: object) -> "Session":
+        """The same session with other settings."""
+        return Session(self.settings.on(**changes), self.runner)
+
+    def ensure(self, *targets: Stage) -> None:
+        """Bring stages up to date."""
+        self.runner.ensure(targets)
+
+    def finish(self, *targets: Stage) -> None:
+        """Bring stages up to date, and say so where nothing had to run."""
+        if not self.runner.ensure(targets):
+            self.runner.say(up_to_date(target.output for target in targets))
+
+    def call(self, script: str, **flags: object) -> None:
+        """Run a script that leaves no stage's artefact."""
+        self.runner.call(keys.command(script, **flags))
+
+
+Action = Callable[[Session], None]
+TARGETS: dict[str, Action] = {}
+VALIDATED: set[str] = set()  # targets that need validation queries
+
+
+def target(is_validated: bool = False) -> Callable[[Action], Action]:
+    """Register a function as the target of its name; `is_validated`: it needs validation queries."""
+
+    def register(action: Action) -> Action:
+        name = action.__name__.rstrip("_")
+        TARGETS[name] = action
+        if is_validated:
+            VALIDATED.add(name)
+        return action
+
+    return register
+
+
+def run(name: str, session: Session) -> None:
+    """Run a target.
+
+    Raises:
+        UserError: the target needs validation queries and the split has none, or a setting is missing or wrong.
+        Failed: a script ended with an error.
+    """
+    if name in VALIDATED and not session.settings.is_validated:
+        raise UserError(
+            f"{name}: SPLIT=submission trains on everything and has no validation queries; choose one of v1 to v5"
+        )
+    stages.load_recipe("MODEL", session.settings.model)
+    if match := re.fullmatch(r"round(\d+)", name):
+        finish_round(session, int(match[1]))
+    else:
+        TARGETS[name](session)
+
+
+def is_known(name: str) -> bool:
+    """Whether there is such a target."""
+    return name in TARGETS or bool(re.fullmatch(r"round[1-9]\d*", name))
+
+
+# ---- data and rounds ------------------------------------------------------------------------------------------------
+
+
+@target()
+def sample(session: Session) -> None:
+    """Generate the sample anew if QUESTIONS or SEED are others."""
+    session.finish(stages.sample(session.on(task="eedi").experiment, anew=True))
+
+
+@target()
+def download(session: Session) -> None:
+    """Fetch the competition's CSVs."""
+    session.call("download", output_dir="data/raw")
+
+
+@target()
+def data(session: Session) -> None:
+    """Write the split's queries, corpus and qrels."""
+    session.finish(stages.data(session.experiment))
+
+
+@target()
+def pretrain(session: Session) -> None:
+    """Pretrain the vision model that the recipe names."""
+    vision = stages.vision(session.experiment)
+    if not vision:
+        raise UserError(f"MODEL={session.settings.model}: its recipe names no vision model in {stages.VISION}*")
+    session.finish(*vision)
+
+
+def finish_round(session: Session, number: int) -> None:
+    """Mine, fine-tune and evaluate a round and those before it; a finished round prints its table again."""
+    end = stages.round_end(session.experiment, number)
+    if not session.runner.ensure([end]):
+        session.runner.say(up_to_date([session.experiment.round(number)]))
+    if end.name not in session.runner.ran and session.settings.is_validated:
+        session.runner.show_table(end)
+
+
+@target(is_validated=True)
+def evaluate(session: Session) -> None:
+    """Print the table of the chosen round."""
+    finish_round(session, session.settings.round)
+
+
+@target()
+def submit(session: Session) -> None:
+    """Write and check a CSV of the chosen round's checkpoint."""
+    given, names = session.settings, session.experiment
+    session.ensure(stages.training(names, given.round))
+    session.call(
+        "make_submission",
+        model_path=names.train(given.round),
+        data_dir=names.data,
+        raw_dir=given.raw,
+        device=given.device,
+        kaggle=given.kaggle,
+        competition=given.competition,
+        output_file=_submitted(names),
+    )
+
+
+# ---- second stages --------------------------------------------------------------------------------------------------
+
+
+@target()
+def candidates(session: Session) -> None:
+    """List what the chosen round's ranking is refined with."""
+    session.finish(stages.candidates(session.experiment))
+
+
+@target()
+def rerank(session: Session) -> None:
+    """Train a reranker for each fold on the other folds' candidates."""
+    folds = _ensure_folds(session)
+    for fold in folds:
+        session.runner.say(f"== fold {fold.settings.fold}: rerank")
+        session.ensure(stages.rerank(fold, tuple(other for other in folds if other != fold)))
+
+
+@target()
+def cv(session: Session) -> None:
+    """Print what each stage scores on the folds."""
+    rerank(session)
+    _cross_validate(session, ablate=True)
+
+
+@target()
+def best(session: Session) -> None:
+    """Fuse the rounds on all of train as the folds teach, and write the submission."""
+    folds = _ensure_folds(session)
+    session.runner.say("== all of train")
+    whole = session.on(split="submission", fold=0)
+    whole.ensure(stages.candidates(whole.experiment))
+    _cross_validate(session)
+    session.call(
+        "fuse",
+        folds=_tables(folds),
+        table=whole.experiment.candidates(session.settings.round),
+        raw_dir=session.settings.raw,
+        output_file="submissions/best.csv",
+    )
+
+
+def _folds(session: Session) -> list[Experiment]:
+    return [session.on(split="v5", fold=fold).experiment for fold in session.settings.folds]
+
+
+def _ensure_folds(session: Session) -> list[Experiment]:
+    """The candidates of each fold, each in folders of its own, so that a stopped run goes on where it was."""
+    folds = _folds(session)
+    for fold in folds:
+        session.runner.say(f"== fold {fold.settings.fold}")
+        session.ensure(stages.candidates(fold))
+    return folds
+
+
+def _tables(folds: Iterable[Experiment]) -> list[Path]:
+    return [fold.candidates(fold.settings.round) for fold in folds]
+
+
+def _cross_validate(session: Session, ablate: bool = False) -> None:
+    session.call("cv", folds=_tables(_folds(session)), ablate=ablate, output=session.experiment.cross_validation)
+
+
+def _submitted(names: Experiment) -> Path:
+    return Path("submissions") / f"{names.submission}.csv"
+
+
+# ---- Kaggle ---------------------------------------------------------------------------------------------------------
+
+
+@target()
+def bundle(session: Session) -> None:
+    """Write the bundle and the notebook for the chosen round's checkpoint."""
+    given, names = session.settings, session.experiment
+    session.ensure(stages.training(names, given.round))
+    session.call(
+        "bundle",
+        model_path=names.train(given.round),
+        data_dir=names.data,
+        name=names.submission,
+        competition=given.competition,
+        hours=given.hours,
+        python=given.kaggle_python,
+        owner=given.owner,
+        image=given.image,
+        everything=given.wheels == "all",
+        base=given.base,
+        merged=given.merged,
+    )
+
+
+@target()
+def push(session: Session) -> None:
+    """Upload the bundle, run the notebook and submit what it wrote; DRY=1 prints the commands."""
+    is_rehearsal, session.runner.is_dry = session.settings.dry, session.runner.is_dry and not session.settings.dry
+    session.call("push", dry=is_rehearsal)
+
+
+@target()
+def lb(session: Session) -> None:
+    """Write Kaggle's scores into the ledger."""
+    session.call("lb", competition=session.settings.competition)
+
+
+@target()
+def ledger(session: Session) -> None:
+    """Print CV and LB of all checkpoints."""
+    session.call("ledger")
+
+
+@target()
+def private_lb(session: Session) -> None:
+    """Hold questions out of the data; on data that have some held out, submit and score once."""
+    given, names = session.settings, session.experiment
+    if names.is_private:
+        session.ensure(stages.round_end(names, given.round))
+        submit(session)
+        session.call("private_lb", folder=given.raw, submission=_submitted(names))
+        return
+    session.ensure(*stages.raw(names))
+    session.call(
+        "private_lb",
+        raw_dir=given.raw,
+        folder=names.private,
+        size=given.held_out,
+        unseen=given.unseen,
+        seed=given.seed,
+    )
+    session.runner.say(
+        f"next: make round1 RAW={names.private}, then make private_lb RAW={names.private} ROUND=1 (submits and scores)"
+    )
+
+
+@target()
+def parity(session: Session) -> None:
+    """Compare two runs and name the setting that sets them apart."""
+    given, names = session.settings, session.experiment
+    if not (given.a and given.b):
+        raise UserError("A and B: name two runs, such as A=minilm@fp32 B=minilm@bf16")
+    session.ensure(stages.data(names))
+    session.call("parity", a=given.a, b=given.b, data_dir=names.data, device=given.first_device)
+
+
+# ---- measuring ------------------------------------------------------------------------------------------------------
+
+
+@target(is_validated=True)
+def baseline(session: Session) -> None:
+    """Compare the stock trainer with round 1, and round 2 where it was made."""
+    names = session.experiment
+    stock = stages.baseline(names)
+    session.ensure(stock, stages.round_end(names, 1))
+    later = [names.evaluation(2)] if names.evaluation(2).exists() else []
+    session.call("compare", runs=[names.evaluation(0), stock.output, names.evaluation(1), *later])
+
+
+@target(is_validated=True)
+def compare(session: Session) -> None:
+    """Compare all metrics of some evaluated rounds."""
+    given, names = session.settings, session.experiment
+    if not given.runs:
+        raise UserError(f"RUNS: name evaluated rounds, such as RUNS='{names.folder.name}/round1'")
+    session.ensure(stages.data(names))
+    runs = [Path("model_output") / name / "eval" for name in given.runs]
+    session.call("compare", runs=runs, data_dir=names.data, output=names.table("compared"))
+
+
+@target(is_validated=True)
+def sweep(session: Session) -> None:
+    """Run round 1 of several recipes on one split, each in folders of its own, and print one table."""
+    session.ensure(stages.data(session.experiment))
+    swept = [session.on(model=recipe).experiment for recipe in session.settings.recipes]
+    for recipe in session.settings.recipes:
+        stages.load_recipe("RECIPES", recipe)
+    for names in swept:
+        session.runner.say(f"== sweep: {names.settings.model}")
+        session.ensure(stages.round_end(names, 1))
+    output = session.experiment.table("sweep")
+    rounds = [names.round(1) for names in swept]
+    session.call("sweep", data_dir=session.experiment.data, output=output, rounds=rounds)
+
+
+@target(is_validated=True)
+def tune_bm25(session: Session) -> None:
+    """Search BM25's parameters on the training queries."""
+    session.ensure(stages.data(session.experiment))
+    session.call("tune_bm25", data_dir=session.experiment.data)
+
+
+@target(is_validated=True)
+def dims(session: Session) -> None:
+    """Evaluate vectors cut to fewer dimensions, before and after training."""
+    given, names = session.settings, session.experiment
+    session.ensure(stages.round_end(names, given.round))
+    checkpoint = names.train(given.round)
+    session.call("dims", recipe=given.model, model_path=checkpoint, data_dir=names.data, device=given.first_device)
+
+
+@target(is_validated=True)
+def report(session: Session) -> None:
+    """Write the report on all rounds."""
+    names = session.experiment
+    session.ensure(stages.round_end(names, session.settings.round))
+    session.call("report", experiment=names.folder, data_dir=names.data, output_dir=names.report)
+
+
+@target(is_validated=True)
+def dashboard(session: Session) -> None:
+    """Serve the report on this machine."""
+    names = session.experiment
+    session.ensure(stages.data(names))
+    session.call("dashboard", experiment=names.folder, data_dir=names.data, port=session.settings.port)
+
+
+@target(is_validated=True)
+def brittle(session: Session) -> None:
+    """Show how vectors of queries change with a space, a newline or the case of a word."""
+    given, names = session.settings, session.experiment
+    session.ensure(stages.training(names, given.round))
+    checkpoint = names.train(given.round)
+    session.call("probe", probe="brittle", model_path=checkpoint, data_dir=names.data, device=given.first_device)
+
+
+@target()
+def tokens(session: Session) -> None:
+    """Show what the recipe's tokenizer makes of the texts."""
+    session.ensure(stages.data(session.experiment))
+    session.call("probe", probe="tokens", recipe=session.settings.model, data_dir=session.experiment.data)
+
+
+@target()
+def fit_batch(session: Session) -> None:
+    """Measure how many tokens of a training chunk fit into memory."""
+    given, names = session.settings, session.experiment
+    session.ensure(stages.data(names))
+    session.call("probe", probe="fit_batch", recipe=given.model, data_dir=names.data, device=given.first_device)
+
+
+@target()
+def bench(session: Session) -> None:
+    """Measure speed and memory beside the peers'."""
+    given, names = session.settings, session.experiment
+    session.ensure(stages.rounds(names, 1)[1].mine)
+    table = {"only": given.only} if given.only else {"readme": "README.md"}
+    session.call("bench", recipe=given.model, data_dir=names.data, train_data=names.mined(1), **table)
+
+
+@target()
+def gpu_check(session: Session) -> None:
+    """Measure what a GPU does with the flagship."""
+    given = session.settings
+    session.call("gpu_check", minutes=given.minutes, sections=given.sections, small=given.small)

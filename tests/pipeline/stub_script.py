@@ -1,0 +1,40 @@
+"""Stands in for a stage script: takes its flags, leaves its artefact, and computes nothing."""
+
+import sys
+import time
+from pathlib import Path
+
+from rounds.artifacts import hashing, store
+from rounds.data.eedi_schema import FILES
+from rounds.evaluation.score_table import ScoreTable
+from rounds.pipeline import keys
+from rounds.pipeline.keys import Command
+
+
+def leave(command: Command) -> None:
+    """Write an artefact as the command's script does: complete, with what it was made from."""
+    output = Path(command.value(keys.SCRIPTS[command.script].output))
+    record = {store.MADE_FROM: keys.made_from(command)}
+    if output.suffix:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text("{}\n", encoding="utf-8")
+        store.write_json(store.file_manifest(output), {**record, "sha256": hashing.sha256_file(output)})
+        return
+    with store.writing(output, record) as temporary:
+        fill(temporary, command.script)
+
+
+def fill(folder: Path, script: str) -> None:
+    """What make reads of an artefact: a sample's CSVs, an evaluation's table."""
+    if script == "eval_llm_embedder":
+        ScoreTable("title", ["", "MAP@25"], [["a row", "0.5"]], "caption").save(folder)
+    if script == "make_sample":
+        for name in FILES:
+            (folder / name).write_text(name, encoding="utf-8")
+    while script == "finetune" and Path("hold").exists():  # a test wants a training that goes on
+        Path("held").touch()
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    leave(Command(Path(sys.argv[0]).stem, keys.parse(sys.argv[1:])))

@@ -1,0 +1,86 @@
+"""Experiment: names of folders, plain for the defaults and never one for two configurations."""
+
+import os
+
+import pytest
+
+from rounds.pipeline import settings
+from rounds.pipeline.experiment import Experiment
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """An empty project."""
+    monkeypatch.chdir(tmp_path)
+
+
+def named(*arguments: str) -> Experiment:
+    return Experiment(settings.read(arguments, {}).resolve())
+
+
+def test_defaults_have_plain_names():
+    """The README's names: the data, the recipe, the split."""
+    names = named()
+    assert str(names.data) == "data/sample-minilm/validation_v1"
+    assert str(names.evaluation(1)) == "model_output/sample-minilm-v1/round1/eval"
+    assert str(names.mined(2)) == "model_output/sample-minilm-v1/round2/finetune_data_minedHN.jsonl"
+    assert str(named("RAW=data/raw", "SPLIT=5").folder) == "model_output/raw-minilm-v5"
+    assert str(named("SPLIT=submission").data) == "data/sample-minilm/submission"
+    assert names.submission == "sample-minilm-v1-round2"
+    assert (
+        str(names.private) == "data/private-sample" and str(names.cross_validation) == "model_output/cv-sample-minilm"
+    )
+
+
+def test_names_that_documents_and_recipes_hold():
+    """Folders that were written before keep their names, and so does the one that a packaged recipe starts from."""
+    assert named("TASK=kbvqa", "MODEL=kbvqa-words").folder.name == "sample-kbvqa-kbvqa-words-v1-89836e7d"
+    private = named("RAW=data/private-sample", "SPLIT=v5", "EPOCHS=1", "ROUND=1")
+    assert private.submission == "private-sample-minilm-v5-41e5b1e5-round1" and private.is_private
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["EPOCHS=1"], ["SEED=7"], ["FOLD=1"], ["NPROC=2"], ["ENGINE=flagembedding"], ["MINE_FLAGS=--x 1"],
+        ["TUNE_FLAGS=--x 1"], ["SPLIT=v2"], ["MODEL=minilm-lora"], ["RAW=elsewhere/sample"],
+        ["MODEL=elsewhere/minilm.yaml"],
+        ["TASK=pairs"], ["TASK=pairs", "FIELDS=a,b"], ["TASK=beir", "RAW=data/sample"],
+    ],
+)  # fmt: skip
+def test_what_changes_the_result_changes_the_folder(changes):
+    """Every configuration has folders of its own."""
+    assert named(*changes).folder != named().folder
+    assert named(*changes).folder != named(*changes, "EPOCHS=2").folder
+
+
+@pytest.mark.parametrize("changes", [["DEVICE=cuda:0,cuda:1"], ["TRACK=wandb"], ["DRY=1"], ["ROUND=7"], ["PORT=1"]])
+def test_where_a_stage_runs_does_not_change_the_folder(changes):
+    """Training on one card and submitting on two finds the same checkpoint."""
+    assert named(*changes).folder == named().folder and named(*changes).data == named().data
+
+
+def test_recipes_of_one_name_in_two_folders_do_not_meet():
+    """MODEL=a/r.yaml and MODEL=b/r.yaml have folders of their own, in every name that holds the recipe."""
+    one, other = named("MODEL=a/r.yaml"), named("MODEL=b/r.yaml")
+    for name in ("folder", "data", "submission", "report", "cross_validation"):
+        assert getattr(one, name) != getattr(other, name)
+
+
+def test_data_of_one_name_in_two_folders_do_not_meet():
+    """RAW=x/raw and RAW=y/raw have folders of their own, and neither has that of data/raw."""
+    names = [named(f"RAW={raw}") for raw in ("x/raw", "y/raw", "data/raw")]
+    for name in ("folder", "data", "submission", "report", "cross_validation", "private"):
+        assert len({getattr(each, name) for each in names}) == 3
+    assert len({each.table("sweep") for each in names}) == 3
+
+
+def test_one_path_has_one_name():
+    """A path may be written relative to the project or from the root, with a slash at the end or without."""
+    assert named("RAW=x/raw").folder == named(f"RAW={os.getcwd()}/x/raw/").folder
+    assert named("MODEL=a/r.yaml").folder == named("MODEL=./a/../a/r.yaml").folder
+
+
+def test_blanks_in_paths_stay_out_of_names():
+    """A folder's name never holds a blank."""
+    assert " " not in str(named("RAW=my data/raw files").folder)

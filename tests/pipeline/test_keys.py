@@ -1,0 +1,200 @@
+"""Keys: whatever shapes an artefact is in its key, by content; nothing else is."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rounds.artifacts import store
+from rounds.pipeline import keys
+from rounds.pipeline.keys import Command, command, made_from
+
+
+def mining(**flags) -> dict:
+    """The key of a mining command."""
+    defaults = {"recipe": "r.yaml", "input_file": "rows.jsonl", "output_file": "mined.jsonl", "seed": 42}
+    return made_from(command("hn_mine", **{**defaults, **flags}))
+
+
+@pytest.fixture(autouse=True)
+def rows(project):
+    """A file to mine for."""
+    (project / "rows.jsonl").write_text("{}\n", encoding="utf-8")
+
+
+def test_a_command_line_is_read_back_as_it_was_written():
+    """The script computes from its command line the key that make planned."""
+    call = command("finetune", ["--group_size=4", "--dims", "8", "16"], recipe="r.yaml", seed=0, compare=["a", "b c"])
+    assert Command("finetune", keys.parse(call.arguments())) == call
+    assert "--seed" in call.arguments() and "--dims 8 16" in " ".join(call.arguments())
+
+
+def test_a_key_survives_its_manifest():
+    """A key compares equal after it was written to JSON and read back."""
+    record = mining()
+    assert json.loads(json.dumps(record)) == record
+
+
+@pytest.mark.parametrize(
+    "ignored", [{"devices": "cuda:0"}, {"model_output": "x"}, {"output_file": "other.jsonl"}, {"overwrite": True}]
+)
+def test_where_a_stage_runs_is_not_in_the_key(ignored):
+    """Another device, ledger or name of the output leaves the artefact what it is."""
+    assert mining(**ignored) == mining()
+
+
+@pytest.mark.parametrize("changed", [{"seed": 7}, {"engine": "flagembedding"}, {"negative_number": 3}])
+def test_flags_are_in_the_key(changed):
+    """Another value of a flag that shapes the output is another key."""
+    assert mining(**changed) != mining()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "extends: tiny-mistral\n",
+        "extends: tiny-mistral  # the base\n",
+        "{extends: tiny-mistral, name: r}\n",
+        "name: r\nextends: parent.yaml\n",
+    ],
+)
+def test_the_resolved_recipe_counts(project, text):
+    """Flow style, comments and parents in files give one key; a change of the parent is noticed through `extends`."""
+    (project / "parent.yaml").write_text(Path(packaged("tiny-mistral")).read_text(), encoding="utf-8")
+    (project / "r.yaml").write_text("extends: tiny-mistral\n", encoding="utf-8")
+    before = mining()
+    (project / "r.yaml").write_text(text, encoding="utf-8")
+    assert mining() == before
+    parent = (project / "parent.yaml").read_text(encoding="utf-8")
+    (project / "parent.yaml").write_text(parent.replace("negative_number: 5", "negative_number: 6"), encoding="utf-8")
+    assert (mining() != before) == ("parent.yaml" in text)
+
+
+def packaged(name: str) -> str:
+    from importlib import resources
+
+    return str(resources.files("rounds") / "recipes" / f"{name}.yaml")
+
+
+def test_only_what_a_script_reads_of_a_recipe_counts(project):
+    """Other epochs change no mining; other negatives do."""
+    before = mining()
+    (project / "r.yaml").write_text("extends: tiny-mistral\ntraining: {epochs: 9}\n", encoding="utf-8")
+    assert mining() == before
+    (project / "r.yaml").write_text("extends: tiny-mistral\nmining: {negative_number: 9}\n", encoding="utf-8")
+    assert store.differences(before, mining()) == ["recipe.mining.negative_number: 5 -> 9"]
+
+
+def test_inputs_count_by_content_not_by_date_or_name(project):
+    """A changed file with its old date is another key; a touched or moved one is not."""
+    before, date = mining(), (project / "rows.jsonl").stat()
+    os.utime(project / "rows.jsonl")
+    (project / "moved.jsonl").write_text("{}\n", encoding="utf-8")
+    assert mining() == before == mining(input_file="moved.jsonl")
+    (project / "rows.jsonl").write_text("[]\n", encoding="utf-8")
+    os.utime(project / "rows.jsonl", ns=(date.st_atime_ns, date.st_mtime_ns))
+    assert mining() != before
+
+
+def test_an_artefact_counts_by_its_key(project):
+    """What was made from other things is another input; files inside an artefact stand for the whole of it."""
+    for seed in (1, 2):
+        with store.writing(project / f"data{seed}", {store.MADE_FROM: {"seed": seed}}) as folder:
+            (folder / "rows.jsonl").write_text("{}\n", encoding="utf-8")
+    assert mining(input_file="data1/rows.jsonl") != mining(input_file="data2/rows.jsonl")
+    assert mining(input_file="data1/rows.jsonl")["input_file"] == keys.digest({"seed": 1})
+
+
+def raw_key(task: str, raw: str = "raw") -> object:
+    return made_from(command("gen_data_for_hn_mine", raw_dir=raw, task=task, recipe="r.yaml"))["raw_dir"]
+
+
+@pytest.mark.parametrize("task", ["", "beir", "weak_labels", "kbvqa"])
+def test_symbolic_links_are_followed(task, project):
+    """A file that changes behind a link to it, to its folder or to the whole data is noticed, for every task."""
+    store = project / "store"
+    (store / "images").mkdir(parents=True)
+    for name in ("train.csv", "corpus.jsonl", "images/a.jpg"):
+        (store / name).write_text("1", encoding="utf-8")
+    (project / "linked").symlink_to(store)
+    (project / "cache" / "snapshot").mkdir(parents=True)
+    (project / "cache" / "snapshot" / "train.csv").symlink_to(store / "train.csv")
+    (project / "cache" / "snapshot" / "images").symlink_to(store / "images")
+    before = raw_key(task, "linked"), raw_key(task, "cache/snapshot")
+    (store / "train.csv").write_text("2", encoding="utf-8")
+    changed = raw_key(task, "linked"), raw_key(task, "cache/snapshot")
+    assert changed[0] != before[0] and changed[1] != before[1]
+    if task:
+        (store / "images" / "a.jpg").write_text("2", encoding="utf-8")
+        assert raw_key(task, "linked") != changed[0] and raw_key(task, "cache/snapshot") != changed[1]
+
+
+def test_a_circle_of_links_ends(project):
+    """A folder that links to itself is read once."""
+    (project / "raw" / "again").symlink_to(project / "raw")
+    assert len(keys.files_below(project / "raw")) == 4
+
+
+def test_the_competitions_files_alone_count(project):
+    """A file that nobody reads changes nothing for Eedi."""
+    before = raw_key("")
+    (project / "raw" / "notes.txt").write_text("x", encoding="utf-8")
+    assert raw_key("") == before and set(before) == {
+        "train.csv", "test.csv", "misconception_mapping.csv", "sample_submission.csv",
+    }  # fmt: skip
+
+
+def test_many_files_are_shortened(project):
+    """A manifest does not list thousands of pictures; one of them is noticed all the same."""
+    (project / "pictures").mkdir()
+    for number in range(40):
+        (project / "pictures" / f"{number}.jpg").write_text(str(number), encoding="utf-8")
+    before = raw_key("kbvqa", "pictures")
+    assert before["files"] == 40
+    (project / "pictures" / "7.jpg").write_text("other", encoding="utf-8")
+    assert raw_key("kbvqa", "pictures")["digest"] != before["digest"]
+
+
+def test_processes_are_in_the_key_of_training():
+    """Two processes round differently from one; a sharded recipe takes all cards whatever NPROC says."""
+    one, two = (made_from(command("finetune", (), processes, recipe="r.yaml")) for processes in (1, 2))
+    assert store.differences(one, two) == ["processes: null -> 2"]
+
+
+def test_files_that_a_recipe_names_count(project):
+    """A checkpoint to start from, and vectors of another encoder, count by what they hold."""
+    text = "extends: tiny-mistral\ntuning: {init_from: ./start}\n"
+    (project / "r.yaml").write_text(text, encoding="utf-8")
+    absent = mining()
+    for seed in (1, 2):
+        with store.writing(project / "start", {store.MADE_FROM: {"seed": seed}}):
+            pass
+        assert mining()["recipe"]["files"] == {"./start": keys.digest({"seed": seed})}
+    assert "files" not in absent["recipe"]
+
+
+def test_the_stand_in_of_the_hub_model_counts(monkeypatch):
+    """ROUNDS_MODEL puts another model in the place of the hub's, and only of that."""
+    plain = made_from(command("hn_mine", recipe="bge-en-icl")), mining()
+    monkeypatch.setenv("ROUNDS_MODEL", "/models/small")
+    assert made_from(command("hn_mine", recipe="bge-en-icl")) != plain[0] and mining() == plain[1]
+
+
+def test_vision_towers_count_by_captions_and_their_pictures(project):
+    """A caption or its picture retrains the tower; a question's picture does not, nor the recipe's prompts."""
+    raw = project / "places"
+    raw.mkdir()
+    for name in ("a.jpg", "question.jpg"):
+        (raw / name).write_text("1", encoding="utf-8")
+    (raw / "captions.jsonl").write_text('{"image": "a.jpg", "text": "a"}\n', encoding="utf-8")
+
+    def key() -> dict:
+        return made_from(command("pretrain_vision", raw_dir="places", recipe="r.yaml", output_dir="v"))
+
+    before = key()
+    (raw / "question.jpg").write_text("2", encoding="utf-8")
+    (project / "r.yaml").write_text("extends: tiny-mistral\nprompts: {latex: words}\n", encoding="utf-8")
+    assert key() == before
+    (raw / "a.jpg").write_text("2", encoding="utf-8")
+    assert key() != before

@@ -1,0 +1,122 @@
+"""Settings: defaults, kinds, bounds, and one line for what a person got wrong."""
+
+import subprocess
+import sys
+
+import pytest
+
+from rounds.errors import UserError
+from rounds.pipeline import help, settings
+
+
+def read(*arguments, environment=None, target="", root=None):
+    given = settings.read(arguments, environment or {})
+    return given.resolve(target, root) if root else given
+
+
+def test_defaults_are_those_of_the_readme():
+    """Without any variable, round 2 of minilm on split v1 is meant."""
+    given = read()
+    assert (given.split, given.model, given.round, given.seed) == ("v1", "minilm", 2, 42)
+    assert given.epochs is None and given.folds == (0, 1, 2, 3) and len(given.recipes) == 7
+
+
+def test_an_argument_comes_before_the_environment():
+    """NAME=value on the command line wins; an empty value means the default."""
+    environment = {"SPLIT": "v3", "SEED": "7", "MODEL": " "}
+    given = read("SPLIT=v5", environment=environment)
+    assert (given.split, given.seed, given.model) == ("v5", 7, "minilm")
+
+
+@pytest.mark.parametrize(
+    ("argument", "name", "value"),
+    [
+        ("SPLIT=3", "split", "v3"),
+        ("EPOCHS= 1 ", "epochs", 1),
+        ("FOLDS=0 1", "folds", (0, 1)),
+        ("RECIPES=a b.yaml", "recipes", ("a", "b.yaml")),
+        ("RUNS= x/round1  y/round1 ", "runs", ("x/round1", "y/round1")),
+        ("KAGGLE=1", "kaggle", True),
+        ("KAGGLE=0", "kaggle", False),
+        ("HOURS=3", "hours", 3.0),
+        ("TUNE_FLAGS=--group_size 4", "tune_flags", "--group_size 4"),
+        ("ROUND=7", "round", 7),
+        ("MINE_FLAGS=--x a=b", "mine_flags", "--x a=b"),
+    ],
+)
+def test_values_have_their_kinds(argument, name, value):
+    """Blanks around a value are stripped, those within it survive; numbers and lists are typed."""
+    assert getattr(read(argument), name) == value
+
+
+@pytest.mark.parametrize(
+    ("argument", "parts"),
+    [
+        ("SPLIT=v9", ["SPLIT=v9", "v1"]),
+        ("SPLIT=submision", ["did you mean submission"]),
+        ("TASK=eddi", ["TASK=eddi", "did you mean eedi"]),
+        ("NPROC=0", ["NPROC=0", "at least 1"]),
+        ("ROUND=0", ["ROUND=0", "at least 1"]),
+        ("EPOCHS=two", ["EPOCHS=two", "whole number"]),
+        ("FOLDS=0 x", ["FOLDS=0 x", "'x'"]),
+        ("HOURS=nan", ["HOURS=nan"]),
+        ("KAGGLE=yes", ["KAGGLE=yes"]),
+        ("SPLT=v1", ["SPLT", "did you mean SPLIT"]),
+        ("KAGGLE_PYTHN=3.12", ["did you mean KAGGLE_PYTHON"]),
+        ("ENGINE=faiss", ["ENGINE=faiss", "rounds, flagembedding"]),
+    ],
+)
+def test_a_wrong_value_or_name_is_one_line(argument, parts):
+    """The line names the variable, and the nearest right one for a name that nothing reads."""
+    with pytest.raises(UserError) as caught:
+        read(argument)
+    assert "\n" not in str(caught.value) and all(part in str(caught.value) for part in parts)
+
+
+@pytest.mark.parametrize("argument", ["HF_HUB_OFFLINE=1", "CUDA_VISIBLE_DEVICES=0", "ROUNDS_MODEL=x", "PY=python"])
+def test_variables_of_libraries_pass(argument):
+    """What a library reads may stand on make's command line."""
+    assert read(argument) == read()
+
+
+def test_raw_is_the_competition_once_it_is_there(tmp_path):
+    """Without RAW, data/raw is taken if it holds CSVs, else the sample; a slash at the end does not count."""
+    assert read(root=tmp_path).raw == "data/sample" and read(root=tmp_path).is_sample
+    (tmp_path / "data" / "raw").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "train.csv").touch()
+    assert read(root=tmp_path).raw == "data/raw"
+    assert read("RAW=data/raw/", root=tmp_path) == read("RAW=data/raw", root=tmp_path)
+
+
+def test_tasks_have_defaults_of_their_own(tmp_path):
+    """TASK=kbvqa has recipes that see; pairs have the sample's columns; other tasks need RAW."""
+    seeing = read("TASK=kbvqa", root=tmp_path)
+    assert seeing.model == "kbvqa" and len(seeing.recipes) == 8
+    assert read("TASK=kbvqa", "MODEL=minilm", root=tmp_path).model == "minilm"
+    assert read("TASK=pairs", root=tmp_path).fields == "question,passage,animal"
+    assert read("TASK=pairs", "RAW=my.csv", root=tmp_path).fields == "query,positive"
+    with pytest.raises(UserError, match="TASK=beir.*RAW=DIR"):
+        read("TASK=beir", root=tmp_path)
+
+
+@pytest.mark.parametrize("target", ["rerank", "cv", "best"])
+def test_second_stages_do_less_on_the_sample(target, tmp_path):
+    """One round of one epoch on two folds, unless the data are real or the person says otherwise."""
+    given = read(root=tmp_path, target=target)
+    assert (given.round, given.epochs, given.folds, given.tune_flags) == (1, 1, (0, 1), "--group_size 4")
+    assert read("EPOCHS=3", root=tmp_path, target=target).epochs == 3
+    assert read("RAW=x", root=tmp_path, target=target).folds == (0, 1, 2, 3)
+    assert read(root=tmp_path, target="round1").epochs is None
+
+
+def test_help_lists_every_variable_with_its_default():
+    """`make help` prints what `Settings` says, and needs no third-party library for it."""
+    text = "\n".join(help.lines())
+    for variable in settings.variables():
+        assert f"  {variable.name.upper()} " in f"{text} "
+        assert settings.default_text(variable) in text
+    code = (
+        "import sys, rounds.pipeline.help; print([name for name in ('yaml', 'rich', 'numpy') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

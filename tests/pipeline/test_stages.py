@@ -1,0 +1,177 @@
+"""Stages: their commands and what each needs, and what their state says of an output."""
+
+import pytest
+
+from rounds.artifacts import store
+from rounds.errors import UserError
+from rounds.pipeline import freshness, keys, stages, status
+from rounds.pipeline.freshness import FRESH, MISSING, STALE
+
+
+def outputs(*targets) -> list[str]:
+    return [stage.name for stage in freshness.in_order(targets)]
+
+
+def test_a_round_needs_the_rounds_before_it(experiment):
+    """Each stage comes after its inputs and once; any number of rounds is a chain."""
+    names = outputs(stages.round_end(experiment(), 2))
+    assert names == [
+        "data", "round 0: evaluate", "round 1: mine", "round 1: finetune", "round 1: evaluate",
+        "round 2: mine", "round 2: finetune", "round 2: evaluate",
+    ]  # fmt: skip
+    assert len(outputs(stages.round_end(experiment(), 60))) == 2 + 3 * 60
+
+
+def test_everything_trains_without_evaluation(experiment):
+    """SPLIT=submission has no validation queries: a round ends with its training, and evaluates nothing."""
+    names = outputs(stages.round_end(experiment("SPLIT=submission"), 2))
+    assert names == ["data", "round 1: mine", "round 1: finetune", "round 2: mine", "round 2: finetune"]
+
+
+def test_a_sample_is_generated_where_there_are_no_data(session):
+    """Without RAW the generator is a stage; a folder that does not exist is one line."""
+    assert outputs(stages.data(session("RAW=").experiment))[0] == "sample"
+    with pytest.raises(UserError, match="RAW=nowhere: no such folder"):
+        stages.data(session("RAW=nowhere").experiment)
+
+
+def test_a_sample_keeps_its_parameters(session, project):
+    """A sample of other questions is not regenerated because the default differs; QUESTIONS=N says otherwise."""
+
+    def questions(*arguments: str, anew: bool = False) -> tuple[str, str]:
+        call = stages.sample(session("RAW=", *arguments).experiment, anew).command
+        return call.value("questions"), call.value("seed")
+
+    assert questions() == ("1500", "42") == questions("SEED=7")
+    with store.writing(project / "data" / "sample", {"config": {"questions": 150, "seed": 3}}):
+        pass
+    assert questions() == ("150", "3") and questions("QUESTIONS=90") == ("90", "3")
+    assert questions("SEED=7", anew=True) == ("1500", "7")
+
+
+def test_flags_reach_the_scripts_that_take_them(experiment):
+    """EPOCHS, DEVICE, NPROC, TRACK, MINE_FLAGS and TUNE_FLAGS stand in the calls of the stages that they are for."""
+    arguments = ["EPOCHS=3", "DEVICE=cuda:0,cuda:1", "NPROC=2", "TRACK=wandb", "SEED=0", "FOLD=2"]
+    given = experiment(*arguments, "MINE_FLAGS=--negative_number 3", "TUNE_FLAGS=--group_size 4")
+    _, first, second = stages.rounds(given, 2)
+    assert first.mine.command.value("devices") == "cuda:0,cuda:1"
+    assert first.mine.command.value("negative_number") == "3"
+    assert first.train.command.value("device") == "cuda:0" and first.train.command.processes == 2
+    assert first.train.command.value("epochs") == "3" and first.train.command.value("track") == "wandb"
+    assert first.train.command.value("group_size") == "4" and not first.train.command.value("model_name_or_path")
+    assert second.train.command.value("model_name_or_path") == second.mine.command.value("embedder_name_or_path")
+    assert second.train.command.value("seed") == "0" and stages.data(given).command.value("fold") == "2"
+
+
+def test_pairs_name_their_columns(experiment):
+    """FIELDS=a,b,c are the columns of queries, passages and groups; the group may be left out."""
+    call = stages.data(experiment("TASK=pairs", "FIELDS=a,b,c")).command
+    assert [call.value(f"{name}_column") for name in ("query", "positive", "group")] == ["a", "b", "c"]
+    assert stages.data(experiment("TASK=pairs", "FIELDS=a,b")).command.value("group_column") == ""
+
+
+def test_a_recipe_that_sees_is_pretrained_first(experiment, project):
+    """A vision model in model_output is made before anything looks at pictures; SEED is no part of it."""
+    text = (
+        "extends: tiny-mistral\nmodel: {name_or_path: 'random:bert', vision: {name_or_path: model_output/vision-x}}\n"
+    )
+    (project / "r.yaml").write_text(text, encoding="utf-8")
+    names = outputs(stages.round_end(experiment(), 1))
+    assert names.index("pretrain: vision") < names.index("round 0: evaluate")
+    (vision,), (other,) = stages.vision(experiment()), stages.vision(experiment("SEED=7"))
+    assert vision.command == other.command
+
+
+def test_a_wrong_recipe_names_its_variable(experiment):
+    """MODEL, RERANKER and RECIPES are named in the line about a recipe that is not there."""
+    with pytest.raises(UserError, match="MODEL=nothing: no recipe"):
+        stages.load_recipe("MODEL", "nothing")
+    with pytest.raises(UserError, match="RERANKER=no.yaml: no recipe no.yaml"):
+        stages.rerank(experiment("RERANKER=no.yaml"), ())
+
+
+def test_a_reranker_learns_from_the_other_folds(experiment):
+    """The fold that is scored is no input of the training."""
+    folds = [experiment("SPLIT=v5", f"FOLD={fold}") for fold in (0, 1, 2)]
+    stage = stages.rerank(folds[1], (folds[0], folds[2]))
+    learned = dict(stage.command.flags)["folds"]
+    assert str(folds[1].candidates(2)) not in learned and len(learned) == 2
+    assert stage.command.value("table") == str(folds[1].candidates(2))
+
+
+def test_states_follow_from_keys(session, project):
+    """Missing, then fresh; a changed recipe makes stale what reads the changed part, and says what changed."""
+    end = stages.round_end(session().experiment, 1)
+    assert {state.kind for _, state in freshness.states([end])} == {MISSING}
+    session().runner.ensure([end])
+    assert {state.kind for _, state in freshness.states([end])} == {FRESH}
+    (project / "r.yaml").write_text("extends: tiny-mistral\ntraining: {epochs: 5}\n", encoding="utf-8")
+    states = {stage.name: state for stage, state in freshness.states([end])}
+    assert [name for name, state in states.items() if state.kind == STALE] == ["round 1: finetune", "round 1: evaluate"]
+    assert states["round 1: finetune"].reasons == ("recipe.training.epochs: 2 -> 5",)
+
+
+def test_a_touched_file_changes_nothing(session):
+    """Dates are not looked at."""
+    import os
+
+    end = stages.round_end(session().experiment, 1)
+    session().runner.ensure([end])
+    for path in list(end.output.parent.rglob("*")):
+        os.utime(path, (0, 0))
+    assert all(state.is_fresh for _, state in freshness.states([end]))
+
+
+def test_an_edited_or_removed_output_is_made_again(session):
+    """A mined file that was edited is no artefact any more, nor is one without its manifest, or an empty folder."""
+    given = session()
+    mine = stages.rounds(given.experiment, 1)[1].mine
+    given.runner.ensure([mine])
+    mine.output.write_text("edited\n", encoding="utf-8")
+    state = freshness.state(mine)
+    assert state.kind == STALE and "was changed" in state.reasons[0]
+    given.runner.ensure([mine])
+    assert freshness.state(mine).is_fresh
+    store.file_manifest(mine.output).unlink()
+    assert freshness.state(mine).kind == MISSING
+
+
+def test_an_output_of_unknown_origin_is_stale(experiment):
+    """A folder that records nothing is not taken for the artefact."""
+    stage = stages.data(experiment())
+    with store.writing(stage.output, {"kind": "collection"}):
+        pass
+    assert freshness.state(stage).kind == STALE
+
+
+def test_the_device_makes_nothing_stale(session):
+    """Trained on one card, the checkpoint is fresh for a submission on two."""
+    given = session()
+    given.runner.ensure([stages.training(given.experiment, 1)])
+    other = session("DEVICE=cuda:0,cuda:1", "TRACK=wandb").experiment
+    assert all(state.is_fresh for _, state in freshness.states([stages.training(other, 1)]))
+
+
+def test_status_shows_each_stage_with_its_reason(session, project):
+    """`make status` has a row for each stage up to ROUND, and what changed from what to what."""
+    given = session("ROUND=1")
+    given.runner.ensure([stages.round_end(given.experiment, 1)])
+    (project / "r.yaml").write_text("extends: tiny-mistral\nmining: {negative_number: 9}\n", encoding="utf-8")
+    rows = list(zip(*(column.cells for column in status.table(given.experiment).columns), strict=True))
+    shown = {name: (state, text) for name, state, text in rows}
+    assert "fresh" in shown["data"][0] and "stale" in shown["round 1: mine"][0]
+    assert shown["round 1: mine"][1] == "recipe.mining.negative_number: 5 -> 9"
+    assert "missing" in dict(row[:2] for row in rows_of(status.table(session("ROUND=2").experiment)))["round 2: mine"]
+
+
+def rows_of(table):
+    return list(zip(*(column.cells for column in table.columns), strict=True))
+
+
+def test_keys_know_every_stages_script(experiment):
+    """Each stage of each kind has an entry that says what its script reads."""
+    given = experiment()
+    listed = [stages.round_end(given, 1), stages.candidates(given), stages.rerank(given, ()), stages.baseline(given)]
+    for stage in freshness.in_order(listed):
+        assert stage.command.value(keys.SCRIPTS[stage.command.script].output) == str(stage.output)
+        assert ("replace_stale", ()) in stage.command.flags

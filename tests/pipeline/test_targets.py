@@ -1,0 +1,207 @@
+"""Targets: which scripts each runs and in which order, what it refuses, and that it goes on where it was."""
+
+import pytest
+
+from rounds.errors import UserError
+from rounds.pipeline import __main__, targets
+from rounds.pipeline.runner import command_line
+
+ROUND = ["hn_mine", "finetune", "eval_llm_embedder"]
+
+
+def ran(make_session, target: str, *arguments: str) -> list[str]:
+    session = make_session(*arguments, target=target)
+    targets.run(target, session)
+    return session.runner.scripts
+
+
+def last_call(make_session, target: str, *arguments: str):
+    session = make_session(*arguments, target=target)
+    targets.run(target, session)
+    return session.runner.calls[-1]
+
+
+def test_rounds_run_once_and_in_order(session):
+    """Round 2 after round 1 repeats nothing; a finished round runs nothing."""
+    assert ran(session, "round1") == ["gen_data_for_hn_mine", "eval_llm_embedder", *ROUND]
+    assert ran(session, "round2") == ROUND
+    assert ran(session, "round2") == []
+
+
+def test_any_number_of_rounds(session):
+    """There is no last round."""
+    assert ran(session, "round7").count("finetune") == 7
+    assert ran(session, "evaluate", "ROUND=7") == []
+    assert not targets.is_known("round0") and not targets.is_known("roundx") and targets.is_known("round12")
+
+
+def test_a_finished_round_says_so_and_prints_its_table(session, capsys):
+    """`make round1` again is not silent: it names the folder and shows the results."""
+    ran(session, "round1")
+    capsys.readouterr()
+    ran(session, "round1")
+    printed = capsys.readouterr().out
+    assert "round1: up to date" in printed and "MAP@25" in printed and "==" not in printed
+
+
+def test_submitting_on_other_cards_trains_nothing(session):
+    """DEVICE is recorded by the script, and is no part of what a checkpoint is."""
+    ran(session, "round2")
+    assert ran(session, "submit", "DEVICE=cuda:0,cuda:1") == ["make_submission"]
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["evaluate", "baseline", "report", "dims", "sweep", "compare", "tune_bm25", "dashboard", "brittle"],
+)
+def test_what_needs_validation_queries_refuses_a_split_without(target, session):
+    """SPLIT=submission is one line that says why not, and nothing runs."""
+    given = session("SPLIT=submission", target=target)
+    with pytest.raises(UserError, match=f"{target}: SPLIT=submission .* no validation queries"):
+        targets.run(target, given)
+    assert given.runner.calls == []
+
+
+def test_recipes_and_data_of_one_name_leave_each_other_alone(session, project):
+    """MODEL=a/r.yaml and MODEL=b/r.yaml, and RAW=x/raw and RAW=y/raw, are finished side by side."""
+    for place in ("a", "b"):
+        (project / place).mkdir()
+        (project / place / "r.yaml").write_text("extends: tiny-mistral\n", encoding="utf-8")
+        (project / place / "raw").symlink_to(project / "raw")
+    variants = [("MODEL=a/r.yaml",), ("MODEL=b/r.yaml",), ("RAW=a/raw",), ("RAW=b/raw",)]
+    for variant in variants:
+        assert "finetune" in ran(session, "round1", *variant)
+    for variant in variants:
+        assert ran(session, "round1", *variant) == []
+
+
+def test_a_changed_parent_recipe_is_noticed_however_it_is_written(session, project):
+    """Flow style, a comment behind `extends`, a parent that is a file: training runs again."""
+    for text in ("{extends: ./parent.yaml}", "extends: ./parent.yaml  # base", "extends: ./parent.yaml"):
+        (project / "r.yaml").write_text(text, encoding="utf-8")
+        for epochs in (3, 4):
+            (project / "parent.yaml").write_text(f"model: {{}}\ntraining: {{epochs: {epochs}}}\n", encoding="utf-8")
+            assert "finetune" in ran(session, "round1")
+            assert ran(session, "round1") == []
+
+
+def test_changed_data_run_anew_through_a_link(session, project):
+    """RAW is a link to a folder: a file that changes in it is noticed, whatever the task."""
+    (project / "store").mkdir()
+    (project / "store" / "rows.csv").write_text("1", encoding="utf-8")
+    (project / "linked").symlink_to(project / "store")
+    arguments = ("TASK=beir", "RAW=linked")
+    assert ran(session, "data", *arguments) == ["gen_data_for_hn_mine"]
+    assert ran(session, "data", *arguments) == []
+    (project / "store" / "rows.csv").write_text("2", encoding="utf-8")
+    assert ran(session, "data", *arguments) == ["gen_data_for_hn_mine"]
+
+
+def test_best_goes_on_where_it_was(session):
+    """Folds and all of train first, then the tables; a second call only writes tables and the submission."""
+    arguments = ("ROUND=1", "FOLDS=0 1")
+    first = ran(session, "best", *arguments)
+    assert first.count("candidates") == 3 and first[-2:] == ["cv", "fuse"] and first.count("finetune") == 3
+    assert ran(session, "best", *arguments) == ["cv", "fuse"]
+    again = ran(session, "cv", *arguments, "RERANKER=r.yaml")
+    assert again == ["rerank", "rerank", "cv"]
+
+
+def test_a_sweep_goes_on_where_it_was(session, project):
+    """Recipes that were trained are not trained again; each has folders of its own."""
+    (project / "other.yaml").write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")
+    ran(session, "round1")
+    assert ran(session, "sweep", "RECIPES=r.yaml other.yaml").count("finetune") == 1
+    assert ran(session, "sweep", "RECIPES=r.yaml other.yaml") == ["sweep"]
+
+
+def test_a_private_leaderboard_is_held_out_then_scored(session, project):
+    """With plain data, questions are held out; with such a folder, the round is submitted and scored."""
+    call = last_call(session, "private_lb", "HELD_OUT=0.3")
+    assert call.value("raw_dir") == "raw" and call.value("size") == "0.3"
+    (project / "data").mkdir(exist_ok=True)
+    (project / "data" / "private-raw").symlink_to(project / "raw")
+    scripts = ran(session, "private_lb", "RAW=data/private-raw", "ROUND=1")
+    assert scripts[-2:] == ["make_submission", "private_lb"]
+
+
+@pytest.mark.parametrize(
+    ("target", "flags"),
+    [
+        ("bundle", {"hours": "3.0", "owner": "me", "everything": "", "python": "3.11"}),
+        ("parity", {"a": "x@fp32", "b": "y"}),
+        ("tokens", {"probe": "tokens", "recipe": "r.yaml"}),
+        ("fit_batch", {"probe": "fit_batch"}),
+        ("brittle", {"probe": "brittle"}),
+        ("bench", {"only": "a", "readme": ""}),
+        ("report", {"output_dir": "model_output/report-"}),
+        ("lb", {"competition": "eedi-mining-misconceptions-in-mathematics"}),
+        ("compare", {"runs": "model_output/x/round1/eval"}),
+        ("dims", {"recipe": "r.yaml"}),
+        ("dashboard", {"port": "1"}),
+        ("ledger", {}),
+        ("tune_bm25", {}),
+        ("download", {"output_dir": "data/raw"}),
+    ],
+)
+def test_calls_carry_their_settings(target, flags, session):
+    """Each target that leaves no stage's artefact passes its variables on to its script."""
+    arguments = ["HOURS=3", "OWNER=me", "A=x@fp32", "B=y", "ONLY=a", "RUNS=x/round1", "PORT=1", "ROUND=1"]
+    call = last_call(session, target, *arguments)
+    for name, value in flags.items():
+        assert call.value(name).startswith(value) and bool(call.value(name)) == bool(value)
+
+
+def test_missing_variables_are_one_line(session):
+    """RUNS, A and B are asked for with an example."""
+    for target, parts in (("compare", "RUNS"), ("parity", "A and B"), ("pretrain", "vision")):
+        with pytest.raises(UserError, match=parts):
+            targets.run(target, session(target=target))
+
+
+def test_push_rehearses_with_dry(session):
+    """DRY=1 lets the script print Kaggle's commands; make -n prints the script's call."""
+    assert ("dry", ()) in last_call(session, "push", "DRY=1").flags
+    assert last_call(session, "push").flags == ()
+
+
+def test_blanks_survive_in_values(session):
+    """FOLDS, RECIPES and RUNS are lists; paths with blanks are one word of a call."""
+    call = last_call(session, "compare", "RUNS=a/round1 b/round1")
+    assert dict(call.flags)["runs"] == ("model_output/a/round1/eval", "model_output/b/round1/eval")
+    assert "model_output/a/round1/eval" in command_line(call)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flags", "part"),
+    [
+        (["roundx"], "", "roundx: no such target"),
+        (["reprot"], "", "did you mean report"),
+        (["round0"], "", "round0: no such target"),
+        ([], "", "name one target"),
+        (["ledger", "SPLT=v1"], "", "did you mean SPLIT"),
+        (["ledger"], " -- SPLT=v1", "did you mean SPLIT"),
+        (["ledger", "SPLIT=v9"], "", "SPLIT=v9"),
+        (["round1"], "t", "make -t"),
+    ],
+)
+def test_what_a_person_got_wrong_is_one_line_and_exit_two(arguments, flags, part, project, capsys):
+    """Unknown targets and variables, and wrong values, are named with the nearest right one."""
+    assert __main__.main(arguments, {"MAKEFLAGS": flags}) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and part in error
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "names"),
+    [
+        ("", "", []),
+        ("n", "n", []),
+        ("kn -j2 --jobserver-auth=3,4 -- RUNS=a\\ b=c SPLIT=v1", "kn", ["RUNS", "SPLIT"]),
+        (" --no-print-directory", "", []),
+        (" -- FOLDS=0\\ 1", "", ["FOLDS"]),
+    ],
+)
+def test_makes_flags_are_read(text, flags, names):
+    """-n and the names on make's command line, whose blanks are escaped."""
+    assert __main__.make_flags(text) == (flags, names)
