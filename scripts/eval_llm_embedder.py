@@ -88,9 +88,11 @@ def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     devices = resolve_devices(flags.device)
     epochs = epochs_of(path or None, recipe, devices[0])
-    epochs = {mark: source.on(devices).cut(flags.truncate_dim) for mark, source in epochs.items()}
+    epochs = {
+        mark: source.with_options(devices=devices, truncate_dim=flags.truncate_dim) for mark, source in epochs.items()
+    }
     if flags.lora_path and flags.model_path:
-        checkpoint.check_base(next(iter(epochs.values())), flags.model_path)
+        checkpoint.check_base_model(next(iter(epochs.values())), flags.model_path)
     return variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
 
 

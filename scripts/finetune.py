@@ -11,7 +11,7 @@ from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.flags import AllowingLeaks, ModelOutput, OneDevice, RecipeByName, Replacing, Seeded
 from rounds.models import checkpoint
-from rounds.models.devices import one_card
+from rounds.models.devices import restrict_to_one_gpu
 from rounds.training import sharding
 from rounds.training.stage import finetune_round
 
@@ -47,7 +47,7 @@ def main(flags: Flags) -> None:
     recipe = loader.load(flags.recipe).replace("training", **overrides)
     if recipe.training.sharding != "none" and not sharding.is_on():
         sharding.restart(recipe.training.sharding)
-    device = one_card(flags.device)
+    device = restrict_to_one_gpu(flags.device)
     store.require_files(Path(flags.train_data))
     restart = recipe.training.start_from == "base"
     start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, device)

@@ -47,10 +47,10 @@ def main(flags: Flags) -> None:
         parse_range(flags.range_for_sampling)
     name = flags.embedder_name_or_path
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not name else None
-    if recipe is None and not checkpoint.is_own(name):
-        recipe = checkpoint.recipe_of(name, flags.embedder_model_class, flags.pooling_method)
+    if recipe is None and not checkpoint.has_manifest(name):
+        recipe = checkpoint.recipe_for_model(name, flags.embedder_model_class, flags.pooling_method)
     devices = resolve_devices(",".join(flags.devices))
-    source = checkpoint.resolve(name or None, recipe, devices[0]).by(flags.engine).on(devices)
+    source = checkpoint.resolve(name or None, recipe, devices[0]).with_options(engine=flags.engine, devices=devices)
     overrides = {name: getattr(flags, name) for name in OVERRIDES}
     mining = (recipe or source.recipe).replace("mining", **overrides).mining
     files = [Path(name) for name in (flags.input_file, pool, flags.output_file)]

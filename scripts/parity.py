@@ -14,7 +14,7 @@ from rounds.evaluation import parity
 from rounds.evaluation.parity import Side, Tolerance
 from rounds.flags import ModelOutput, OneDevice
 from rounds.models import checkpoint
-from rounds.models.devices import one_card
+from rounds.models.devices import restrict_to_one_gpu
 
 
 @dataclass(kw_only=True)
@@ -53,7 +53,7 @@ def _side(text: str, flags: Flags, data: Collection | None) -> Side:
         raise UserError(f"{text}: holds no run; to make it, name the queries with --data_dir")
     name, precision = parity.parse(text)
     recipe = loader.load(name) if name in loader.names() or name.endswith((".yaml", ".yml")) else None
-    source = checkpoint.resolve(None if recipe else name, recipe, one_card(flags.device), precision)
+    source = checkpoint.resolve(None if recipe else name, recipe, restrict_to_one_gpu(flags.device), precision)
     folder = run_store.run_folder(source, data, model_output)
     return parity.load(folder, f"{text} ({source.precision} on {source.device})")
 

@@ -1,7 +1,5 @@
 """Proof: a side or tower that answers otherwise than when it was trained is refused where it is used."""
 
-import dataclasses
-
 import pytest
 import torch
 from helpers.tiny_task import refused
@@ -33,7 +31,7 @@ def test_a_checkpoint_as_it_was_trained_passes(kept, tmp_path):
     assert canary.is_needed(kept.load())
     run, _ = run_store.encoder_for(kept, tmp_path).run("validation", QUERIES, PASSAGES)
     assert run.scores.shape == (1, 2)
-    canary.check(dataclasses.replace(kept, precision="bf16"), kept.load())
+    canary.check(kept.with_options(precision="bf16"), kept.load())
 
 
 def test_queries_through_the_passages_encoder_are_refused(kept, tmp_path, monkeypatch):

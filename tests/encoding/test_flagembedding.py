@@ -83,7 +83,10 @@ def test_an_adapter_encodes_through_flagembedding(tiny, tiny_mined, tiny_collect
     )  # fmt: skip
     source = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
     assert least_cosine(source, "passage") >= 0.9999
-    ours, theirs = (evaluate_checkpoint(each, data, tmp_path, False) for each in (source, source.by("flagembedding")))
+    ours, theirs = (
+        evaluate_checkpoint(each, data, tmp_path, False)
+        for each in (source, source.with_options(engine="flagembedding"))
+    )
     assert theirs.metrics["MAP@25"] == pytest.approx(ours.metrics["MAP@25"], abs=0.01)
     assert theirs.about["fingerprint"] != ours.about["fingerprint"]
 
@@ -92,7 +95,7 @@ def test_flagembedding_mines_the_same_negatives(tiny, tiny_collection, tmp_path)
     """`--engine flagembedding` changes who encodes, not what is mined."""
     found = []
     for engine in ("rounds", "flagembedding"):
-        source = checkpoint.resolve(None, tiny, "cpu").by(engine)
+        source = checkpoint.resolve(None, tiny, "cpu").with_options(engine=engine)
         output = tmp_path / f"{engine}.jsonl"
         mine_file(
             source, tiny.mining, tiny_collection / "finetune_data.jsonl", tiny_collection / "candidate_pool.jsonl",

@@ -55,7 +55,7 @@ def test_sharing_under_an_adapter_changes_no_vector():
     embedder = model()
     torch.manual_seed(0)
     peft_methods.apply(embedder, recipe.tuning)
-    for name, value in peft_methods.trainable(embedder).items():
+    for name, value in peft_methods.trainable_parameters(embedder).items():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.05)
     ids = rows()

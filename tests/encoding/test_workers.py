@@ -20,7 +20,7 @@ from rounds.encoding import run_store, workers
 from rounds.encoding.run_store import Encoder
 from rounds.encoding.workers import EncodingWorker
 from rounds.models import checkpoint
-from rounds.models.devices import one_card, resolve_device, resolve_devices
+from rounds.models.devices import resolve_device, resolve_devices, restrict_to_one_gpu
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TWO = ("cpu", "cpu")
@@ -44,7 +44,10 @@ def ended(processes: list, seconds: float = 20) -> bool:
 def test_two_processes_give_the_vectors_of_one(tmp_path):
     """In order, with repeats and with examples, under the same key; threads are given back, processes end."""
     before = [[f"an example {n}" * (n % 3), "another example"] for n in range(2)] * (len(TEXTS) // 2)
-    one, two = run_store.encoder_for(base(), tmp_path / "one"), run_store.encoder_for(base().on(TWO), tmp_path / "two")
+    one, two = (
+        run_store.encoder_for(base(), tmp_path / "one"),
+        run_store.encoder_for(base().with_options(devices=TWO), tmp_path / "two"),
+    )
     threads = torch.get_num_threads()
     for texts, examples in ((TEXTS, None), (TEXTS, before), (["x", "x"], None)):
         expected, folder = one.vectors(texts, "query", "some", examples)
@@ -92,7 +95,7 @@ def test_a_card_named_twice_is_refused(monkeypatch):
         resolve_devices("cuda,cuda:0")
 
 
-@pytest.mark.parametrize("single", [one_card, resolve_device])
+@pytest.mark.parametrize("single", [restrict_to_one_gpu, resolve_device])
 def test_training_refuses_a_list(single):
     """What runs on one device says so, and names the way to two processes."""
     with refused("cuda:0,cuda:1", "several", "NPROC=2"):
@@ -108,8 +111,8 @@ def test_a_failing_process_is_one_line(way, tmp_path):
         (tmp_path / "model").mkdir()
         broken = dataclasses.replace(source, folder=tmp_path / "model")
     elif way == "crashed":
-        broken = dataclasses.replace(source, precision="none")
-    helper = EncodingWorker(broken.on(("cpu",)), 1)
+        broken = source.with_options(precision="none")
+    helper = EncodingWorker(broken.with_options(devices=("cpu",)), 1)
     if way == "killed":
         helper.process.kill()
     encoder = Encoder(source, tmp_path / "runs", source.load(), [helper])
@@ -128,7 +131,8 @@ def test_no_process_outlives_its_parent(way, at_work, tmp_path):
     script.write_text(
         "from rounds.encoding import workers\nfrom rounds.config import loader\nfrom rounds.models import checkpoint\n"
         "if __name__ == '__main__':\n"
-        "    source = checkpoint.resolve(None, loader.load('tiny-mistral'), 'cpu', 'fp32').on(('cpu', 'cpu'))\n"
+        "    source = checkpoint.resolve(None, loader.load('tiny-mistral'), 'cpu', 'fp32')\n"
+        "    source = source.with_options(devices=('cpu', 'cpu'))\n"
         "    (helper,) = workers.start_workers(source)\n"
         f"    {'' if at_work else '#'}helper.send([[1, 5, 2]] * 2_000_000)\n"
         "    print(helper.process.pid, flush=True)\n"

@@ -38,7 +38,7 @@ def test_a_run_carries_what_it_came_from(tiny, plain, data):
     about = plain.about
     assert about["model"]["precision"] == "fp32" and about["made"]["queries"]["device"] == "cpu"
     assert "torch" in about["made"]["queries"]["versions"]
-    assert about["model"]["weights"] == checkpoint.resolve(None, tiny, "cpu").weights
+    assert about["model"]["weights"] == checkpoint.resolve(None, tiny, "cpu").weights_digest
     assert about["texts"]["query_prefix"] == tiny.prompts.query_prefix
     assert about["corpus"]["number"] == len(data.passages) and about["queries"]["number"] == len(data.validation)
     assert [len(each) for each in about["probes"].values()] == [16, 16]

@@ -53,7 +53,9 @@ def test_a_cut_checkpoint_ranks_by_cut_vectors(tiny, tiny_collection, tmp_path):
     """Its run is that of the first numbers, under another key and label; the vectors on disk are the whole ones'."""
     data = collection.read(tiny_collection)
     source = checkpoint.resolve(None, tiny, "cpu")
-    whole, short = (evaluate_checkpoint(each, data, tmp_path, False) for each in (source, source.cut(8)))
+    whole, short = (
+        evaluate_checkpoint(each, data, tmp_path, False) for each in (source, source.with_options(truncate_dim=8))
+    )
     encoder = run_store.encoder_for(source, tmp_path)
     vectors, _ = encoder.vectors(list(data.validation.values()), "query", "validation")
     corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
@@ -72,7 +74,7 @@ def test_a_cut_checkpoint_ranks_by_cut_vectors(tiny, tiny_collection, tmp_path):
 def test_dimensions_that_are_not_there_are_refused(dim, parts, tiny, tiny_collection, tmp_path):
     """None, or more than a vector has."""
     with refused(*parts):
-        source = checkpoint.resolve(None, tiny, "cpu").cut(dim)
+        source = checkpoint.resolve(None, tiny, "cpu").with_options(truncate_dim=dim)
         evaluate_checkpoint(source, collection.read(tiny_collection), tmp_path, False)
 
 

@@ -33,6 +33,6 @@ def tuned(recipe, step: float = 0.05):
     embedder = checkpoint.resolve(None, recipe, "cpu").load()
     peft_methods.apply(embedder, recipe.tuning, locate_model(recipe.model))
     with torch.no_grad():
-        for parameter in peft_methods.trainable(embedder).values():
+        for parameter in peft_methods.trainable_parameters(embedder).values():
             parameter.add_(step * torch.randn_like(parameter))
     return embedder

@@ -19,7 +19,7 @@ from rounds.encoding.encoder import encode
 from rounds.models import backbone, checkpoint, peft_methods, weights_io
 from rounds.models.devices import resolve_device
 from rounds.models.precision import resolve_precision
-from rounds.models.weights import locate_model, weights_digest
+from rounds.models.weights import base_model_digest, locate_model, weights_digest
 
 TEXTS = ["two thirds", "angles in a kite"]
 
@@ -36,7 +36,7 @@ def trained(method: str, folder: Path, step: float = 0.05):
     embedder = checkpoint.resolve(None, recipe, "cpu").load()
     peft_methods.apply(embedder, recipe.tuning)
     with torch.no_grad():
-        for parameter in peft_methods.trainable(embedder).values():
+        for parameter in peft_methods.trainable_parameters(embedder).values():
             parameter.add_(step * torch.randn_like(parameter))
     manifest: dict = {}
     with store.writing(folder, manifest) as temporary:
@@ -67,7 +67,7 @@ def rewrite(folder: Path, change) -> None:
     manifest = store.read_manifest(folder)
     weights = weights_digest(str(folder))
     if manifest["adapter"]:
-        weights = hashing.sha256_json([checkpoint._base_digest(loader.from_dict(manifest["recipe"], "")), weights])
+        weights = hashing.sha256_json([base_model_digest(loader.from_dict(manifest["recipe"], "").model), weights])
     store.write_json(folder / store.MANIFEST, {**manifest, "weights": weights})
 
 
@@ -115,7 +115,7 @@ def test_a_foreign_adapter_loads_by_the_recipe(tmp_path):
     source = checkpoint.resolve(str(tmp_path / "c"), recipe_of("lora"), "cpu")
     found = encode(source.load(), TEXTS, source.recipe.prompts, "query", "fp32")
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert source.manifest is None and source.adapter and not source.is_base
+    assert source.manifest is None and source.is_adapter and not source.is_base
 
 
 def test_a_foreign_folder_without_recipe_is_refused(tmp_path):
@@ -199,13 +199,13 @@ def test_weights_that_did_not_move_are_found():
     recipe = recipe_of("lora")
     embedder = checkpoint.resolve(None, recipe, "cpu").load()
     peft_methods.apply(embedder, recipe.tuning)
-    before = peft_methods.snapshot(embedder)
+    before = peft_methods.snapshot_trainable(embedder)
     with torch.no_grad():
-        for name, parameter in peft_methods.trainable(embedder).items():
+        for name, parameter in peft_methods.trainable_parameters(embedder).items():
             if "lora_A" in name:
                 parameter.mul_(0.9)
     with refused("moved none"):
-        peft_methods.check_moved(before, peft_methods.trainable(embedder))
+        peft_methods.check_weights_moved(before, peft_methods.trainable_parameters(embedder))
 
 
 def test_a_broken_manifest_is_named(tmp_path):
@@ -238,9 +238,9 @@ def test_a_foreign_folder_takes_its_class_s_recipe(kind, tmp_path, monkeypatch):
         model = model.merge_and_unload()
         backbone.load(loader.load("tiny-mistral"), "fp32", "cpu").tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
-    recipe = checkpoint.recipe_of(str(folder), "decoder-only-icl", "last_token")
+    recipe = checkpoint.recipe_for_model(str(folder), "decoder-only-icl", "last_token")
     source = checkpoint.resolve(str(folder), recipe, "cpu", "fp32")
-    assert (source.recipe.name, source.adapter, source.trained) == ("bge-en-icl", kind == "adapter", None)
+    assert (source.recipe.name, source.is_adapter, source.lineage) == ("bge-en-icl", kind == "adapter", None)
     found = encode(source.load(), ["a text"], source.recipe.prompts, "passage", "fp32")
     plain = encode(
         backbone.load(loader.load("tiny-mistral"), "fp32", "cpu"), ["a text"], source.recipe.prompts, "passage", "fp32"

@@ -60,7 +60,7 @@ def loss_of(embedder, recipe, mined, rows: int = 8) -> torch.Tensor:
 def gradients(embedder, recipe, mined) -> dict[str, torch.Tensor]:
     embedder.zero_grad()
     loss_of(embedder, recipe, mined).backward()
-    return {name: value.grad.clone() for name, value in peft_methods.trainable(embedder).items()}
+    return {name: value.grad.clone() for name, value in peft_methods.trainable_parameters(embedder).items()}
 
 
 @pytest.mark.parametrize("precision", ["nf4", "fp4"])
@@ -77,7 +77,7 @@ def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, 
     peft_methods.apply(
         packed, dataclasses.replace(recipe.tuning, lora=dataclasses.replace(recipe.tuning.lora, dropout=0.0))
     )
-    for name, value in peft_methods.trainable(packed).items():
+    for name, value in peft_methods.trainable_parameters(packed).items():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.05)
     unpacked = _unpack(copy.deepcopy(packed))
@@ -172,7 +172,7 @@ def test_a_merged_checkpoint_gives_the_adapter_s_vectors(trained, tmp_path, prec
     cosine = merged_checkpoint.merge(source, tmp_path / "merged", ["one", "two thirds", "an angle"])
     assert cosine > 0.999
     merged = checkpoint.resolve(str(tmp_path / "merged"), device="cpu")
-    assert (merged.kind, merged.precision, merged.trained) == ("merged", precision, source.trained)
+    assert (merged.kind, merged.precision, merged.lineage) == ("merged", precision, source.lineage)
     texts = ["some other text"]
     one, other = (encode(each.load(), texts, each.recipe.prompts, "query", each.precision) for each in (source, merged))
     assert float((one * other).sum()) > 0.999
@@ -218,7 +218,7 @@ def test_round_two_from_an_adapter_a_merged_checkpoint_and_the_base(
     assert manifest["parent"]["kind"] == expected
     assert manifest["round"] == 2
     reloaded = checkpoint.resolve(str(output), device="cpu")
-    assert reloaded.adapter and set(reloaded.trained) == set(data.questions["train"])
+    assert reloaded.is_adapter and set(reloaded.lineage) == set(data.questions["train"])
 
 
 def test_a_second_precision_stands_beside_the_first(trained):

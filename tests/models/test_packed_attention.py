@@ -100,8 +100,8 @@ def test_the_fused_kernels_equal_attention_as_it_is_written_down(causal, shared)
     states = [torch.randn(40, 3, 8, requires_grad=True) for _ in range(3)]
     before = [torch.randn(shared, 3, 8, requires_grad=True) for _ in range(2)] if shared else []
     weight = torch.randn(40, 3, 8)
-    runs = packed_attention.runs_of(starts)
-    found = packed_attention._Attention.apply(*states, *(before or [None, None]), runs, causal, 8**-0.5)
+    runs = packed_attention.equal_length_runs(starts)
+    found = packed_attention.PackedAttention.apply(*states, *(before or [None, None]), runs, causal, 8**-0.5)
     expected = slow(*states, before, starts, causal)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     inputs = [*states, *before]

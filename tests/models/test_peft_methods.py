@@ -88,7 +88,7 @@ def test_packed_texts_behind_virtual_tokens_equal_padded_ones(method, model):
         found = embedder(batching.tensors(rows, layout))["sentence_embedding"][: len(TEXTS)]
         (found @ found.T).tril(-1).sum().backward()
         vectors_of.append(found.detach())
-        gradients.append({name: value.grad for name, value in peft_methods.trainable(embedder).items()})
+        gradients.append({name: value.grad for name, value in peft_methods.trainable_parameters(embedder).items()})
     torch.testing.assert_close(*vectors_of, rtol=0, atol=2e-6)
     for name, expected in gradients[1].items():
         assert torch.norm(gradients[0][name] - expected) <= 1e-4 * torch.norm(expected) + 1e-8, name
@@ -116,9 +116,9 @@ def test_a_method_trains_its_own_weights_alone(method):
     recipe = recipe_of(method, "bert")
     base = {name for name, _ in checkpoint.resolve(None, recipe, "cpu").load().named_parameters()}
     embedder = tuned(recipe, step=0)
-    assert not base & set(peft_methods.trainable(embedder))
+    assert not base & set(peft_methods.trainable_parameters(embedder))
     marks = {"lora": "lora_", "ia3": "ia3_", "bottleneck": ".bottleneck."}
-    assert all(marks.get(method, ".prompt_encoder.") in name for name in peft_methods.trainable(embedder))
+    assert all(marks.get(method, ".prompt_encoder.") in name for name in peft_methods.trainable_parameters(embedder))
 
 
 @pytest.mark.parametrize("model", ["mistral", "bert"])
@@ -135,11 +135,11 @@ def test_unfrozen_weights_are_trained_saved_and_loaded(method, part, tmp_path):
     """They lie beside the adapter, in fp32 whatever the frozen weights' precision."""
     recipe = recipe_of(method, unfreeze=[part]).replace("model", precision="bf16")
     embedder = tuned(recipe)
-    names = [name for name in peft_methods.trainable(embedder) if "norm" in name or "embed_tokens" in name]
-    assert names and all(peft_methods.trainable(embedder)[name].dtype == torch.float32 for name in names)
+    names = [name for name in peft_methods.trainable_parameters(embedder) if "norm" in name or "embed_tokens" in name]
+    assert names and all(peft_methods.trainable_parameters(embedder)[name].dtype == torch.float32 for name in names)
     source = checkpoint.resolve(str(saved(embedder, recipe, tmp_path / "c")), device="cpu")
     loaded = dict(source.load().named_parameters())
-    assert all(torch.equal(loaded[name], peft_methods.trainable(embedder)[name]) for name in names)
+    assert all(torch.equal(loaded[name], peft_methods.trainable_parameters(embedder)[name]) for name in names)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "bottleneck"])
@@ -192,7 +192,7 @@ def test_rounds_go_on_by_every_method(method, tiny_mined, tiny_collection, tmp_p
     end = checkpoint.resolve(str(tmp_path / "two"), device="cpu")
     np.testing.assert_allclose(vectors(end.load(), recipe), vectors(start.load(), recipe), atol=1e-4)
     base = vectors(checkpoint.resolve(None, recipe, "cpu").load(), recipe)
-    assert base.shape[1] != 24 and start.trained == end.trained != {}
+    assert base.shape[1] != 24 and start.lineage == end.lineage != {}
 
 
 @pytest.mark.parametrize("method", ["prompt", "bottleneck"])
@@ -235,12 +235,12 @@ def test_a_recipe_starts_from_another_task_s_weights(tiny_mined, tiny_collection
     start = start.replace("prompts", query_suffix="\n<answer>").replace("training", epochs=1)
     source = checkpoint.resolve(None, start, "cpu")
     other = checkpoint.resolve(str(folder), device="cpu")
-    assert source.weights == other.weights and not source.is_base
+    assert source.weights_digest == other.weights_digest and not source.is_base
     assert source.recipe.prompts.query_suffix == "\n<answer>" != other.recipe.prompts.query_suffix
     finetune(start, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection)
     trained = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
-    assert trained.trained["77"] == "abcdef01" and len(trained.trained) > 1
-    assert store.read_manifest(trained.folder)["parent"]["weights"] == source.weights
+    assert trained.lineage["77"] == "abcdef01" and len(trained.lineage) > 1
+    assert store.read_manifest(trained.folder)["parent"]["weights"] == source.weights_digest
     bare = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, init_from=str(tmp_path)))
     with refused(tmp_path):
         checkpoint.resolve(None, bare, "cpu")

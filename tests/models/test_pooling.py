@@ -82,7 +82,7 @@ def test_weights_of_layers_are_saved_and_loaded(method, tmp_path):
     torch.manual_seed(0)
     embedder = loaded(recipe)
     peft_methods.apply(embedder, recipe.tuning)
-    weights = [value for name, value in peft_methods.trainable(embedder).items() if "layer_weights" in name]
+    weights = [value for name, value in peft_methods.trainable_parameters(embedder).items() if "layer_weights" in name]
     assert len(weights) == 1
     with torch.no_grad():
         weights[0].copy_(torch.tensor([0.2, 1.7]))

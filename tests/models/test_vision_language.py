@@ -67,7 +67,7 @@ def test_vectors_are_the_model_s_own(embedder, texts):
         shown = {}
         if picture:
             image = picture.read().resize((32, 32))
-            shown = vision_language.of(embedder).processor([image], return_tensors="pt", do_resize=False)
+            shown = vision_language.find_patch_loader(embedder).processor([image], return_tensors="pt", do_resize=False)
             shown = {**shown, "mm_token_type_ids": (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).int()}
         with torch.no_grad():
             state = model(input_ids=ids, attention_mask=torch.ones_like(ids), **shown).last_hidden_state[0, -1]
@@ -83,13 +83,13 @@ def test_what_is_tuned_comes_back(method, tuned, moves, texts, tmp_path):
     peft_methods.apply(embedder, own.tuning)
     ids = tokenize(embedder.tokenizer, texts, own.prompts, "query")
     layout = Layout.of(embedder, max(map(len, ids)))
-    features = batching.tensors(ids, layout) | vision_tower.sight(embedder, texts).of(texts, len(texts))
+    features = batching.tensors(ids, layout) | vision_tower.image_inputs(embedder, texts).batch(texts, len(texts))
     out = embedder(features)["sentence_embedding"]
     (out * torch.randn_like(out)).sum().backward()
     seeing = [value for name, value in embedder.named_parameters() if ".visual." in name]
     assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in seeing) == moves
     with torch.no_grad():
-        for value in peft_methods.trainable(embedder).values():
+        for value in peft_methods.trainable_parameters(embedder).values():
             value.add_(0.02 * torch.randn_like(value))
     embedder.eval()
     expected, manifest = vectors(embedder, texts, own), {}

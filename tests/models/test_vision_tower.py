@@ -17,7 +17,7 @@ from rounds.data.images import attach_image, find_image, keep_only_image
 from rounds.encoding import canary
 from rounds.encoding.encoder import encode
 from rounds.models import backbone, checkpoint, peft_methods, vision_tower
-from rounds.models.vision_tower import Sight, VisionTower
+from rounds.models.vision_tower import TowerImageInputs, VisionTower
 
 COLOURS = ("red", "green", "blue", "white")
 
@@ -66,9 +66,9 @@ def test_a_text_without_a_picture_is_its_words_and_the_other_way_round(join, tow
     assert found.shape[1] == eyes.get_embedding_dimension() and np.allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     plain = backbone.load(recipe_of(""), "fp32", "cpu")
     words = torch.from_numpy(vectors(plain, ["what is shown"], own))
-    looked = torch.from_numpy(vision_tower.embed_images(eyes, [find_image(texts[0])]))
+    looked = torch.from_numpy(vision_tower.encode_images(eyes, [find_image(texts[0])]))
     with torch.no_grad():
-        picture, nothing = eyes.picture_part(looked), torch.zeros(1, eyes.dim)
+        picture, nothing = eyes.project(looked), torch.zeros(1, eyes.dim)
         expected = [eyes.join(words, picture), eyes.join(words, nothing), eyes.join(nothing, picture)]
     for row, each in zip((0, 4, 5), expected, strict=True):
         assert np.allclose(found[row], each.numpy(), atol=1e-5)
@@ -94,7 +94,7 @@ def test_pixels_and_features_say_the_same(tower, texts):
     text = torch.randn(len(texts), eyes.dim)
     with torch.no_grad():
         found = [
-            eyes({"sentence_embedding": text, **Sight(eyes, texts, trained).of(texts, len(texts))})[
+            eyes({"sentence_embedding": text, **TowerImageInputs(eyes, texts, trained).batch(texts, len(texts))})[
                 "sentence_embedding"
             ]
             for trained in (False, True)
@@ -106,11 +106,11 @@ def test_rows_that_fill_a_batch_change_nothing(tower, texts):
     """A batch of three filled up to eight has the three's vectors first, whichever pictures it holds."""
     eyes = vision_tower.find_tower(backbone.load(recipe_of(tower), "fp32", "cpu"))
     for trained in (False, True):
-        sight = Sight(eyes, texts, trained)
+        sight = TowerImageInputs(eyes, texts, trained)
         text = torch.randn(8, eyes.dim)
         with torch.no_grad():
-            whole = eyes({"sentence_embedding": text, **sight.of(texts[2:5], 8)})["sentence_embedding"]
-            three = eyes({"sentence_embedding": text[:3], **sight.of(texts[2:5], 3)})["sentence_embedding"]
+            whole = eyes({"sentence_embedding": text, **sight.batch(texts[2:5], 8)})["sentence_embedding"]
+            three = eyes({"sentence_embedding": text[:3], **sight.batch(texts[2:5], 3)})["sentence_embedding"]
         assert torch.allclose(whole[:3], three, atol=1e-6)
 
 
@@ -119,16 +119,16 @@ def test_pictures_are_looked_at_once(tower, texts, tmp_path, monkeypatch):
     eyes = vision_tower.find_tower(backbone.load(recipe_of(tower), "fp32", "cpu"))
     eyes.cache = tmp_path
     shown = [find_image(text) for text in texts]
-    first = vision_tower.embed_images(eyes, shown)
+    first = vision_tower.encode_images(eyes, shown)
     assert len(list(tmp_path.rglob("*.npy"))) == len(COLOURS)
-    monkeypatch.setattr(eyes, "look", None)
-    assert np.array_equal(first, vision_tower.embed_images(eyes, shown), equal_nan=True)
+    monkeypatch.setattr(eyes, "encode", None)
+    assert np.array_equal(first, vision_tower.encode_images(eyes, shown), equal_nan=True)
     monkeypatch.undo()
     with torch.no_grad():
         eyes.tower.post_layernorm.weight.add_(1) if hasattr(eyes.tower, "post_layernorm") else next(
             eyes.tower.parameters()
         ).add_(1)
-    assert not np.allclose(first[0], vision_tower.embed_images(eyes, shown)[0])
+    assert not np.allclose(first[0], vision_tower.encode_images(eyes, shown)[0])
 
 
 @pytest.mark.parametrize(("method", "tuned", "unfreeze", "moves"), [
@@ -151,7 +151,7 @@ def test_what_is_tuned_is_saved_and_comes_back(method, tuned, unfreeze, moves, t
         assert set(seeing.values()) == {moves}
     assert eyes.head.weight.requires_grad
     with torch.no_grad():
-        for value in peft_methods.trainable(embedder).values():
+        for value in peft_methods.trainable_parameters(embedder).values():
             value.add_(0.01 * torch.randn_like(value))
     embedder.eval()
     expected = vectors(embedder, texts, own)
@@ -171,7 +171,7 @@ def test_a_batch_trains_what_looks(tower, texts):
         embedder = backbone.load(own, "fp32", "cpu").train()
         peft_methods.apply(embedder, own.tuning)
         eyes = vision_tower.find_tower(embedder)
-        features = Sight(eyes, texts, vision_tower.is_trained(eyes)).of(texts, len(texts))
+        features = TowerImageInputs(eyes, texts, vision_tower.is_trainable(eyes)).batch(texts, len(texts))
         out = eyes({"sentence_embedding": torch.randn(len(texts), eyes.dim), **features})["sentence_embedding"]
         (out * torch.randn_like(out)).sum().backward()
         assert eyes.head.weight.grad.abs().sum() > 0
@@ -222,19 +222,19 @@ def test_visual_tokens_are_trained_saved_and_not_mistaken(kind, method, tower, t
     embedder = backbone.load(own, "fp32", "cpu")
     peft_methods.apply(embedder, own.tuning)
     eyes = vision_tower.find_tower(embedder)
-    assert vision_tower.is_trained(eyes)
+    assert vision_tower.is_trainable(eyes)
     shown = [find_image(texts[0])]
     plain.cache = eyes.cache = tmp_path / "seen"
-    before = vision_tower.embed_images(plain, shown), vision_tower.embed_images(eyes, shown)
+    before = vision_tower.encode_images(plain, shown), vision_tower.encode_images(eyes, shown)
     assert not np.allclose(*before, atol=1e-4)
-    sight = Sight(eyes, texts, True).of(texts, len(texts))
+    sight = TowerImageInputs(eyes, texts, True).batch(texts, len(texts))
     eyes({"sentence_embedding": torch.randn(len(texts), eyes.dim), **sight})["sentence_embedding"].sum().backward()
     assert all(value.grad is not None for value in eyes.tower.visual_tokens.parameters())
     with torch.no_grad():
-        for value in peft_methods.trainable(embedder).values():
+        for value in peft_methods.trainable_parameters(embedder).values():
             value.add_(0.1 * torch.randn_like(value))
     embedder.eval()
-    assert not np.allclose(before[1], vision_tower.embed_images(eyes, shown), atol=1e-4)
+    assert not np.allclose(before[1], vision_tower.encode_images(eyes, shown), atol=1e-4)
     expected, manifest = vectors(embedder, texts, own), {}
     with store.writing(tmp_path / "epoch_1", manifest) as temporary:
         about = {"lineage": {}, "round": 1, "epoch": 1}

@@ -314,7 +314,7 @@ def test_a_member_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
     from rounds.data import collection
 
     data = collection.read(tables[0] / store.read_manifest(tables[0])["collection"])
-    source = dataclasses.replace(checkpoint.resolve(None, tiny, "cpu"), trained=None)
+    source = dataclasses.replace(checkpoint.resolve(None, tiny, "cpu"), lineage=None)
     with refused("lineage unknown"):
         stage.make_candidates([source], data, tmp_path / "x", tmp_path, False)
 

@@ -206,7 +206,7 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
         torch.manual_seed(0)
         embedder = backbone.load(recipe, "fp32", "cpu")
         peft_methods.apply(embedder, recipe.tuning)
-        for name, value in peft_methods.trainable(embedder).items():
+        for name, value in peft_methods.trainable_parameters(embedder).items():
             if "lora_B" in name:
                 torch.nn.init.normal_(value, std=0.05)
         collate = Collator(rows, embedder, recipe.replace("training", micro_batch_tokens=budget), 42)
@@ -216,7 +216,7 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
             *chunks_and_labels(collate([{"row": n} for n in range(10)]))
         )
         loss.backward()
-        found.append((loss.item(), {name: p.grad for name, p in peft_methods.trainable(embedder).items()}))
+        found.append((loss.item(), {name: p.grad for name, p in peft_methods.trainable_parameters(embedder).items()}))
     (plain_loss, plain), (cached_loss, cached) = found
     assert cached_loss == pytest.approx(plain_loss, rel=1e-6)
     for name, value in plain.items():
@@ -264,7 +264,9 @@ def test_gradient_checkpointing_changes_memory_only(tiny, tiny_mined, precision,
         collate = Collator(rows, embedder, dataclasses.replace(recipe, training=how), 42)
         batch = chunks_and_labels(collate([{"row": n} for n in range(6)]))
         ContrastiveLoss(embedder.train(), how, precision)(*batch).backward()
-        found.append({name: p.grad for name, p in peft_methods.trainable(embedder).items() if p.grad is not None})
+        found.append(
+            {name: p.grad for name, p in peft_methods.trainable_parameters(embedder).items() if p.grad is not None}
+        )
     assert found[0].keys() == found[1].keys() and found[0]
     tolerance = {"fp32": 1e-4, "bf16": 0.05}[precision]  # attention is computed by another kernel
     for name, value in found[0].items():

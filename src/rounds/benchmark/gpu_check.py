@@ -118,4 +118,4 @@ def machine(small: bool) -> dict[str, str]:
     if not small:
         card = torch.cuda.get_device_properties(0)
         found = {"device": card.name, "memory": f"{card.total_memory / 2**30:.0f} GiB", "CUDA": str(torch.version.cuda)}
-    return found | checkpoint.versions()
+    return found | checkpoint.library_versions()

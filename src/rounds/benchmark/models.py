@@ -137,7 +137,7 @@ def embedder(shape: Shape, recipe: Recipe, precision: str, device: str) -> Sente
 def stock(own: SentenceTransformer, recipe: Recipe) -> SentenceTransformer:
     """The same weights as sentence-transformers itself computes with them: no hook of ours, its own pooling."""
     transformer = _Drawn(own[0].model, processor_kwargs={"padding_side": recipe.model.padding_side})
-    modules = [transformer, *pooling.modules(transformer, recipe.model), Normalize()]
+    modules = [transformer, *pooling.build_modules(transformer, recipe.model), Normalize()]
     return SentenceTransformer(modules=modules, device=str(own.device)).eval()
 
 

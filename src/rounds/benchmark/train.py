@@ -68,7 +68,7 @@ class _AllExamples:
 
 def _variants(bench: Bench, section: Section, embedder: SentenceTransformer, recipe: Recipe, data: Groups) -> None:
     """The same steps from the same weights with checkpointing and gradient cache on and off."""
-    before, losses = peft_methods.snapshot(embedder), {}
+    before, losses = peft_methods.snapshot_trainable(embedder), {}
     for checkpointing, cached in itertools.product((True, False), (True, False)):
         name = f"checkpointing {'on' if checkpointing else 'off'}, gradient cache {'on' if cached else 'off'}"
         how = recipe.training
@@ -95,7 +95,7 @@ def _variants(bench: Bench, section: Section, embedder: SentenceTransformer, rec
 
 def _restore(embedder: SentenceTransformer, values: dict[str, Tensor]) -> None:
     with torch.no_grad():
-        for name, parameter in peft_methods.trainable(embedder).items():
+        for name, parameter in peft_methods.trainable_parameters(embedder).items():
             parameter.copy_(values[name])
 
 
@@ -111,7 +111,7 @@ def _steps(bench: Bench, embedder: SentenceTransformer, recipe: Recipe, data: Gr
     collator.sizes = _AllExamples()
     chunks, labels = _on(bench.device, collator([{"row": row} for row in range(how.batch_size)]))
     loss_of = ContrastiveLoss(embedder, how, recipe.model.precision, recipe.normalizes)
-    optimizer = torch.optim.AdamW(peft_methods.trainable(embedder).values(), lr=how.learning_rate)
+    optimizer = torch.optim.AdamW(peft_methods.trainable_parameters(embedder).values(), lr=how.learning_rate)
     losses, seconds = [], []
 
     def step() -> float:

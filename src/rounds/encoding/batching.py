@@ -37,7 +37,7 @@ class Layout:
         """Packed where the attention can for texts of up to `longest` tokens, else padded as the tokenizer says."""
         tokenizer, transformer = embedder.tokenizer, embedder[0].model
         # Padding between virtual tokens and text would move the text away from them.
-        left = tokenizer.padding_side == "left" and not prompt_tuning.are_in(transformer)
+        left = tokenizer.padding_side == "left" and not prompt_tuning.has_virtual_tokens(transformer)
         return cls(
             packed_attention.can_pack(embedder, longest), tokenizer.pad_token_id, left,
             _first_position(transformer), transformer.config._attn_implementation,

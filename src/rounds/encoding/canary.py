@@ -39,7 +39,7 @@ def _side(side: SentenceTransformer, prompts: Prompts, kind: str, precision: str
         size = eyes.tower.config.image_size
         pattern = torch.linspace(-1, 1, 3 * size * size).sin().reshape(1, 3, size, size)
         with torch.inference_mode():
-            found["picture"] = eyes.picture_part(eyes.look(pattern)).cpu().numpy()
+            found["picture"] = eyes.project(eyes.encode(pattern)).cpu().numpy()
     return {name: np.round(vectors.astype(float), DIGITS).tolist() for name, vectors in found.items()}
 
 

@@ -56,7 +56,7 @@ def encode(
     ids = tokenize(embedder.tokenizer, [text for text, _ in place], prompts, kind, examples)
     work = work or encode_ids
     title, distinct = title or f"encode {kind} texts", len(place) == len(whole)
-    seen = vision_tower.seen(embedder, [text for text, _ in place])
+    seen = vision_tower.image_arrays(embedder, [text for text, _ in place])
     vectors = work(embedder, ids, precision, title, prompts.share_prefix, allocate if distinct else _in_memory, seen)
     if precision == "fp16":
         _without_overflow(embedder, ids, vectors, title, prompts.share_prefix, seen)

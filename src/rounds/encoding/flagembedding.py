@@ -1,6 +1,5 @@
 """FlagEmbedding's own model classes in place of ours, to ask the peer: same recipe, same run file."""
 
-import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,15 +40,15 @@ def load(source: Checkpoint):
     source.recipe.require_text_only("engine flagembedding")
     if source.precision in FOUR_BIT_PRECISIONS:
         raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
-    if source.recipe.model.pooling in LAYER_POOLINGS or (source.own_tuning and source.recipe.tuning.projection.dim):
+    if source.recipe.model.pooling in LAYER_POOLINGS or (source.tuning and source.recipe.tuning.projection.dim):
         raise UserError("engine flagembedding: has no pooling over several layers and no projection head")
-    if source.has_sides:
+    if source.is_dual_encoder:
         raise UserError("engine flagembedding: has one encoder for queries and passages")
-    if not source.adapter:
+    if not source.is_adapter:
         return _model(source, str(source.folder) if source.folder else locate_model(source.recipe.model))
     with tempfile.TemporaryDirectory() as scratch:
         merging.check_mergeable(source)
-        merging.write_merged(dataclasses.replace(source, precision="fp32"), Path(scratch))
+        merging.write_merged(source.with_options(precision="fp32"), Path(scratch))
         return _model(source, scratch)
 
 

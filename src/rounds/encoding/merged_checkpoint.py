@@ -37,8 +37,8 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
     merging.check_mergeable(source)
     if source.precision in FOUR_BIT_PRECISIONS:
         raise UserError(f"precision {source.precision}: merging into 4-bit weights ruins the adapter; use bf16 or fp16")
-    merging._refuse_quantized(locate_model(source.recipe.model))
-    config = {"adapter": source.weights, "precision": source.precision}
+    merging.check_not_quantized(locate_model(source.recipe.model))
+    config = {"adapter": source.weights_digest, "precision": source.precision}
     if store.is_finished(output, config, overwrite):
         return store.read_manifest(output)["least_cosine"]
     manifest: dict = {}
@@ -47,11 +47,11 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
         embedder = merging.write_merged(source, temporary)
         inherited = {key: value for key, value in (source.manifest or {}).items() if key in INHERITED}
         about = {
-            "config": config, "merged": source.weights, "lineage": source.trained, **inherited,
-            "parent": {"name": source.name, "weights": source.weights, "base": False, "kind": "adapter"},
+            "config": config, "merged": source.weights_digest, "lineage": source.lineage, **inherited,
+            "parent": {"name": source.name, "weights": source.weights_digest, "base": False, "kind": "adapter"},
         }  # fmt: skip
-        manifest.update(checkpoint.describe(embedder, temporary, source.recipe, source.precision, about))
-        merged = dataclasses.replace(source, folder=temporary, adapter=False)
+        manifest.update(checkpoint.build_manifest(embedder, temporary, source.recipe, source.precision, about))
+        merged = dataclasses.replace(source, folder=temporary, is_adapter=False)
         after = _vectors(merged.load(), source, texts)
         cosine = float((_unit(before) * _unit(after)).sum(axis=1).min())
         if not cosine >= LEAST_COSINE:

@@ -23,8 +23,13 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     """
     config = embedder[0].model.config
     causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
-    last = pooling.of(embedder).pooling_mode == "lasttoken"
-    return causal and last and packed_attention.sees(embedder, longest) and not prompt_tuning.are_in(embedder[0].model)
+    last = pooling.find_pooling(embedder).pooling_mode == "lasttoken"
+    return (
+        causal
+        and last
+        and packed_attention.attention_covers(embedder, longest)
+        and not prompt_tuning.has_virtual_tokens(embedder[0].model)
+    )
 
 
 def group_by_prefix(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int, list[int]]]:

@@ -4,7 +4,6 @@ A run's folder is named by its content (weights, prompts, precision, texts), nev
 checkpoint, recipe or data file can never be answered with an old run.
 """
 
-import dataclasses
 import functools
 import os
 import re
@@ -23,7 +22,7 @@ from rounds.encoding.encoder import encode, encode_ids
 from rounds.encoding.workers import EncodingWorker
 from rounds.errors import UserError
 from rounds.models import vision_tower
-from rounds.models.checkpoint import Checkpoint, versions
+from rounds.models.checkpoint import Checkpoint, library_versions
 from rounds.models.devices import device_name
 from rounds.retrieval import ann_index, search
 from rounds.retrieval.run import Run, read_trec, write_trec
@@ -65,7 +64,7 @@ class Encoder:
         Returns:
             (texts, dim) float32 and its folder.
         """
-        texts = list(map(MODALITY_FILTERS[self.checkpoint.shown], texts))
+        texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
         config = content_key(self.checkpoint, texts, kind, before)
         folder = self.root / f"{title}-{hashing.sha256_json(config)[:12]}"
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
@@ -77,14 +76,17 @@ class Encoder:
         self, texts: list[str], kind: str, folder: Path, config: dict, title: str, before: list[list[str]] | None
     ) -> None:
         source = self.checkpoint
-        made = {"versions": versions(), "device": ", ".join(device_name(each) for each in source.all_devices)}
+        made = {
+            "versions": library_versions(),
+            "device": ", ".join(device_name(each) for each in source.options.devices),
+        }
         with store.writing(folder, {"kind": "vectors", "config": config, "made": made}) as temporary:
-            if source.engine == "flagembedding":
+            if source.options.engine == "flagembedding":
                 np.save(temporary / VECTORS, flagembedding.encode(source, texts, kind, before))
                 return
             if self.embedder is None:
-                alone = source.has_sides or source.recipe.model.vision.is_joint
-                if alone and len(source.devices) > 1:
+                alone = source.is_dual_encoder or source.recipe.model.vision.is_joint
+                if alone and len(source.options.devices) > 1:
                     raise UserError(f"{source.name}: separate or joint encoders encode on one device; name one")
                 self.helpers = workers.start_workers(source)  # first, so that all load at once
                 self.embedder = source.load()
@@ -128,7 +130,7 @@ class Encoder:
         """
         vectors, folder = self.vectors(list(queries.values()), "query", name, before)
         corpus, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
-        dim = self.checkpoint.dim
+        dim = self.checkpoint.options.truncate_dim
         vectors, corpus = (truncate_vectors(each, dim, self.checkpoint.normalizes) for each in (vectors, corpus))
         ids = hashing.sha256_texts([*queries, *passages])[:12]
         marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
@@ -141,7 +143,7 @@ class Encoder:
         self._fingerprint(path, queries, passages, before, (vectors, corpus), (folder, corpus_folder))
         built = None if index == "exact" else ann_index.build_from_file(index, corpus_folder / VECTORS)
         run = search.rank(list(queries), vectors, list(passages), corpus, wanted, built)
-        save_run(run, path, self.checkpoint.weights[:12])
+        save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
 
     def _fingerprint(
@@ -200,7 +202,7 @@ def save_run(run: Run, path: Path, tag: str) -> None:
 
 def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, before: list[list[str]] | None = None) -> dict:
     """Everything that a vector depends on."""
-    key = {**dataclasses.replace(checkpoint, dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
+    key = {**checkpoint.with_options(truncate_dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
     passage = kind == "passage"  # with other examples in the queries, the corpus stays encoded
     key["prompts"] = {name: value for name, value in key["prompts"].items() if name.startswith("passage_") == passage}
     return key if before is None else {**key, "examples": hashing.sha256_json(before)}
@@ -212,7 +214,7 @@ def encoder_for(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTra
         root = checkpoint.folder / "runs"
     else:
         slug = re.sub(r"\W+", "-", Path(checkpoint.name).name).strip("-")
-        root = output_root / "base" / f"{slug}-{checkpoint.weights[:8]}"
+        root = output_root / "base" / f"{slug}-{checkpoint.weights_digest[:8]}"
     return Encoder(checkpoint, root, embedder, seen=output_root / "base")
 
 

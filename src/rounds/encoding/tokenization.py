@@ -30,7 +30,7 @@ def tokenize(
         before: each text's examples, best first; they have a limit of their own.
     """
     prefix, suffix = prefix_and_suffix(prompts, kind)
-    picture = getattr(tokenizer, "picture", "")
+    picture = getattr(tokenizer, "image_placeholder", "")
     texts = [(picture if find_image(text) else "") + strip_image(text) for text in texts]
     limit = max_length(prompts, kind)
     leads = lead_texts(tokenizer, before, prompts, kind, report) if before is not None else [""] * len(texts)

@@ -70,8 +70,8 @@ class EncodingWorker:
 
 def start_workers(source: Checkpoint) -> list[EncodingWorker]:
     """A process for each of the checkpoint's devices but the first, which is this process's; the cores are shared."""
-    threads = max(1, torch.get_num_threads() // (len(source.devices) or 1))
-    return [EncodingWorker(source.on((device,)), threads) for device in source.devices[1:]]
+    threads = max(1, torch.get_num_threads() // len(source.options.devices))
+    return [EncodingWorker(source.with_options(devices=(device,)), threads) for device in source.options.devices[1:]]
 
 
 def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:

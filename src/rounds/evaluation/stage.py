@@ -36,13 +36,13 @@ def evaluate_checkpoint(
     """
     if not data.validation:
         raise UserError(f"{data.folder}: split {data.split} has no validation queries")
-    status = lineage.guard(source.name, source.trained, data.questions["validation"], allow_leak)
+    status = lineage.guard(source.name, source.lineage, data.questions["validation"], allow_leak)
     encoder = run_store.encoder_for(source, model_output, embedder)
     before = run_store.few_shot_examples(source, data, data.validation)
     run, path = encoder.run("validation", data.validation, data.passages, before=before)
     about = {
         "run": os.path.relpath(path.parent, model_output),
-        "weights": source.weights,
+        "weights": source.weights_digest,
         "fingerprint": hashing.sha256_json(source.key)[:12],
         "precision": source.precision,
         "recipe": source.recipe.name,
@@ -53,7 +53,9 @@ def evaluate_checkpoint(
     row = _row(_label(source), run, data, {**about, "lineage": status})
     vectors, _ = encoder.vectors(list(data.validation.values()), "query", "validation", before)
     corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
-    vectors, corpus = (run_store.truncate_vectors(each, source.dim, source.normalizes) for each in (vectors, corpus))
+    vectors, corpus = (
+        run_store.truncate_vectors(each, source.options.truncate_dim, source.normalizes) for each in (vectors, corpus)
+    )
     place = {passage: number for number, passage in enumerate(data.passages)}
     relevant = [[place[passage] for passage in data.qrels[query]] for query in data.validation]
     loss = retrieval_loss(vectors, corpus, relevant, source.recipe.training.temperature)
@@ -62,8 +64,8 @@ def evaluate_checkpoint(
 
 
 def _label(source: Checkpoint) -> str:
-    cut = "" if source.dim is None else f", {source.dim} dimensions"
-    if source.is_base or source.is_start:
+    cut = "" if source.options.truncate_dim is None else f", {source.options.truncate_dim} dimensions"
+    if source.is_base or source.is_initialization:
         return f"{'zero-shot' if source.is_base else 'start'}{cut}"
     if source.manifest is None:
         return source.folder.name + cut
@@ -126,7 +128,7 @@ def variants(
     """
     found = {}
     for mark, source in sources.items():
-        source, notes = source.by(engine), [mark] if mark else []
+        source, notes = source.with_options(engine=engine), [mark] if mark else []
         if with_examples is not None:
             source = _with_examples(source, with_examples)
             notes.append("examples" if with_examples else "no examples")
@@ -137,10 +139,10 @@ def variants(
             found[", ".join(notes)] = source
             if source.recipe.model.vision.reads_images:
                 for shown, note in (("without", "words only"), ("only", "pictures only")):
-                    found[", ".join([*notes, note])] = dataclasses.replace(source, shown=shown)
+                    found[", ".join([*notes, note])] = source.with_options(modality=shown)
             continue
         for each in (source.precision, computed):
-            found[", ".join([*notes, each])] = dataclasses.replace(source, precision=each)
+            found[", ".join([*notes, each])] = source.with_options(precision=each)
     return found
 
 

@@ -47,7 +47,10 @@ def measure(before: Checkpoint, after: Checkpoint, data: Collection, dims: list[
         raise UserError(f"dims {beyond[0]}: the vectors have {whole} dimensions")
     found = []
     for dim in sorted({whole, *wanted}, reverse=True):
-        pair = [evaluate_checkpoint(each.cut(dim), data, model_output, False) for each in (before, after)]
+        pair = [
+            evaluate_checkpoint(each.with_options(truncate_dim=dim), data, model_output, False)
+            for each in (before, after)
+        ]
         found.append(Dim(dim, *(row.metrics for row in pair), len(corpus) * dim * BYTES / 2**20))
     return found
 

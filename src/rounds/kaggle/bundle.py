@@ -129,7 +129,7 @@ def write(
     if merge:
         merging.check_mergeable(source)
     base = source.recipe.model.name_or_path
-    if source.adapter and not (merge or upload.base) and ":" not in base:
+    if source.is_adapter and not (merge or upload.base) and ":" not in base:
         raise UserError(
             f"{source.name}: is an adapter of {base}, which a notebook without internet cannot fetch; name a Kaggle "
             "input that holds it (BASE=owner/model/framework/variation/version), or bundle the merged model (MERGED=1)"

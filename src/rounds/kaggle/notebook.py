@@ -52,7 +52,7 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         folder = _own_copy(bundle / "checkpoint", Path(scratch) / "checkpoint", inputs)
         devices = resolve_devices(",".join(f"cuda:{n}" for n in range(torch.cuda.device_count())))
-        source = suited(checkpoint.resolve(str(folder), device=devices[0])).on(devices)
+        source = suited(checkpoint.resolve(str(folder), device=devices[0])).with_options(devices=devices)
         print(f"{about['submission']}: {source.precision} on {', '.join(map(device_name, devices))}", flush=True)
         data = _collection(raw, about, source, Path(scratch) / "data")
         source = within(source, data, end - time.monotonic())
@@ -100,7 +100,7 @@ def suited(source: Checkpoint) -> Checkpoint:
     if not source.device.startswith("cuda"):
         return source
     if source.precision in ("bf16", "fp16"):
-        source = dataclasses.replace(source, precision=resolve_precision("auto", source.device))
+        source = source.with_options(precision=resolve_precision("auto", source.device))
     if torch.cuda.get_device_capability(source.device) < (8, 0):
         model = dataclasses.replace(source.recipe.model, attention="sdpa")
         source = dataclasses.replace(source, recipe=dataclasses.replace(source.recipe, model=model))
@@ -152,4 +152,4 @@ def _estimate(source: Checkpoint, embedder, data: Collection) -> float:
         start = time.perf_counter()
         work([texts[key] for key in ids], precision=source.precision, before=before)
         total += (time.perf_counter() - start) * len(texts) / len(ids)
-    return total / len(source.all_devices)
+    return total / len(source.options.devices)

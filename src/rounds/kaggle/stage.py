@@ -60,7 +60,7 @@ def name_submission(source: Checkpoint, data: Collection, name: str, model_outpu
     manifest = source.manifest or {}
     about = {
         "data": data.data, "split": data.split, "recipe": source.recipe.name, "precision": source.precision,
-        "round": manifest.get("round"), "epoch": manifest.get("epoch"), "weights": source.weights,
+        "round": manifest.get("round"), "epoch": manifest.get("epoch"), "weights": source.weights_digest,
         "fingerprint": hashing.sha256_json(source.key)[:12],
         "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
     }  # fmt: skip

@@ -20,6 +20,7 @@ from rounds.mining.sampling import Negatives
 from rounds.mining.sources import MiningTask, mine, without_false
 from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
+from rounds.models.weights import weights_digest
 from rounds.retrieval import ann_index, search
 from rounds.retrieval.run import Run
 
@@ -62,7 +63,7 @@ def mine_file(
 
     def dense(depth: int, shown: str = "with") -> Run:
         if shown != "with":
-            own = dataclasses.replace(encoder, checkpoint=dataclasses.replace(source, shown=shown))
+            own = dataclasses.replace(encoder, checkpoint=source.with_options(modality=shown))
             return own.run(f"train-{shown}", queries, passages, depth)[0]
         used.append(encoder.run("train", queries, passages, depth, before, how.index))
         return used[-1][0]
@@ -76,7 +77,7 @@ def mine_file(
     exact = how.index == "exact" or not used
     recall = {} if exact else _recall(used[-1][0], encoder, queries, passages, before, seed)
     about = {
-        "lineage": source.trained,
+        "lineage": source.lineage,
         "queries": len(rows),
         "deepened": len(found.deepened),
         "short": len(found.short),
@@ -110,7 +111,7 @@ def _digests(how: Mining) -> dict[str, str]:
     paths = [Path(source.removeprefix(VECTORS_PREFIX)) for source in how.negatives if source.startswith(VECTORS_PREFIX)]
     store.require_files(*paths)
     found = {str(path): hashing.sha256_file(path) for path in paths}
-    return found | ({"reranker": cross_encoder.digest(how.reranker)} if how.reranker else {})
+    return found | ({"reranker": weights_digest(how.reranker)} if how.reranker else {})
 
 
 def _groups(rows: list[dict], ids: list[str]) -> dict[str, list[str]]:

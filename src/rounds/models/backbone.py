@@ -24,12 +24,12 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     if path is None:
         shared["revision"] = model.revision
     try:
-        with vision_language.tokenizer_alone() if model.vision.is_joint else nullcontext():
+        with vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext():
             transformer = Transformer(
                 path or locate_model(model),
-                model_kwargs={**weights_arguments(recipe, precision, device), **shared},
+                model_kwargs={**weight_loading_arguments(recipe, precision, device), **shared},
                 processor_kwargs={"padding_side": model.padding_side, **shared},
-                config_kwargs={**shared, **dropout(model.dropout)},
+                config_kwargs={**shared, **dropout_config(model.dropout)},
             )
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
@@ -42,11 +42,11 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
     """The recipe's pooling behind a transformer that is already loaded; arguments and result as `load`'s."""
     model = recipe.model
     transformer.register_forward_hook(_in_full)
-    modules = [transformer, *pooling.modules(transformer, model)]
+    modules = [transformer, *pooling.build_modules(transformer, model)]
     if model.normalize:
         modules.append(Normalize())
     if model.vision.name_or_path:
-        dim = pooling.of(modules).get_embedding_dimension()
+        dim = pooling.find_pooling(modules).get_embedding_dimension()
         seeing = locate_vision_model(model)
         modules.append(vision_tower.load(seeing, dim, model.vision, model.normalize, model.vision.revision).to(device))
     if model.vision.is_joint:
@@ -63,7 +63,7 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
     return embedder
 
 
-def weights_arguments(recipe: Recipe, precision: str, device: str) -> dict:
+def weight_loading_arguments(recipe: Recipe, precision: str, device: str) -> dict:
     """transformers' keyword arguments for attention, precision and quantization of a model's weights."""
     # Half-precision weights only where they are frozen: full fine-tuning keeps fp32 weights and autocasts.
     half = recipe.tuning.method != "full" or precision in FOUR_BIT_PRECISIONS
@@ -99,7 +99,7 @@ def _four_bits(model: Model, precision: str, dtype: torch.dtype, device: str) ->
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def dropout(rate: float | None) -> dict[str, float]:
+def dropout_config(rate: float | None) -> dict[str, float]:
     """Config keys of BERT's and of the decoders' dropout rates; a config ignores those that it does not have."""
     names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")
     return {} if rate is None else dict.fromkeys(names, rate)

@@ -12,15 +12,12 @@ from transformers import AutoConfig
 
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
-from rounds.models import backbone
+from rounds.models import backbone, pooling
 from rounds.models.precision import autocast, resolve_precision
-from rounds.models.weights import weights_digest
 
 BATCH = 32
 
-MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
-
-HEAD = 10  # times the learning rate: what starts from zero
+HEAD_LEARNING_RATE_FACTOR = 10  # times the learning rate: what starts from zero
 
 MARKS = {"{query}": "query", "{passage}": "document"}
 
@@ -37,8 +34,8 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     if recipe is not None:
         precision = resolve_precision(recipe.model.precision, device)
         own = {"max_length": recipe.reranking.max_length, "activation_fn": torch.nn.Identity(),
-               "model_kwargs": backbone.weights_arguments(recipe, precision, device),
-               "config_kwargs": backbone.dropout(recipe.model.dropout)}  # fmt: skip
+               "model_kwargs": backbone.weight_loading_arguments(recipe, precision, device),
+               "config_kwargs": backbone.dropout_config(recipe.model.dropout)}  # fmt: skip
         if recipe.reranking.template:
             own["processor_kwargs"] = {"chat_template": chat_template(recipe.reranking.template)}
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).is_dir():
@@ -73,7 +70,7 @@ def _pooled(name_or_path: str, recipe: Recipe, device: str, own: dict) -> CrossE
         width, 1, activation_function=None, init_weight=torch.zeros(1, width), init_bias=torch.zeros(1),
         module_output_name="scores",
     )  # fmt: skip
-    modules = [encoder, Pooling(width, MODES[recipe.model.pooling]), head]
+    modules = [encoder, Pooling(width, pooling.MODES[recipe.model.pooling]), head]
     return CrossEncoder(modules=modules, device=device, activation_fn=own["activation_fn"])
 
 
@@ -109,8 +106,3 @@ def score(name_or_path: str, pairs: list[tuple[str, str]], device: str, recipe: 
     with autocast(precision, device):
         found = model.predict(list(distinct), batch_size=BATCH, show_progress_bar=False)
     return np.asarray(found, dtype=np.float32)[[distinct[pair] for pair in pairs]]
-
-
-def digest(name_or_path: str) -> str:
-    """SHA-256 over its weights."""
-    return weights_digest(name_or_path)

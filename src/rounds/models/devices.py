@@ -47,7 +47,7 @@ def _check_single(device: str) -> None:
         )
 
 
-def one_card(device: str) -> str:
+def restrict_to_one_gpu(device: str) -> str:
     """Make one CUDA card the only visible one: the Trainer would spread over all, and change the batch size.
 
     Under torchrun each process takes the card of its own rank. Call it before anything else touches CUDA.

@@ -10,7 +10,7 @@ KINDS = ("query", "passage")
 _SIDES = "rounds_sides"
 
 
-def join(embedder: SentenceTransformer, sides: dict[str, SentenceTransformer]) -> None:
+def set_encoders(embedder: SentenceTransformer, sides: dict[str, SentenceTransformer]) -> None:
     """Put two encoders into `embedder`, in place of its own modules.
 
     Args:

@@ -15,11 +15,11 @@ MERGEABLE = ("lora", "qlora", "ia3")
 def check_mergeable(source: Checkpoint) -> None:
     """Refuse what is no adapter, and what no weight matrix can take in: virtual tokens, bottlenecks."""
     method = source.recipe.tuning.method
-    if source.has_sides:
+    if source.is_dual_encoder:
         raise UserError(f"{source.name}: has two encoders, which cannot be merged into one model")
-    if not source.adapter:
+    if not source.is_adapter:
         raise UserError(f"{source.name}: is not an adapter; there is nothing to merge")
-    if source.own_tuning and method not in MERGEABLE:
+    if source.tuning and method not in MERGEABLE:
         raise UserError(
             f"{source.name}: weights of tuning.method {method} cannot be merged; {', '.join(MERGEABLE)} can"
         )
@@ -33,7 +33,7 @@ def write_merged(source: Checkpoint, folder: Path) -> SentenceTransformer:
     return embedder
 
 
-def _refuse_quantized(base: str) -> None:
+def check_not_quantized(base: str) -> None:
     """A base model whose own files are quantized cannot take an adapter in."""
     file = Path(base) / "config.json"
     if file.is_file() and "quantization_config" in json.loads(file.read_text(encoding="utf-8")):

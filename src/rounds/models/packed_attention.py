@@ -48,7 +48,9 @@ def attend(
         before = [_heads(each[0].transpose(0, 1).float(), query.shape[1]) for each in (layer.keys, layer.values)]
     own[1:] = [_heads(each, query.shape[1]) for each in own[1:]]
     causal = getattr(module, "is_causal", False)
-    found = _Attention.apply(*own, *before, runs_of(cu_seq_lens_q.tolist()), causal, scaling or query.shape[-1] ** -0.5)
+    found = PackedAttention.apply(
+        *own, *before, equal_length_runs(cu_seq_lens_q.tolist()), causal, scaling or query.shape[-1] ** -0.5
+    )
     return found.to(query.dtype)[None], None
 
 
@@ -58,10 +60,10 @@ def _heads(states: Tensor, heads: int) -> Tensor:
     return states if times == 1 else states.repeat_interleave(times, dim=1)
 
 
-def runs_of(starts: list[int]) -> list[tuple[int, int, int]]:
+def equal_length_runs(starts: list[int]) -> list[tuple[int, int, int]]:
     """Neighbours of one length: (first token, texts, their length).
 
-    >>> runs_of([0, 5, 10, 12])
+    >>> equal_length_runs([0, 5, 10, 12])
     [(0, 2, 5), (10, 1, 2)]
     """
     found: list[tuple[int, int, int]] = []
@@ -73,7 +75,7 @@ def runs_of(starts: list[int]) -> list[tuple[int, int, int]]:
     return found
 
 
-class _Attention(torch.autograd.Function):
+class PackedAttention(torch.autograd.Function):
     """Softmax attention in fp32 by torch's fused CPU kernels: runs of equal length are batches without padding.
 
     What stands before all texts is attended to by all tokens at once. Two parts of one softmax are joined by their
@@ -134,7 +136,7 @@ def _whole(states: Tensor) -> Tensor:
     return states.transpose(0, 1)[None]
 
 
-def sees(embedder: SentenceTransformer, longest: int) -> bool:
+def attention_covers(embedder: SentenceTransformer, longest: int) -> bool:
     """Whether a token sees all before it in a text of `longest` tokens: no sliding window, or one that holds it."""
     window = getattr(embedder[0].model.config, "sliding_window", None)
     return not window or longest <= window
@@ -148,10 +150,10 @@ def can_pack(embedder: SentenceTransformer, longest: int) -> bool:
     """
     transformer = embedder[0].model
     rate = max((getattr(transformer.config, name, None) or 0.0) for name in DROPOUTS)
-    able = (NAME,) if prompt_tuning.are_in(transformer) else (NAME, "flash_attention_2")
+    able = (NAME,) if prompt_tuning.has_virtual_tokens(transformer) else (NAME, "flash_attention_2")
     return (
         transformer.config._attn_implementation in able
-        and sees(embedder, longest)
+        and attention_covers(embedder, longest)
         and getattr(transformer, "_supports_attention_backend", False)
         and not (embedder.training and rate)
         and prompt_tuning.can_pack(transformer)

@@ -39,11 +39,13 @@ def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "") ->
     """
     if tuning.separate and not dual_encoder.is_dual(embedder):
         one, other = (SentenceTransformer(modules=list(copy.deepcopy(embedder)), device=embedder.device) for _ in "12")
-        dual_encoder.join(embedder, {"query": one, "passage": other})
+        dual_encoder.set_encoders(embedder, {"query": one, "passage": other})
         embedder.eval()
     dual_encoder.apply_to_each(embedder, lambda side, _: _apply(side, tuning, tokenizer))
     if dual_encoder.is_dual(embedder):  # modules may have been added to the sides
-        dual_encoder.join(embedder, {kind: dual_encoder.encoder_for(embedder, kind) for kind in dual_encoder.KINDS})
+        dual_encoder.set_encoders(
+            embedder, {kind: dual_encoder.encoder_for(embedder, kind) for kind in dual_encoder.KINDS}
+        )
 
 
 def _apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> None:
@@ -61,8 +63,8 @@ def _apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> Non
                 f"tuning.{key}.targets {list(vars(getattr(tuning, key))['targets'])}: "
                 f"{' '.join(str(error).split())[:160]}"
             ) from None
-    build(embedder, tuning)
-    release(embedder, tuning)
+    add_modules(embedder, tuning)
+    unfreeze(embedder, tuning)
 
 
 def _config(tuning: Tuning, tokenizer: str) -> PeftConfig | None:
@@ -95,7 +97,7 @@ def add_virtual_tokens(embedder: SentenceTransformer, tuning: Tuning) -> None:
     embedder[0].model.requires_grad_(False)
 
 
-class Bottleneck(nn.Module):
+class BottleneckAdapter(nn.Module):
     """Down, a nonlinearity, up, added to what comes in; nothing at first, since `up` starts at zero."""
 
     def __init__(self, dim: int, reduction_factor: int) -> None:
@@ -111,16 +113,16 @@ class Bottleneck(nn.Module):
         return states + self.up(nn.functional.gelu(self.down(states.to(self.down.weight.dtype)))).to(states.dtype)
 
 
-def build(embedder: SentenceTransformer, tuning: Tuning, whole: bool = False) -> None:
+def add_modules(embedder: SentenceTransformer, tuning: Tuning, is_tuned_model: bool = False) -> None:
     """Add the modules of ours that the recipe asks for, in place.
 
     Args:
-        whole: the model's own weights are tuned ones (a full or merged checkpoint): the head alone is added.
+        is_tuned_model: the model's own weights are tuned ones (a full or merged checkpoint): the head alone is added.
     """
-    if tuning.method == "bottleneck" and not whole:
+    if tuning.method == "bottleneck" and not is_tuned_model:
         _insert(embedder, tuning)
     if tuning.virtual.vision != "none":
-        vision_tower.add_tokens(vision_tower.find_tower(embedder), tuning.virtual, embedder[0].model)
+        vision_tower.add_visual_tokens(vision_tower.find_tower(embedder), tuning.virtual, embedder[0].model)
     if tuning.projection.dim and _head(embedder) is None:
         _project(embedder, tuning)
 
@@ -138,12 +140,12 @@ def _insert(embedder: SentenceTransformer, tuning: Tuning) -> None:
     if not places:
         raise UserError(f"tuning.bottleneck.targets {list(targets)}: the model has no linear layer of these names")
     for place in places:
-        place.bottleneck = Bottleneck(place.out_features, factor).to(place.weight.device)
+        place.bottleneck = BottleneckAdapter(place.out_features, factor).to(place.weight.device)
         place.register_forward_hook(lambda module, _, output: module.bottleneck(output))
 
 
 def _project(embedder: SentenceTransformer, tuning: Tuning) -> None:
-    behind = vision_tower.find_tower(embedder) or pooling.of(embedder)
+    behind = vision_tower.find_tower(embedder) or pooling.find_pooling(embedder)
     dim, wanted = behind.get_embedding_dimension(), tuning.projection.dim
     head = Dense(dim, wanted, bias=False, activation_function=nn.Identity())
     nn.init.orthogonal_(head.linear.weight)
@@ -164,15 +166,15 @@ def _head(embedder: SentenceTransformer) -> Dense | None:
     return next((module for module in embedder if isinstance(module, Dense)), None)
 
 
-def release(embedder: SentenceTransformer, tuning: Tuning) -> None:
+def unfreeze(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Let gradients into `own`, in fp32: in half precision small steps would round to none.
 
     Of a frozen vision tower only what is inserted or unfrozen takes them.
     """
-    names = own(embedder, tuning)
-    if vision_language.of(embedder) and tuning.vision == "frozen" and not keeps_base(embedder):
+    names = extra_parameter_names(embedder, tuning)
+    if vision_language.find_patch_loader(embedder) and tuning.vision == "frozen" and not has_frozen_base(embedder):
         embedder[0].model.visual.requires_grad_(False)
-    if (eyes := vision_tower.find_tower(embedder)) and tuning.vision == "frozen" and not keeps_base(embedder):
+    if (eyes := vision_tower.find_tower(embedder)) and tuning.vision == "frozen" and not has_frozen_base(embedder):
         eyes.tower.requires_grad_(False)
         names = names - _names_of(embedder, [eyes.tower]) | _names_of(embedder, _unfrozen(embedder, tuning))
     for name, parameter in embedder.named_parameters():
@@ -181,7 +183,7 @@ def release(embedder: SentenceTransformer, tuning: Tuning) -> None:
             parameter.requires_grad_(True)
 
 
-def own(embedder: SentenceTransformer, tuning: Tuning) -> set[str]:
+def extra_parameter_names(embedder: SentenceTransformer, tuning: Tuning) -> set[str]:
     """Names of the tuned parameters that neither peft's file nor the whole model's file holds."""
     found = {
         f"{number}.{name}"
@@ -190,8 +192,8 @@ def own(embedder: SentenceTransformer, tuning: Tuning) -> set[str]:
         for name, _ in module.named_parameters()
     }
     eyes = vision_tower.find_tower(embedder)
-    seeing = [eyes] if eyes and (not keeps_base(embedder) or tuning.vision == "tuned") else []
-    if not keeps_base(embedder):
+    seeing = [eyes] if eyes and (not has_frozen_base(embedder) or tuning.vision == "tuned") else []
+    if not has_frozen_base(embedder):
         return found | _names_of(embedder, seeing)
     # peft's file holds what a P-tuning encoder makes, from which nobody can go on.
     inserted = (".bottleneck.", ".prompt_encoder.", ".visual_tokens.")
@@ -221,23 +223,25 @@ def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, nn.LayerNorm) or type(module).__name__.endswith("RMSNorm")
 
 
-def keeps_base(embedder: SentenceTransformer) -> bool:
+def has_frozen_base(embedder: SentenceTransformer) -> bool:
     """Whether the base model's weights stay as they are, but for unfrozen ones: a checkpoint holds the rest alone."""
     transformer = dual_encoder.encoder_for(embedder, "query")[0].model
-    return isinstance(transformer, PeftModel) or any(isinstance(each, Bottleneck) for each in transformer.modules())
+    return isinstance(transformer, PeftModel) or any(
+        isinstance(each, BottleneckAdapter) for each in transformer.modules()
+    )
 
 
-def trainable(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
+def trainable_parameters(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
     """Trainable parameters by name."""
     return {name: value for name, value in embedder.named_parameters() if value.requires_grad}
 
 
-def snapshot(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
+def snapshot_trainable(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
     """Copies of the trainable parameters, to compare with after training."""
-    return {name: value.detach().cpu().clone() for name, value in trainable(embedder).items()}
+    return {name: value.detach().cpu().clone() for name, value in trainable_parameters(embedder).items()}
 
 
-def check_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
+def check_weights_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
     """Stop when training left the weights where they were.
 
     In an adapter only LoRA's B matrices count: weight decay alone moves A, and A without B changes nothing.

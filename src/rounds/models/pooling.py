@@ -31,7 +31,7 @@ class LastLayers(Module):
         self.save_config(output_path)
 
 
-def modules(transformer: Transformer, model: Model) -> list[nn.Module]:
+def build_modules(transformer: Transformer, model: Model) -> list[nn.Module]:
     """What stands behind the transformer, but for the normalization.
 
     Raises:
@@ -52,6 +52,6 @@ def modules(transformer: Transformer, model: Model) -> list[nn.Module]:
     return [layers, Pooling(whole, MODES[model.pooling_tokens])]
 
 
-def of(embedder: nn.Module) -> Pooling:
+def find_pooling(embedder: nn.Module) -> Pooling:
     """The module that makes one vector of a text's tokens."""
     return next(module for module in embedder if isinstance(module, Pooling))

@@ -24,10 +24,10 @@ def _forward(model: PeftModel, input_ids: Tensor, cu_seq_lens_q: Tensor | None =
 
 def can_pack(transformer: nn.Module) -> bool:
     """Whether virtual tokens, where the model has any, can stand before packed texts: a foreign adapter's cannot."""
-    return not are_in(transformer) or getattr(transformer, "packs_virtual_tokens", False)
+    return not has_virtual_tokens(transformer) or getattr(transformer, "packs_virtual_tokens", False)
 
 
-def are_in(transformer: nn.Module) -> bool:
+def has_virtual_tokens(transformer: nn.Module) -> bool:
     """Whether the model puts virtual tokens before each text."""
     return getattr(getattr(transformer, "active_peft_config", None), "is_prompt_learning", False)
 

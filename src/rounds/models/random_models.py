@@ -26,7 +26,13 @@ def random_model(kind: str) -> Path:
         tokenizer = _random_tokenizer(with_bos=not kind.startswith("qwen"))
         if kind == "qwen3_vl":
             tokenizer.add_special_tokens(
-                {"additional_special_tokens": [vision_language.START, vision_language.PAD, vision_language.END]}
+                {
+                    "additional_special_tokens": [
+                        vision_language.IMAGE_START,
+                        vision_language.IMAGE_PAD,
+                        vision_language.IMAGE_END,
+                    ]
+                }
             )
             _random_image_processor().save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)

@@ -1,4 +1,4 @@
-"""Joint: pictures and words in one sequence, for models that read both (Qwen3-VL and its kin).
+"""ImagePatchLoader: pictures and words in one sequence, for models that read both (Qwen3-VL and its kin).
 
 A picture becomes so many tokens before the text's words, always the same number: pictures are made square, as large as
 the recipe says. The model gets a picture's patches with the batch that shows it; nothing is kept in memory.
@@ -18,10 +18,10 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from rounds.data.images import ImageReference, find_image
 from rounds.errors import UserError
 
-PATCHES, START, PAD, END = "picture", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
+IMAGE_INDEX, IMAGE_START, IMAGE_PAD, IMAGE_END = "picture", "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
 
 
-class Joint(Module):
+class ImagePatchLoader(Module):
     """Hands the transformer what its texts show; changes no vector.
 
     Args:
@@ -45,7 +45,7 @@ class Joint(Module):
     @property
     def literal(self) -> str:
         """What stands before a pictured text's words, for the tokenizer."""
-        return f"{START}{PAD * self.tokens}{END}"
+        return f"{IMAGE_START}{IMAGE_PAD * self.tokens}{IMAGE_END}"
 
     def numbers(self, texts: list[str]) -> np.ndarray:
         """A number for each text's picture, by which `look` finds it; -1 for none: (texts,)."""
@@ -55,7 +55,7 @@ class Joint(Module):
     def look(self, _transformer: nn.Module, arguments: tuple[dict[str, Tensor]]) -> tuple[dict[str, Tensor]]:
         """Before the transformer's call: patches in the place of pictures' numbers."""
         features = dict(arguments[0])
-        numbers = [number for number in features.pop(PATCHES, torch.empty(0)).tolist() if number >= 0]
+        numbers = [number for number in features.pop(IMAGE_INDEX, torch.empty(0)).tolist() if number >= 0]
         if not numbers:
             return (features,)
         ids, known = features["input_ids"], list(self.known)
@@ -79,7 +79,7 @@ class Joint(Module):
         self.save_config(output_path)
 
 
-def attach(transformer: nn.Module, folder: str, side: int, revision: str | None) -> Joint:
+def attach(transformer: nn.Module, folder: str, side: int, revision: str | None) -> ImagePatchLoader:
     """Let sentence-transformers' transformer module take texts on pictures; returns the module that shows them.
 
     Args:
@@ -90,33 +90,35 @@ def attach(transformer: nn.Module, folder: str, side: int, revision: str | None)
     """
     if not hasattr(transformer.model.config, "image_token_id"):
         raise UserError(f"model.vision.join: joint: {folder} does not read pictures and words in one sequence")
-    found = Joint(transformer.model, AutoImageProcessor.from_pretrained(folder, revision=revision, backend="pil"), side)
-    ids = transformer.tokenizer(PAD, add_special_tokens=False)["input_ids"]
+    found = ImagePatchLoader(
+        transformer.model, AutoImageProcessor.from_pretrained(folder, revision=revision, backend="pil"), side
+    )
+    ids = transformer.tokenizer(IMAGE_PAD, add_special_tokens=False)["input_ids"]
     if ids != [found.token]:
-        raise UserError(f"model.vision.join: joint: the tokenizer of {folder} has no token {PAD}")
-    transformer.tokenizer.picture = found.literal
+        raise UserError(f"model.vision.join: joint: the tokenizer of {folder} has no token {IMAGE_PAD}")
+    transformer.tokenizer.image_placeholder = found.literal
     transformer.register_forward_pre_hook(found.look)
     return found
 
 
-def of(embedder: SentenceTransformer) -> Joint | None:
+def find_patch_loader(embedder: SentenceTransformer) -> ImagePatchLoader | None:
     """An embedder's module that shows pictures."""
-    return next((module for module in embedder if isinstance(module, Joint)), None)
+    return next((module for module in embedder if isinstance(module, ImagePatchLoader)), None)
 
 
-class Shown:
+class JointImageInputs:
     """What texts show, as the collator hands it on (`vision.Sight`)."""
 
-    def __init__(self, joint: Joint, texts: list[str]) -> None:
+    def __init__(self, joint: ImagePatchLoader, texts: list[str]) -> None:
         self.numbers = dict(zip(texts, joint.numbers(texts).tolist(), strict=True))
 
-    def of(self, texts: list[str], rows: int) -> dict[str, Tensor]:
+    def batch(self, texts: list[str], rows: int) -> dict[str, Tensor]:
         """For a batch of `texts`, filled up to a number of rows that nobody reads."""
-        return {PATCHES: torch.tensor([self.numbers[text] for text in texts + texts[:1] * (rows - len(texts))])}
+        return {IMAGE_INDEX: torch.tensor([self.numbers[text] for text in texts + texts[:1] * (rows - len(texts))])}
 
 
 @contextmanager
-def tokenizer_alone() -> Iterator[None]:
+def load_tokenizer_only() -> Iterator[None]:
     """Load models with their tokenizer in their processor's place: pictures are prepared here, and its video part
     needs torchvision."""
     whole = transformer_module.AutoProcessor

@@ -23,7 +23,7 @@ from rounds.config.recipe import Vision as Recipe
 from rounds.data.images import ImageReference, find_image, strip_image
 from rounds.errors import UserError
 from rounds.models import dual_encoder, vision_language
-from rounds.models.vision_language import Shown
+from rounds.models.vision_language import JointImageInputs
 
 HEAD = "head.safetensors"
 
@@ -48,7 +48,7 @@ class VisionTower(Module):
         self.tower, self.processor = tower, processor
         self.cache: Path | None = None  # holds features of pictures
         self.dim, self.recipe, self.normalize = dim, recipe, normalize
-        self.head = nn.Linear(width(tower), dim, bias=False)
+        self.head = nn.Linear(feature_dim(tower), dim, bias=False)
         nn.init.orthogonal_(self.head.weight)
         self.joined = nn.Linear(2 * dim, dim, bias=False) if recipe.join == "projection" else None
         if self.joined is not None:  # begins as the weighted sum
@@ -60,11 +60,11 @@ class VisionTower(Module):
         """Of the joined vectors."""
         return 2 * self.dim if self.recipe.join == "concat" else self.dim
 
-    def pixels(self, images: list) -> Tensor:
+    def preprocess(self, images: list) -> Tensor:
         """Pillow images -> (images, 3, height, width) float32, as the tower takes them."""
         return self.processor(images=images, return_tensors="pt")["pixel_values"]
 
-    def look(self, pixels: Tensor) -> Tensor:
+    def encode(self, pixels: Tensor) -> Tensor:
         """(images, 3, height, width) -> (images, tower's width) float32."""
         device = self.head.weight.device
         half = next((weights.dtype for weights in self.tower.parameters() if weights.dtype.itemsize == 2), None)
@@ -72,7 +72,7 @@ class VisionTower(Module):
         with torch.autocast(device.type, dtype=half) if half else nullcontext():
             return self.tower(pixel_values=pixels.to(device)).pooler_output.flatten(1).float()
 
-    def picture_part(self, looked: Tensor) -> Tensor:
+    def project(self, looked: Tensor) -> Tensor:
         """(n, tower's width) -> (n, dim): features in the text's space."""
         return self._unit(self.head(looked.to(self.head.weight.dtype)).float())
 
@@ -85,14 +85,14 @@ class VisionTower(Module):
         text = self._unit(features["sentence_embedding"].float())
         looked = self._looked(features, text)
         seen = looked.isfinite().all(dim=1, keepdim=True)
-        picture = self.picture_part(looked.where(seen, torch.zeros((), device=looked.device))) * seen
+        picture = self.project(looked.where(seen, torch.zeros((), device=looked.device))) * seen
         if "wordless" in features:
             text = text * ~features["wordless"][:, None].to(text.device)
         return {**features, "sentence_embedding": self.join(text, picture)}
 
     def _looked(self, features: dict[str, Tensor], text: Tensor) -> Tensor:
         if "pixels" in features:
-            found, picture = self.look(features["pixels"]), features["picture"]
+            found, picture = self.encode(features["pixels"]), features["picture"]
             looked = found[picture.clamp(min=0)]
             return looked.where((picture >= 0)[:, None], torch.full((), torch.nan, device=looked.device))
         if "looked" in features:
@@ -117,7 +117,7 @@ class VisionTower(Module):
         self.save_config(output_path)
 
 
-def width(tower: nn.Module) -> int:
+def feature_dim(tower: nn.Module) -> int:
     """Numbers that a tower makes of a picture."""
     config = tower.config
     return getattr(config, "hidden_size", None) or config.hidden_sizes[-1]
@@ -186,13 +186,13 @@ class VisualTokens(nn.Module):
         return self.own if self.text is None else self.coupling(self.text.get_prompt(1)[0].float())
 
 
-def add_tokens(vision: VisionTower, how: VirtualTokens, text: nn.Module) -> None:
+def add_visual_tokens(vision: VisionTower, how: VirtualTokens, text: nn.Module) -> None:
     """Put virtual tokens between a tower's class token and its patches, in place.
 
     Args:
         text: peft's model of the text's virtual tokens, for those that are `shared`.
     """
-    tokens = VisualTokens(how.tokens, width(vision.tower), text if how.vision == "shared" else None)
+    tokens = VisualTokens(how.tokens, feature_dim(vision.tower), text if how.vision == "shared" else None)
     vision.tower.visual_tokens = tokens.to(vision.head.weight.device)
 
     def insert(_module, _arguments, states: Tensor) -> Tensor:
@@ -202,20 +202,22 @@ def add_tokens(vision: VisionTower, how: VirtualTokens, text: nn.Module) -> None
     vision.tower.embeddings.register_forward_hook(insert)
 
 
-def is_trained(vision: VisionTower) -> bool:
+def is_trainable(vision: VisionTower) -> bool:
     """Whether what a tower makes of a picture changes while training."""
     return any(parameter.requires_grad for parameter in vision.tower.parameters())
 
 
-def sight(embedder: SentenceTransformer, texts: list[str]) -> "Sight | vision_language.Shown | None":
+def image_inputs(
+    embedder: SentenceTransformer, texts: list[str]
+) -> "TowerImageInputs | vision_language.JointImageInputs | None":
     """What texts show, for batches of them in training; None for embedders that see nothing."""
-    if reader := vision_language.of(embedder):
-        return Shown(reader, texts)
+    if reader := vision_language.find_patch_loader(embedder):
+        return JointImageInputs(reader, texts)
     eyes = find_tower(embedder)
-    return eyes and Sight(eyes, texts, is_trained(eyes))
+    return eyes and TowerImageInputs(eyes, texts, is_trainable(eyes))
 
 
-class Sight:
+class TowerImageInputs:
     """What each of some texts shows, as `Vision.forward` takes it.
 
     Args:
@@ -230,11 +232,11 @@ class Sight:
         if trained:
             distinct = {picture: row for row, picture in enumerate(dict.fromkeys(filter(None, shown)))}
             self.picture = torch.tensor([distinct.get(picture, -1) for picture in shown])
-            self.pixels = vision.pixels([picture.read() for picture in distinct])
+            self.pixels = vision.preprocess([picture.read() for picture in distinct])
         else:
-            self.looked = torch.from_numpy(embed_images(vision, shown))
+            self.looked = torch.from_numpy(encode_images(vision, shown))
 
-    def of(self, texts: list[str], rows: int) -> dict[str, Tensor]:
+    def batch(self, texts: list[str], rows: int) -> dict[str, Tensor]:
         """For a batch of `texts`, filled up to a number of rows that nobody reads."""
         place = torch.tensor([self.rows[text] for text in texts + texts[:1] * (rows - len(texts))])
         found = {"wordless": self.wordless[place]}
@@ -245,16 +247,16 @@ class Sight:
         return found | {"pixels": self.pixels[distinct[first:]], "picture": picture - first}
 
 
-def seen(embedder: SentenceTransformer, texts: list[str]) -> dict[str, np.ndarray] | None:
+def image_arrays(embedder: SentenceTransformer, texts: list[str]) -> dict[str, np.ndarray] | None:
     """`looked` and `wordless` of each text (`joint`: its picture's number); None for embedders that see nothing."""
-    if reader := vision_language.of(embedder):
-        return {vision_language.PATCHES: reader.numbers(texts)}
+    if reader := vision_language.find_patch_loader(embedder):
+        return {vision_language.IMAGE_INDEX: reader.numbers(texts)}
     if (vision := find_tower(embedder)) is None:
         return None
-    return {name: values.numpy() for name, values in Sight(vision, texts).of(texts, len(texts)).items()}
+    return {name: values.numpy() for name, values in TowerImageInputs(vision, texts).batch(texts, len(texts)).items()}
 
 
-def embed_images(vision: VisionTower, shown: list[ImageReference | None]) -> np.ndarray:
+def encode_images(vision: VisionTower, shown: list[ImageReference | None]) -> np.ndarray:
     """What the tower makes of each picture: (pictures, width) float32, NaN for none.
 
     Each distinct picture is looked at once; with `vision.cache`, once for all stages that see with these weights.
@@ -268,7 +270,7 @@ def embed_images(vision: VisionTower, shown: list[ImageReference | None]) -> np.
     for start in tqdm(range(0, len(missing), BATCH), desc="look at pictures", disable=None, leave=False):
         part = missing[start : start + BATCH]
         with torch.inference_mode():
-            looked = vision.look(vision.pixels([picture.read() for picture in part])).cpu().numpy()
+            looked = vision.encode(vision.preprocess([picture.read() for picture in part])).cpu().numpy()
         for picture, features in zip(part, looked, strict=True):
             found[picture] = features
             if folder:

@@ -40,9 +40,9 @@ def save_weights(
         whole = gathered and {name.removeprefix(within): value for name, value in gathered.items()}
         model.save_pretrained(folder, state_dict=whole)
         (folder / "README.md").unlink(missing_ok=True)
-    elif not peft_methods.keeps_base(embedder):
+    elif not peft_methods.has_frozen_base(embedder):
         embedder.save_pretrained(str(folder), create_model_card=False)
-    if names := peft_methods.own(embedder, how):
+    if names := peft_methods.extra_parameter_names(embedder, how):
         values = {name: value.detach().contiguous() for name, value in embedder.named_parameters() if name in names}
         folder.mkdir(parents=True, exist_ok=True)
         save_file(values, folder / TUNED_WEIGHTS)
@@ -61,12 +61,12 @@ def load_weights(embedder: SentenceTransformer, folder: Path, how: Tuning) -> No
         set_peft_model_state_dict(embedder[0].model, stored)
     elif (folder / MODEL_WEIGHTS).is_file():
         embedder[0].model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
-    load_unfrozen(embedder, folder, how)
+    load_extra_parameters(embedder, folder, how)
 
 
-def load_unfrozen(embedder: SentenceTransformer, folder: Path, how: Tuning) -> None:
+def load_extra_parameters(embedder: SentenceTransformer, folder: Path, how: Tuning) -> None:
     """Read the weights of `tuning.own` back, in place."""
-    file, names = folder / TUNED_WEIGHTS, peft_methods.own(embedder, how)
+    file, names = folder / TUNED_WEIGHTS, peft_methods.extra_parameter_names(embedder, how)
     stored = load_file(file) if file.is_file() else {}
     _compare_keys(set(stored), names, str(file))
     for name, parameter in embedder.named_parameters():
@@ -93,10 +93,10 @@ def attach_adapter(
     elif how is None or how.method != "bottleneck":
         _attach_peft(embedder, folder, trainable)
     if how is not None:
-        peft_methods.build(embedder, how)
-        load_unfrozen(embedder, folder, how)
+        peft_methods.add_modules(embedder, how)
+        load_extra_parameters(embedder, folder, how)
         if trainable:
-            peft_methods.release(embedder, how)
+            peft_methods.unfreeze(embedder, how)
 
 
 def _attach_peft(embedder: SentenceTransformer, folder: Path, trainable: bool) -> None:

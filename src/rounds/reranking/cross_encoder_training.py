@@ -18,7 +18,7 @@ from transformers import ProgressCallback, set_seed
 
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
-from rounds.models import cross_encoder
+from rounds.models import cross_encoder, pooling
 from rounds.models.precision import compute_dtype, resolve_precision
 from rounds.models.weights import locate_model
 
@@ -74,8 +74,8 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
     how = recipe.training
     if recipe.tuning.method not in ("full", "lora", "qlora"):
         raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full, lora or qlora")
-    if not recipe.reranking.template and recipe.model.pooling not in cross_encoder.MODES:
-        raise UserError(f"recipe {recipe.name}: a reranker's model.pooling is one of {', '.join(cross_encoder.MODES)}")
+    if not recipe.reranking.template and recipe.model.pooling not in pooling.MODES:
+        raise UserError(f"recipe {recipe.name}: a reranker's model.pooling is one of {', '.join(pooling.MODES)}")
     groups = [group for group in groups if group.positives and group.negatives]
     if not groups:
         raise UserError("no query has both a relevant passage and another candidate: there is nothing to learn from")
@@ -98,7 +98,7 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
         per_device_train_batch_size=how.batch_size * (1 if listwise else how.group_size),
         gradient_accumulation_steps=how.gradient_accumulation_steps,
         learning_rate=how.learning_rate,
-        learning_rate_mapping={r"\.linear\.": cross_encoder.HEAD * how.learning_rate}
+        learning_rate_mapping={r"\.linear\.": cross_encoder.HEAD_LEARNING_RATE_FACTOR * how.learning_rate}
         if isinstance(model[-1], Dense)
         else {},
         warmup_steps=int(how.warmup_ratio * len(rows) / how.batch_size),

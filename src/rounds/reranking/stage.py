@@ -65,7 +65,7 @@ def make_candidates(
     if store.is_finished(output, config, overwrite):
         return f"{output}: up to date"
     for source in sources:
-        status = lineage.guard(source.name, source.trained, data.questions["validation"], False)
+        status = lineage.guard(source.name, source.lineage, data.questions["validation"], False)
         if data.validation and status != lineage.CLEAN:
             raise Refused(f"{source.name}: {status}; what learns from its ranking could learn from answers it has seen")
     manifest = {
@@ -161,7 +161,7 @@ def rerank(
             raise Refused(f"{folder}: has {len(shared)} of the questions that are to be scored; leave that fold out")
     config = {
         "recipe": recipe.to_dict(),
-        "start": None if start is None else refined.weights,
+        "start": None if start is None else refined.weights_digest,
         "folds": [hashing.sha256_file(folder / FILE) for folder in folds],
         "table": hashing.sha256_file(table / FILE),
         "seed": seed,
@@ -193,7 +193,7 @@ def _start(recipe: Recipe, refined: Checkpoint | None, table: Path) -> Path | No
         return None
     if refined is None:
         raise UserError(f"recipe {recipe.name}: reranking.start_from refined needs the checkpoint: --refined")
-    if refined.adapter or refined.is_base:
+    if refined.is_adapter or refined.is_base:
         raise UserError(f"{refined.name}: reranking.start_from refined needs a fully tuned or merged model")
     if refined.key != cross_validation.manifest_of(table)["config"]["members"][-1]:
         raise UserError(f"{refined.name}: is not the checkpoint that {table} refines; name that one")

@@ -25,7 +25,7 @@ class EpochCheckpointCallback(TrainerCallback):
 
     def __init__(self, plan: Plan, partial: Path, embedder: SentenceTransformer, evaluate: Evaluate | None) -> None:
         self.plan, self.partial, self.embedder, self.evaluate = plan, partial, embedder, evaluate
-        self.before = peft_methods.snapshot(embedder)
+        self.before = peft_methods.snapshot_trainable(embedder)
         self.collator: Collator | None = None
         self.trainer: SentenceTransformerTrainer | None = None
         self.started = time.perf_counter()
@@ -68,7 +68,7 @@ class EpochCheckpointCallback(TrainerCallback):
 
     def on_epoch_end(self, args, state, control, **kwargs) -> None:
         weights = sharding.gathered(self.trainer)
-        peft_methods.check_moved(self.before, weights or peft_methods.trainable(self.embedder))
+        peft_methods.check_weights_moved(self.before, weights or peft_methods.trainable_parameters(self.embedder))
         if store.is_main_process():
             self._keep(round(state.epoch), round(time.perf_counter() - self.started, 1), weights)
         sharding.wait_for_all_processes()

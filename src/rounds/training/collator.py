@@ -72,7 +72,9 @@ class Collator:
         ids = tokenize(self.tokenizer, distinct, self.prompts, "query")
         self.query_ids = dict(zip(distinct, ids, strict=True))
         self.passage_ids = tokenize(self.tokenizer, groups.passages, self.prompts, "passage")
-        self.sight = vision_tower.sight(dual_encoder.encoder_for(embedder, "query"), [*distinct, *groups.passages])
+        self.image_inputs = vision_tower.image_inputs(
+            dual_encoder.encoder_for(embedder, "query"), [*distinct, *groups.passages]
+        )
         self.start(0)
 
     def start(self, epoch: int) -> None:
@@ -143,8 +145,8 @@ class Collator:
             budget = self.budget or (None if layout.packed else batching.TOKENS)  # packed: all of a batch in one chunk
             for numbers in batching.plan([len(row) for row in own], layout, budget):
                 chunk = batching.tensors([own[n] for n in numbers], layout, None, shared)
-                if self.sight:
-                    chunk |= self.sight.of([texts[members[n]] for n in numbers], batching.texts_in(chunk))
+                if self.image_inputs:
+                    chunk |= self.image_inputs.batch([texts[members[n]] for n in numbers], batching.texts_in(chunk))
                 name = f"chunk{first + len(_names(found))}"
                 found.update({f"{name}_{key}": value for key, value in chunk.items()})
                 if shared:

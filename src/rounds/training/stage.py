@@ -53,7 +53,7 @@ def finetune_round(
         "split": validation.split if validation else None,
         "parent": {
             "name": os.path.relpath(start.folder, output.parent) if start.folder else start.name,
-            "weights": start.weights,
+            "weights": start.weights_digest,
             "base": start.is_base,
             "kind": start.kind,
         },
@@ -85,7 +85,7 @@ def _finetune_lines(output: Path, manifest: dict) -> str:
 
 def _on_top_of(start: Checkpoint, recipe: Recipe) -> Recipe:
     """An adapter over a whole checkpoint takes that checkpoint as its base model."""
-    if recipe.tuning.method != "full" and not start.adapter and start.folder is not None:
+    if recipe.tuning.method != "full" and not start.is_adapter and start.folder is not None:
         model = dataclasses.replace(recipe.model, name_or_path=str(start.folder.resolve()), sha256=None, revision=None)
         return dataclasses.replace(recipe, model=model)
     return dataclasses.replace(recipe, model=start.recipe.model)
@@ -93,7 +93,7 @@ def _on_top_of(start: Checkpoint, recipe: Recipe) -> Recipe:
 
 def _check_continued(start: Checkpoint, recipe: Recipe) -> None:
     """An adapter goes on as it is: another rank or other targets need a new one."""
-    if start.adapter and start.manifest is not None and recipe.tuning.method != "full":
+    if start.is_adapter and start.manifest is not None and recipe.tuning.method != "full":
         shapes = [start.manifest["recipe"]["tuning"], dataclasses.asdict(recipe.tuning)]
         changed = store.differences(*({**shape, "init_from": None} for shape in shapes), "tuning.")
         if changed:
@@ -104,7 +104,7 @@ def _check_continued(start: Checkpoint, recipe: Recipe) -> None:
 
 def _trained_questions(train_data: Path, start: Checkpoint) -> dict[str, str] | None:
     """The union of the start's lineage, the miner's and the rows' own questions; None where one is unknown."""
-    parts = [start.trained]
+    parts = [start.lineage]
     for row in collection.read_rows(train_data, ("pos", "neg")):
         known = "question_id" in row and "question_digest" in row
         parts.append({str(row["question_id"]): str(row["question_digest"])} if known else None)

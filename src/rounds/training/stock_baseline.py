@@ -77,9 +77,9 @@ def stock(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
         locate_model(model),
         model_kwargs={"dtype": DTYPES[precision]},
         processor_kwargs={"padding_side": model.padding_side},
-        config_kwargs=backbone.dropout(model.dropout),
+        config_kwargs=backbone.dropout_config(model.dropout),
     )
-    modules = [transformer, *pooling.modules(transformer, model), *([Normalize()] if model.normalize else [])]
+    modules = [transformer, *pooling.build_modules(transformer, model), *([Normalize()] if model.normalize else [])]
     return SentenceTransformer(modules=modules, device=device).eval()
 
 

@@ -81,7 +81,7 @@ def _manifest(
         "best": best["folder"],
         "continue_with": continued["folder"],
         "rows": len(data.queries),
-        "trainable_parameters": sum(p.numel() for p in peft_methods.trainable(trainer.model).values()),
+        "trainable_parameters": sum(p.numel() for p in peft_methods.trainable_parameters(trainer.model).values()),
         "device": str(trainer.args.device),
         "seconds": seconds,
         "peak_mib": round(peak_memory(str(trainer.args.device)), 1),
@@ -176,15 +176,17 @@ def _shares_prefixes(recipe: Recipe, embedder: SentenceTransformer) -> bool:
 def _trainable_model(plan: Plan) -> SentenceTransformer:
     """The start's weights with the recipe's tuning; a previous adapter goes on, it is not stacked."""
     method, start = plan.recipe.tuning.method, plan.start
-    if start.adapter and method == "full":
+    if start.is_adapter and method == "full":
         raise UserError(
             f"{start.name}: is an adapter, and tuning.method full cannot continue it; "
             f"use {start.recipe.tuning.method} or start_from base"
         )
-    if start.adapter:
+    if start.is_adapter:
         embedder = _attached(start, start.folder)
-        if start.has_sides:
-            dual_encoder.join(embedder, {kind: _attached(start, start.folder / kind) for kind in dual_encoder.KINDS})
+        if start.is_dual_encoder:
+            dual_encoder.set_encoders(
+                embedder, {kind: _attached(start, start.folder / kind) for kind in dual_encoder.KINDS}
+            )
     else:
         embedder = start.load()
         peft_methods.apply(embedder, plan.recipe.tuning, locate_model(start.recipe.model))
@@ -198,14 +200,14 @@ def _trainable_model(plan: Plan) -> SentenceTransformer:
 def _attached(start: Checkpoint, folder: Path) -> SentenceTransformer:
     """The base model under an adapter whose weights go on."""
     embedder = Checkpoint.load(base_of(start))
-    if not (start.has_sides and folder == start.folder):
-        weights_io.attach_adapter(embedder, folder, start.own_tuning, trainable=True)
+    if not (start.is_dual_encoder and folder == start.folder):
+        weights_io.attach_adapter(embedder, folder, start.tuning, trainable=True)
     return embedder
 
 
 def base_of(start: Checkpoint) -> Checkpoint:
     """The base model under an adapter checkpoint."""
-    return Checkpoint(start.recipe, None, False, None, {}, "", start.precision, start.device)
+    return Checkpoint(start.recipe, None, False, None, {}, "", start.options)
 
 
 def _prepare(partial: Path, config: dict) -> None:

@@ -78,7 +78,7 @@ def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder:
         use_cpu=embedder.device.type == "cpu", bf16=precision == "bf16", fp16=precision == "fp16",
         dataloader_drop_last=len(rows) - held >= how.batch_size, disable_tqdm=True,
     )  # fmt: skip
-    pixels = eyes.pixels(images)
+    pixels = eyes.preprocess(images)
     losses = _Losses()
     trainer = Trainer(
         model=model, args=arguments, train_dataset=range(held, len(rows)), callbacks=[losses],
@@ -91,7 +91,7 @@ def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder:
     vision_tower.save(eyes, output)
     with torch.inference_mode():
         seen, again = (
-            torch.cat([eyes.picture_part(eyes.look(part)) for part in shown.split(vision_tower.BATCH)]).cpu()
+            torch.cat([eyes.project(eyes.encode(part)) for part in shown.split(vision_tower.BATCH)]).cpu()
             for shown in (pixels[:held], varied(pixels[:held]))
         )
     return {
@@ -125,7 +125,7 @@ class Contrast(nn.Module):
 
     def forward(self, pixels: Tensor, captions: Tensor) -> dict[str, Tensor]:
         """`pixels` (n, 3, height, width), `captions` (n, dim)."""
-        views = [self.eyes.picture_part(self.eyes.look(varied(pixels))) for _ in range(2)]
+        views = [self.eyes.project(self.eyes.encode(varied(pixels))) for _ in range(2)]
         captions = nn.functional.normalize(captions, dim=1)
         same = captions @ captions.T > 1 - 1e-4  # two pictures of which the same is said
         losses = [self._both_ways(view, captions, same) for view in views]
