@@ -5,14 +5,34 @@ import pytest
 import yaml
 from helpers.tiny_task import refused
 
-from rounds.config import loader
-from rounds.config.recipe import CHOICES, LEAST, QUERY_FIELDS, Recipe, Training
+from rounds.config import loader, schema
+from rounds.config.recipe import QUERY_FIELDS, Recipe, Training
+
+KEYS = {
+    (*path, key): field
+    for path, section in schema.walk_sections(Recipe)
+    for key, field in schema.fields(section).items()
+    if not schema.is_section(field)
+}
+CHOICES = {path: schema.choices(field) for path, field in KEYS.items() if schema.choices(field)}
+LEAST = {
+    path: int(schema.bounds(field).removeprefix("at least "))
+    for path, field in KEYS.items()
+    if schema.type_name(field) == "int" and schema.bounds(field)
+}
 
 
 def written(folder, text: str) -> str:
     path = folder / "mine.yaml"
     path.write_text(text, encoding="utf-8")
     return str(path)
+
+
+def nested(path: tuple[str, ...], value: object) -> dict:
+    """Return `{section: {key: value}}` for a path of two or more keys."""
+    for key in reversed(path):
+        value = {key: value}
+    return value
 
 
 @pytest.mark.parametrize("name", loader.names())
@@ -109,22 +129,75 @@ def test_optional_values_may_be_null(tmp_path):
     assert (loaded.mining.relative_margin, loaded.model.bos, loaded.model.sha256) == (None, None, None)
 
 
-@pytest.mark.parametrize(("section", "key"), CHOICES)
-def test_values_outside_the_choices_are_refused(tmp_path, section, key):
+def test_choices_and_bounds_are_found():
+    """The schema names the closed choices and least values that the two tests below go through."""
+    assert {("model", "precision"), ("tuning", "virtual", "init"), ("reranking", "start_from")} <= CHOICES.keys()
+    assert {("training", "epochs"), ("training", "group_size"), ("tuning", "projection", "dim")} <= LEAST.keys()
+
+
+@pytest.mark.parametrize("path", CHOICES, ids=".".join)
+def test_values_outside_the_choices_are_refused(tmp_path, path):
     """A value that is none of its key's choices is refused with file, key, and the choices."""
-    path = written(tmp_path, f"{section}: {{{key}: nonsense}}")
-    with refused(path, f"{section}.{key} is 'nonsense'", ", ".join(CHOICES[section, key])):
-        loader.load(path)
+    file = written(tmp_path, yaml.safe_dump(nested(path, "nonsense")))
+    with refused(file, f"{'.'.join(path)} is 'nonsense'", ", ".join(CHOICES[path])):
+        loader.load(file)
 
 
-@pytest.mark.parametrize(("section", "key"), LEAST)
-def test_values_below_the_least_are_refused(tmp_path, section, key):
+@pytest.mark.parametrize("path", LEAST, ids=".".join)
+def test_values_below_the_least_are_refused(tmp_path, path):
     """The least value of a number is accepted and one less is refused with file and key."""
-    least = LEAST[section, key]
-    assert getattr(getattr(loader.load(written(tmp_path, f"{section}: {{{key}: {least}}}")), section), key) == least
-    path = written(tmp_path, f"{section}: {{{key}: {least - 1}}}")
-    with refused(path, f"{section}.{key} is {least - 1}", f"at least {least}"):
-        loader.load(path)
+    least = LEAST[path]
+    value = loader.load(written(tmp_path, yaml.safe_dump(nested(path, least))))
+    for key in path:
+        value = getattr(value, key)
+    assert value == least
+    file = written(tmp_path, yaml.safe_dump(nested(path, least - 1)))
+    with refused(file, f"{'.'.join(path)} is {least - 1}", f"at least {least}"):
+        loader.load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mining: {negatives: {dense: 0}}", "mining.negatives.dense is 0, must be above 0"),
+        ("mining: {negatives: {dense: .inf}}", "mining.negatives.dense is inf, must be above 0"),
+        ("mining: {negatives: {nearest: 1}}", "mining.negatives has 'nearest', not one of dense"),
+        ("mining: {negatives: {'vectors:': 1}}", "mining.negatives has 'vectors:', not one of dense"),
+        ("mining: {negatives: {dense: much}}", "mining.negatives must be of type dict[str, float]"),
+        ("mining: {negatives: {}}", "mining.negatives is empty"),
+        ("mining: {bm25: {b: 2}}", "mining.bm25.b is 2, must be from 0 to 1"),
+        ("model: {vision: {weight: -1}}", "model.vision.weight is -1, must be from 0 to 1"),
+        ("tuning: {unfreeze: [layer_norms, all]}", "tuning.unfreeze has 'all', not one of layer_norms"),
+        ("training: {matryoshka_dims: [8, 0]}", "training.matryoshka_dims is 0, must be at least 1"),
+        ("reranking: {template: '{query}'}", "reranking.template must hold {query} and {passage}"),
+    ],
+)
+def test_values_inside_lists_and_mappings_are_checked(tmp_path, text, says):
+    """Items of lists, ratios and bounded floats are refused with file and key."""
+    file = written(tmp_path, text)
+    with refused(f"{file}: {says}"):
+        loader.load(file)
+
+
+def test_a_recipe_without_a_name_is_refused():
+    """A manifest whose recipe has no name is named, not a crash."""
+    with refused("manifest.json: name is missing"):
+        loader.from_dict({}, "manifest.json")
+
+
+def test_a_recipe_extends_another_one_level_deep(tmp_path):
+    """A file inherits what it does not set; a chain of three is refused with both files."""
+    (tmp_path / "first.yaml").write_text("training: {epochs: 7, batch_size: 3}\nmining: {negatives: {bm25: 1}}\n")
+    second = tmp_path / "second.yaml"
+    second.write_text(
+        f"extends: {tmp_path / 'first.yaml'}\ntraining: {{epochs: 9}}\nmining: {{negatives: {{dense: 1}}}}\n"
+    )
+    recipe = loader.load(str(second))
+    assert (recipe.name, recipe.training.epochs, recipe.training.batch_size) == ("second", 9, 3)
+    assert recipe.mining.negatives == {"dense": 1.0}
+    third = written(tmp_path, f"extends: {second}\n")
+    with refused(second, "first.yaml", third, "one level"):
+        loader.load(third)
 
 
 @pytest.mark.parametrize("key", ["learning_rate", "temperature"])
@@ -155,9 +228,10 @@ def test_a_file_without_a_mapping_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize(
-    "content", [b"model: {a", b"a: b: c", b"model:\n\tname: x\n", b"a: \x00", b"name: caf\xe9\n"],
+    "content",
+    [b"model: {a", b"a: b: c", b"model:\n\tname: x\n", b"a: \x00", b"name: caf\xe9\n"],
     ids=["open brace", "two colons", "tab", "null byte", "latin-1"],
-)  # fmt: skip
+)
 def test_broken_yaml_is_refused(tmp_path, content):
     """A file that is no UTF-8 YAML is named, in one line."""
     path = tmp_path / "mine.yaml"

@@ -107,7 +107,7 @@ def test_models_that_read_words_only_are_refused():
         backbone.load(own.replace("model", vision=Vision(join="joint", image_size=40)), "fp32", "cpu")
     with refused("model.vision.join: joint", "does not read pictures and words"):
         backbone.load(own.replace("model", name_or_path="random:qwen2"), "fp32", "cpu")
-    with refused("joint has no model.vision.name_or_path"):
+    with refused("joint takes no model.vision.name_or_path"):
         own.replace("model", vision=Vision("clip", join="joint"))
     with refused("visual_embedding"):
         own.replace("tuning", method="lora", unfreeze=["visual_embedding"])

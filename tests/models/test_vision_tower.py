@@ -196,9 +196,9 @@ def test_keys_that_need_eyes_are_refused_without():
         with refused("model.vision.name_or_path is empty"):
             own.replace(section, **{key: value})
     with refused("model.vision.join", "sum, concat, projection"):
-        own.replace("model", vision=Vision(join="add"))
+        own.replace("model", vision={"join": "add"})
     with refused("model.vision.weight", "0 to 1"):
-        own.replace("model", vision=Vision(weight=2.0))
+        own.replace("model", vision={"weight": 2.0})
 
 
 def test_a_vision_module_is_the_last(tower):
@@ -247,7 +247,7 @@ def test_visual_tokens_need_eyes_and_prompting():
     """Refused by name."""
     own = loader.load("minilm")
     with refused("tuning.virtual.vision", "none, own, shared"):
-        own.replace("tuning", virtual=VirtualTokens(vision="theirs"))
+        own.replace("tuning", virtual={"vision": "theirs"})
     with refused("tuning.virtual.vision needs tuning.method prompt or p_tuning"):
         own.replace("tuning", virtual=VirtualTokens(vision="own"))
 

@@ -120,7 +120,7 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
         cross_encoder_training.train(dataclasses.replace(how, tuning=elsewhere), GROUPS, tmp_path, 42, "cpu")
     with refused("reranking.residual", "listwise"):
         loader.from_dict({"name": "x", "reranking": {"residual": 1, "loss": "pointwise"}}, "x.yaml")
-    with refused("reranking.residual", "from 0"):
+    with refused("reranking.residual", "at least 0"):
         loader.from_dict({"name": "x", "reranking": {"residual": -1}}, "x.yaml")
     with refused("reranking.template", "{passage}"):
         loader.from_dict({"name": "x", "reranking": {"template": "{query}?"}}, "x.yaml")

@@ -1,41 +1,56 @@
 """Load recipes from YAML files, by name, by path, or for a model named on the command line."""
 
-import dataclasses
-import difflib
 import os
-import typing
 from importlib import resources
 from pathlib import Path
 
 import yaml
+from pydantic import TypeAdapter
 
-from rounds.config.recipe import Recipe, check
+from rounds.config.recipe import Recipe
+from rounds.config.validation import check_combinations, one_line_errors
 from rounds.errors import UserError
 
 DEFAULT_RECIPE = "bge-en-icl"  # recipe of the scripts; the Makefile names its own
 
 DEFAULT_MODEL = "BAAI/bge-en-icl"
 
-MODEL_VARIABLE = "ROUNDS_MODEL"
+MODEL_VARIABLE = "ROUNDS_MODEL"  # environment variable that replaces DEFAULT_MODEL
 
 MODEL_CLASSES = {
     "decoder-only-icl": "bge-en-icl",
     "decoder-only-base": "e5-mistral-7b-instruct",
     "encoder-only-base": "bge-small-en-v1.5",
-}  # fmt: skip
+}
+
+RECIPE = TypeAdapter(Recipe)
 
 
-def load(name_or_path: str, extended: bool = False) -> Recipe:
-    """Read a recipe by its name (one that the package carries) or by the path of a YAML file.
+def load(name_or_path: str) -> Recipe:
+    """Read a recipe of the package by its name, or a YAML file by its path.
 
-    `extends: NAME` takes over all keys of another recipe that the file does not set.
-
-    Args:
-        extended: another recipe extends this one.
+    With `extends: NAME`, the file inherits all keys of another recipe that it does not set; one level deep.
 
     Raises:
-        UserError: no such recipe, a key that does not exist, or a value of the wrong kind.
+        UserError: the recipe does not exist, has an unknown key, or a key has a value that it does not take.
     """
+    path, values = _read(name_or_path)
+    if parent := values.pop("extends", None):
+        inherited = load_parent(str(parent), path)
+        values = _merge(inherited.to_dict(), values)
+    return from_dict(values, str(path))
+
+
+def load_parent(name_or_path: str, child: Path) -> Recipe:
+    """Read the recipe that `child` extends, which must not extend another one itself."""
+    path, values = _read(name_or_path)
+    if "extends" in values:
+        raise UserError(f"{path}: extends {values['extends']}, and {child} extends it; one level is the limit")
+    return from_dict(values, str(path))
+
+
+def _read(name_or_path: str) -> tuple[Path, dict]:
+    """Return a recipe's file and its keys, as they stand in the file."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = Path(str(resources.files("rounds") / "recipes" / f"{name_or_path}.yaml"))
@@ -47,40 +62,35 @@ def load(name_or_path: str, extended: bool = False) -> Recipe:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: the file is empty or not a mapping")
-    values = {"name": path.stem, **values}
-    if parent := values.pop("extends", None):
-        if extended:
-            raise UserError(f"{path}: extends {parent}, and is itself extended; one level is the limit")
-        values = _over(load(str(parent), extended=True).to_dict(), values)
-    return from_dict(values, str(path))
+    return path, {"name": path.stem, **values}
 
 
-def _over(below: dict, above: dict) -> dict:
-    """`above`'s values in the place of `below`'s, key by key."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, dict) and isinstance(below.get(key), dict)
-        merged[key] = _over(below[key], value) if both and key != "negatives" else value
+def _merge(parent: dict, child: dict) -> dict:
+    """Return the parent's values with the child's in their place, key by key; `negatives` is replaced as a whole."""
+    merged = dict(parent)
+    for key, value in child.items():
+        are_sections = isinstance(value, dict) and isinstance(parent.get(key), dict)
+        merged[key] = _merge(parent[key], value) if are_sections and key != "negatives" else value
     return merged
 
 
 def names() -> list[str]:
-    """Recipes that the package carries."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in (resources.files("rounds") / "recipes").iterdir()
-                  if entry.name.endswith(".yaml"))  # fmt: skip
+    """Return the names of the recipes in the package, sorted."""
+    files = (resources.files("rounds") / "recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
 def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
-    """The recipe for a model named on the command line, as FlagEmbedding's scripts name it.
+    """Return the recipe for a model named on the command line, as FlagEmbedding's scripts name it.
 
-    A model that a packaged recipe is about takes that recipe; another one takes the recipe of its
+    A model that a recipe of the package is about takes that recipe. Another one takes the recipe of its
     `--embedder_model_class`, whose weights it then replaces (`checkpoint.resolve`).
 
     Args:
-        pooling: `--pooling_method`; must be the recipe's.
+        pooling: `--pooling_method`; must agree with the recipe.
 
     Returns:
-        None where neither name nor class leads to a recipe.
+        The recipe, or None if neither name nor class leads to one.
 
     Raises:
         UserError: an unknown class, or another pooling method than the recipe's.
@@ -88,58 +98,29 @@ def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = ""
     if model_class and model_class not in MODEL_CLASSES:
         raise UserError(f"embedder_model_class {model_class!r} is not one of {', '.join(MODEL_CLASSES)}")
     if name_or_path in (DEFAULT_MODEL, os.environ.get(MODEL_VARIABLE)):
-        found = load(DEFAULT_RECIPE)
+        recipe = load(DEFAULT_RECIPE)
     else:
-        found = next((recipe for recipe in map(load, names()) if recipe.model.name_or_path == name_or_path), None)
-    if found is None and model_class:
-        found = load(MODEL_CLASSES[model_class])
-    if found and pooling and pooling != found.model.pooling:
-        raise UserError(f"pooling_method {pooling}: recipe {found.name} says {found.model.pooling}; leave the flag out")
-    return found
-
-
-def from_dict(values: dict, source: str) -> Recipe:
-    """Build and check a recipe; `source` (file or manifest) is named in errors."""
-    recipe = _build(Recipe, values, source, "")
-    check(recipe, source)
+        recipe = next((recipe for recipe in map(load, names()) if recipe.model.name_or_path == name_or_path), None)
+    if recipe is None and model_class:
+        recipe = load(MODEL_CLASSES[model_class])
+    if recipe and pooling and pooling != recipe.model.pooling:
+        raise UserError(
+            f"pooling_method {pooling}: recipe {recipe.name} says {recipe.model.pooling}; leave the flag out"
+        )
     return recipe
 
 
-def _build(cls: type, values: dict, source: str, prefix: str):
-    hints = typing.get_type_hints(cls)
-    built = {}
-    for key, value in values.items():
-        if key not in hints:
-            nearest = difflib.get_close_matches(str(key), hints, n=1, cutoff=0.0)[0]
-            raise UserError(f"{source}: unknown key {prefix}{key}; did you mean {prefix}{nearest}?")
-        if dataclasses.is_dataclass(hints[key]):
-            if not isinstance(value, dict):
-                raise UserError(f"{source}: {prefix}{key} must be a mapping, not {value!r}")
-            built[key] = _build(hints[key], value, source, f"{prefix}{key}.")
-        else:
-            built[key] = _typed(value, hints[key], source, f"{prefix}{key}")
-    return cls(**built)
+def from_dict(values: dict, source: str) -> Recipe:
+    """Build and check a recipe.
 
+    Args:
+        values: keys and values, as `Recipe.to_dict` returns them.
+        source: file or manifest that they come from, for messages.
 
-def _typed(value: object, hint: object, source: str, key: str) -> object:
-    """`value` as the type that the dataclass names; 1e-4 is a string to YAML, so floats take strings."""
-    allowed = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)
-    if value is None and type(None) in allowed:
-        return None
-    kind = next(each for each in allowed if each is not type(None))
-    if kind is float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    elif typing.get_origin(kind) is list:
-        (inner,) = typing.get_args(kind)
-        if isinstance(value, list) and all(type(each) is inner for each in value):
-            return value
-    elif typing.get_origin(kind) is dict:
-        if isinstance(value, dict) and all(type(each) in (int, float) for each in value.values()):
-            return {str(name): float(each) for name, each in value.items()}
-    elif type(value) is kind:
-        return value
-    name = getattr(kind, "__name__", str(kind))
-    raise UserError(f"{source}: {key} must be of type {name}, not {value!r}")
+    Raises:
+        UserError: an unknown key, a value that its key does not take, or keys that contradict each other.
+    """
+    with one_line_errors(Recipe, source, values):
+        recipe = RECIPE.validate_python(values)
+    check_combinations(recipe, source)
+    return recipe

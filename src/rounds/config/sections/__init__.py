@@ -1,0 +1,1 @@
+"""Sections of a recipe: each key with its type, bounds, default and description."""

@@ -1,0 +1,27 @@
+"""Types and settings that all sections of a recipe share."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+Boolean = StrictBool
+
+Integer = StrictInt
+
+Text = StrictStr
+
+
+def _read_number(value: object) -> object:
+    """Turn a text such as `1e-4`, which YAML does not read as a number, into a float."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_read_number), Field(strict=True, allow_inf_nan=False)]
+
+# Schemas are built when first used, so that importing the sections stays fast.
+SECTION = ConfigDict(extra="forbid", defer_build=True)

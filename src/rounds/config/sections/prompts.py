@@ -1,0 +1,68 @@
+"""Section `prompts`: the text that the model reads."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
+
+from rounds.config.sections.base import SECTION, Boolean, Integer, Text
+
+QUERY_FIELDS = ("construct", "subject", "question", "correct", "wrong")
+
+
+def _check_query_format(template: str) -> str:
+    try:
+        template.format(**dict.fromkeys(QUERY_FIELDS, ""))
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"prompts.query has {error}; its fields are {', '.join(QUERY_FIELDS)}") from None
+    return template
+
+
+@dataclass(frozen=True, config=SECTION)
+class Prompts:
+    """What the model reads. Lengths are in tokens, with special tokens, prefix and suffix."""
+
+    query: Annotated[Text, AfterValidator(_check_query_format)] = (
+        "{construct}\n{subject}\n{question}\n{correct}\n{wrong}"
+    )
+    """How the parts of a question become the query text."""
+
+    latex: Literal["keep", "words"] = "keep"
+    """Keep the LaTeX markup of queries, or replace it by plain characters (`words`)."""
+
+    task: Text = ""
+    """The instruction; `{task}` in `query_prefix` stands for it."""
+
+    query_prefix: Text = ""
+    """Fixed text before each query. If a text is too long, the text is cut, never its prefix or suffix."""
+
+    query_suffix: Text = ""
+    """Fixed text after each query."""
+
+    passage_prefix: Text = ""
+    """Fixed text before each passage."""
+
+    passage_suffix: Text = ""
+    """Fixed text after each passage."""
+
+    query_max_length: Integer = Field(256, ge=8)
+    """Longest query in tokens, without few-shot examples."""
+
+    passage_max_length: Integer = Field(64, ge=8)
+    """Longest passage in tokens."""
+
+    examples: Literal["none", "fixed", "nearest"] = "none"
+    """Few-shot examples before each query: the same for all queries (`fixed`), or of the query's construct, else of
+    its subject, else any (`nearest`)."""
+
+    examples_number: Integer = Field(0, ge=0)
+    """Examples per query. Those that do not fit into `examples_max_length` are left out."""
+
+    examples_max_length: Integer = Field(512, ge=1)
+    """Tokens of all examples of a query together, on top of `query_max_length`."""
+
+    examples_seed: Integer = 42
+    """Seed of the choice of examples."""
+
+    share_prefix: Boolean = True
+    """Let decoders compute a common beginning of several texts (examples, instruction) once."""

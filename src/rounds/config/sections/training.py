@@ -1,0 +1,109 @@
+"""Sections `training` and `pretraining`: how a round trains, and how a vision tower is pretrained."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from rounds.config.sections.base import SECTION, Boolean, Integer, Number
+
+
+@dataclass(frozen=True, config=SECTION)
+class Training:
+    """How a round trains."""
+
+    epochs: Integer = Field(2, ge=1)
+    """Passes over the training queries."""
+
+    batch_size: Integer = Field(16, ge=1)
+    """Queries per step over all processes. All passages of a batch are negatives of its other queries."""
+
+    gradient_accumulation_steps: Integer = Field(1, ge=1)
+    """Batches per optimizer step."""
+
+    group_size: Integer = Field(8, ge=2)
+    """Passages drawn for each query and epoch, one of them positive."""
+
+    learning_rate: Number = Field(1e-4, gt=0)
+    """Peak learning rate."""
+
+    warmup_ratio: Number = Field(0.1, ge=0)
+    """Share of the steps over which the learning rate rises."""
+
+    weight_decay: Number = Field(0.0, ge=0)
+    """Weight decay of AdamW."""
+
+    max_grad_norm: Number = Field(1.0, ge=0)
+    """Norm to which gradients are clipped."""
+
+    temperature: Number = Field(0.02, gt=0)
+    """Similarities are divided by it in the loss."""
+
+    loss: Literal["info_nce", "distillation", "margin_mse"] = "info_nce"
+    """`info_nce`; or, from a teacher's scores of each group (`pos_scores` and `neg_scores` in the training data, which
+    `mining.reranker` writes), `distillation` (KL divergence) or `margin_mse`."""
+
+    teacher_temperature: Number = Field(1.0, gt=0)
+    """The teacher's scores are divided by it."""
+
+    matryoshka_dims: list[Annotated[Integer, Field(ge=1)]] = Field(default_factory=list)
+    """Sum the loss over vectors cut to each of these dimensions, so that a cut vector stays useful (Kusupati et al.
+    2022, arXiv:2205.13147). Empty: whole vectors only."""
+
+    micro_batch_tokens: Integer = Field(0, ge=0)
+    """Padded tokens per forward pass. Their memory is then enough for any batch size (gradient caching, at the cost of
+    a second forward pass). 0: the whole batch in one graph."""
+
+    pictures: Literal["with", "without", "only"] = "with"
+    """Train on texts with their images, without them, or on the images alone."""
+
+    examples_limit: Integer = Field(0, ge=0)
+    """Put 0 to this many few-shot examples before the queries of a batch, drawn anew for each batch."""
+
+    gradient_checkpointing: Boolean = False
+    """Recompute activations in the backward pass to save memory."""
+
+    compile: Boolean = False
+    """Pass the model through `torch.compile` (needs a C++ compiler; on CPUs it was no faster)."""
+
+    sharding: Literal["none", "fsdp", "zero3"] = "none"
+    """Split the model over all GPUs with FSDP or DeepSpeed ZeRO-3. Epochs are then not evaluated during training, and a
+    killed run starts again from the beginning."""
+
+    start_from: Literal["previous", "base"] = "previous"
+    """Continue from the previous round's checkpoint, or start again from the base model with this round's negatives."""
+
+    continue_with: Literal["last", "best"] = "last"
+    """Epoch of the previous round that is continued and submitted."""
+
+
+@dataclass(frozen=True, config=SECTION)
+class Pretraining:
+    """A small vision tower (CLIP's architecture) and how it learns from captions (`make pretrain`)."""
+
+    image_size: Integer = 64
+    """Side of an image in pixels."""
+
+    patch_size: Integer = 8
+    """Side of a patch in pixels."""
+
+    hidden_size: Integer = 128
+    """Dimensions of the tower's hidden states."""
+
+    layers: Integer = 4
+    """Transformer layers."""
+
+    heads: Integer = 2
+    """Attention heads per layer."""
+
+    epochs: Integer = 16
+    """Passes over the captions."""
+
+    batch_size: Integer = 128
+    """Pairs of image and caption per step."""
+
+    learning_rate: Number = 1e-3
+    """Peak learning rate."""
+
+    temperature: Number = 0.07
+    """Similarities are divided by it in the contrastive loss."""
