@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
-from rounds.config.recipe import Recipe
-from rounds.config.validation import check_combinations, one_line_errors
+from rounds.config.recipe import Recipe, check_combinations
+from rounds.config.validation import one_line_errors
 from rounds.errors import UserError
 
 DEFAULT_RECIPE = "bge-en-icl"  # recipe of the scripts; the Makefile names its own

@@ -4,6 +4,7 @@ Keys, defaults and descriptions are defined in `rounds.config.sections`; `docs/r
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -23,7 +24,7 @@ from rounds.config.sections.tuning import (
     Tuning,
     VirtualTokens,
 )
-from rounds.config.validation import check_combinations, one_line_errors
+from rounds.config.validation import one_line_errors
 from rounds.errors import UserError
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "Tuning",
     "VirtualTokens",
     "Vision",
+    "check_combinations",
     "parse_range",
 ]
 
@@ -107,3 +109,81 @@ class Recipe:
         recipe = dataclasses.replace(self, **{section: changed})
         check_combinations(recipe, "flags")
         return recipe
+
+
+def check_combinations(recipe: Recipe, source: str) -> None:
+    """Raise a `UserError` if two keys contradict each other, or if one makes another idle.
+
+    Args:
+        source: file, manifest or flags that the recipe comes from, for the message.
+    """
+    for contradictions in (_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision):
+        for message in contradictions(recipe):
+            raise UserError(f"{source}: {message}")
+
+
+def _in_prompts(recipe: Recipe) -> Iterator[str]:
+    prompts = recipe.prompts
+    if (prompts.examples == "none") != (prompts.examples_number == 0):
+        yield (
+            f"prompts.examples is {prompts.examples} and prompts.examples_number {prompts.examples_number}; "
+            "set both, or none and 0"
+        )
+    if recipe.training.examples_limit and prompts.examples == "none":
+        yield "training.examples_limit needs prompts.examples: fixed or nearest"
+
+
+def _in_sharding(recipe: Recipe) -> Iterator[str]:
+    sharding, tuning = recipe.training.sharding, recipe.tuning
+    if sharding == "none":
+        return
+    is_lora_alone = tuning.method == "lora" and not (tuning.unfreeze or tuning.projection.dim or tuning.separate)
+    if not (is_lora_alone and recipe.training.micro_batch_tokens):
+        yield f"training.sharding {sharding} needs tuning.method lora alone and micro_batch_tokens"
+    if recipe.model.precision in FOUR_BIT_PRECISIONS:
+        yield f"training.sharding {sharding} does not split 4-bit weights; set precision bf16"
+
+
+def _in_reranking(recipe: Recipe) -> Iterator[str]:
+    if recipe.reranking.residual and recipe.reranking.loss != "listwise":
+        yield "reranking.residual needs reranking.loss listwise"
+
+
+def _in_precision(recipe: Recipe) -> Iterator[str]:
+    model, method = recipe.model, recipe.tuning.method
+    has_four_bits = model.precision in FOUR_BIT_PRECISIONS
+    if model.double_quant and not has_four_bits:
+        yield "model.double_quant needs model.precision: nf4 or fp4"
+    if has_four_bits and method == "full":
+        yield f"4-bit weights are frozen: model.precision {model.precision} needs an adapter"
+    if method == "qlora" and not has_four_bits:
+        yield "tuning.method qlora needs model.precision: nf4 or fp4"
+
+
+def _in_tuning(recipe: Recipe) -> Iterator[str]:
+    tuning, virtual = recipe.tuning, recipe.tuning.virtual
+    if tuning.unfreeze and tuning.method == "full":
+        yield "tuning.method full trains all weights; leave tuning.unfreeze out"
+    if (virtual.init == "text") != bool(virtual.init_text):
+        yield "tuning.virtual.init must be random, or text with an init_text"
+    if virtual.init == "text" and tuning.method != "prompt":
+        yield "tuning.virtual.init text is for tuning.method prompt"
+    if tuning.method == "prefix" and recipe.training.gradient_checkpointing:
+        yield "tuning.method prefix cannot train with gradient_checkpointing"
+
+
+def _in_vision(recipe: Recipe) -> Iterator[str]:
+    vision, tuning = recipe.model.vision, recipe.tuning
+    has_visual_tokens = tuning.virtual.vision != "none"
+    unfreezes_visual_embedding = "visual_embedding" in tuning.unfreeze
+    needs_images = tuning.vision == "tuned" or unfreezes_visual_embedding or has_visual_tokens
+    if has_visual_tokens and tuning.method not in ("prompt", "p_tuning"):
+        yield "tuning.virtual.vision needs tuning.method prompt or p_tuning"
+    if vision.is_joint and vision.name_or_path:
+        yield "model.vision.join joint takes no model.vision.name_or_path: the text model reads the images"
+    if not vision.reads_images and (needs_images or recipe.training.pictures != "with"):
+        yield "tunes or trains on pictures, and model.vision.name_or_path is empty"
+    if vision.is_joint and (unfreezes_visual_embedding or has_visual_tokens):
+        yield "visual_embedding and virtual.vision are for a vision model beside the text's"
+    if vision.reads_images and recipe.prompts.examples != "none":
+        yield "prompts.examples are texts without pictures; leave them out beside model.vision"
