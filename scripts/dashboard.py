@@ -1,4 +1,4 @@
-"""Serve an experiment's report on this machine, with the round that trains now."""
+"""Serve an experiment's report on this machine, with the progress of the round in training."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,22 +6,22 @@ from pathlib import Path
 from rounds import cli
 from rounds.data import collection
 from rounds.flags import ModelOutput
-from rounds.report.server import HOST, Site, make_server
+from rounds.report.server import HOST, ReportSite, make_server
 
 
 @dataclass(kw_only=True)
 class Flags(ModelOutput):
-    """The experiment to show, and the port."""
+    """The experiment to serve, and the port."""
 
-    experiment: str = field(metadata={"help": "folder with round0, round1, ...; may be empty yet"})
-    data_dir: str = field(metadata={"help": "its collection"})
-    port: int = field(default=8008, metadata={"help": "on 127.0.0.1"})
+    experiment: str = field(metadata={"help": "folder with round0, round1, ...; it may be empty"})
+    data_dir: str = field(metadata={"help": "the experiment's collection"})
+    port: int = field(default=8008, metadata={"help": "port on 127.0.0.1"})
 
 
 def main(flags: Flags) -> None:
-    """Serve an experiment's report on this machine, with the round that trains now."""
+    """Serve an experiment's report on this machine, with the progress of the round in training."""
     collection.read(Path(flags.data_dir))
-    site = Site(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
+    site = ReportSite(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
     with make_server(site, flags.port) as server:
         print(f"http://{HOST}:{server.server_port}/ (Ctrl+C ends it)", flush=True)
         server.serve_forever()

@@ -1,4 +1,4 @@
-"""Write one page on which a person sees what an experiment's rounds did, and its charts as PNGs."""
+"""Write an experiment's report: one HTML page, and its charts as PNGs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,19 +16,19 @@ class Flags(ModelOutput):
     """The experiment to report on."""
 
     experiment: str = field(metadata={"help": "folder with round0, round1, ..."})
-    data_dir: str = field(metadata={"help": "its collection"})
-    output_dir: str = field(metadata={"help": "where report.html and the PNGs go; what stands there is replaced"})
+    data_dir: str = field(metadata={"help": "the experiment's collection"})
+    output_dir: str = field(metadata={"help": "folder for report.html and the PNGs; replaced if it exists"})
 
 
 def main(flags: Flags) -> None:
-    """Write one page on which a person sees what an experiment's rounds did, and its charts as PNGs."""
+    """Write an experiment's report: one HTML page, and its charts as PNGs."""
     facts = gather_facts(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
-    drawn = charts.draw(facts)
+    plots = charts.draw_plots(facts)
     output = Path(flags.output_dir)
     with store.writing(output, {"kind": "report", "config": {"experiment": flags.experiment}}) as temporary:
-        store.write_text(temporary / "report.html", render_page(facts, drawn))
-        charts.write(drawn, temporary)
-    print(f"{output / 'report.html'}: {len(facts.data.validation)} queries, {len(drawn)} charts (also as PNGs)")
+        store.write_text(temporary / "report.html", render_page(facts, plots))
+        charts.write_pngs(plots, temporary)
+    print(f"{output / 'report.html'}: {len(facts.data.validation)} queries, {len(plots)} charts (also as PNGs)")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Page in a browser: opened from disk with 4,000 queries, it is there at once, works, and asks nothing of a network."""
+"""In a browser, a page of 4,000 queries opened from disk loads at once, works, and fetches nothing."""
 
 import shutil
 import threading
@@ -12,9 +12,10 @@ from helpers import tiny_experiment
 from rounds.artifacts import store
 from rounds.data.few_shot import QueryMetadata
 from rounds.report import charts
-from rounds.report.facts import Facts, Ranked, gather_facts, ranks_of_positives
+from rounds.report.facts import Facts, gather_facts
 from rounds.report.html import render_page
-from rounds.report.server import HOST, Site, make_server
+from rounds.report.ranked_runs import RankedRun, ranks_of_positives
+from rounds.report.server import HOST, ReportSite, make_server
 from rounds.retrieval.run import Run
 from rounds.training.progress import write_progress
 
@@ -37,75 +38,77 @@ def browser():
 
 @pytest.fixture(scope="module")
 def experiment(tiny_collection, tmp_path_factory):
-    """Rounds 0 to 2."""
+    """An experiment with rounds 0 to 2."""
     return tiny_experiment.make(tmp_path_factory.mktemp("browser"), tiny_collection)
 
 
-def grown(facts: Facts) -> Facts:
-    """The facts with made-up queries that have formulas of their own; round 2 ranks what it can first."""
+def with_many_queries(facts: Facts) -> Facts:
+    """Replace the queries by 4,000 made-up ones with a formula each; round 2 ranks every gold passage first."""
     data, generator = facts.data, np.random.default_rng(0)
     ids, passages = [f"{number}_B" for number in range(QUERIES)], np.array(list(data.passages))
     texts = {
         query: rf"Work out \( \frac{{{number}}}{{7}} \times {number % 90}^{{2}} \), number{number} & <b>bold</b>"
         for number, query in enumerate(ids)
     }
-    asked = {query: QueryMetadata(texts[query], "0", "", f"subject {number % 50}") for number, query in enumerate(ids)}
+    metadata = {
+        query: QueryMetadata(texts[query], "0", "", f"subject {number % 50}") for number, query in enumerate(ids)
+    }
     gold = generator.choice(passages, QUERIES)
-    grown_data = replace(
+    larger = replace(
         data,
         validation=texts,
-        metadata=asked,
+        metadata=metadata,
         unseen=set(ids[::10]),
         qrels={q: [p] for q, p in zip(ids, gold, strict=True)},
     )
     ranked = []
-    for each in facts.ranked:
+    for original in facts.ranked:
         order = generator.permuted(np.tile(passages, (QUERIES, 1)), axis=1)[:, :25]
-        if each.label == "round 2":
+        if original.label == "round 2":
             order[:, 0] = gold
         run = Run(ids, order, np.tile(np.linspace(1, 0, order.shape[1], dtype=np.float32), (QUERIES, 1)))
-        ranked.append(Ranked(each.label, run, ranks_of_positives(run, grown_data.qrels)))
-    return replace(facts, data=grown_data, ranked=ranked)
+        ranked.append(RankedRun(original.label, run, ranks_of_positives(run, larger.qrels)))
+    return replace(facts, data=larger, ranked=ranked)
 
 
 @pytest.fixture(scope="module")
 def file(experiment, tmp_path_factory) -> Path:
-    """The page on disk."""
-    facts = grown(gather_facts(experiment.folder, experiment.data_dir, experiment.model_output))
+    """The page of 4,000 queries on disk."""
+    facts = with_many_queries(gather_facts(experiment.folder, experiment.data_dir, experiment.model_output))
     target = tmp_path_factory.mktemp("report") / "report.html"
-    target.write_text(render_page(facts, charts.draw(facts)), encoding="utf-8")
+    target.write_text(render_page(facts, charts.draw_plots(facts)), encoding="utf-8")
     return target
 
 
 @pytest.fixture
 def opened(browser, file):
-    """The page at 1280 pixels; it must have said nothing and asked for nothing when the test ends."""
+    """The page at 1280 pixels; after the test, its console must be empty and nothing fetched but the page."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    tab, said, asked = context.new_page(), [], []
-    tab.on("console", lambda message: said.append(message.text))
-    tab.on("pageerror", lambda error: said.append(str(error)))
-    tab.on("request", lambda request: asked.append(request.url))
+    tab, console, requests = context.new_page(), [], []
+    tab.on("console", lambda message: console.append(message.text))
+    tab.on("pageerror", lambda error: console.append(str(error)))
+    tab.on("request", lambda request: requests.append(request.url))
     tab.goto(file.as_uri())
     yield tab
     context.close()
-    assert said == [] and asked == [file.as_uri()]
+    assert console == [] and requests == [file.as_uri()]
 
 
 def filtered(tab) -> tuple[int, float]:
-    """How many queries are left, and the milliseconds that the last filtering took."""
+    """Return the number of matching queries and the milliseconds that the last filtering took."""
     count = int(tab.locator("#count").inner_text().split()[0])
     return count, tab.evaluate("performance.getEntriesByName('filter').at(-1).duration")
 
 
 def scroll_through(tab) -> None:
-    """Down to the end, so that every chart is drawn."""
+    """Scroll to the end, so that every chart is drawn."""
     for place in range(tab.locator(".chart[data-plot]").count()):
         tab.locator(".chart[data-plot]").nth(place).scroll_into_view_if_needed()
     tab.wait_for_function("!document.querySelector('.chart[data-plot]:not([data-drawn])')")
 
 
-def test_it_is_there_at_once_and_whole(opened):
-    """4,000 queries within two seconds; all charts are drawn; a policy error would be in the console."""
+def test_the_page_loads_at_once_and_draws_every_chart(opened):
+    """4,000 queries load within two seconds, and scrolling draws all charts without a console error."""
     load = opened.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     assert 0 < load < LOAD_MS
     assert filtered(opened)[0] == QUERIES and opened.locator("#results > li").count() == 50
@@ -114,7 +117,7 @@ def test_it_is_there_at_once_and_whole(opened):
 
 
 def test_latex_is_drawn(opened):
-    """As MathML with a width, never as its source; markup in a text is text."""
+    """Formulas are rendered as MathML, never as source, and markup in a text stays text."""
     first = opened.locator("#results > li").first
     assert first.locator("math mfrac").first.bounding_box()["width"] > 3
     text = first.locator(".text").inner_text()
@@ -122,7 +125,7 @@ def test_latex_is_drawn(opened):
 
 
 def test_filters_work_and_are_fast(opened):
-    """Search, subject, unseen, ranks and order, each below 100 ms."""
+    """Each filter leaves the expected queries within 100 ms."""
     steps = [
         (lambda: opened.fill("[name=search]", "NUMBER77"), 11),  # 77 and 770 to 779
         (lambda: opened.fill("[name=search]", r"\frac{123}"), 1),
@@ -147,7 +150,7 @@ def test_filters_work_and_are_fast(opened):
 
 
 def test_more_are_shown_and_tables_sort_by_keyboard(opened):
-    """Enter on a button does what a click does, and the focus goes on."""
+    """Enter shows the next 50 queries and focuses the first of them; Enter on a heading sorts the table."""
     opened.focus("#more")
     opened.keyboard.press("Enter")
     assert opened.locator("#results > li").count() == 100
@@ -164,31 +167,31 @@ def test_more_are_shown_and_tables_sort_by_keyboard(opened):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_nothing_runs_over_the_side(width, theme, browser, file):
-    """On a wide and a narrow screen, in either theme, which the button turns around."""
+def test_the_page_fits_the_screen_in_either_theme(width, theme, browser, file):
+    """A wide and a narrow screen need no horizontal scrolling, and the button switches the theme."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
     tab = context.new_page()
     tab.goto(file.as_uri())
     scroll_through(tab)
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert tab.evaluate("document.documentElement.dataset.theme") == theme
-    ground = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     tab.click("#theme")
-    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != background
     context.close()
 
 
-def test_everything_has_a_name(opened):
-    """Charts, controls and tables say what they are to who cannot see them."""
+def test_charts_tables_and_controls_have_accessible_names(opened):
+    """Screen readers find a label on each of them."""
     nameless = "[...document.querySelectorAll('[role=img], table, [role=region]')].filter((e) => !e.ariaLabel).length"
     assert opened.evaluate(nameless) == 0
     unlabelled = "[...document.querySelectorAll('input, select')].filter((e) => !e.labels.length).length"
     assert opened.evaluate(unlabelled) == 0
 
 
-def test_the_panel_moves_while_a_round_trains(browser, experiment):
-    """Progress is shown without a reload, and the page comes anew when a file changes."""
-    site = Site(experiment.folder, experiment.data_dir, experiment.model_output)
+def test_the_live_panel_follows_the_training(browser, experiment):
+    """Progress appears without a reload, and the page reloads when a watched file changes."""
+    site = ReportSite(experiment.folder, experiment.data_dir, experiment.model_output)
     partial = experiment.folder / "round3" / "train.partial"
     partial.mkdir(parents=True)
     with make_server(site, 0) as server:

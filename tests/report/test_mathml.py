@@ -1,4 +1,4 @@
-"""MathML: formulas are elements, and no text becomes anything else."""
+"""LaTeX becomes MathML elements, and hostile LaTeX stays text."""
 
 from xml.etree import ElementTree
 
@@ -18,36 +18,36 @@ from rounds.report import mathml
     ],
 )
 def test_latex_becomes_mathml(source, part):
-    """Fractions, powers, tables; signs of XML are escaped."""
-    found = mathml.convert(source)
-    assert part in found and ElementTree.fromstring(found).tag.endswith("math")
+    """Fractions, powers and tables become their elements; XML's special characters are escaped."""
+    converted = mathml.convert(source)
+    assert part in converted and ElementTree.fromstring(converted).tag.endswith("math")
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        r"\text{<script>alert(1)</script>}", r"\text{</script><img src=x onerror=alert(1)>}",
-        r"\href{javascript:alert(1)}{x}", r"\style{background:url(//x)}{b}", r"\class{a}{b}",
+        r"\text{<script>alert(1)</script>}",
+        r"\text{</script><img src=x onerror=alert(1)>}",
+        r"\href{javascript:alert(1)}{x}",
+        r"\style{background:url(//x)}{b}",
+        r"\class{a}{b}",
         r"\text{&lt;b onload=x&gt;}",
     ],
-)  # fmt: skip
+)
 def test_hostile_latex_stays_text(source):
-    """No element and no attribute that could do anything."""
-    found = mathml.convert(source)
-    for element in ElementTree.fromstring(found).iter():
+    """Only allowed elements and attributes remain."""
+    for element in ElementTree.fromstring(mathml.convert(source)).iter():
         assert element.tag.partition("}")[2] in mathml.TAGS
         assert set(element.attrib) <= mathml.ATTRIBUTES
 
 
 @pytest.mark.parametrize("source", [r"\frac{", r"\left(", r"\begin{array}{l}a", "^", "}{"])
-def test_what_is_no_latex_is_none(source):
-    """The page shows its source then; whatever can be read is well-formed."""
-    found = mathml.convert(source)
-    assert found is None or ElementTree.fromstring(found) is not None
+def test_invalid_latex_is_not_converted(source):
+    """The converter returns None, so that the page shows the source."""
+    assert mathml.convert(source) is None
 
 
-def test_parts_lose_nothing():
-    """Text and formulas in their order; a picture is its alt text."""
-    assert mathml.parts(r"a \(x\) b \[y\] ![A line](f.png)") == [
-        ("a ", False), ("x", True), (" b ", False), ("y", True), (" [A line]", False),
-    ]  # fmt: skip
+def test_splitting_keeps_all_text_in_order():
+    """Text and formulas alternate in their order, and an image is replaced by its alt text."""
+    parts = mathml.split_formulas(r"a \(x\) b \[y\] ![A line](f.png)")
+    assert parts == [("a ", False), ("x", True), (" b ", False), ("y", True), (" [A line]", False)]

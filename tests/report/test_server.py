@@ -1,4 +1,4 @@
-"""Dashboard and live panel: what is on disk now, served to this machine alone."""
+"""The server sends the report of what is on disk now, with the progress of the round in training."""
 
 import json
 import os
@@ -11,8 +11,8 @@ import pytest
 from helpers import tiny_experiment
 from helpers.tiny_task import refused
 
-from rounds.artifacts import store
-from rounds.report.server import HOST, Site, make_server
+from rounds.artifacts import refusals, store
+from rounds.report.server import HOST, ReportSite, make_server
 from rounds.training.callbacks import EpochCheckpointCallback
 from rounds.training.progress import PROGRESS_FILE, QUIET, read_progress, write_progress
 
@@ -21,7 +21,7 @@ PROGRESS = {"step": 30, "steps": 100, "first": 10, "seconds": 40.0, "losses": [[
 
 @pytest.fixture
 def partial(tmp_path):
-    """A round that trains."""
+    """The folder of a round in training."""
     folder = tmp_path / "tiny-v1" / "round3" / "train.partial"
     (folder / "epoch_1").mkdir(parents=True)
     write_progress(folder, PROGRESS)
@@ -29,18 +29,18 @@ def partial(tmp_path):
     return folder
 
 
-def test_time_left_is_at_this_process_speed(partial):
-    """20 steps took 40 s, 70 are left; a resumed training does not count the steps before."""
+def test_time_left_follows_the_speed_since_resuming(partial):
+    """20 steps took 40 s and 70 are left: 140 s; steps before a resumed training began do not count."""
     written = (partial / PROGRESS_FILE).stat().st_mtime
-    found = read_progress(partial.parent.parent, now=written)
-    assert (found.round, found.step, found.steps, found.seconds_left) == (3, 30, 100, 140.0)
-    assert found.scores == [(1, 0.5)] and found.losses[-1] == (30, 1.25) and not found.stopped
+    progress = read_progress(partial.parent.parent, now=written)
+    assert (progress.round, progress.step, progress.steps, progress.seconds_left) == (3, 30, 100, 140.0)
+    assert progress.scores == [(1, 0.5)] and progress.losses[-1] == (30, 1.25) and not progress.stopped
     assert read_progress(partial.parent.parent, now=written + 10).seconds_left == pytest.approx(130)
     assert read_progress(partial.parent.parent, now=written + QUIET + 1).stopped
 
 
-def test_no_training_is_none(tmp_path, partial):
-    """No folder, no file yet, or one that is being written."""
+def test_without_readable_progress_there_is_none(tmp_path, partial):
+    """A missing folder and a half-written file both give None."""
     assert read_progress(tmp_path / "none") is None
     (partial / PROGRESS_FILE).write_text("{")
     assert read_progress(partial.parent.parent) is None
@@ -48,12 +48,12 @@ def test_no_training_is_none(tmp_path, partial):
 
 @pytest.fixture
 def served(tiny_collection, tmp_path):
-    """A dashboard that runs, and its address."""
-    made = tiny_experiment.make(tmp_path, tiny_collection, rounds=1)
-    site = Site(made.folder, made.data_dir, made.model_output)
+    """An experiment of one round, and the address of the server that serves its report."""
+    experiment = tiny_experiment.make(tmp_path, tiny_collection, rounds=1)
+    site = ReportSite(experiment.folder, experiment.data_dir, experiment.model_output)
     with make_server(site, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield made, f"http://{HOST}:{server.server_port}"
+        yield experiment, f"http://{HOST}:{server.server_port}"
         server.shutdown()
 
 
@@ -62,50 +62,53 @@ def get(address: str) -> str:
         return answer.read().decode()
 
 
-def test_the_page_is_made_anew_when_files_change(served):
-    """The same page until an evaluation is written; then another stamp and another page."""
-    made, address = served
-    first = get(f"{address}/")
+def test_the_page_is_rendered_again_when_files_change(served):
+    """The stamp changes with an evaluation, and a new refusal changes both the stamp and the page."""
+    experiment, address = served
+    page = get(f"{address}/")
     stamp = json.loads(get(f"{address}/live.json"))
-    assert stamp["live"] is None and "live.json" in first and "connect-src 'self'" in first
-    assert get(f"{address}/") is not None and json.loads(get(f"{address}/live.json")) == stamp
-    manifest = made.folder / "round1" / "eval" / store.MANIFEST
-    os.utime(manifest, (1, 1))
-    assert json.loads(get(f"{address}/live.json"))["stamp"] != stamp["stamp"]
+    assert stamp["live"] is None and "live.json" in page and "connect-src 'self'" in page
+    assert get(f"{address}/") == page and json.loads(get(f"{address}/live.json")) == stamp
+    os.utime(experiment.folder / "round1" / "eval" / store.MANIFEST, (1, 1))
+    after_evaluation = json.loads(get(f"{address}/live.json"))["stamp"]
+    refusals.note(experiment.model_output, "eval", [f"{experiment.folder}/round1"], "it leaks 3 questions")
+    after_refusal = json.loads(get(f"{address}/live.json"))["stamp"]
+    assert len({stamp["stamp"], after_evaluation, after_refusal}) == 3
+    assert "it leaks 3 questions" in get(f"{address}/") and "it leaks" not in page
 
 
-def test_the_panel_follows_the_training(served):
-    """Progress and scores of a round that trains."""
-    made, address = served
-    folder = made.folder / "round2" / "train.partial"
+def test_live_json_follows_the_training(served):
+    """It holds the number and the losses of the round in training."""
+    experiment, address = served
+    folder = experiment.folder / "round2" / "train.partial"
     folder.mkdir(parents=True)
     write_progress(folder, PROGRESS)
-    found = json.loads(get(f"{address}/live.json"))["live"]
-    assert found["round"] == 2 and found["losses"] == PROGRESS["losses"]
+    live = json.loads(get(f"{address}/live.json"))["live"]
+    assert live["round"] == 2 and live["losses"] == PROGRESS["losses"]
 
 
-def test_errors_are_answers(served):
-    """Another path is 404; a broken file is named, and the server goes on."""
-    made, address = served
+def test_errors_do_not_stop_the_server(served):
+    """Unknown paths are 404, a broken file is named with 503, and the repaired page is served again."""
+    experiment, address = served
     with pytest.raises(urllib.error.HTTPError, match="404"):
         get(f"{address}/../pyproject.toml")
-    file = made.folder / "round1" / "eval" / "metrics.json"
-    kept = file.read_text()
+    file = experiment.folder / "round1" / "eval" / "metrics.json"
+    content = file.read_text()
     file.write_text("{")
     with pytest.raises(urllib.error.HTTPError, match="503") as caught:
         get(f"{address}/")
     assert "metrics.json: not valid JSON" in caught.value.read().decode()
-    file.write_text(kept)
+    file.write_text(content)
     assert "<h1>" in get(f"{address}/")
 
 
-def test_a_taken_port_is_refused(served, tmp_path):
-    """With the way out."""
+def test_a_port_in_use_is_refused(served, tmp_path):
+    """A port in use and a number that is no port are refused with the variable to set."""
     _, address = served
     port = int(address.rpartition(":")[2])
     for bad in (port, 99_999):
         with refused(f"port {bad}", "PORT="):
-            make_server(Site(tmp_path, tmp_path, tmp_path), bad)
+            make_server(ReportSite(tmp_path, tmp_path, tmp_path), bad)
 
 
 def test_training_writes_its_progress(tmp_path):

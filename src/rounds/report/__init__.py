@@ -1,1 +1,1 @@
-"""Report: facts of an experiment, charts, HTML page and live server."""
+"""Report: an experiment's results as one HTML page with charts, written to disk or served while a round trains."""

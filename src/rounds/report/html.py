@@ -1,6 +1,7 @@
-"""Page: the report as one HTML file that asks nothing of a network: styles, scripts, charts and data stand in it."""
+"""HTML: the report as one self-contained file; styles, scripts, charts and data are embedded, nothing is fetched."""
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -14,72 +15,86 @@ from rounds.report.facts import Facts
 
 SCRIPTS = ("theme.js", "charts.js", "tables.js", "browser.js")
 
-SECTIONS = {  # anchor: heading, and what to know before reading its charts
-    "curve": (
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        heading: Its heading, also its name in the navigation.
+        empty: Shown if there is no data for it, with the command that produces some.
+        note: What to know before reading it.
+    """
+
+    heading: str
+    empty: str
+    note: str = ""
+
+
+SECTIONS = {  # by anchor, in the page's order
+    "curve": Section(
         "Scores by epoch",
-        "Level lines are what zero-shot and BM25 score on the same queries. "
-        "Seen passages are those that training labels.",
+        "No round has been trained with validation queries yet: make round1.",
+        "Level lines are the scores of zero-shot and BM25 on the same queries. "
+        "Seen passages are those that the training set labels.",
     ),
-    "compared": ("Comparison", ""),
-    "recall": ("Recall against k", ""),
-    "ranks": (
+    "compared": Section("Comparison", "No round has been evaluated yet: make round1."),
+    "recall": Section("Recall against k", "No round's run is on disk: make round1."),
+    "ranks": Section(
         "Rank of the gold passage",
+        "No round has been evaluated yet: make round1.",
         "Each cell counts queries by the rank of their gold passage before (rows) and after (columns) a round; "
-        "beyond: not among the passages that were ranked.",
+        "beyond: not among the ranked passages.",
     ),
-    "negatives": ("Negatives", ""),
-    "leaderboard": ("CV against LB", ""),
-    "dims": ("Dimensions", ""),
-    "sweep": ("Sweep", ""),
-    "cv": (
+    "negatives": Section("Negatives", "No round has been mined yet: make round1."),
+    "leaderboard": Section(
+        "CV against LB", "No submission of this split has a leaderboard score yet: make submit, then make lb."
+    ),
+    "dims": Section("Dimensions", "This needs the vectors of zero-shot and of one round: make round1."),
+    "sweep": Section("Sweep", "No sweep has been run on this split yet: make sweep."),
+    "cv": Section(
         "Cross-validation",
-        "Reranker and fusion learn on all folds but the one that they rank; the rounds' rows are of the same folds.",
+        "Rounds and second stages have not been cross-validated yet: make cv.",
+        "Reranker and fusion are trained on all folds but the one that they rank; "
+        "the rounds' rows are measured on the same folds.",
     ),
-    "cost": ("Time and memory", "As the stages' manifests say; validation queries are encoded while a round trains."),
-    "lineage": ("Lineage", ""),
-    "browser": ("Error browser", ""),
-}
-
-EMPTY = {  # what to do where a section has nothing to show
-    "curve": "No round was trained with validation queries yet: make round1.",
-    "recall": "No run of a round is on disk: make round1.",
-    "ranks": "No round was evaluated yet: make round1.",
-    "negatives": "No round was mined yet: make round1.",
-    "leaderboard": "No submission of this split has a leaderboard score yet: make submit, then make lb.",
-    "dims": "The vectors of zero-shot and of a round are needed: make round1.",
-    "sweep": "No sweep of this split yet: make sweep.",
-    "cv": "Rounds and second stages were not cross-validated yet: make cv.",
-    "cost": "No stage has finished yet.",
-    "lineage": "No round was trained yet: make round1.",
+    "cost": Section(
+        "Time and memory",
+        "No stage has finished yet.",
+        "From the stages' manifests; validation queries are encoded while a round trains.",
+    ),
+    "lineage": Section("Lineage", "No round has been trained yet: make round1."),
+    "browser": Section("Error browser", ""),
 }
 
 
-def render_page(facts: Facts, drawn: list[Plot], live: bool = False) -> str:
-    """The page.
+def render_page(facts: Facts, plots: list[Plot], live: bool = False) -> str:
+    """Render the report as HTML.
 
     Args:
-        drawn: charts, as `plots.draw` returns them.
-        live: add the panel of the round that trains; it asks the server that sent the page.
+        facts: The report's content.
+        plots: Charts, as `charts.draw_plots` returns them.
+        live: Add the panel of the round in training, which polls the server that sent the page.
     """
-    return _environment().get_template("report.html").render(
+    scripts = [*SCRIPTS, "live.js"] if live else SCRIPTS
+    return _template().render(
         facts=facts,
         live=live,
         sections=SECTIONS,
-        empty=EMPTY,
-        plots={name: [plot for plot in drawn if plot.section == name] for name in SECTIONS},
-        specs=as_json({plot.name: plot.spec for plot in drawn}),
+        plots={name: [plot for plot in plots if plot.section == name] for name in SECTIONS},
+        specs=as_json({plot.name: plot.spec for plot in plots}),
         themes=as_json({"light": charts.theme(dark=False), "dark": charts.theme(dark=True)}),
-        queries=as_json(query_browser.build(facts.data, facts.ranked)),
-        main=[tables.header(), *tables.cells(facts.rows)] if facts.rows else [],
-        caption=tables.CAPTION,
-        vega=_inline(_vega()),
-        style=_file("report.css"),
-        scripts=[_inline(_file(name)) for name in (*SCRIPTS, *(["live.js"] if live else []))],
-    )  # fmt: skip
+        queries=as_json(query_browser.build_browser_data(facts.data, facts.ranked)),
+        main_table=[tables.header(), *tables.cells(facts.rows)] if facts.rows else [],
+        main_caption=tables.CAPTION,
+        vega=_escape_script(_vega()),
+        style=_read_template("report.css"),
+        scripts=[_escape_script(_read_template(name)) for name in scripts],
+    )
 
 
 def as_json(value: object) -> str:
-    r"""JSON that may stand in a `<script>`: no `<` ends it early.
+    r"""Serialize a value as JSON that is safe inside a `<script>` element: it holds no `<` that could end it early.
 
     >>> as_json({"a": "</script>"})
     '{"a":"\\u003c/script>"}'
@@ -88,21 +103,22 @@ def as_json(value: object) -> str:
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def _inline(script: str) -> str:
-    """A script that may stand in a `<script>`; within JavaScript, `</script` can only be in a string."""
+def _escape_script(script: str) -> str:
+    """Escape JavaScript for a `<script>` element; `</script` and `<!--` occur in string literals only."""
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 @cache
 def _vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one script."""
+    """Return Vega, Vega-Lite and vega-embed as one script."""
     return vl_convert.javascript_bundle()
 
 
-def _file(name: str) -> str:
+def _read_template(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
-def _environment() -> jinja2.Environment:
+def _template() -> jinja2.Template:
     loader = jinja2.PackageLoader("rounds.report", "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.get_template("report.html")

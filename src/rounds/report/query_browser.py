@@ -1,8 +1,8 @@
-"""Browser: each validation query with its gold passage and what the runs rank first, as one JSON for the page.
+"""Query browser: each validation query with its gold passage and every run's top passages, as one JSON object.
 
-Texts are lists of strings and numbers; a number is a place in `formulas`, so that each formula is converted and stored
-once, and a number in a list of its own a place in `pictures`. The page puts strings in as text nodes; nothing of a text
-is ever parsed as HTML.
+A text is a list of strings and numbers. A number is an index into `formulas`, a list with one number an index into
+`pictures`, so that each formula and image is converted and stored once. The page inserts strings as text nodes, so no
+text of the data is ever parsed as HTML.
 """
 
 import base64
@@ -14,90 +14,98 @@ from rounds.data.collection import Collection
 from rounds.data.images import ImageReference, find_image, strip_image
 from rounds.errors import UserError
 from rounds.report import mathml
-from rounds.report.facts import Ranked
+from rounds.report.ranked_runs import RankedRun
 
-TOP = 5
+TOP = 5  # passages shown of each run
 
-DECIMALS = 4
+SCORE_DECIMALS = 4
 
-SIDE = 72  # pixels of a picture on the page, at most
+IMAGE_SIZE = 72  # pixels of an image's longer side on the page
 
 
-class Parts:
-    """What texts hold beside words: formulas by source and pictures, each once."""
+class MediaIndex:
+    """The formulas and images of all texts, each stored once under its index.
+
+    Attributes:
+        formulas: LaTeX source -> index.
+        images: image -> index.
+    """
 
     def __init__(self) -> None:
         self.formulas: dict[str, int] = {}
-        self.pictures: dict[ImageReference, int] = {}
+        self.images: dict[ImageReference, int] = {}
 
-    def split(self, text: str) -> list[str | int | list[int]]:
-        """The text with numbers in the places of its formulas, and its picture's, in a list, before it."""
-        picture = find_image(text)
-        shown = [[self.pictures.setdefault(picture, len(self.pictures))]] if picture else []
-        return shown + [
-            self.formulas.setdefault(part, len(self.formulas)) if is_latex else part
-            for part, is_latex in mathml.parts(strip_image(text))
-        ]
+    def encode(self, text: str) -> list[str | int | list[int]]:
+        """Replace the formulas of a text by their indexes; its image's index comes first, in a list."""
+        image = find_image(text)
+        parts: list[str | int | list[int]] = []
+        if image:
+            parts.append([self.images.setdefault(image, len(self.images))])
+        for part, is_latex in mathml.split_formulas(strip_image(text)):
+            parts.append(self.formulas.setdefault(part, len(self.formulas)) if is_latex else part)
+        return parts
 
-    def written(self) -> list[list[str | None]]:
-        """Source and MathML of each; the latter is None where it cannot be read, and the page shows the source."""
+    def convert_formulas(self) -> list[list[str | None]]:
+        """Return each formula's source and MathML; for invalid LaTeX it is None, and the page shows the source."""
         return [[source, mathml.convert(source)] for source in self.formulas]
 
-    def drawn(self) -> list[str | None]:
-        """Each picture, made small, as a data URI; None for those that are not there any more."""
-        return [_drawn(picture) for picture in self.pictures]
+    def convert_images(self) -> list[str | None]:
+        """Return each image as the data URI of a thumbnail; None if its file is gone."""
+        return [_thumbnail(image) for image in self.images]
 
 
-def _drawn(picture: ImageReference) -> str | None:
+def _thumbnail(reference: ImageReference) -> str | None:
     try:
-        image = picture.read()
+        image = reference.read()
     except UserError:
         return None
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((IMAGE_SIZE, IMAGE_SIZE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
-def build(data: Collection, ranked: list[Ranked]) -> dict:
-    """The page's data.
+def build_browser_data(data: Collection, ranked_runs: list[RankedRun]) -> dict:
+    """Return the JSON object that the page's query browser reads.
 
     Returns:
-        `runs` (labels), `subjects`, `formulas`, `pictures`, `passages` (texts, those that are shown), and `queries`:
-        `id`, `text`, `subject` (a place in `subjects`), `unseen`, `gold` (places in `passages`), `ranks` (of each run,
-        0: beyond it) and `top` (of each run, passage and score in turn).
+        `runs` (labels), `depth` (passages ranked by every run), `subjects`, `formulas`, `pictures`, `passages` (texts
+        of the passages that occur) with their `passage_ids`, and `queries`: `id`, `text`, `subject` (index into
+        `subjects`), `unseen` (0 or 1), `gold` (indexes into `passages`), `ranks` (of each run; 0 if the run holds no
+        gold passage) and `top` (of each run: passage index and score in turn).
     """
-    parts, passages = Parts(), {}
+    media = MediaIndex()
+    passage_index: dict[str, int] = {}
+
+    def index_of(passage_id: str) -> int:
+        return passage_index.setdefault(passage_id, len(passage_index))
+
+    def top_passages(ranked: RankedRun, row: int) -> list[float]:
+        scores = np.round(ranked.run.scores[row, :TOP].astype(float), SCORE_DECIMALS)
+        pairs = zip(ranked.run.passages[row, :TOP], scores, strict=True)
+        return [number for passage_id, score in pairs for number in (index_of(passage_id), float(score))]
+
     subjects = sorted({data.metadata[query].subject for query in data.validation})
-    place = {subject: number for number, subject in enumerate(subjects)}
-
-    def shown(passage: str) -> int:
-        return passages.setdefault(passage, len(passages))
-
+    subject_index = {subject: number for number, subject in enumerate(subjects)}
     queries = [
         {
             "id": query,
-            "text": parts.split(text),
-            "subject": place[data.metadata[query].subject],
+            "text": media.encode(text),
+            "subject": subject_index[data.metadata[query].subject],
             "unseen": int(query in data.unseen),
-            "gold": [shown(passage) for passage in data.qrels[query]],
-            "ranks": [int(each.ranks[row]) for each in ranked],
-            "top": [_top(each, row, shown) for each in ranked],
+            "gold": [index_of(passage_id) for passage_id in data.qrels[query]],
+            "ranks": [int(ranked.ranks[row]) for ranked in ranked_runs],
+            "top": [top_passages(ranked, row) for ranked in ranked_runs],
         }
         for row, (query, text) in enumerate(data.validation.items())
     ]
     return {
-        "runs": [each.label for each in ranked],
-        "depth": min((each.run.passages.shape[1] for each in ranked), default=0),
+        "runs": [ranked.label for ranked in ranked_runs],
+        "depth": min((ranked.run.passages.shape[1] for ranked in ranked_runs), default=0),
         "subjects": subjects,
-        "passages": [parts.split(data.passages[passage]) for passage in passages],
-        "passage_ids": list(passages),
+        "passages": [media.encode(data.passages[passage_id]) for passage_id in passage_index],
+        "passage_ids": list(passage_index),
         "queries": queries,
-        "formulas": parts.written(),
-        "pictures": parts.drawn(),
+        "formulas": media.convert_formulas(),
+        "pictures": media.convert_images(),
     }
-
-
-def _top(each: Ranked, row: int, shown) -> list[float]:
-    pairs = zip(each.run.passages[row, :TOP], np.round(each.run.scores[row, :TOP].astype(float), DECIMALS), strict=True)
-    return [number for passage, score in pairs for number in (shown(passage), float(score))]

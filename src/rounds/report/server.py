@@ -1,4 +1,4 @@
-"""Dashboard: the report served on this machine, made anew when files change, with the round that trains now."""
+"""Server: the report on this machine only, rendered again when files change, with the progress of the current round."""
 
 import json
 import threading
@@ -20,90 +20,89 @@ HOST = "127.0.0.1"
 WATCHED = ("round*/eval/manifest.json", "round*/train/manifest.json", "round*/finetune_data_minedHN.manifest.json")
 
 
-class Site:
-    """An experiment's page, kept until a file that it was made from changes.
+class ReportSite:
+    """The page of an experiment, cached until a file that it is made from changes.
 
     Args:
-        experiment, data_dir, model_output: as `report.gather` takes them.
+        experiment, data_dir, model_output: As `gather_facts` takes them.
     """
 
     def __init__(self, experiment: Path, data_dir: Path, model_output: Path) -> None:
         self.experiment, self.data_dir, self.model_output = experiment, data_dir, model_output
-        self.lock = threading.Lock()
-        self.made: tuple[str, str] = ("", "")
+        self._lock = threading.Lock()
+        self._cached_stamp, self._cached_page = "", ""
 
     def stamp(self) -> str:
-        """Changes whenever a file that the page is made from does."""
+        """Return a hash that changes whenever a file that the page is made from changes."""
         files = [file for pattern in WATCHED for file in sorted(self.experiment.glob(pattern))]
-        files += [
-            self.data_dir / store.MANIFEST,
-            *(self.model_output / name for name in ("ledger.csv", refusals.FILE)),
-        ]
+        files += [self.data_dir / store.MANIFEST, self.model_output / "ledger.csv", self.model_output / refusals.FILE]
         files += sorted(file for kind in ("sweep", "cv") for file in self.model_output.glob(f"{kind}-*.md"))
-        return hashing.sha256_json([[str(file), _changed(file)] for file in files])[:16]
+        return hashing.sha256_json([[str(file), _modified_ns(file)] for file in files])[:16]
 
     def page(self) -> str:
-        """The page with its live panel; requests at the same time wait for one making."""
-        with self.lock:
+        """Return the page with its live panel; concurrent requests wait for a single rendering."""
+        with self._lock:
             stamp = self.stamp()
-            if stamp != self.made[0]:
+            if stamp != self._cached_stamp:
                 facts = gather_facts(self.experiment, self.data_dir, self.model_output)
-                self.made = (stamp, render_page(facts, charts.draw(facts), live=True))
-            return self.made[1]
+                self._cached_page = render_page(facts, charts.draw_plots(facts), live=True)
+                self._cached_stamp = stamp
+            return self._cached_page
 
     def live(self) -> str:
-        """JSON of the round that trains (`live.Live`, or null) and of the stamp."""
-        found = read_progress(self.experiment)
-        return json.dumps({"stamp": self.stamp(), "live": found and asdict(found)})
+        """Return JSON with the stamp and the `Progress` of the round in training, or null."""
+        progress = read_progress(self.experiment)
+        return json.dumps({"stamp": self.stamp(), "live": asdict(progress) if progress else None})
 
 
-def _changed(file: Path) -> int | None:
-    """When a file was written, in ns; None where it is not there (a stage may be replacing it)."""
+def _modified_ns(file: Path) -> int | None:
+    """Return a file's modification time in ns; None if it does not exist (a stage may be replacing it)."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:
         return None
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answers `/` and `/live.json`."""
+class ReportRequestHandler(BaseHTTPRequestHandler):
+    """Answers `/` with the page and `/live.json` with the progress; every other path is 404."""
 
-    def __init__(self, site: Site, *args, **kwargs) -> None:
+    def __init__(self, site: ReportSite, *args, **kwargs) -> None:
         self.site = site
         super().__init__(*args, **kwargs)
 
     def do_GET(self) -> None:
-        """Send one of the two."""
+        """Answer a request."""
         routes = {"/": (self.site.page, "text/html"), "/live.json": (self.site.live, "application/json")}
         route = routes.get(self.path.partition("?")[0])
         if route is None:
             self.send_error(404)
-            return
-        self._send(*route)
+        else:
+            self._send(*route)
 
-    def _send(self, make: Callable[[], str], kind: str) -> None:
+    def _send(self, make_body: Callable[[], str], content_type: str) -> None:
         try:
-            status, body = 200, make().encode()
+            status, body = 200, make_body().encode()
         except (UserError, OSError) as error:  # OSError: a stage replaced a folder while it was read
-            status, kind, body = 503, "text/plain", f"error: {error}\n".encode()
+            status, content_type, body = 503, "text/plain", f"error: {error}\n".encode()
         self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Type", f"{content_type}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *args) -> None:
-        """The terminal stays quiet."""
+        """Log nothing, so that the terminal stays readable."""
 
 
-def make_server(site: Site, port: int) -> ThreadingHTTPServer:
-    """A server for this machine alone.
+def make_server(site: ReportSite, port: int) -> ThreadingHTTPServer:
+    """Return a server on the loopback interface; port 0 picks a free one.
 
     Raises:
-        UserError: the port is taken, or not a port.
+        UserError: The port is in use or not a port number.
     """
     try:
-        return ThreadingHTTPServer((HOST, port), partial(Handler, site))
+        return ThreadingHTTPServer((HOST, port), partial(ReportRequestHandler, site))
     except (OSError, OverflowError) as error:
-        raise UserError(f"port {port}: {getattr(error, 'strerror', None) or error}; name another with PORT=") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"port {port}: {reason}; choose another with PORT=") from None

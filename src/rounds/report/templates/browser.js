@@ -1,21 +1,21 @@
-// The error browser: filters and searches all queries, shows 50 at a time.
-const PAGE = 50;
+// The error browser: filter, search and sort all queries; show 50 at a time.
+const PAGE_SIZE = 50;
 const data = JSON.parse(document.getElementById("queries").textContent);
 const form = document.getElementById("filters");
 const results = document.getElementById("results");
-const more = document.getElementById("more");
-const beyond = data.depth + 1;
-let found = [];
-let shown = 0;
+const moreButton = document.getElementById("more");
+const beyond = data.depth + 1; // rank of a gold passage that a run does not hold
+let matches = [];
+let shownCount = 0;
 
-// ---- what is looked at ----
-const source = (text) => text.filter((part) => !Array.isArray(part))
+// ---- filters ----
+const plainText = (text) => text.filter((part) => !Array.isArray(part))
   .map((part) => (typeof part === "number" ? data.formulas[part][0] : part)).join("");
-const haystack = data.queries.map((query) =>
-  [query.id, source(query.text), ...query.gold.map((place) => source(data.passages[place]))].join("\n").toLowerCase());
+const searchTexts = data.queries.map((query) =>
+  [query.id, plainText(query.text), ...query.gold.map((index) => plainText(data.passages[index]))].join("\n").toLowerCase());
 const rank = (query, run) => query.ranks[run] || beyond;
 
-const KINDS = {
+const CHANGES = {
   gained: (query, before, after) => rank(query, after) < rank(query, before),
   lost: (query, before, after) => rank(query, after) > rank(query, before),
   same: (query, before, after) => rank(query, after) === rank(query, before),
@@ -31,107 +31,107 @@ const ORDERS = {
 function filter() {
   const words = form.search.value.toLowerCase().split(/\s+/).filter(Boolean);
   const [before, after] = [Number(form.before.value), Number(form.after.value)];
-  const moved = KINDS[form.moved.value];
-  found = data.queries.filter((query, number) =>
+  const hasChange = CHANGES[form.moved.value];
+  matches = data.queries.filter((query, number) =>
     (form.subject.value === "" || query.subject === Number(form.subject.value)) &&
     (form.unseen.value === "" || query.unseen === Number(form.unseen.value)) &&
-    (!moved || moved(query, before, after)) &&
-    words.every((word) => haystack[number].includes(word)));
+    (!hasChange || hasChange(query, before, after)) &&
+    words.every((word) => searchTexts[number].includes(word)));
   const order = ORDERS[form.order.value];
-  if (order) found.sort((one, other) => order(one, before, after) - order(other, before, after));
+  if (order) matches.sort((one, other) => order(one, before, after) - order(other, before, after));
 }
 
-// ---- what is shown ----
-const templates = new Map(); // each formula is parsed once and copied from then on
+// ---- results ----
+const formulaTemplates = new Map(); // each formula is parsed once, then cloned
 
-function formula(place) {
-  const [latex, mathml] = data.formulas[place];
+function formulaNode(index) {
+  const [latex, mathml] = data.formulas[index];
   if (mathml === null) return Object.assign(document.createElement("code"), { textContent: latex });
-  if (!templates.has(place)) {
+  if (!formulaTemplates.has(index)) {
     const template = document.createElement("template");
-    template.innerHTML = mathml; // made by our own converter, of a fixed set of elements
-    templates.set(place, template.content.firstChild);
+    template.innerHTML = mathml; // written by rounds.report.mathml, from a fixed set of elements
+    formulaTemplates.set(index, template.content.firstChild);
   }
-  return templates.get(place).cloneNode(true);
+  return formulaTemplates.get(index).cloneNode(true);
 }
 
-function picture(place, owner) {
-  const src = data.pictures[place];
+function imageNode(index, owner) {
+  const src = data.pictures[index];
   if (src === null) return element("span", "label", "[picture not found] ");
   return Object.assign(document.createElement("img"), { src, className: "picture", alt: `picture of the ${owner}` });
 }
 
-function part(each, owner) {
-  if (Array.isArray(each)) return picture(each[0], owner);
-  return typeof each === "number" ? formula(each) : each;
+function partNode(part, owner) {
+  if (Array.isArray(part)) return imageNode(part[0], owner);
+  return typeof part === "number" ? formulaNode(part) : part;
 }
 
-const written = (text, owner) => text.map((each) => part(each, owner));
+const textNodes = (text, owner) => text.map((part) => partNode(part, owner));
 
 function element(name, className, ...children) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...children);
-  return made;
+  const node = document.createElement(name);
+  if (className) node.className = className;
+  node.append(...children);
+  return node;
 }
 
-function passage(place) {
-  return written(data.passages[place], "passage");
+function passageNodes(index) {
+  return textNodes(data.passages[index], "passage");
 }
 
-function ranking(query, run) {
+function topList(query, run) {
   const list = element("ol", "top");
   const top = query.top[run];
-  for (let place = 0; place < top.length; place += 2) {
-    const gold = query.gold.includes(top[place]);
-    const line = element("li", gold ? "gold" : "", element("span", "score", top[place + 1].toFixed(4)), " ", ...passage(top[place]));
+  for (let at = 0; at < top.length; at += 2) { // passage index and score in turn
+    const gold = query.gold.includes(top[at]);
+    const line = element("li", gold ? "gold" : "", element("span", "score", top[at + 1].toFixed(4)), " ", ...passageNodes(top[at]));
     if (gold) line.append(element("span", "badge", "gold"));
     list.append(line);
   }
   return list;
 }
 
-function moves(query, before, after) {
-  const name = (run) => query.ranks[run] || `beyond ${data.depth}`;
-  const kind = ["gained", "lost", "same"].find((each) => KINDS[each](query, before, after));
-  const sign = { gained: "▲", lost: "▼", same: "=" }[kind];
-  return element("span", `moved ${kind}`, `${sign} rank ${name(before)} → ${name(after)}`);
+function rankChange(query, before, after) {
+  const rankName = (run) => query.ranks[run] || `beyond ${data.depth}`;
+  const change = ["gained", "lost", "same"].find((name) => CHANGES[name](query, before, after));
+  const sign = { gained: "▲", lost: "▼", same: "=" }[change];
+  return element("span", `moved ${change}`, `${sign} rank ${rankName(before)} → ${rankName(after)}`);
 }
 
-function row(query) {
+function queryItem(query) {
   const [before, after] = [Number(form.before.value), Number(form.after.value)];
   const head = element("p", "head", element("strong", "", query.id), " ", data.subjects[query.subject]);
   if (query.unseen) head.append(element("span", "badge", "unseen"));
-  head.append(moves(query, before, after));
-  const gold = element("p", "goldline", element("span", "label", "Gold"), ...query.gold.flatMap((place, number) => [...(number ? ["; "] : []), ...passage(place)]));
+  head.append(rankChange(query, before, after));
+  const gold = element("p", "goldline", element("span", "label", "Gold"), ...query.gold.flatMap((index, number) => [...(number ? ["; "] : []), ...passageNodes(index)]));
   const label = element("p", "label", `Top ${query.top[after].length / 2}, ${data.runs[after]}`);
-  return element("li", "query", head, element("p", "text", ...written(query.text, "query")), gold, label, ranking(query, after));
+  return element("li", "query", head, element("p", "text", ...textNodes(query.text, "query")), gold, label, topList(query, after));
 }
 
-function append() {
-  results.append(...found.slice(shown, shown + PAGE).map(row));
-  shown = Math.min(shown + PAGE, found.length);
-  more.hidden = shown === found.length;
+function appendPage() {
+  results.append(...matches.slice(shownCount, shownCount + PAGE_SIZE).map(queryItem));
+  shownCount = Math.min(shownCount + PAGE_SIZE, matches.length);
+  moreButton.hidden = shownCount === matches.length;
   document.getElementById("count").textContent =
-    `${found.length} of ${data.queries.length} queries${found.length ? `, ${shown} shown` : ""}`;
+    `${matches.length} of ${data.queries.length} queries${matches.length ? `, ${shownCount} shown` : ""}`;
 }
 
 function update() {
   performance.mark("filter-start");
   filter();
-  shown = 0;
+  shownCount = 0;
   results.replaceChildren();
-  append();
+  appendPage();
   performance.measure("filter", "filter-start");
 }
 
 // ---- set-up ----
-function options(select, names) {
+function addOptions(select, names) {
   names.forEach((name, value) => select.append(new Option(name, value)));
 }
-options(form.subject, data.subjects);
-options(form.before, data.runs);
-options(form.after, data.runs);
+addOptions(form.subject, data.subjects);
+addOptions(form.before, data.runs);
+addOptions(form.after, data.runs);
 const last = data.runs.length - 1;
 for (const [select, value] of [[form.before, Math.max(last - 1, 0)], [form.after, last]]) {
   select.options[value].defaultSelected = true;
@@ -140,9 +140,9 @@ for (const [select, value] of [[form.before, Math.max(last - 1, 0)], [form.after
 form.addEventListener("input", update);
 form.addEventListener("reset", () => setTimeout(update));
 form.addEventListener("submit", (event) => event.preventDefault());
-more.addEventListener("click", () => {
-  const next = shown;
-  append();
+moreButton.addEventListener("click", () => {
+  const next = shownCount;
+  appendPage();
   results.children[next]?.setAttribute("tabindex", "-1");
   results.children[next]?.focus({ preventScroll: true });
 });

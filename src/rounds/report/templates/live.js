@@ -1,16 +1,16 @@
-// The round that trains now: asked of the server every two seconds; where files changed, the page comes anew.
-const WAIT = 2000;
+// Poll the server for the round in training, and reload the page when its files changed.
+const POLL_MS = 2000;
 const panel = document.getElementById("live");
 const number = new Intl.NumberFormat("en");
 let stamp = null;
-let points = -1;
+let pointsDrawn = -1;
 
-function minutes(seconds) {
+function timeLeft(seconds) {
   if (seconds === null) return "time left unknown";
   return seconds < 90 ? `${Math.round(seconds)} s left` : `${Math.round(seconds / 60)} min left`;
 }
 
-function losses(live) {
+function lossSpec(live) {
   return {
     $schema: "https://vega.github.io/schema/vega-lite/v6.json",
     width: "container", height: 160, autosize: { type: "fit", contains: "padding" },
@@ -23,33 +23,33 @@ function losses(live) {
   };
 }
 
-function show(live) {
+function showProgress(live) {
   panel.hidden = !live;
   if (!live) return;
   const loss = live.losses.at(-1)?.[1];
   document.getElementById("live-text").textContent = [
     `round ${live.round}`, `step ${number.format(live.step)} of ${number.format(live.steps)}`,
     ...(loss === undefined ? [] : [`loss ${loss.toFixed(4)}`]),
-    live.stopped ? "stopped: nothing was written for ten minutes" : minutes(live.seconds_left),
+    live.stopped ? "stopped: nothing was written for ten minutes" : timeLeft(live.seconds_left),
   ].join(" · ");
   document.getElementById("live-bar").value = live.steps ? live.step / live.steps : 0;
   document.getElementById("live-scores").textContent =
     live.scores.map(([epoch, score]) => `epoch ${epoch}: MAP@25 ${score.toFixed(4)}`).join(", ") || "MAP@25 after the first epoch";
-  if (live.losses.length !== points && live.losses.length > 1) {
-    points = live.losses.length;
-    window.drawChart(document.getElementById("live-chart"), losses(live));
+  if (live.losses.length !== pointsDrawn && live.losses.length > 1) {
+    pointsDrawn = live.losses.length;
+    window.drawChart(document.getElementById("live-chart"), lossSpec(live));
   }
 }
 
 async function poll() {
   try {
     const answer = await (await fetch("live.json", { cache: "no-store" })).json();
-    show(answer.live);
+    showProgress(answer.live);
     if (stamp !== null && answer.stamp !== stamp) location.reload();
     stamp = answer.stamp;
   } catch {
     document.getElementById("live-text").textContent = "the server does not answer";
   }
-  setTimeout(poll, WAIT);
+  setTimeout(poll, POLL_MS);
 }
 poll();

@@ -1,7 +1,7 @@
-// A click on a column's name sorts by it: numbers by size, their superscripts left out; empty cells last.
+// Sort a table by the column whose heading is clicked: numbers by value without superscripts, empty cells last.
 const UNITS = { k: 1e3, M: 1e6, B: 1e9 };
 
-function key(cell) {
+function sortKey(cell) {
   const text = cell.textContent.trim();
   const number = /^([+-]?\d[\d.]*)([kMB]?)/.exec(text);
   return number ? Number(number[1]) * (UNITS[number[2]] ?? 1) : text;
@@ -15,11 +15,11 @@ function compare(one, other) {
 
 function sort(heading) {
   const body = heading.closest("table").tBodies[0];
-  const falling = heading.getAttribute("aria-sort") === "ascending";
+  const descending = heading.getAttribute("aria-sort") === "ascending";
   for (const other of heading.parentElement.cells) other.removeAttribute("aria-sort");
-  heading.setAttribute("aria-sort", falling ? "descending" : "ascending");
-  const rows = [...body.rows].map((row) => [key(row.cells[heading.cellIndex]), row]);
-  rows.sort(([one], [other]) => (one === "" || other === "" ? compare(one, other) : compare(one, other) * (falling ? -1 : 1)));
+  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+  const rows = [...body.rows].map((row) => [sortKey(row.cells[heading.cellIndex]), row]);
+  rows.sort(([one], [other]) => (one === "" || other === "" ? compare(one, other) : compare(one, other) * (descending ? -1 : 1)));
   body.append(...rows.map(([, row]) => row));
 }
 

@@ -1,11 +1,11 @@
-// Light or dark: the system's choice until a person makes another one.
+// Light or dark theme: the system's preference until the reader chooses.
 {
   const button = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
   let chosen = null;
-  try { chosen = localStorage.getItem("rounds-theme"); } catch { /* pages from disk may not store */ }
+  try { chosen = localStorage.getItem("rounds-theme"); } catch { /* a page opened from disk may have no storage */ }
 
-  function show() {
+  function applyTheme() {
     const theme = chosen ?? (system.matches ? "dark" : "light");
     document.documentElement.dataset.theme = theme;
     button.setAttribute("aria-pressed", theme === "dark");
@@ -14,9 +14,9 @@
 
   button.addEventListener("click", () => {
     chosen = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    try { localStorage.setItem("rounds-theme", chosen); } catch { /* as above */ }
-    show();
+    try { localStorage.setItem("rounds-theme", chosen); } catch { /* no storage: the choice lasts until the page is closed */ }
+    applyTheme();
   });
-  system.addEventListener("change", show);
-  show();
+  system.addEventListener("change", applyTheme);
+  applyTheme();
 }

@@ -1,0 +1,103 @@
+"""Provenance: which checkpoint each round continued from, and warnings about results that must not be trusted."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds.artifacts import store
+from rounds.data import lineage
+from rounds.evaluation.results import ResultRow
+
+
+@dataclass(frozen=True)
+class CheckpointLineage:
+    """The checkpoint that a round hands on to the next one.
+
+    Attributes:
+        checkpoint: Its name for readers, e.g. `round 1, epoch 2`.
+        folder: Its path within the experiment.
+        weights: Hash of its weights.
+        parent: The checkpoint that it was trained from: a path within the experiment, or a base model's name.
+        parent_weights: Hash of the parent's weights when training began.
+        questions: Number of training questions, ancestors' included; None if unknown.
+        status: `clean`, or what is wrong with its lineage.
+    """
+
+    checkpoint: str
+    folder: str
+    weights: str
+    parent: str
+    parent_weights: str
+    questions: int | None
+    status: str
+
+
+def read_lineages(rounds: dict[int, Path], experiment: Path) -> list[CheckpointLineage]:
+    """Read the lineage of each trained round from its manifest."""
+    lineages = []
+    for number, folder in rounds.items():
+        manifest = store.read_manifest(folder / "train")
+        if manifest is None:
+            continue
+        name = manifest.get("continue_with", "")
+        checkpoint, parent = store.read_manifest(folder / "train" / name) or {}, manifest.get("parent") or {}
+        questions = manifest.get("lineage")
+        lineages.append(
+            CheckpointLineage(
+                checkpoint=f"round {number}, {name.replace('_', ' ')}",
+                folder=f"{folder.name}/train/{name}",
+                weights=checkpoint.get("weights", ""),
+                parent=_parent_name(parent, folder, experiment),
+                parent_weights=parent.get("weights", ""),
+                questions=None if questions is None else len(questions),
+                status=manifest.get("lineage_status", lineage.UNKNOWN),
+            )
+        )
+    return lineages
+
+
+def _parent_name(parent: dict, folder: Path, experiment: Path) -> str:
+    """Return a parent's path within the experiment, or a base model's name as the manifest has it."""
+    name = parent.get("name", "")
+    inside = (folder / name).resolve()
+    if not parent.get("base") and inside.is_relative_to(experiment.resolve()):
+        return inside.relative_to(experiment.resolve()).as_posix()
+    return name
+
+
+def find_changed_parents(lineages: list[CheckpointLineage]) -> list[str]:
+    """Return a line for each checkpoint whose parent was trained again since."""
+    weights = {checkpoint.folder: checkpoint.weights for checkpoint in lineages}
+    return [
+        f"{checkpoint.checkpoint}: {checkpoint.parent} has other weights now than those that it continues"
+        for checkpoint in lineages
+        if weights.get(checkpoint.parent, checkpoint.parent_weights) != checkpoint.parent_weights
+    ]
+
+
+def collect_warnings(
+    rows: list[ResultRow], lineages: list[CheckpointLineage], ledger_rows: list[dict], refused: list[dict]
+) -> list[str]:
+    """Return what a reader must know before trusting a number, one line each.
+
+    Args:
+        rows: The experiment's results.
+        lineages: The experiment's checkpoints.
+        ledger_rows: The ledger's rows of the same data and split.
+        refused: Refusals that name the experiment, as `refusals.read` returns them.
+    """
+    warnings = [
+        f"{row.label}: {row.about['lineage']}"
+        for row in rows
+        if row.about.get("lineage", lineage.CLEAN) != lineage.CLEAN
+    ]
+    warnings += find_changed_parents(lineages)
+    warnings += [
+        f"{checkpoint.checkpoint}: {checkpoint.status}" for checkpoint in lineages if checkpoint.status != lineage.CLEAN
+    ]
+    warnings += [
+        f"ledger: {row['recipe']} round {row['round']} ({row['checkpoint']}): {row['lineage']}"
+        for row in ledger_rows
+        if row["lineage"] not in (lineage.CLEAN, "")
+    ]
+    warnings += [f"refused, {refusal['when']}, {refusal['stage']}: {refusal['reason']}" for refusal in refused]
+    return list(dict.fromkeys(warnings))
