@@ -12,7 +12,7 @@ from rounds.config import loader
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.data.prompts import max_input_length
-from rounds.encoding.token_statistics import tokens
+from rounds.encoding.token_statistics import count_tokens
 from rounds.errors import UserError
 from rounds.evaluation import robustness
 from rounds.flags import OneDevice, RecipeOfCheckpoint
@@ -62,8 +62,8 @@ def _tokens(source: Checkpoint, data: Collection, flags: Flags) -> None:
     texts = {"query": [*train, *data.validation.values(), *data.test.values()], "passage": list(data.passages.values())}
     rows = []
     for kind, listed in texts.items():
-        count = tokens(tokenizer, listed, source.recipe.prompts, kind)
-        shares = [f"{count.unknown:.2%}", f"{count.cut:.2%}"]
+        count = count_tokens(tokenizer, listed, source.recipe.prompts, kind)
+        shares = [f"{count.unknown:.2%}", f"{count.truncated:.2%}"]
         lengths = [f"{count.mean:.0f}", str(count.longest), str(count.limit)]
         rows.append([count.kind, f"{count.texts:,}", *shares, *lengths])
     _show(["", "texts", "unknown tokens", "cut texts", "mean", "longest", "limit"], rows, source.recipe.name)

@@ -124,7 +124,7 @@ def test_vectors_lost_in_fp16_are_computed_again():
             matrix.weight.mul_(1e3)
     wanted = encode(embedder, words, recipe.prompts, "passage", "fp32")
     ids = tokenize(embedder.tokenizer, words, recipe.prompts, "passage")
-    assert not np.isfinite(encode_ids(embedder, ids, "fp16", "")).all()
+    assert not np.isfinite(encode_ids(embedder, ids, "fp16")).all()
     found = encode(embedder, words, recipe.prompts, "passage", "fp16")
     assert np.isfinite(found).all() and (found * wanted).sum(1).min() > 0.99
 

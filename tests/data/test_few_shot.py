@@ -10,7 +10,7 @@ from rounds.config import loader
 from rounds.data import collection
 from rounds.data.few_shot import ExampleBank, QueryMetadata
 from rounds.encoding.encoder import encode
-from rounds.encoding.tokenization import say_once, tokenize
+from rounds.encoding.tokenization import report_once, tokenize
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.models import backbone, checkpoint
 from rounds.training.collator import Collator
@@ -122,7 +122,7 @@ def test_a_long_query_is_cut_behind_examples_too():
 
 def test_examples_beyond_the_limit_are_left_out(capsys):
     """The best examples that fit stay, and the number of queries that have fewer is said."""
-    say_once.cache_clear()
+    report_once.cache_clear()
     rows = tokens(["q", "q"], [["a b c"] * 3, ["a b c"]], examples_max_length=12)
     few = tokens(["q", "q"], [["a b c"], ["a b c"]], examples_max_length=100)
     assert len(rows[0]) < len(tokens(["q"], [["a b c"] * 3], examples_max_length=100)[0])
@@ -168,8 +168,8 @@ def test_a_vector_does_not_depend_on_other_queries_examples():
     embedder = backbone.load(recipe, "fp32", "cpu")
     texts = ["one", "two words", "one", "three words here"]
     before = [[], ["an example"], ["another", "and one more"], ["an example"]]
-    together = encode(embedder, texts, recipe.prompts, "query", "fp32", before=before)
+    together = encode(embedder, texts, recipe.prompts, "query", "fp32", examples=before)
     for n in random.Random(0).sample(range(4), 4):
-        (alone,) = encode(embedder, [texts[n]], recipe.prompts, "query", "fp32", before=[before[n]])
+        (alone,) = encode(embedder, [texts[n]], recipe.prompts, "query", "fp32", examples=[before[n]])
         assert together[n] == pytest.approx(alone, abs=1e-5)
     assert abs(together[0] - together[2]).max() > 1e-3

@@ -1,4 +1,4 @@
-"""Encoding: nothing about batches, order or padding may show in the vectors."""
+"""Encoding: batches, order and padding do not change the vectors."""
 
 import dataclasses
 import functools
@@ -9,8 +9,7 @@ import torch
 from helpers.tiny_task import refused
 
 from rounds.config import loader
-from rounds.encoding import encoder
-from rounds.encoding.encoder import _embed, encode
+from rounds.encoding.encoder import EncodingOptions, encode
 from rounds.encoding.tokenization import tokenize
 from rounds.models import backbone
 from rounds.models.weights import locate_model
@@ -30,7 +29,7 @@ def model(name: str, padding_side: str = "right"):
 
 
 @pytest.mark.parametrize("name", ["mistral", "qwen2", "bert"])
-def test_padding_side_and_batch_size_do_not_show(name):
+def test_padding_side_and_batch_size_do_not_change_vectors(name):
     """Left padding, right padding and a batch of one give one embedding."""
     right, prompts = model(name)
     left, _ = model(name, "left")
@@ -41,8 +40,8 @@ def test_padding_side_and_batch_size_do_not_show(name):
         np.testing.assert_allclose(together, encode(left, TEXTS, prompts, "query", "fp32"), atol=2e-6)
 
 
-def test_order_and_repeats_do_not_show():
-    """A text has one vector wherever and however often it stands."""
+def test_order_and_repeats_do_not_change_vectors():
+    """A text has one vector, whatever its place and however often it is in the list."""
     embedder, prompts = model("mistral")
     plain = encode(embedder, TEXTS, prompts, "passage", "fp32")
     mixed = encode(embedder, [*TEXTS[::-1], TEXTS[0]], prompts, "passage", "fp32")
@@ -56,8 +55,8 @@ def test_minilm_equals_sentence_transformers():
 
     recipe = loader.load("minilm")
     peer = SentenceTransformer(locate_model(recipe.model), device="cpu")
-    found = encode(backbone.load(recipe, "fp32", "cpu"), TEXTS, recipe.prompts, "query", "fp32")
-    np.testing.assert_allclose(found, peer.encode(TEXTS), atol=1e-5)
+    vectors = encode(backbone.load(recipe, "fp32", "cpu"), TEXTS, recipe.prompts, "query", "fp32")
+    np.testing.assert_allclose(vectors, peer.encode(TEXTS), atol=1e-5)
 
 
 def test_bf16_stays_close_to_fp32():
@@ -70,14 +69,14 @@ def test_bf16_stays_close_to_fp32():
 
 
 def test_vectors_have_unit_length():
-    """A recipe that normalizes gets unit vectors."""
+    """A recipe that normalizes returns unit vectors."""
     embedder, prompts = model("mistral")
-    found = encode(embedder, TEXTS, prompts, "query", "fp32")
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    vectors = encode(embedder, TEXTS, prompts, "query", "fp32")
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
 def test_a_long_text_is_cut_and_the_prompt_survives(capsys):
-    """Too long a query loses its own tokens; instruction, suffix, BOS and EOS stay; the count is reported."""
+    """A query that is too long loses its own tokens; instruction, suffix, BOS and EOS stay; the count is reported."""
     embedder, prompts = model("mistral")
     tokenizer = embedder.tokenizer
     short, long = tokenize(tokenizer, ["x", "word " * 500], prompts, "query")
@@ -89,8 +88,8 @@ def test_a_long_text_is_cut_and_the_prompt_survives(capsys):
     assert long[-len(suffix) - 1 :] == [*suffix, tokenizer.eos_token_id]
 
 
-def test_encoding_leaves_the_mode_as_it_was():
-    """A model in training stays in training, and dropout was off meanwhile."""
+def test_encoding_restores_the_model_s_mode():
+    """A model in training mode stays in it, and dropout is off while it encodes."""
     embedder, prompts = model("bert")
     embedder.train()
     first = encode(embedder, TEXTS, prompts, "query", "fp32")
@@ -107,7 +106,7 @@ def test_wrong_special_tokens_are_refused():
 
 
 def test_a_recipe_that_states_both_special_tokens_sets_them():
-    """transformers 5 forgets add_bos_token and add_eos_token of a tokenizer's config; the recipe puts them right."""
+    """transformers 5 ignores add_bos_token and add_eos_token of a tokenizer's config; the recipe sets them."""
     recipe = loader.load("tiny-mistral")
     other = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path="random:qwen2"))
     tokenizer = backbone.load(other, "fp32", "cpu").tokenizer
@@ -115,11 +114,11 @@ def test_a_recipe_that_states_both_special_tokens_sets_them():
     assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
-def test_a_text_of_nothing_has_a_vector():
+def test_an_empty_text_has_a_vector():
     """Empty text is encoded, not dropped."""
     embedder, prompts = model("mistral")
-    found = encode(embedder, ["", "x"], prompts, "passage", "fp32")
-    assert found.shape == (2, 64) and np.isfinite(found).all()
+    vectors = encode(embedder, ["", "x"], prompts, "passage", "fp32")
+    assert vectors.shape == (2, 64) and np.isfinite(vectors).all()
 
 
 def test_no_gradients_are_kept():
@@ -129,39 +128,40 @@ def test_no_gradients_are_kept():
     assert all(parameter.grad is None for parameter in embedder.parameters()) and torch.is_grad_enabled()
 
 
+def fail_on_batches(embedder, error: Exception, limit: int = 0) -> list[int]:
+    """Raise `error` in the model's forward pass on more than `limit` tokens; return the sizes of the others."""
+    sizes = []
+
+    def check(_module, arguments):
+        tokens = arguments[0]["input_ids"].numel()
+        if tokens > limit:
+            raise error
+        sizes.append(tokens)
+
+    embedder.register_forward_pre_hook(check)
+    return sizes
+
+
 @pytest.mark.parametrize("limit", [32, 64, 128])
-def test_out_of_memory_halves_the_batches_and_goes_on(limit, monkeypatch, capsys):
-    """Batches beyond the memory are tried again smaller, every text has its vector, and it is said."""
+def test_out_of_memory_halves_the_batches(limit, capsys):
+    """Batches that do not fit are tried again smaller, every text has its vector, and a line says so."""
     embedder, prompts = model("mistral")
     texts = [f"{text} {n}" for n in range(8) for text in ("two thirds", "an angle in a kite and some more words " * 2)]
     expected = encode(embedder, texts, prompts, "passage", "fp32")
-    embed, sizes = _embed, []
-
-    def small(embedder, layout, ids, shared, cache, seen, rows, budget):
-        used = sum(len(ids[row]) for row in rows)
-        if used > limit:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        sizes.append(used)
-        return embed(embedder, layout, ids, shared, cache, seen, rows, budget)
-
-    monkeypatch.setattr(encoder, "_embed", small)
-    found = encode(embedder, texts, prompts, "passage", "fp32")
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert max(sizes) <= limit
+    sizes = fail_on_batches(embedder, torch.OutOfMemoryError("CUDA out of memory"), limit)
+    vectors = encode(embedder, texts, prompts, "passage", "fp32")
+    np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert sizes and max(sizes) <= limit
     assert "out of memory with" in "".join(capsys.readouterr())
 
 
-def test_a_text_that_does_not_fit_alone_fails(monkeypatch):
-    """Nothing is swallowed: one row that is too large, or any other error, comes through."""
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another")])
+def test_errors_that_smaller_batches_do_not_help_are_raised(error):
+    """A single text that does not fit into memory, or any other error, is not swallowed."""
     embedder, prompts = model("mistral")
-    for error in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another")):
-
-        def fail(*_, error=error):
-            raise error
-
-        monkeypatch.setattr(encoder, "_embed", fail)
-        with pytest.raises(type(error)):
-            encode(embedder, ["a"], prompts, "passage", "fp32")
+    fail_on_batches(embedder, error)
+    with pytest.raises(type(error), match=str(error)):
+        encode(embedder, ["a"], prompts, "passage", "fp32")
 
 
 @pytest.mark.parametrize("texts", [TEXTS, [*TEXTS, *TEXTS[:2]]])
@@ -169,6 +169,6 @@ def test_vectors_can_go_straight_to_a_file(texts, tmp_path):
     """A memory-mapped result holds the vectors of one in memory, repeats included."""
     embedder, prompts = model("mistral")
     on_disk = functools.partial(np.lib.format.open_memmap, tmp_path / "vectors.npy", "w+", np.float32)
-    encode(embedder, texts, prompts, "passage", "fp32", allocate=on_disk)
+    encode(embedder, texts, prompts, "passage", "fp32", options=EncodingOptions(allocate=on_disk))
     expected = encode(embedder, texts, prompts, "passage", "fp32")
     np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)

@@ -8,18 +8,18 @@ import json
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from rounds.config import loader
 from rounds.data import collection
 from rounds.encoding import flagembedding
 from rounds.encoding.encoder import encode
-from rounds.encoding.tokenization import lead_texts
+from rounds.encoding.tokenization import join_examples
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.mining.stage import mine_file
 from rounds.models import checkpoint
 from rounds.models.weights import locate_model
+from rounds.retrieval.vectors import cosines
 from rounds.training.stage import finetune_round
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
@@ -33,10 +33,10 @@ def recipe_of(name: str, **prompts):
     return dataclasses.replace(recipe, prompts=dataclasses.replace(recipe.prompts, query_max_length=512, **prompts))
 
 
-def least_cosine(source, kind: str, before=None) -> float:
-    ours = encode(source.load(), TEXTS, source.recipe.prompts, kind, source.precision, before=before)
-    theirs = flagembedding.encode(source, TEXTS, kind, before)
-    return float(((ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)).min())
+def least_cosine(source, kind: str, examples=None) -> float:
+    ours = encode(source.load(), TEXTS, source.recipe.prompts, kind, source.precision, examples=examples)
+    theirs = flagembedding.encode(source, TEXTS, kind, examples)
+    return float(cosines(ours, theirs).min())
 
 
 @pytest.mark.parametrize("kind", ["query", "passage"])
@@ -52,8 +52,8 @@ def test_vectors_with_examples_are_flagicl_s():
     """The same examples before the query give FlagICLModel's vectors."""
     source = checkpoint.resolve(None, recipe_of("tiny-mistral", examples="fixed", examples_number=2), "cpu", "fp32")
     example = "<instruct>task\n<query>one half plus one half\n<response>adds denominators"
-    before = [[example, "<instruct>task\n<query>2 + 2\n<response>multiplies"], [example], [example], []]
-    assert least_cosine(source, "query", before) >= 0.9999
+    examples = [[example, "<instruct>task\n<query>2 + 2\n<response>multiplies"], [example], [example], []]
+    assert least_cosine(source, "query", examples) >= 0.9999
 
 
 def test_examples_as_flagembedding_formats_them():
@@ -70,7 +70,7 @@ def test_examples_as_flagembedding_formats_them():
     pairs = [{"instruct": recipe.prompts.task, "query": a.text, "response": r} for a, r in rows]
     pairs.sort(key=lambda pair: [pair["response"] in text for text in chosen].index(True))
     model = FlagICLModel(folder, examples_for_task=pairs, use_fp16=False, devices="cpu")
-    (lead,) = lead_texts(model.tokenizer, [chosen], recipe.prompts, "query")
+    (lead,) = join_examples(model.tokenizer, [chosen], recipe.prompts, "query")
     assert model.prefix == lead
 
 

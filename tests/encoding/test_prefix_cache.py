@@ -10,10 +10,12 @@ import torch
 from rounds.config import loader
 from rounds.encoding import batching, prefix_cache
 from rounds.encoding.batching import Layout
-from rounds.encoding.encoder import encode_ids
+from rounds.encoding.encoder import EncodingOptions, encode_ids
 from rounds.models import backbone, checkpoint, peft_methods
 
 PACKED, PADDED = Layout(packed=True, pad_id=0), Layout(packed=False, pad_id=0)
+
+WHOLE = EncodingOptions(share_prefix=False)  # every sequence is computed as a whole
 
 
 def rows(count: int = 24, shared: int = 70, kinds: int = 3, seed: int = 0) -> list[list[int]]:
@@ -44,8 +46,8 @@ def model(name: str = "mistral", precision: str = "fp32", side: str = "right", a
 def test_sharing_changes_no_vector(name, side, attention):
     """With and without a shared prefix, packed and padded, whatever the padding side: the same vectors."""
     embedder, ids = model(name, side=side, attention=attention), rows()
-    shared = encode_ids(embedder, ids, "fp32", "")
-    plain = encode_ids(model(name, attention="eager"), ids, "fp32", "", share_prefix=False)
+    shared = encode_ids(embedder, ids, "fp32")
+    plain = encode_ids(model(name, attention="eager"), ids, "fp32", WHOLE)
     np.testing.assert_allclose(shared, plain, atol=2e-6)
 
 
@@ -60,14 +62,14 @@ def test_sharing_under_an_adapter_changes_no_vector():
             torch.nn.init.normal_(value, std=0.05)
     ids = rows()
     assert prefix_cache.can_share(embedder, max(map(len, ids)))
-    shared = encode_ids(embedder, ids, "fp32", "")
-    np.testing.assert_allclose(shared, encode_ids(embedder, ids, "fp32", "", share_prefix=False), atol=2e-6)
+    shared = encode_ids(embedder, ids, "fp32")
+    np.testing.assert_allclose(shared, encode_ids(embedder, ids, "fp32", WHOLE), atol=2e-6)
 
 
 def test_bf16_vectors_stay_within_the_tolerance():
     """In half precision the two differ by rounding: cosine above 0.999."""
     embedder, ids = model(precision="bf16"), rows()
-    one, other = (encode_ids(embedder, ids, "bf16", "", share) for share in (True, False))
+    one, other = (encode_ids(embedder, ids, "bf16", EncodingOptions(share_prefix=share)) for share in (True, False))
     assert (one * other).sum(axis=1).min() > 0.999
 
 
@@ -84,7 +86,7 @@ def test_what_is_shared_is_computed_once(monkeypatch):
     monkeypatch.setattr(embedder[0].model, "forward", counting)
     for share in (True, False):
         counts.append(0)
-        encode_ids(embedder, ids, "fp32", "", share)
+        encode_ids(embedder, ids, "fp32", EncodingOptions(share_prefix=share))
     assert counts[0] < 0.6 * counts[1]
 
 
@@ -100,7 +102,7 @@ def test_groups_are_a_partition_with_true_prefixes(seed, layout):
         assert layout.packed or length % prefix_cache.STEP == 0
         assert len({tuple(ids[row][:length]) for row in group}) == 1
         assert all(len(ids[row]) > length for row in group)
-        assert not length or len(group) >= prefix_cache.LEAST_ROWS
+        assert not length or len(group) >= prefix_cache.MIN_ROWS
 
 
 def test_a_deeper_prefix_of_fewer_rows_is_weighed_against_a_shorter_one_of_all():
@@ -131,7 +133,7 @@ def test_repeated_rows_and_rows_that_begin_another_are_kept_whole():
 def test_flash_attention_packs_no_texts_behind_a_prefix():
     """Its kernels know of no prefix that stands before all texts of a row: such batches are padded."""
     flash = dataclasses.replace(PACKED, attention="flash_attention_2")
-    assert flash.behind(0).packed and not flash.behind(32).packed and PACKED.behind(32).packed
+    assert flash.after_prefix(0).packed and not flash.after_prefix(32).packed and PACKED.after_prefix(32).packed
 
 
 @pytest.mark.parametrize("name", ["minilm"])
@@ -156,16 +158,16 @@ def test_gradients_flow_through_the_prefix(attention, checkpointing):
     found = []
     for share in (True, False):
         embedder = model(attention=attention if share else "eager").train()
-        layout = Layout.of(embedder, 200)
+        layout = Layout.for_model(embedder, 200)
         if share and checkpointing:
             embedder.gradient_checkpointing_enable({"use_reentrant": False})
         if share:
             cache = prefix_cache.compute_prefix(embedder, ids[0][:64])
             vectors = prefix_cache.embed(
-                embedder, batching.tensors([row[64:] for row in ids], layout, shared=64), cache
+                embedder, batching.to_tensors([row[64:] for row in ids], layout, prefix_length=64), cache
             )
         else:
-            vectors = embedder(batching.tensors(ids, layout))["sentence_embedding"]
+            vectors = embedder(batching.to_tensors(ids, layout))["sentence_embedding"]
         vectors = vectors[: len(ids)]
         (vectors @ vectors.T).tril(-1).sum().backward()
         found.append({name: p.grad for name, p in embedder.named_parameters() if p.grad is not None})

@@ -17,7 +17,8 @@ from transformers import HfArgumentParser
 
 from rounds.config import loader
 from rounds.encoding import run_store, workers
-from rounds.encoding.run_store import Encoder
+from rounds.encoding.checkpoint_encoder import CheckpointEncoder
+from rounds.encoding.run_store import RunStore
 from rounds.encoding.workers import EncodingWorker
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device, resolve_devices, restrict_to_one_gpu
@@ -45,8 +46,8 @@ def test_two_processes_give_the_vectors_of_one(tmp_path):
     """In order, with repeats and with examples, under the same key; threads are given back, processes end."""
     before = [[f"an example {n}" * (n % 3), "another example"] for n in range(2)] * (len(TEXTS) // 2)
     one, two = (
-        run_store.encoder_for(base(), tmp_path / "one"),
-        run_store.encoder_for(base().with_options(devices=TWO), tmp_path / "two"),
+        run_store.open_store(base(), tmp_path / "one"),
+        run_store.open_store(base().with_options(devices=TWO), tmp_path / "two"),
     )
     threads = torch.get_num_threads()
     for texts, examples in ((TEXTS, None), (TEXTS, before), (["x", "x"], None)):
@@ -54,8 +55,8 @@ def test_two_processes_give_the_vectors_of_one(tmp_path):
         found, other = two.vectors(texts, "query", "some", examples)
         np.testing.assert_allclose(found, expected, atol=2e-6)
         assert found.dtype == np.float32 and folder.name == other.name
-    assert len(two.helpers) == 1 and torch.get_num_threads() == threads
-    processes = [helper.process for helper in two.helpers]
+    assert len(two.encoder.workers) == 1 and torch.get_num_threads() == threads
+    processes = [helper.process for helper in two.encoder.workers]
     del two
     assert ended(processes)
 
@@ -115,7 +116,7 @@ def test_a_failing_process_is_one_line(way, tmp_path):
     helper = EncodingWorker(broken.with_options(devices=("cpu",)), 1)
     if way == "killed":
         helper.process.kill()
-    encoder = Encoder(source, tmp_path / "runs", source.load(), [helper])
+    encoder = RunStore(CheckpointEncoder(source, source.load(), [helper]), tmp_path / "runs")
     line = {"refused": "cannot be loaded", "crashed": "device cpu: KeyError: 'none'", "killed": "exit code -9"}[way]
     with refused(line):
         encoder.vectors(TEXTS, "query", "some")

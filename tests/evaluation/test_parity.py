@@ -48,7 +48,7 @@ def test_probes_are_the_vectors_of_formatted_texts(tiny, data, tmp_path):
     """A probe's text is what the model reads, its vector the one that the run was ranked with."""
     source = checkpoint.resolve(None, tiny, "cpu", "fp32")
     found = parity.load(run_store.run_folder(source, data, tmp_path), "x").about["probes"]["passages"]
-    vectors, _ = run_store.encoder_for(source, tmp_path).vectors(list(data.passages.values()), "passage", "corpus")
+    vectors, _ = run_store.open_store(source, tmp_path).vectors(list(data.passages.values()), "passage", "corpus")
     start, end = prefix_and_suffix(tiny.prompts, "passage")
     for row, (key, text) in enumerate(data.passages.items()):
         if key in found:

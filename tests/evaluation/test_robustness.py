@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rounds.encoding.encoder import encode
-from rounds.encoding.token_statistics import tokens
+from rounds.encoding.token_statistics import count_tokens
 from rounds.evaluation import robustness
 from rounds.models import checkpoint, peft_methods
 from rounds.models.devices import peak_memory
@@ -40,10 +40,10 @@ def test_tokens_are_counted_uncut(tiny):
     """Lengths with prompt and special tokens, those over the limit, and what the vocabulary lacks."""
     tokenizer = checkpoint.resolve(None, tiny, "cpu").load().tokenizer
     prompts = tiny.replace("prompts", passage_max_length=12).prompts
-    found = tokens(
+    found = count_tokens(
         tokenizer, ["short", "a much longer passage about fractions and their sums " * 3], prompts, "passage"
     )
-    assert (found.texts, found.cut, found.limit, found.unknown) == (2, 0.5, 12, 0)
+    assert (found.texts, found.truncated, found.limit, found.unknown) == (2, 0.5, 12, 0)
     assert found.longest > 12 and found.mean < found.longest
 
 

@@ -8,11 +8,12 @@ from helpers.training import few_rows
 
 from rounds.data import collection
 from rounds.encoding import run_store
-from rounds.encoding.run_store import Run
 from rounds.evaluation import truncation
 from rounds.evaluation.metrics import per_query
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.models import checkpoint
+from rounds.retrieval.run import Run
+from rounds.retrieval.vectors import truncate_vectors
 from rounds.training import losses
 from rounds.training.collator import Collator
 from rounds.training.dataset import read_groups
@@ -25,8 +26,8 @@ def test_cutting_is_the_same_in_training_and_in_runs(normalize):
     vectors = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
     for dim in (1, 7, 12):
         expected = losses.cut(torch.tensor(vectors), dim, normalize).numpy()
-        np.testing.assert_allclose(run_store.truncate_vectors(vectors, dim, normalize), expected, atol=1e-6)
-    assert run_store.truncate_vectors(vectors, None, normalize) is vectors
+        np.testing.assert_allclose(truncate_vectors(vectors, dim, normalize), expected, atol=1e-6)
+    assert truncate_vectors(vectors, None, normalize) is vectors
 
 
 def test_the_loss_is_the_sum_over_dimensions(tiny, tiny_mined, tmp_path):
@@ -56,10 +57,10 @@ def test_a_cut_checkpoint_ranks_by_cut_vectors(tiny, tiny_collection, tmp_path):
     whole, short = (
         evaluate_checkpoint(each, data, tmp_path, False) for each in (source, source.with_options(truncate_dim=8))
     )
-    encoder = run_store.encoder_for(source, tmp_path)
+    encoder = run_store.open_store(source, tmp_path)
     vectors, _ = encoder.vectors(list(data.validation.values()), "query", "validation")
     corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
-    scores = run_store.truncate_vectors(vectors, 8, True) @ run_store.truncate_vectors(corpus, 8, True).T
+    scores = truncate_vectors(vectors, 8, True) @ truncate_vectors(corpus, 8, True).T
     order = np.argsort(-np.round(scores, 6), axis=1, kind="stable")[:, :100]
     run = Run(list(data.validation), np.array(list(data.passages))[order], -np.arange(100) * np.ones((len(order), 1)))
     expected = per_query(run, data.qrels, ("MAP@25",))["MAP@25"].mean()

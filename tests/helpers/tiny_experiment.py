@@ -46,9 +46,9 @@ def evaluate(data: Collection, model_output: Path, folder: Path, number: int) ->
     path = home / "validation-0" / "corpus-0-ids" / run_store.RUN_FILE
     run = search.rank(list(data.validation), queries, list(data.passages), corpus, min(100, len(corpus)))
     run_store.save_run(run, path, "tiny")
-    np.save(path.parent.parent / run_store.VECTORS, queries)
+    np.save(path.parent.parent / run_store.VECTORS_FILE, queries)
     (home / "corpus-0").mkdir()
-    np.save(home / "corpus-0" / run_store.VECTORS, corpus)
+    np.save(home / "corpus-0" / run_store.VECTORS_FILE, corpus)
     row = _row("zero-shot" if number == 0 else f"round {number}, epoch 2 (last, best)", run, data, number)
     row.about["run"] = path.parent.relative_to(model_output).as_posix()
     with store.writing(folder / "eval", {"kind": "evaluation"}) as temporary:
@@ -91,7 +91,7 @@ def mine(data: Collection, experiment: Path, number: int) -> None:
     generator, ids = np.random.default_rng(number), list(data.passages)
     (home / "train-0").mkdir()
     queries = generator.normal(size=(len(rows), DIM)).astype(np.float32)
-    np.save(home / "train-0" / run_store.VECTORS, queries)
+    np.save(home / "train-0" / run_store.VECTORS_FILE, queries)
     for row in rows:
         row["neg_id"] = [each for each in generator.choice(ids, 4, replace=False) if each not in row["pos_id"]]
         row["neg"] = [data.passages[each] for each in row["neg_id"]]

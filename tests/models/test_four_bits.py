@@ -182,7 +182,7 @@ def test_vectors_that_differ_are_not_written(trained, tmp_path, monkeypatch):
     """A merge that changes the vectors fails and leaves nothing behind."""
     source = checkpoint.resolve(str(trained), device="cpu", precision="fp32")
     vectors = iter([np.eye(2), np.ones((2, 2))])
-    monkeypatch.setattr(merged_checkpoint, "_vectors", lambda *_: next(vectors))
+    monkeypatch.setattr(merged_checkpoint, "embed_passages", lambda *_: next(vectors))
     with refused(tmp_path / "merged", "least cosine 0.7071", "nothing was written"):
         merged_checkpoint.merge(source, tmp_path / "merged", ["a", "b"])
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from transformers import XLMRobertaConfig, XLMRobertaModel
 from rounds.config import loader
 from rounds.encoding import batching
 from rounds.encoding.batching import Layout
-from rounds.encoding.encoder import encode_ids
+from rounds.encoding.encoder import EncodingOptions, encode_ids
 from rounds.models import backbone, packed_attention
 
 
@@ -50,14 +50,17 @@ def test_packed_vectors_equal_padded_ones(name, roberta):
     """Whatever the architecture, and its way to number positions: packed is padded with plain attention."""
     name = roberta if name == "roberta" else name
     packed, padded = model(name), model(name, "eager")
-    assert Layout.of(packed, 90).packed and not Layout.of(padded, 90).packed
-    found = [encode_ids(embedder, rows(), "fp32", "", share_prefix=False) for embedder in (packed, padded)]
+    assert Layout.for_model(packed, 90).packed and not Layout.for_model(padded, 90).packed
+    found = [encode_ids(embedder, rows(), "fp32", EncodingOptions(share_prefix=False)) for embedder in (packed, padded)]
     np.testing.assert_allclose(*found, atol=2e-6)
 
 
 def test_packed_vectors_in_bf16_stay_within_the_tolerance():
     """In half precision the two differ by rounding: cosine above 0.999."""
-    found = [encode_ids(model("bert", attention), rows(), "bf16", "", False) for attention in ("sdpa", "eager")]
+    found = [
+        encode_ids(model("bert", attention), rows(), "bf16", EncodingOptions(share_prefix=False))
+        for attention in ("sdpa", "eager")
+    ]
     assert (found[0] * found[1]).sum(axis=1).min() > 0.999
 
 
@@ -67,7 +70,7 @@ def test_packed_gradients_equal_padded_ones(name):
     found = []
     for attention in ("sdpa", "eager"):
         embedder = model(name, attention, dropout=0.0).train()
-        vectors = embedder(batching.tensors(rows(12), Layout.of(embedder, 200)))["sentence_embedding"][:12]
+        vectors = embedder(batching.to_tensors(rows(12), Layout.for_model(embedder, 200)))["sentence_embedding"][:12]
         (vectors @ vectors.T).tril(-1).sum().backward()
         found.append({name: p.grad for name, p in embedder.named_parameters() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
@@ -113,18 +116,18 @@ def test_the_fused_kernels_equal_attention_as_it_is_written_down(causal, shared)
 def test_texts_do_not_see_each_other():
     """Another neighbour in the row changes no vector."""
     embedder, texts = model("bert"), rows(6)
-    layout = Layout.of(embedder, 200)
+    layout = Layout.for_model(embedder, 200)
     with torch.inference_mode():
-        one = embedder(batching.tensors(texts, layout))["sentence_embedding"]
-        other = embedder(batching.tensors([*texts[:3], *rows(20)[17:]], layout))["sentence_embedding"]
+        one = embedder(batching.to_tensors(texts, layout))["sentence_embedding"]
+        other = embedder(batching.to_tensors([*texts[:3], *rows(20)[17:]], layout))["sentence_embedding"]
     torch.testing.assert_close(one[:3], other[:3], rtol=0, atol=1e-6)
 
 
 def test_attention_dropout_in_training_goes_back_to_padding():
     """The packed kernels drop nothing out, so a model that wants it is padded while it trains."""
     embedder = model("bert", dropout=0.1)
-    assert Layout.of(embedder, 200).packed
-    assert not Layout.of(embedder.train(), 200).packed
+    assert Layout.for_model(embedder, 200).packed
+    assert not Layout.for_model(embedder.train(), 200).packed
 
 
 def test_a_saved_model_names_no_attention_of_ours(tmp_path):
@@ -136,7 +139,7 @@ def test_a_saved_model_names_no_attention_of_ours(tmp_path):
 def test_plain_calls_of_a_model_that_could_pack_still_work():
     """Padded features and caches go through the same model as ever."""
     packed, padded = model(), model(attention="eager")
-    features = batching.tensors(rows(5), Layout(False, 0))
+    features = batching.to_tensors(rows(5), Layout(False, 0))
     with torch.inference_mode():
         one, other = (embedder(dict(features))["sentence_embedding"] for embedder in (packed, padded))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
@@ -146,4 +149,4 @@ def test_a_sliding_window_that_is_too_short_is_not_packed():
     """The packed kernels see whole texts, so a model that must not see that far is padded."""
     embedder = model()
     embedder[0].model.config.sliding_window = 64
-    assert Layout.of(embedder, 64).packed and not Layout.of(embedder, 65).packed
+    assert Layout.for_model(embedder, 64).packed and not Layout.for_model(embedder, 65).packed

@@ -82,10 +82,10 @@ def test_packed_texts_behind_virtual_tokens_equal_padded_ones(method, model):
         recipe = recipe_of(method, model)
         recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, attention=attention))
         embedder = tuned(recipe)
-        layout = Layout.of(embedder, 64)
+        layout = Layout.for_model(embedder, 64)
         assert layout.packed == (attention == "sdpa")
         rows = tokenize(embedder.tokenizer, TEXTS, recipe.prompts, "query")
-        found = embedder(batching.tensors(rows, layout))["sentence_embedding"][: len(TEXTS)]
+        found = embedder(batching.to_tensors(rows, layout))["sentence_embedding"][: len(TEXTS)]
         (found @ found.T).tril(-1).sum().backward()
         vectors_of.append(found.detach())
         gradients.append({name: value.grad for name, value in peft_methods.trainable_parameters(embedder).items()})

@@ -82,8 +82,8 @@ def test_what_is_tuned_comes_back(method, tuned, moves, texts, tmp_path):
     embedder = backbone.load(own, "fp32", "cpu")
     peft_methods.apply(embedder, own.tuning)
     ids = tokenize(embedder.tokenizer, texts, own.prompts, "query")
-    layout = Layout.of(embedder, max(map(len, ids)))
-    features = batching.tensors(ids, layout) | vision_tower.image_inputs(embedder, texts).batch(texts, len(texts))
+    layout = Layout.for_model(embedder, max(map(len, ids)))
+    features = batching.to_tensors(ids, layout) | vision_tower.image_inputs(embedder, texts).batch(texts, len(texts))
     out = embedder(features)["sentence_embedding"]
     (out * torch.randn_like(out)).sum().backward()
     seeing = [value for name, value in embedder.named_parameters() if ".visual." in name]

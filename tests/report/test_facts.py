@@ -67,7 +67,7 @@ def test_negatives_are_measured_with_their_miners_vectors(experiment):
     statistics = read_mined(file, list(data.passages))
     rows = store.read_jsonl(file)
     home = experiment.model_output / "base" / "tiny"
-    queries, corpus = (np.load(home / name / run_store.VECTORS) for name in ("train-0", "corpus-0"))
+    queries, corpus = (np.load(home / name / run_store.VECTORS_FILE) for name in ("train-0", "corpus-0"))
     place = {passage: number for number, passage in enumerate(data.passages)}
     above = [
         queries[number] @ corpus[place[negative]] > queries[number] @ corpus[place[row["pos_id"][0]]]
@@ -87,7 +87,9 @@ def test_missing_files_leave_the_rest(case, experiment):
     elif case == "one round":
         shutil.rmtree(experiment.folder / "round2")
     else:
-        for file in experiment.model_output.rglob(run_store.VECTORS if case == "no vectors" else run_store.RUN_FILE):
+        for file in experiment.model_output.rglob(
+            run_store.VECTORS_FILE if case == "no vectors" else run_store.RUN_FILE
+        ):
             file.unlink()
     facts = gather(experiment)
     labels = {"one round": ["zero-shot", "round 1"], "no vectors": ["zero-shot", "round 1", "round 2"]}

@@ -107,7 +107,7 @@ class Load:
         longest = max(map(len, ids))
         if not (recipe.prompts.share_prefix and prefix_cache.can_share(embedder, longest)):
             return cls(whole, whole)
-        groups = prefix_cache.group_by_prefix(ids, Layout.of(embedder, longest))
+        groups = prefix_cache.group_by_prefix(ids, Layout.for_model(embedder, longest))
         return cls(whole, whole - sum(shared * (len(rows) - 1) for shared, rows in groups))
 
 

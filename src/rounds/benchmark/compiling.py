@@ -22,7 +22,7 @@ def run(bench: Bench, section: Section) -> None:
     given = bench.texts(recipe, QUERIES)
 
     def embed():
-        return encode(embedder, given.queries, recipe.prompts, "query", "bf16", before=given.before)
+        return encode(embedder, given.queries, recipe.prompts, "query", "bf16", examples=given.before)
 
     embed()
     plain, wanted = bench.time(embed)

@@ -63,7 +63,7 @@ def _of_kind(given: Texts, kind: str) -> tuple:
 
 def _embed(embedder: SentenceTransformer, recipe: Recipe, given: Texts, kind: str) -> np.ndarray:
     found, kind, before = _of_kind(given, kind)
-    return encode(embedder, found, recipe.prompts, kind, "bf16", before=before)
+    return encode(embedder, found, recipe.prompts, kind, "bf16", examples=before)
 
 
 def _beside_peers(bench: Bench, section: Section, embedder: SentenceTransformer, recipe: Recipe) -> None:
@@ -144,5 +144,5 @@ def _flag(bench: Bench, embedder: SentenceTransformer, recipe: Recipe) -> Callab
     source = Checkpoint(recipe, None, False, None, {}, "", EncodingOptions("bf16", (bench.device,)))
     folder = locate_model(recipe.model)
     with mock.patch.object(icl.AutoModel, "from_pretrained", lambda *_, **__: embedder[0].model):
-        model = flagembedding._model(source, folder)
+        model = flagembedding.build(source, folder)
     return lambda given: flagembedding.encode_queries(model, source, given.queries, given.before)

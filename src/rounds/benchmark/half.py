@@ -52,7 +52,7 @@ def _beside_fp32(bench: Bench, section: Section, recipe: Recipe) -> None:
 def _raw(embedder: SentenceTransformer, recipe: Recipe, given: Texts, precision: str) -> np.ndarray:
     """Vectors as they come, without the second look that `encoding.encode` takes at fp16's."""
     ids = tokenize(embedder.tokenizer, given.queries, recipe.prompts, "query", given.before)
-    return encode_ids(embedder, ids, precision, "")
+    return encode_ids(embedder, ids, precision)
 
 
 def _overflow(
@@ -67,6 +67,6 @@ def _overflow(
     half, exact = pair
     lost = ~np.isfinite(_raw(half, recipe, given, "fp16")).all(1)
     section.check("queries lost where a layer overflows, of all", float(lost.mean()), bool(lost.any()))
-    found = encode(half, given.queries, recipe.prompts, "query", "fp16", before=given.before)
+    found = encode(half, given.queries, recipe.prompts, "query", "fp16", examples=given.before)
     least = float(cosines(found, _raw(exact, recipe, given, "fp32")).min())
     section.check(f"cosine to fp32 after an overflow, at least {LEAST_RESCUED}", least, least >= LEAST_RESCUED)

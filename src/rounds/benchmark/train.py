@@ -149,7 +149,7 @@ def _to_disk_and_back(bench: Bench, section: Section, mined: Path) -> None:
     live: list[np.ndarray] = []
 
     def embed(embedder: SentenceTransformer, precision: str) -> np.ndarray:
-        return encode(embedder, given.queries, recipe.prompts, "query", precision, before=given.before)
+        return encode(embedder, given.queries, recipe.prompts, "query", precision, examples=given.before)
 
     def evaluate(embedder: SentenceTransformer, _) -> dict:
         live.append(embed(embedder, "nf4"))

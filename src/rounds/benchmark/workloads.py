@@ -29,13 +29,14 @@ from rounds.data.prompts import max_input_length, prefix_and_suffix
 from rounds.encoding import batching, flagembedding, prefix_cache, run_store
 from rounds.encoding.batching import Layout
 from rounds.encoding.encoder import encode
-from rounds.encoding.tokenization import lead_texts, tokenize
+from rounds.encoding.tokenization import join_examples, tokenize
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.mining import sampling
 from rounds.mining.stage import mine_file
 from rounds.models import checkpoint
 from rounds.models.precision import autocast
 from rounds.retrieval import search
+from rounds.retrieval.vectors import unit_vectors
 from rounds.training import losses, stock_baseline
 from rounds.training.collator import Collator
 from rounds.training.dataset import read_groups
@@ -189,7 +190,7 @@ def _encoder(party: Contender, recipe: Recipe) -> Encode:
         recipe = recipe.replace("prompts", share_prefix=False)
 
     def ours(queries, before, passages):
-        found = [encode(embedder, queries, recipe.prompts, "query", party.precision, before=before)]
+        found = [encode(embedder, queries, recipe.prompts, "query", party.precision, examples=before)]
         if passages:
             found.append(encode(embedder, passages, recipe.prompts, "passage", party.precision))
         return np.concatenate(found)
@@ -200,7 +201,7 @@ def _encoder(party: Contender, recipe: Recipe) -> Encode:
 def whole_texts(tokenizer, recipe: Recipe, queries: list[str], before: list[list[str]] | None) -> list[str]:
     """Examples, prompt and query as one text, which is all that a peer takes."""
     prefix_text, suffix = prefix_and_suffix(recipe.prompts, "query")
-    leads = lead_texts(tokenizer, before, recipe.prompts, "query") if before else [""] * len(queries)
+    leads = join_examples(tokenizer, before, recipe.prompts, "query") if before else [""] * len(queries)
     return [f"{lead}{prefix_text}{query}{suffix}" for lead, query in zip(leads, queries, strict=True)]
 
 
@@ -317,16 +318,16 @@ def examples_step(
     else:
         embedder = stock_baseline.stock(recipe, "fp32", "cpu").train()
     ids = tokenize(embedder.tokenizer, queries, recipe.prompts, "query", before)
-    layout = Layout.of(embedder, max(map(len, ids)))
+    layout = Layout.for_model(embedder, max(map(len, ids)))
     shared = prefix_cache.group_by_prefix(ids, layout)[0][0]
 
     def forward(ids: list[list[int]]) -> torch.Tensor:
         if party.name == OURS:
             cache = prefix_cache.compute_prefix(embedder, ids[0][:shared])
-            own = batching.tensors([row[shared:] for row in ids], layout, shared=shared)
+            own = batching.to_tensors([row[shared:] for row in ids], layout, prefix_length=shared)
             return prefix_cache.embed(embedder, own, cache)[: len(ids)]
         if party.name == UNSHARED:
-            return embedder(batching.tensors(ids, layout))["sentence_embedding"][: len(ids)]
+            return embedder(batching.to_tensors(ids, layout))["sentence_embedding"][: len(ids)]
         texts = whole_texts(embedder.tokenizer, recipe, queries[: len(ids)], before[: len(ids)])
         return embedder(embedder.preprocess(texts))["sentence_embedding"]
 
@@ -386,7 +387,7 @@ def search_corpus(party: Contender, queries: int, passages: int, dim: int) -> tu
         corpus = np.lib.format.open_memmap(f"{scratch}/vectors.npy", "w+", np.float32, (passages, dim))
         for start in range(0, passages, 50_000):
             block = generator.standard_normal((min(50_000, passages - start), dim), dtype=np.float32)
-            corpus[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+            corpus[start : start + len(block)] = unit_vectors(block)
         corpus.flush()
         corpus = np.load(f"{scratch}/vectors.npy", mmap_mode="r")
         asked = generator.standard_normal((queries, dim), dtype=np.float32)

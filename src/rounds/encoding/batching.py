@@ -1,4 +1,7 @@
-"""Batches: token rows -> tensors of a few shapes, packed into one row of tokens or padded to one length."""
+"""Group token sequences into batches and turn them into tensors, either packed into one row or padded.
+
+Every new tensor shape costs a compiled kernel or a warm-up, so batches come in few shapes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,20 +12,20 @@ from torch import Tensor, nn
 
 from rounds.models import packed_attention, prompt_tuning
 
-# Every new tensor shape costs a compiled kernel: padded lengths snap to these (above the last, to multiples of it).
-LENGTHS = (16, 32, 64, 96, 128, 192, 256)
+PADDED_LENGTHS = (16, 32, 64, 96, 128, 192, 256)  # longer sequences are padded to a multiple of the last
 
-TOKENS = 4096
+TOKEN_BUDGET = 4096  # tokens of a batch
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a model takes its texts.
+    """How a model takes a batch of token sequences.
 
     Attributes:
-        packed: one behind the other in one row, each seeing itself only; else padded.
+        packed: sequences are concatenated into one row, and each attends to itself only; otherwise they are padded.
+        pad_id: token id of the padding.
         left: padding stands before the text.
-        first: position id of a text's first token (RoBERTa counts from 2).
+        first: position id of a sequence's first token (RoBERTa counts from 2).
         attention: the model's attention implementation.
     """
 
@@ -33,23 +36,29 @@ class Layout:
     attention: str = packed_attention.NAME
 
     @classmethod
-    def of(cls, embedder: SentenceTransformer, longest: int) -> "Layout":
-        """Packed where the attention can for texts of up to `longest` tokens, else padded as the tokenizer says."""
+    def for_model(cls, embedder: SentenceTransformer, longest: int) -> "Layout":
+        """Return the layout for sequences of up to `longest` tokens: packed where the attention supports it."""
         tokenizer, transformer = embedder.tokenizer, embedder[0].model
         # Padding between virtual tokens and text would move the text away from them.
         left = tokenizer.padding_side == "left" and not prompt_tuning.has_virtual_tokens(transformer)
         return cls(
-            packed_attention.can_pack(embedder, longest), tokenizer.pad_token_id, left,
-            _first_position(transformer), transformer.config._attn_implementation,
-        )  # fmt: skip
+            packed=packed_attention.can_pack(embedder, longest),
+            pad_id=tokenizer.pad_token_id,
+            left=left,
+            first=_first_position(transformer),
+            attention=transformer.config._attn_implementation,
+        )
 
-    def behind(self, shared: int) -> "Layout":
-        """For texts behind `shared` tokens: FlashAttention packs texts, but with no prefix before them all."""
-        return self if not shared or self.attention == packed_attention.NAME else replace(self, packed=False)
+    def after_prefix(self, length: int) -> "Layout":
+        """Return the layout for sequences that follow a shared prefix of `length` tokens.
+
+        FlashAttention packs sequences, but has no way to put one prefix before all of them: these are padded.
+        """
+        return self if not length or self.attention == packed_attention.NAME else replace(self, packed=False)
 
 
 def _first_position(transformer: nn.Module) -> int:
-    """RoBERTa and its kin look positions up from behind their padding token's."""
+    """Return the first position id; RoBERTa and its descendants count from behind the padding token's."""
     for module in transformer.modules():
         if isinstance(getattr(module, "position_embeddings", None), nn.Embedding):
             padding = getattr(module, "padding_idx", None)
@@ -57,88 +66,99 @@ def _first_position(transformer: nn.Module) -> int:
     return 0
 
 
-def snap(length: int) -> int:
-    """The padded length for a text of `length` tokens.
+def padded_length(length: int) -> int:
+    """Return the length that a sequence of `length` tokens is padded to.
 
-    >>> snap(17), snap(256), snap(300)
+    >>> padded_length(17), padded_length(256), padded_length(300)
     (32, 256, 512)
     """
-    for candidate in LENGTHS:
+    for candidate in PADDED_LENGTHS:
         if length <= candidate:
             return candidate
-    return -(-length // LENGTHS[-1]) * LENGTHS[-1]
+    return -(-length // PADDED_LENGTHS[-1]) * PADDED_LENGTHS[-1]
 
 
-def plan(lengths: Sequence[int], layout: Layout, budget: int | None = TOKENS) -> list[list[int]]:
-    """Row numbers of each batch, longest first; none has more than `budget` tokens unless it is a single row.
+def plan_batches(lengths: Sequence[int], layout: Layout, budget: int | None = TOKEN_BUDGET) -> list[list[int]]:
+    """Divide sequences into batches of at most `budget` tokens; a single sequence may exceed it.
 
-    Padded, rows of one snapped length stand together, always equally many but for the last batch.
-    """
-    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    found: list[list[int]] = []
-    used = 0
-    for row in order:
-        size = lengths[row] if layout.packed else snap(lengths[row])
-        fits = found and (budget is None or used + size <= budget)
-        if fits and (layout.packed or size == snap(lengths[found[-1][0]])):
-            found[-1].append(row)
-            used += size
-        else:
-            found.append([row])
-            used = size
-    return found
-
-
-def tensors(rows: Sequence[list[int]], layout: Layout, budget: int | None = None, shared: int = 0) -> dict[str, Tensor]:
-    """What the model is called with for one batch.
+    Padded batches hold sequences of one padded length, and all but the last batch of a length have equally many.
 
     Args:
-        rows: token ids of each text.
-        budget: as `plan` got it: a smaller last batch is filled up to a power of two, but not beyond it.
-        shared: tokens of the prefix that stands before every row.
+        lengths: tokens of each sequence.
+        budget: tokens of a batch; None for no limit.
 
     Returns:
-        Packed, `input_ids` and `position_ids` (1, tokens) and `cu_seq_lens_q` (texts + 1,), the last text being
-        padding that snaps the number of tokens; else `input_ids` and `attention_mask` (texts, length). Either way,
-        what stands behind the rows' own vectors is to be thrown away.
+        the row numbers of each batch, longest sequence first.
     """
-    return _packed(rows, layout, shared) if layout.packed else _padded(rows, layout, budget, shared)
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    batches: list[list[int]] = []
+    used = 0
+    for row in order:
+        size = lengths[row] if layout.packed else padded_length(lengths[row])
+        fits = batches and (budget is None or used + size <= budget)
+        if fits and (layout.packed or size == padded_length(lengths[batches[-1][0]])):
+            batches[-1].append(row)
+            used += size
+        else:
+            batches.append([row])
+            used = size
+    return batches
 
 
-def _packed(rows: Sequence[list[int]], layout: Layout, shared: int) -> dict[str, Tensor]:
+def to_tensors(
+    rows: Sequence[list[int]], layout: Layout, budget: int | None = None, prefix_length: int = 0
+) -> dict[str, Tensor]:
+    """Return the model's inputs for one batch.
+
+    Args:
+        rows: token ids of each sequence, without the shared prefix.
+        budget: as `plan_batches` got it: a smaller last batch is filled up to a power of two, but not beyond it.
+        prefix_length: tokens of the prefix that all sequences share.
+
+    Returns:
+        `input_ids`, `position_ids` (1, tokens) and `cu_seq_lens_q` (sequences + 1,) if packed, where the last
+        sequence is padding up to a round number of tokens; otherwise `input_ids` and `attention_mask` (sequences,
+        length). The model returns the embeddings of `rows` first; discard those of the padding behind them.
+    """
+    return _packed(rows, layout, prefix_length) if layout.packed else _padded(rows, layout, budget, prefix_length)
+
+
+def _packed(rows: Sequence[list[int]], layout: Layout, prefix_length: int) -> dict[str, Tensor]:
     total = sum(map(len, rows))
     filler = [layout.pad_id] * (-total % (128 if total > 512 else 16))
-    whole = [*rows, filler] if filler else list(rows)
-    lengths = torch.tensor([len(row) for row in whole])
+    sequences = [*rows, filler] if filler else list(rows)
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
     starts = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
-    places = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(lengths)
-    found = {
-        "input_ids": torch.tensor([token for row in whole for token in row])[None],
-        "position_ids": (places + layout.first + shared)[None],
+    #   rows     [5 6 7] [8 9]        starts     0 3 5
+    #   tokens    5 6 7   8 9         positions  0 1 2 0 1
+    positions = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(lengths)
+    features = {
+        "input_ids": torch.tensor([token for sequence in sequences for token in sequence])[None],
+        "position_ids": (positions + layout.first + prefix_length)[None],
         "cu_seq_lens_q": starts.int(),
     }
     if layout.attention == packed_attention.NAME:
-        # A mask of four dimensions is handed on as it is: without one, a mask of tokens x tokens would be made.
-        return found | {"attention_mask": torch.zeros(1, 1, 1, 1)}
+        # transformers passes a 4-dimensional mask on unchanged; without one it would build a mask of tokens x tokens.
+        return features | {"attention_mask": torch.zeros(1, 1, 1, 1)}
     longest = torch.tensor(int(lengths.max()))
-    return found | {"cu_seq_lens_k": starts.int(), "max_length_q": longest, "max_length_k": longest}
+    return features | {"cu_seq_lens_k": starts.int(), "max_length_q": longest, "max_length_k": longest}
 
 
-def _padded(rows: Sequence[list[int]], layout: Layout, budget: int | None, shared: int) -> dict[str, Tensor]:
-    length = snap(max(map(len, rows)))
-    most = max(len(rows), (budget or 0) // length)
-    count = min(most, 1 << (len(rows) - 1).bit_length())
+def _padded(rows: Sequence[list[int]], layout: Layout, budget: int | None, prefix_length: int) -> dict[str, Tensor]:
+    length = padded_length(max(map(len, rows)))
+    limit = max(len(rows), (budget or 0) // length)
+    count = min(limit, 1 << (len(rows) - 1).bit_length())
     ids = torch.full((count, length), layout.pad_id, dtype=torch.long)
     mask = torch.zeros((count, length), dtype=torch.long)
     for number in range(count):
-        row = rows[number if number < len(rows) else 0]
-        place = slice(length - len(row), length) if layout.left and not shared else slice(0, len(row))
+        row = rows[number if number < len(rows) else 0]  # fill up with the first row: no row is without a token
+        place = slice(length - len(row), length) if layout.left and not prefix_length else slice(0, len(row))
         ids[number, place] = torch.tensor(row, dtype=torch.long)
         mask[number, place] = 1
     return {"input_ids": ids, "attention_mask": mask}
 
 
-def texts_in(features: dict[str, Tensor]) -> int:
-    """How many vectors the model makes of a batch, those of its padding included."""
+def count_rows(features: dict[str, Tensor]) -> int:
+    """Return how many embeddings the model computes for a batch, those of its padding included."""
     starts = features.get("cu_seq_lens_q")
     return len(features["input_ids"]) if starts is None else len(starts) - 1

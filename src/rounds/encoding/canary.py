@@ -1,7 +1,7 @@
-"""Proof: what each side of a checkpoint made of fixed texts and a fixed picture when it was kept, compared in use.
+"""Canary embeddings: outputs for fixed inputs, saved with a checkpoint and compared when it is loaded.
 
-Files that are whole say nothing about how they were put together: queries that go through the passages' encoder, a
-vision tower that fell back to its first weights.
+Intact files do not show how a model was put together: queries may go through the passages' encoder, or a vision tower
+may have fallen back to its initial weights.
 """
 
 import numpy as np
@@ -9,67 +9,73 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from rounds.config.recipe import Prompts
-from rounds.encoding.encoder import encode
+from rounds.encoding.encoder import EncodingOptions, encode
 from rounds.errors import UserError
 from rounds.models import dual_encoder, vision_tower
 from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval.vectors import cosines
 
 TEXTS = ("In which year was it founded?", "3/4 + 1/8 = 4/12", "a round emblem with three stars", "x")
 
-LEAST = 0.99  # cosine of what was kept and what is made
+MIN_COSINE = 0.99  # of a saved vector and the loaded model's
 
-DIGITS = 5
+DIGITS = 5  # of a saved vector's numbers
 
 
 def is_needed(embedder: SentenceTransformer) -> bool:
-    """Whether an encoder has parts that could be taken for one another: two sides, or two towers."""
+    """Return whether parts of an encoder can be mistaken for one another: it has two sides, or a vision tower."""
     return dual_encoder.is_dual(embedder) or vision_tower.find_tower(embedder) is not None
 
 
 def embed_canaries(embedder: SentenceTransformer, prompts: Prompts, precision: str) -> dict[str, dict[str, list]]:
-    """By kind of text and tower (`words`, `picture`), vectors of `TEXTS` and of a pattern."""
+    """Embed `TEXTS`, and a fixed image pattern if there is a vision tower, with the encoder of each kind of text.
+
+    Returns:
+        kind -> `words` and, with a vision tower, `picture` -> vectors, rounded.
+    """
     return {
-        kind: _side(dual_encoder.encoder_for(embedder, kind), prompts, kind, precision) for kind in dual_encoder.KINDS
+        kind: _embed_with(dual_encoder.encoder_for(embedder, kind), prompts, kind, precision)
+        for kind in dual_encoder.KINDS
     }
 
 
-def _side(side: SentenceTransformer, prompts: Prompts, kind: str, precision: str) -> dict[str, list]:
-    found = {"words": encode(side, TEXTS, prompts, kind, precision, f"prove {kind} side")}
-    if eyes := vision_tower.find_tower(side):
-        size = eyes.tower.config.image_size
+def _embed_with(side: SentenceTransformer, prompts: Prompts, kind: str, precision: str) -> dict[str, list]:
+    options = EncodingOptions(title=f"check {kind} encoder")
+    embeddings = {"words": encode(side, TEXTS, prompts, kind, precision, options=options)}
+    if vision := vision_tower.find_tower(side):
+        size = vision.tower.config.image_size
         pattern = torch.linspace(-1, 1, 3 * size * size).sin().reshape(1, 3, size, size)
         with torch.inference_mode():
-            found["picture"] = eyes.project(eyes.encode(pattern)).cpu().numpy()
-    return {name: np.round(vectors.astype(float), DIGITS).tolist() for name, vectors in found.items()}
+            embeddings["picture"] = vision.project(vision.encode(pattern)).cpu().numpy()
+    return {name: np.round(vectors.astype(float), DIGITS).tolist() for name, vectors in embeddings.items()}
 
 
 def check(source: Checkpoint, embedder: SentenceTransformer) -> None:
-    """Compare with what the checkpoint's manifest says.
+    """Compare a loaded model with the canary embeddings in its checkpoint's manifest.
+
+    Checkpoints without canaries, and models in another precision than the saved one, are not compared.
 
     Raises:
-        UserError: a side or a tower answers otherwise than when the checkpoint was kept.
+        UserError: an encoder or a vision tower gives other vectors than when the checkpoint was saved.
     """
-    kept = (source.manifest or {}).get("proof")
-    if kept is None or source.precision != source.manifest["precision"]:
+    saved = (source.manifest or {}).get("proof")
+    if saved is None or source.precision != source.manifest["precision"]:
         return
     prompts, precision = source.recipe.prompts, source.precision
-    for kind, parts in embed_canaries(embedder, prompts, precision).items():
-        for name, vectors in parts.items():
-            if _least_cosine(vectors, kept[kind][name]) >= LEAST:
+    for kind, embeddings in embed_canaries(embedder, prompts, precision).items():
+        for name, vectors in embeddings.items():
+            if _min_cosine(vectors, saved[kind][name]) >= MIN_COSINE:
                 continue
-            other = next(each for each in dual_encoder.KINDS if each != kind)
-            others = _side(dual_encoder.encoder_for(embedder, other), prompts, kind, precision)
-            swapped = dual_encoder.is_dual(embedder) and _least_cosine(others[name], kept[kind][name]) >= LEAST
+            other = next(candidate for candidate in dual_encoder.KINDS if candidate != kind)
+            others = _embed_with(dual_encoder.encoder_for(embedder, other), prompts, kind, precision)
+            swapped = dual_encoder.is_dual(embedder) and _min_cosine(others[name], saved[kind][name]) >= MIN_COSINE
             raise UserError(
-                f"{source.name}: {name} of the {kind} side are encoded otherwise than when it was trained"
-                + (f"; the {other} side's encoder stands in its place" if swapped else "")
+                f"{source.name}: the {kind} encoder's vectors for {name} differ from those of its training"
+                + (f"; the {other} encoder is in its place" if swapped else "")
             )
 
 
-def _least_cosine(one: list, other: list) -> float:
-    """Of rows; -1 for other sizes."""
-    a, b = np.array(one), np.array(other)
-    if a.shape != b.shape:
-        return -1.0
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(axis=1) / np.maximum(lengths, 1e-12)).min())
+def _min_cosine(one: list, other: list) -> float:
+    """Return the lowest cosine between corresponding rows; -1 if the shapes differ."""
+    vectors, others = np.array(one), np.array(other)
+    return float(cosines(vectors, others).min()) if vectors.shape == others.shape else -1.0

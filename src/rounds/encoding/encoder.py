@@ -1,8 +1,11 @@
-"""Encoding: texts -> vectors. Each distinct text once, sorted by length, in a few fixed shapes."""
+"""Embed texts: each distinct text once, sorted by length, in batches of a few fixed shapes."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -14,15 +17,38 @@ from transformers.cache_utils import Cache
 from rounds.config.recipe import Prompts
 from rounds.encoding import batching, prefix_cache
 from rounds.encoding.batching import Layout
-from rounds.encoding.tokenization import say_once, tokenize
+from rounds.encoding.tokenization import report_once, tokenize
 from rounds.models import dual_encoder, vision_tower
 from rounds.models.precision import autocast
 
-Made = TypeVar("Made")
+Output = TypeVar("Output")
 
 Allocate = Callable[[tuple[int, int]], np.ndarray]
 
-_in_memory: Allocate = functools.partial(np.empty, dtype=np.float32)
+ImageFeatures = dict[str, np.ndarray] | None  # name -> (rows, ...), as `vision_tower.image_arrays` returns them
+
+allocate_in_memory: Allocate = functools.partial(np.empty, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """Options of encoding that do not depend on the recipe's prompts.
+
+    Attributes:
+        title: label of the progress bar.
+        share_prefix: compute the start that token sequences have in common once, where the model allows it.
+        allocate: returns an array for a shape; by default in memory. A memory-mapped file holds the vectors of a
+            corpus that is larger than memory.
+    """
+
+    title: str = ""
+    share_prefix: bool = True
+    allocate: Allocate = allocate_in_memory
+
+
+DEFAULT_OPTIONS = EncodingOptions()
+
+Backend = Callable[[SentenceTransformer, list[list[int]], str, EncodingOptions, ImageFeatures], np.ndarray]
 
 
 def encode(
@@ -31,183 +57,238 @@ def encode(
     prompts: Prompts,
     kind: str,
     precision: str,
-    title: str = "",
-    before: Sequence[Sequence[str]] | None = None,
-    work: Callable[..., np.ndarray] | None = None,
-    allocate: Allocate = _in_memory,
+    examples: Sequence[Sequence[str]] | None = None,
+    options: EncodingOptions = DEFAULT_OPTIONS,
+    backend: Backend | None = None,
 ) -> np.ndarray:
-    """Encode texts with the recipe's prompt.
+    """Embed texts with the recipe's prompts.
 
     Args:
         kind: `query` or `passage`.
-        title: shown on the progress bar.
-        before: each text's examples (`examples.before`).
-        work: takes the place of `encode_ids`, such as `devices.encode_ids` with its helpers.
-        allocate: makes the result of a shape, such as a memory-mapped file for a corpus larger than memory.
+        precision: `fp32`, `bf16`, `fp16`, `nf4` or `fp4`. Texts in which fp16 overflows are computed in bf16.
+        examples: few-shot examples of each text (`few_shot.select_examples`).
+        options: `title` defaults to the kind of text; the recipe's `share_prefix` must be on as well.
+        backend: embeds token ids in place of `encode_ids`, such as `workers.encode_on_workers` on several devices.
 
     Returns:
-        (texts, dim) float32, of unit length where the recipe normalizes. A text's vector depends on the shape of
-        its batch within rounding (bf16: cosine above 0.999).
+        (texts, dim) float32, of unit length if the recipe normalizes. The batch's shape changes a text's vector
+        within rounding (bf16: cosine above 0.999).
     """
     embedder = dual_encoder.encoder_for(embedder, kind)
-    whole = list(zip(texts, map(tuple, before) if before is not None else itertools.repeat(()), strict=False))
-    place = {item: number for number, item in enumerate(dict.fromkeys(whole))}
-    examples = [given for _, given in place] if before is not None else None
-    ids = tokenize(embedder.tokenizer, [text for text, _ in place], prompts, kind, examples)
-    work = work or encode_ids
-    title, distinct = title or f"encode {kind} texts", len(place) == len(whole)
-    seen = vision_tower.image_arrays(embedder, [text for text, _ in place])
-    vectors = work(embedder, ids, precision, title, prompts.share_prefix, allocate if distinct else _in_memory, seen)
+    rows = list(zip(texts, map(tuple, examples) if examples is not None else itertools.repeat(()), strict=False))
+    distinct = list(dict.fromkeys(rows))
+    distinct_texts = [text for text, _ in distinct]
+    distinct_examples = [chosen for _, chosen in distinct] if examples is not None else None
+    ids = tokenize(embedder.tokenizer, distinct_texts, prompts, kind, distinct_examples)
+    repeats = len(distinct) < len(rows)
+    distinct_options = EncodingOptions(
+        title=options.title or f"encode {kind} texts",
+        share_prefix=options.share_prefix and prompts.share_prefix,
+        allocate=allocate_in_memory if repeats else options.allocate,
+    )
+    image_features = vision_tower.image_arrays(embedder, distinct_texts)
+    vectors = (backend or encode_ids)(embedder, ids, precision, distinct_options, image_features)
     if precision == "fp16":
-        _without_overflow(embedder, ids, vectors, title, prompts.share_prefix, seen)
-    if distinct:
+        _recompute_overflows(embedder, ids, vectors, distinct_options, image_features)
+    if not repeats:
         return vectors
-    found = allocate((len(whole), vectors.shape[1]))
-    return np.take(vectors, [place[item] for item in whole], axis=0, out=found, mode="clip")
+    place = {row: number for number, row in enumerate(distinct)}
+    result = options.allocate((len(rows), vectors.shape[1]))
+    return np.take(vectors, [place[row] for row in rows], axis=0, out=result, mode="clip")
 
 
-def _without_overflow(
+def _recompute_overflows(
     embedder: SentenceTransformer,
     ids: list[list[int]],
     vectors: np.ndarray,
-    title: str,
-    share_prefix: bool,
-    seen: dict[str, np.ndarray] | None,
+    options: EncodingOptions,
+    image_features: ImageFeatures,
 ) -> None:
-    """Compute anew in bf16, in place, the vectors that fp16 overflowed in: bf16 has the range of fp32.
+    """Replace vectors in which fp16 overflowed, in place, by those of bf16, which has the range of fp32.
 
     Cards without bf16 (T4) emulate it, which is slow; the weights stay in fp16.
     """
     lost = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(lost):
-        say_once(f"fp16 overflows in {len(lost)} of {len(ids)} texts; these are computed in bf16")
-        part = seen and {name: values[lost] for name, values in seen.items()}
-        vectors[lost] = encode_ids(embedder, [ids[row] for row in lost], "bf16", title, share_prefix, seen=part)
+        report_once(f"fp16 overflows in {len(lost)} of {len(ids)} texts; these are computed in bf16")
+        options = dataclasses.replace(options, allocate=allocate_in_memory)
+        features = select_rows(image_features, lost)
+        vectors[lost] = encode_ids(embedder, [ids[row] for row in lost], "bf16", options, features)
+
+
+def select_rows(image_features: ImageFeatures, rows: Sequence[int]) -> ImageFeatures:
+    """Return the image features of some rows; None if there are none."""
+    return image_features and {name: values[rows] for name, values in image_features.items()}
 
 
 def encode_ids(
     embedder: SentenceTransformer,
     ids: list[list[int]],
     precision: str,
-    title: str,
-    share_prefix: bool = True,
-    allocate: Allocate = _in_memory,
-    seen: dict[str, np.ndarray] | None = None,
+    options: EncodingOptions = DEFAULT_OPTIONS,
+    image_features: ImageFeatures = None,
 ) -> np.ndarray:
-    """Token ids -> vectors (rows, dim) float32, in the order given.
+    """Embed token ids.
 
     Args:
-        title: shown on the progress bar; without one there is no bar.
-        share_prefix: compute what rows share at their start once, where the model allows it.
-        seen: what stands on each row's picture (`vision.seen`).
+        options: no progress bar is shown without a `title`.
+        image_features: features of each row's image (`vision_tower.image_arrays`).
+
+    Returns:
+        (rows, dim) float32, in the order of `ids`.
+
+    Raises:
+        torch.OutOfMemoryError: a single row does not fit into memory.
     """
-    share = share_prefix and prefix_cache.can_share(embedder, max(map(len, ids)))
-    was_training = embedder.training
-    embedder.eval()
-    layout = Layout.of(embedder, max(map(len, ids)))
-    plan = prefix_cache.group_by_prefix(ids, layout) if share else [(0, list(range(len(ids))))]
+    longest = max(map(len, ids))
+    shares_prefix = options.share_prefix and prefix_cache.can_share(embedder, longest)
     vectors: np.ndarray | None = None
     with (
+        _evaluating(embedder),
         torch.inference_mode(),
         autocast(precision, str(embedder.device)),
-        tqdm(total=len(ids), desc=title, unit="text", disable=None if title else True, leave=False) as bar,
+        _progress_bar(len(ids), options.title) as bar,
     ):
-        for shared, rows in plan:
-            cache = prefix_cache.compute_prefix(embedder, ids[rows[0]][:shared]) if shared else None
-            own = layout.behind(shared)
-            part = seen and {name: values[rows] for name, values in seen.items()}
-            work = functools.partial(_embed, embedder, own, [ids[row][shared:] for row in rows], shared, cache, part)
-            for places, output in _within_memory([len(ids[row]) - shared for row in rows], own, work):
+        layout = Layout.for_model(embedder, longest)
+        groups = prefix_cache.group_by_prefix(ids, layout) if shares_prefix else [(0, list(range(len(ids))))]
+        for length, rows in groups:
+            group = _PrefixGroup(
+                embedder=embedder,
+                layout=layout.after_prefix(length),
+                suffixes=[ids[row][length:] for row in rows],
+                prefix_length=length,
+                cache=prefix_cache.compute_prefix(embedder, ids[rows[0]][:length]) if length else None,
+                image_features=select_rows(image_features, rows),
+            )
+            for places, output in _within_memory(list(map(len, group.suffixes)), group.layout, group.embed):
                 if vectors is None:
-                    vectors = allocate((len(ids), output.shape[1]))
+                    vectors = options.allocate((len(ids), output.shape[1]))
                 vectors[[rows[place] for place in places]] = output
                 bar.update(len(places))
-    embedder.train(was_training)
     return vectors
 
 
-def token_states(
-    embedder: SentenceTransformer, texts: Sequence[str], prompts: Prompts, kind: str, precision: str, title: str
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What a model makes of each token before pooling; special tokens are left out where a text has others.
+@contextmanager
+def _evaluating(embedder: SentenceTransformer) -> Iterator[None]:
+    """Put a model into evaluation mode (no dropout) and back into its mode afterwards."""
+    was_training = embedder.training
+    embedder.eval()
+    try:
+        yield
+    finally:
+        embedder.train(was_training)
 
-    Returns:
-        for each text (tokens,) int64 token ids and (tokens, dim) float32 of unit length.
+
+def _progress_bar(total: int, title: str) -> tqdm:
+    """Return a bar that disappears when it is full; without a title, or outside a terminal, nothing is shown."""
+    return tqdm(total=total, desc=title, unit="text", disable=None if title else True, leave=False)
+
+
+@dataclass(frozen=True)
+class _PrefixGroup:
+    """Token sequences that share a prefix, and what embedding them takes.
+
+    Attributes:
+        suffixes: token ids of each sequence behind the prefix.
+        prefix_length: tokens of the prefix; 0 for none.
+        cache: the prefix's keys and values; None without a prefix.
     """
-    embedder = dual_encoder.encoder_for(embedder, kind).eval()
-    ids = tokenize(embedder.tokenizer, texts, prompts, kind)
-    layout, special = Layout.of(embedder, max(map(len, ids))), embedder.tokenizer.all_special_ids
-    found: list[tuple[np.ndarray, np.ndarray]] = [None] * len(ids)
-    work = functools.partial(_states, embedder, layout, ids)
-    with (
-        torch.inference_mode(),
-        autocast(precision, str(embedder.device)),
-        tqdm(total=len(ids), desc=title, unit="text", disable=None, leave=False) as bar,
-    ):
-        for rows, states in _within_memory(list(map(len, ids)), layout, work):
-            for row, own in zip(rows, states, strict=True):
-                kept = ~np.isin(ids[row], special)
-                kept |= not kept.any()
-                found[row] = np.array(ids[row])[kept], own[kept]
-            bar.update(len(rows))
-    return found
 
+    embedder: SentenceTransformer
+    layout: Layout
+    suffixes: list[list[int]]
+    prefix_length: int
+    cache: Cache | None
+    image_features: ImageFeatures
 
-def _states(
-    embedder: SentenceTransformer, layout: Layout, ids: list[list[int]], rows: list[int], budget: int
-) -> list[np.ndarray]:
-    """(tokens, dim) of each row of one batch."""
-    features = batching.tensors([ids[row] for row in rows], layout, budget)
-    features = {key: value.to(embedder.device) for key, value in features.items()}
-    states = embedder(dict(features))["token_embeddings"].float()
-    states = torch.nn.functional.normalize(states, dim=-1).cpu().numpy()
-    if layout.packed:
-        return np.split(states[0], np.cumsum([len(ids[row]) for row in rows]))[: len(rows)]
-    masks = features["attention_mask"].bool().cpu().numpy()
-    return [own[mask] for own, mask in zip(states, masks, strict=True)][: len(rows)]
+    def embed(self, rows: list[int], budget: int) -> np.ndarray:
+        """Embed a batch of the sequences: (rows, dim) float32."""
+        features = batching.to_tensors([self.suffixes[row] for row in rows], self.layout, budget, self.prefix_length)
+        filled = rows + rows[:1] * (batching.count_rows(features) - len(rows))
+        for name, values in (self.image_features or {}).items():
+            features[name] = torch.from_numpy(values[filled])
+        features = {key: value.to(self.embedder.device) for key, value in features.items()}
+        if self.cache:
+            output = prefix_cache.embed(self.embedder, features, self.cache)
+        else:
+            output = self.embedder(features)["sentence_embedding"]
+        return output[: len(rows)].float().cpu().numpy()
 
 
 def _within_memory(
-    lengths: list[int], layout: Layout, work: Callable[[list[int], int], Made]
-) -> Iterator[tuple[list[int], Made]]:
-    """Each batch's row numbers and what `work` makes of it; where memory runs out, with half the tokens from there on.
+    lengths: list[int], layout: Layout, compute: Callable[[list[int], int], Output]
+) -> Iterator[tuple[list[int], Output]]:
+    """Yield the row numbers and the output of each batch; when memory runs out, halve the batches from there on.
+
+    Args:
+        lengths: tokens of each row.
+        compute: returns a batch's output from its row numbers and the token budget.
 
     Raises:
         torch.OutOfMemoryError: a single row does not fit.
     """
-    waiting, budget = list(range(len(lengths))), batching.TOKENS
+    waiting, budget = list(range(len(lengths))), batching.TOKEN_BUDGET
     while waiting:
         done: set[int] = set()
-        for places in batching.plan([lengths[row] for row in waiting], layout, budget):
+        for places in batching.plan_batches([lengths[row] for row in waiting], layout, budget):
             rows = [waiting[place] for place in places]
             try:
-                output = work(rows, budget)
+                output = compute(rows, budget)
             except torch.OutOfMemoryError:
                 if len(rows) == 1:
                     raise
                 torch.cuda.empty_cache()
                 budget //= 2
-                tqdm.write(f"out of memory with {len(rows)} texts; going on with {budget} tokens a batch")
+                tqdm.write(f"out of memory with {len(rows)} texts; continuing with {budget} tokens a batch")
                 break
             yield rows, output
             done.update(rows)
         waiting = [row for row in waiting if row not in done]
 
 
-def _embed(
-    embedder: SentenceTransformer,
-    layout: Layout,
-    ids: list[list[int]],
-    shared: int,
-    cache: Cache | None,
-    seen: dict[str, np.ndarray] | None,
-    rows: list[int],
-    budget: int,
-) -> np.ndarray:
-    """Vectors of one batch, behind a shared prefix where there is one."""
-    features = batching.tensors([ids[row] for row in rows], layout, budget, shared)
-    filled = rows + rows[:1] * (batching.texts_in(features) - len(rows))
-    features |= {name: torch.from_numpy(values[filled]) for name, values in (seen or {}).items()}
+def token_states(
+    embedder: SentenceTransformer, texts: Sequence[str], prompts: Prompts, kind: str, precision: str, title: str
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Embed each token of texts for late interaction: the model's states before pooling.
+
+    Special tokens are left out of every text that has other tokens.
+
+    Args:
+        kind: `query` or `passage`.
+        title: label of the progress bar.
+
+    Returns:
+        for each text (tokens,) int64 token ids and (tokens, dim) float32 of unit length.
+    """
+    embedder = dual_encoder.encoder_for(embedder, kind).eval()
+    ids = tokenize(embedder.tokenizer, texts, prompts, kind)
+    special = embedder.tokenizer.all_special_ids
+    layout = Layout.for_model(embedder, max(map(len, ids)))
+    states_of_texts: list = [None] * len(ids)
+    compute = functools.partial(_batch_states, embedder, layout, ids)
+    with (
+        torch.inference_mode(),
+        autocast(precision, str(embedder.device)),
+        tqdm(total=len(ids), desc=title, unit="text", disable=None, leave=False) as bar,
+    ):
+        for rows, batch_states in _within_memory(list(map(len, ids)), layout, compute):
+            for row, states in zip(rows, batch_states, strict=True):
+                kept = ~np.isin(ids[row], special)
+                kept |= not kept.any()
+                states_of_texts[row] = np.array(ids[row])[kept], states[kept]
+            bar.update(len(rows))
+    return states_of_texts
+
+
+def _batch_states(
+    embedder: SentenceTransformer, layout: Layout, ids: list[list[int]], rows: list[int], budget: int
+) -> list[np.ndarray]:
+    """Return (tokens, dim) for each row of one batch."""
+    features = batching.to_tensors([ids[row] for row in rows], layout, budget)
     features = {key: value.to(embedder.device) for key, value in features.items()}
-    output = prefix_cache.embed(embedder, features, cache) if cache else embedder(features)["sentence_embedding"]
-    return output[: len(rows)].float().cpu().numpy()
+    states = embedder(dict(features))["token_embeddings"].float()
+    states = torch.nn.functional.normalize(states, dim=-1).cpu().numpy()
+    if layout.packed:
+        return np.split(states[0], np.cumsum([len(ids[row]) for row in rows]))[: len(rows)]
+    masks = features["attention_mask"].bool().cpu().numpy()
+    return [row_states[mask] for row_states, mask in zip(states, masks, strict=True)][: len(rows)]

@@ -1,8 +1,8 @@
-"""Fingerprint: what a run came from, in one file beside it, so that runs of two machines can be told apart.
+"""Write a run's fingerprint: a file beside the run that says what it came from, to compare runs of two machines.
 
 | key | content |
 |---|---|
-| `corpus`, `queries` | how many, a hash of ids (and the passages' texts), a hash of the texts as the model reads them |
+| `corpus`, `queries` | number, hash of the ids (and the passages' texts), hash of the texts as the model reads them |
 | `texts` | the settings that shape those texts: prompts, lengths, examples |
 | `model` | weights, precision, quantization, pooling |
 | `made` | library versions and device that computed the vectors |
@@ -10,82 +10,86 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rounds.artifacts import hashing, store
 from rounds.config.recipe import Prompts
-from rounds.data.prompts import prefix_and_suffix
+from rounds.data.prompts import format_texts
+from rounds.encoding.tokenization import EXAMPLE_END
 from rounds.errors import UserError
 
 FILE = "fingerprint.json"
 
-PROBES = 16
+PROBES = 16  # texts of each kind that are stored with their vectors
 
-DIGITS = 7
+DIGITS = 7  # of a stored vector's numbers
 
 
-def write(
-    path: Path,
-    model: dict,
-    prompts: Prompts,
-    queries: dict[str, str],
-    passages: dict[str, str],
-    before: Sequence[Sequence[str]] | None,
-    vectors: tuple[np.ndarray, np.ndarray],
-    made: dict[str, dict],
-) -> None:
+@dataclass(frozen=True)
+class EncodedTexts:
+    """One side of a run.
+
+    Attributes:
+        texts: id -> text.
+        vectors: (texts, dim), in the order of `texts`.
+        origin: `versions` of the libraries and the `device` that computed the vectors.
+        examples: few-shot examples of each text.
+    """
+
+    texts: dict[str, str]
+    vectors: np.ndarray
+    origin: dict
+    examples: Sequence[Sequence[str]] | None = None
+
+    def formatted(self, prompts: Prompts, kind: str) -> dict[str, str]:
+        """Return the texts as the model reads them, by id."""
+        texts = format_texts(prompts, kind, self.texts.values())
+        if self.examples is not None:
+            leads = ["".join(example + EXAMPLE_END for example in chosen) for chosen in self.examples]
+            texts = [lead + text for lead, text in zip(leads, texts, strict=True)]
+        return dict(zip(self.texts, texts, strict=True))
+
+
+def write(path: Path, model: dict, prompts: Prompts, queries: EncodedTexts, passages: EncodedTexts) -> None:
     """Write a run's fingerprint.
 
     Args:
         model: `Checkpoint.key` without its prompts.
-        queries, passages: id -> text.
-        before: each query's examples.
-        vectors: of the queries and of the passages, (texts, dim) each.
-        made: by `queries` and `passages`, the versions and the device that computed them.
     """
-    read = {
-        "queries": _formatted(queries, prompts, "query", before),
-        "passages": _formatted(passages, prompts, "passage", None),
-    }
-    about = {
+    query_texts, passage_texts = queries.formatted(prompts, "query"), passages.formatted(prompts, "passage")
+    content = {
         "kind": "fingerprint",
-        "corpus": {
-            "number": len(passages),
-            "list": hashing.sha256_texts([*passages, *passages.values()]),
-            "texts": hashing.sha256_texts(read["passages"].values()),
-        },
-        "queries": {
-            "number": len(queries),
-            "list": hashing.sha256_texts(queries),
-            "texts": hashing.sha256_texts(read["queries"].values()),
-        },
+        "corpus": _describe(passage_texts, [*passages.texts, *passages.texts.values()]),
+        "queries": _describe(query_texts, [*queries.texts]),
         "texts": vars(prompts),
         "model": model,
-        "made": made,
+        "made": {"queries": queries.origin, "passages": passages.origin},
         "probes": {
-            name: _probes(read[name], own) for name, own in zip(("queries", "passages"), vectors, strict=True)
+            "queries": _probes(query_texts, queries.vectors),
+            "passages": _probes(passage_texts, passages.vectors),
         },
-    }  # fmt: skip
-    store.write_json(path, about)
+    }
+    store.write_json(path, content)
 
 
-def _formatted(
-    texts: dict[str, str], prompts: Prompts, kind: str, before: Sequence[Sequence[str]] | None
-) -> dict[str, str]:
-    start, end = prefix_and_suffix(prompts, kind)
-    leads = ["\n\n".join([*examples, ""]) for examples in before] if before is not None else [""] * len(texts)
-    return {key: f"{lead}{start}{text}{end}" for lead, (key, text) in zip(leads, texts.items(), strict=True)}
+def _describe(texts: dict[str, str], listed: list[str]) -> dict:
+    return {
+        "number": len(texts),
+        "list": hashing.sha256_texts(listed),
+        "texts": hashing.sha256_texts(texts.values()),
+    }
 
 
 def _probes(texts: dict[str, str], vectors: np.ndarray) -> dict[str, dict]:
-    """Some of the texts, evenly spread over their ids."""
+    """Return some of the texts with their vectors, evenly spread over the sorted ids."""
     rows = {key: row for row, key in enumerate(texts)}
     ids = sorted(texts)
     chosen = [ids[place] for place in np.unique(np.linspace(0, len(ids) - 1, PROBES).round().astype(int))]
     return {
-        key: {"text": texts[key], "vector": [round(float(each), DIGITS) for each in vectors[rows[key]]]}
+        key: {"text": texts[key], "vector": [round(float(number), DIGITS) for number in vectors[rows[key]]]}
         for key in chosen
     }
 
@@ -94,19 +98,19 @@ def read(path: Path) -> dict:
     """Read a fingerprint.
 
     Raises:
-        UserError: the file is none.
+        UserError: the file is not a fingerprint.
     """
-    found = store.read_json(path)
-    if not isinstance(found, dict) or found.get("kind") != "fingerprint":
+    content = store.read_json(path)
+    if not isinstance(content, dict) or content.get("kind") != "fingerprint":
         raise UserError(f"{path}: is not a run's fingerprint")
-    return found
+    return content
 
 
 def short(path: Path) -> str:
-    """Twelve hex digits that stand for all of it, and what a person looks for first."""
-    found = read(path)
-    made = found["made"]["queries"]
+    """Return twelve hex digits of the fingerprint's hash, with precision, device, weights and torch's version."""
+    content = read(path)
+    origin = content["made"]["queries"]
     return (
-        f"{hashing.sha256_json(found)[:12]} ({found['model']['precision']} on {made['device']}, "
-        f"weights {found['model']['weights'][:12]}, torch {made['versions'].get('torch', 'unknown')})"
+        f"{hashing.sha256_json(content)[:12]} ({content['model']['precision']} on {origin['device']}, "
+        f"weights {content['model']['weights'][:12]}, torch {origin['versions'].get('torch', 'unknown')})"
     )

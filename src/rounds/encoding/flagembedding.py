@@ -1,4 +1,4 @@
-"""FlagEmbedding's own model classes in place of ours, to ask the peer: same recipe, same run file."""
+"""Encode with FlagEmbedding's own model classes in place of ours, to compare: same recipe, same run file."""
 
 import tempfile
 from collections.abc import Sequence
@@ -7,36 +7,55 @@ from pathlib import Path
 import numpy as np
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS
-from rounds.data.prompts import prefix_and_suffix
-from rounds.encoding.tokenization import lead_texts
+from rounds.data.prompts import format_texts, prefix_and_suffix
+from rounds.encoding.tokenization import join_examples
 from rounds.errors import UserError
 from rounds.models import merging
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
 
+BATCH_SIZE = 32
+
 
 def encode(
-    source: Checkpoint, texts: Sequence[str], kind: str, before: Sequence[Sequence[str]] | None = None
+    source: Checkpoint, texts: Sequence[str], kind: str, examples: Sequence[Sequence[str]] | None = None
 ) -> np.ndarray:
-    """What `encoding.encode` returns, computed by FlagICLModel, FlagLLMModel or FlagModel.
+    """Embed texts with FlagICLModel, FlagLLMModel or FlagModel.
 
-    FlagEmbedding counts and cuts tokens in its own way: texts beyond the maximum length may differ.
+    FlagEmbedding counts and truncates tokens in its own way: vectors of texts beyond the maximum length may differ.
+
+    Args:
+        kind: `query` or `passage`.
+        examples: few-shot examples of each query.
 
     Returns:
         (texts, dim) float32.
 
     Raises:
-        UserError: FlagEmbedding is not installed, or cannot do what the recipe says.
+        UserError: FlagEmbedding is not installed, or does not support the recipe.
     """
     model = load(source)
     if kind == "query":
-        return encode_queries(model, source, texts, before)
-    prefix, suffix = prefix_and_suffix(source.recipe.prompts, "passage")
-    return np.asarray(model.encode_corpus([f"{prefix}{text}{suffix}" for text in texts]), dtype=np.float32)
+        return encode_queries(model, source, texts, examples)
+    return np.asarray(model.encode_corpus(format_texts(source.recipe.prompts, kind, texts)), dtype=np.float32)
 
 
 def load(source: Checkpoint):
-    """FlagEmbedding's model of a checkpoint; adapters are merged for it."""
+    """Load a checkpoint as FlagEmbedding's model; an adapter is merged into its base model first.
+
+    Raises:
+        UserError: FlagEmbedding is not installed, or does not support the recipe.
+    """
+    _check_supported(source)
+    if not source.is_adapter:
+        return build(source, str(source.folder) if source.folder else locate_model(source.recipe.model))
+    with tempfile.TemporaryDirectory() as scratch:
+        merging.check_mergeable(source)
+        merging.write_merged(source.with_options(precision="fp32"), Path(scratch))
+        return build(source, scratch)
+
+
+def _check_supported(source: Checkpoint) -> None:
     source.recipe.require_text_only("engine flagembedding")
     if source.precision in FOUR_BIT_PRECISIONS:
         raise UserError(f"engine flagembedding: loads no 4-bit models; pass another precision than {source.precision}")
@@ -44,50 +63,55 @@ def load(source: Checkpoint):
         raise UserError("engine flagembedding: has no pooling over several layers and no projection head")
     if source.is_dual_encoder:
         raise UserError("engine flagembedding: has one encoder for queries and passages")
-    if not source.is_adapter:
-        return _model(source, str(source.folder) if source.folder else locate_model(source.recipe.model))
-    with tempfile.TemporaryDirectory() as scratch:
-        merging.check_mergeable(source)
-        merging.write_merged(source.with_options(precision="fp32"), Path(scratch))
-        return _model(source, scratch)
 
 
-def _model(source: Checkpoint, folder: str):
+def build(source: Checkpoint, folder: str):
+    """Return FlagEmbedding's model of a folder with whole weights, set up as the checkpoint's recipe says."""
     try:
         from FlagEmbedding import FlagICLModel, FlagLLMModel, FlagModel
     except ImportError as error:
         raise UserError(f"engine flagembedding: {error}; pip install '.[interop]' brings it") from None
     model, prompts = source.recipe.model, source.recipe.prompts
     prefix, suffix = prefix_and_suffix(prompts, "query")
-    shared = {
-        "query_instruction_for_retrieval": prefix or None, "query_instruction_format": "{}{}",
-        "normalize_embeddings": model.normalize, "trust_remote_code": model.trust_remote_code,
-        "use_fp16": source.precision == "fp16", "use_bf16": source.precision == "bf16", "devices": source.device,
-        "query_max_length": prompts.query_max_length, "passage_max_length": prompts.passage_max_length,
-        "batch_size": 32,
-    }  # fmt: skip
+    settings = {
+        "query_instruction_for_retrieval": prefix or None,
+        "query_instruction_format": "{}{}",
+        "normalize_embeddings": model.normalize,
+        "trust_remote_code": model.trust_remote_code,
+        "use_fp16": source.precision == "fp16",
+        "use_bf16": source.precision == "bf16",
+        "devices": source.device,
+        "query_max_length": prompts.query_max_length,
+        "passage_max_length": prompts.passage_max_length,
+        "batch_size": BATCH_SIZE,
+    }
     if model.pooling == "last_token":
-        return FlagICLModel(folder, suffix=suffix, **shared) if suffix else FlagLLMModel(folder, **shared)
+        return FlagICLModel(folder, suffix=suffix, **settings) if suffix else FlagLLMModel(folder, **settings)
     if suffix:
         raise UserError(f"engine flagembedding: its encoder-only model has no query_suffix ({suffix!r})")
-    return FlagModel(folder, pooling_method=model.pooling, **shared)
+    return FlagModel(folder, pooling_method=model.pooling, **settings)
 
 
 def encode_queries(
-    model, source: Checkpoint, texts: Sequence[str], before: Sequence[Sequence[str]] | None
+    model, source: Checkpoint, texts: Sequence[str], examples: Sequence[Sequence[str]] | None
 ) -> np.ndarray:
-    """Queries, with one call for each choice of examples: FlagICLModel has one for all queries."""
-    if before is None:
+    """Embed queries with a model that `load` returned: (queries, dim) float32.
+
+    FlagICLModel takes one list of examples for all queries of a call, so queries are grouped by their examples.
+
+    Raises:
+        UserError: the model takes no examples.
+    """
+    if examples is None:
         return np.asarray(model.encode_queries(list(texts)), dtype=np.float32)
     if not hasattr(model, "prefix"):
         raise UserError("engine flagembedding: only its ICL model takes examples; it needs prompts.query_suffix")
-    leads = lead_texts(model.tokenizer, before, source.recipe.prompts, "query")
-    rows: dict[str, list[int]] = {}
-    for number, lead in enumerate(leads):
-        rows.setdefault(lead, []).append(number)
-    found: list[np.ndarray | None] = [None] * len(texts)
-    for lead, numbers in rows.items():
+    rows_by_lead: dict[str, list[int]] = {}
+    for row, lead in enumerate(join_examples(model.tokenizer, examples, source.recipe.prompts, "query")):
+        rows_by_lead.setdefault(lead, []).append(row)
+    vectors: list[np.ndarray | None] = [None] * len(texts)
+    for lead, rows in rows_by_lead.items():
         model.prefix = lead
-        for number, vector in zip(numbers, model.encode_queries([texts[n] for n in numbers]), strict=True):
-            found[number] = vector
-    return np.stack(found).astype(np.float32)
+        for row, vector in zip(rows, model.encode_queries([texts[row] for row in rows]), strict=True):
+            vectors[row] = vector
+    return np.stack(vectors).astype(np.float32)

@@ -14,25 +14,28 @@ from rounds.errors import UserError
 from rounds.models import checkpoint, merging
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
+from rounds.retrieval.vectors import unit_vectors
 
-LEAST_COSINE = 0.999
+MIN_COSINE = 0.999  # of a passage's vectors before and after merging
+
+INHERITED = ("round", "epoch", "seed", "split", "data", "lineage_status")  # keys of the adapter's manifest
 
 
 def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: bool = False) -> float:
-    """Write a checkpoint whose weights contain the adapter; it needs peft no more.
+    """Write a checkpoint whose weights contain the adapter, so that it loads without peft.
 
-    A checkpoint that was trained on 4-bit weights is merged into the 16-bit weights that they came from: inside the
-    4-bit weights, rounding would eat the adapter.
+    A checkpoint trained on 4-bit weights is merged into the 16-bit weights that they came from: rounding to 4 bits
+    would lose most of the adapter.
 
     Args:
         source: an adapter, in the precision to merge in.
-        texts: passages that both are compared on.
+        texts: passages to compare the vectors of.
 
     Returns:
-        The least cosine between a text's vectors before and after.
+        the lowest cosine between a passage's vectors before and after merging.
 
     Raises:
-        UserError: no adapter, a 4-bit base model or precision, or vectors that differ (cosine below 0.999).
+        UserError: no adapter, a 4-bit base model or precision, or vectors that differ (cosine below `MIN_COSINE`).
     """
     merging.check_mergeable(source)
     if source.precision in FOUR_BIT_PRECISIONS:
@@ -43,18 +46,14 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
         return store.read_manifest(output)["least_cosine"]
     manifest: dict = {}
     with store.writing(output, manifest) as temporary:
-        before = _vectors(source.load(), source, texts)
+        adapter_vectors = embed_passages(source.load(), source, texts)
         embedder = merging.write_merged(source, temporary)
-        inherited = {key: value for key, value in (source.manifest or {}).items() if key in INHERITED}
-        about = {
-            "config": config, "merged": source.weights_digest, "lineage": source.lineage, **inherited,
-            "parent": {"name": source.name, "weights": source.weights_digest, "base": False, "kind": "adapter"},
-        }  # fmt: skip
-        manifest.update(checkpoint.build_manifest(embedder, temporary, source.recipe, source.precision, about))
+        entries = _manifest_entries(source, config)
+        manifest.update(checkpoint.build_manifest(embedder, temporary, source.recipe, source.precision, entries))
         merged = dataclasses.replace(source, folder=temporary, is_adapter=False)
-        after = _vectors(merged.load(), source, texts)
-        cosine = float((_unit(before) * _unit(after)).sum(axis=1).min())
-        if not cosine >= LEAST_COSINE:
+        merged_vectors = embed_passages(merged.load(), source, texts)
+        cosine = float((unit_vectors(adapter_vectors) * unit_vectors(merged_vectors)).sum(axis=1).min())
+        if not cosine >= MIN_COSINE:  # NaN is refused as well
             raise UserError(
                 f"{output}: merged vectors differ from the adapter's (least cosine {cosine:.4f}); nothing was written"
             )
@@ -62,12 +61,17 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
     return cosine
 
 
-INHERITED = ("round", "epoch", "seed", "split", "data", "lineage_status")
+def _manifest_entries(source: Checkpoint, config: dict) -> dict:
+    """Return what the merged checkpoint's manifest says about its origin."""
+    return {
+        "config": config,
+        "merged": source.weights_digest,
+        "lineage": source.lineage,
+        **{key: value for key, value in (source.manifest or {}).items() if key in INHERITED},
+        "parent": {"name": source.name, "weights": source.weights_digest, "base": False, "kind": "adapter"},
+    }
 
 
-def _vectors(embedder: SentenceTransformer, source: Checkpoint, texts: Sequence[str]) -> np.ndarray:
+def embed_passages(embedder: SentenceTransformer, source: Checkpoint, texts: Sequence[str]) -> np.ndarray:
+    """Embed passages with a model, in the checkpoint's precision: (passages, dim) float32."""
     return encode(embedder, texts, source.recipe.prompts, "passage", source.precision)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Prefix: what token sequences share at their start is computed once, for models whose tokens see only those before."""
+"""Compute the start that token sequences share once, for models whose tokens attend only to those before them."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from rounds.encoding.batching import Layout, tensors
+from rounds.encoding.batching import Layout, to_tensors
 from rounds.models import packed_attention, pooling, prompt_tuning
 
-STEP = 32  # shorter prefixes are not shared; for padded rows, prefixes are cut to multiples of it: fewer shapes
+STEP = 32  # shortest prefix that is shared; before padded rows, prefixes are multiples of it, for fewer shapes
 
-LEAST_ROWS = 4  # below, batches get too small to pay
+MIN_ROWS = 4  # with fewer rows a group's batches are too small to pay
 
 
 def can_share(embedder: SentenceTransformer, longest: int) -> bool:
-    """Whether a prefix's states depend on nothing behind it: a causal model, pooled at the last token.
+    """Return whether a prefix's states do not depend on what follows: a causal model with last-token pooling.
 
     Args:
         longest: tokens of the longest sequence; a sliding window must hold it.
@@ -24,61 +24,71 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     config = embedder[0].model.config
     causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
     last = pooling.find_pooling(embedder).pooling_mode == "lasttoken"
-    return (
-        causal
-        and last
-        and packed_attention.attention_covers(embedder, longest)
-        and not prompt_tuning.has_virtual_tokens(embedder[0].model)
-    )
+    if not causal or not last or prompt_tuning.has_virtual_tokens(embedder[0].model):
+        return False
+    return packed_attention.attention_covers(embedder, longest)
 
 
 def group_by_prefix(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int, list[int]]]:
-    """Rows that share a prefix worth computing once: (its length, row numbers), and one group of length 0 for the rest.
+    """Group rows by a prefix that is worth computing once.
 
-    Of all ways to group, the one that computes the fewest tokens, with at least `LEAST_ROWS` rows a group.
+    Of all groupings with at least `MIN_ROWS` rows in a group, return the one that computes the fewest tokens.
+
+    Returns:
+        (prefix length, row numbers) of each group; the rest is a last group of length 0.
 
     >>> shared = list(range(40))
     >>> group_by_prefix([shared + [n, 7] for n in range(50, 55)] + [[1, 2], [3]], Layout(packed=True, pad_id=0))
     [(40, [0, 1, 2, 3, 4]), (0, [5, 6])]
     """
     order = sorted(range(len(ids)), key=lambda row: ids[row])
-    common = [_common(ids[one], ids[other]) for one, other in zip(order, order[1:], strict=False)]
-    step = 1 if layout.behind(STEP).packed else STEP
-    found = _best(order, [length // step * step for length in common], 0, len(order))[1]
-    taken = {row for _, rows in found for row in rows}
-    rest = [row for row in range(len(ids)) if row not in taken]
-    return [(length, sorted(rows)) for length, rows in found] + ([(0, rest)] if rest else [])
+    common = [_common_length(ids[one], ids[other]) for one, other in zip(order, order[1:], strict=False)]
+    step = 1 if layout.after_prefix(STEP).packed else STEP
+    groups = _best_groups(order, [length // step * step for length in common], 0, len(order))[1]
+    grouped = {row for _, rows in groups for row in rows}
+    rest = [row for row in range(len(ids)) if row not in grouped]
+    return [(length, sorted(rows)) for length, rows in groups] + ([(0, rest)] if rest else [])
 
 
-def _common(one: list[int], other: list[int]) -> int:
-    """Length of the common prefix; at least one token is left to each."""
-    found, limit = 0, min(len(one), len(other)) - 1
-    while found < limit:  # by halves, since comparing slices is much faster than comparing tokens
-        middle = (found + limit + 1) // 2
-        if one[found:middle] == other[found:middle]:
-            found = middle
+def _common_length(one: list[int], other: list[int]) -> int:
+    """Return the length of the common prefix that leaves at least one token to each."""
+    length, limit = 0, min(len(one), len(other)) - 1
+    while length < limit:  # by halves, since comparing slices is much faster than comparing tokens
+        middle = (length + limit + 1) // 2
+        if one[length:middle] == other[length:middle]:
+            length = middle
         else:
             limit = middle - 1
-    return found
+    return length
 
 
-def _best(order: list[int], common: list[int], start: int, end: int) -> tuple[int, list[tuple[int, list[int]]]]:
-    """Tokens saved by, and groups of, the sorted rows from `start` up to `end`: as one group, or as its parts' best."""
-    if end - start < LEAST_ROWS:
+def _best_groups(order: list[int], common: list[int], start: int, end: int) -> tuple[int, list[tuple[int, list[int]]]]:
+    """Return the tokens saved by, and the best groups of, the sorted rows from `start` up to `end`.
+
+    The rows are either one group with their shortest common prefix, or split where that prefix ends.
+
+    Args:
+        order: row numbers, sorted by their tokens.
+        common: length of the common prefix of each row and the next.
+    """
+    if end - start < MIN_ROWS:
         return 0, []
-    least = min(common[start : end - 1])
-    length = least if least >= STEP else 0
-    borders = [n + 1 for n in range(start, end - 1) if common[n] == least]
-    saved, parts = 0, []
+    shortest = min(common[start : end - 1])
+    length = shortest if shortest >= STEP else 0
+    borders = [row + 1 for row in range(start, end - 1) if common[row] == shortest]
+    saved, groups = 0, []
     for first, last in zip([start, *borders], [*borders, end], strict=True):
-        part_saved, part = _best(order, common, first, last)
-        saved, parts = saved + part_saved, parts + part
-    whole = (end - start - 1) * length
-    return (whole, [(length, order[start:end])]) if whole > saved else (saved, parts)
+        part_saved, part_groups = _best_groups(order, common, first, last)
+        saved, groups = saved + part_saved, groups + part_groups
+    saved_by_one_group = (end - start - 1) * length
+    return (saved_by_one_group, [(length, order[start:end])]) if saved_by_one_group > saved else (saved, groups)
 
 
-class _ReadOnly(DynamicLayer):
-    """A layer's keys and values of the prefix, (1, heads, prefix, dim); each pass adds its own, then drops it."""
+class _ReadOnlyLayer(DynamicLayer):
+    """A layer's keys and values of the prefix, (1, heads, prefix, dim).
+
+    Each pass sees them before its own keys and values, and does not add to them.
+    """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
@@ -86,40 +96,44 @@ class _ReadOnly(DynamicLayer):
         self.keys, self.values = keys, values
 
     def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Return the prefix's keys and values followed by those of this pass."""
         size = (keys.shape[0], -1, -1, -1)
         return torch.cat([self.keys.expand(size), keys], -2), torch.cat([self.values.expand(size), values], -2)
 
 
-class _Recorder(DynamicLayer):
-    """Notes a layer's keys and values; a second pass of the same tokens (gradient checkpointing) changes nothing."""
+class _RecordingLayer(DynamicLayer):
+    """Records a layer's keys and values; a second pass of the same tokens (gradient checkpointing) replaces them."""
 
     def update(self, keys: Tensor, values: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        """Keep the keys and values, and return them unchanged."""
         self.keys, self.values = keys, values
         return keys, values
 
 
 def compute_prefix(embedder: SentenceTransformer, prefix: list[int]) -> Cache:
-    """Keys and values of the prefix in every layer; gradients flow through them where they are enabled."""
+    """Return the prefix's keys and values in every layer; gradients flow through them if they are enabled."""
     transformer = embedder[0].model
     layers = transformer.get_decoder().layers
     for layer in layers:
-        layer._can_checkpoint_with_cache = True  # else gradient checkpointing drops the cache
-    found = Cache(layers=[_Recorder() for _ in layers])
-    layout = Layout.of(embedder, len(prefix))
-    features = tensors([prefix], layout) if layout.packed else {"input_ids": torch.tensor([prefix])}
+        layer._can_checkpoint_with_cache = True  # otherwise gradient checkpointing drops the cache
+    recorded = Cache(layers=[_RecordingLayer() for _ in layers])
+    layout = Layout.for_model(embedder, len(prefix))
+    features = to_tensors([prefix], layout) if layout.packed else {"input_ids": torch.tensor([prefix])}
     features = {name: value.to(embedder.device) for name, value in features.items()}
-    transformer(**features, past_key_values=found, use_cache=False)
+    transformer(**features, past_key_values=recorded, use_cache=False)
     length = len(prefix)
-    return Cache(layers=[_ReadOnly(layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in found.layers])
+    return Cache(
+        layers=[_ReadOnlyLayer(layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in recorded.layers]
+    )
 
 
 def embed(embedder: nn.Module, features: dict[str, Tensor], cache: Cache) -> Tensor:
-    """Vectors of a batch behind a prefix.
+    """Embed a batch of sequences that follow a shared prefix.
 
     Args:
-        embedder: the SentenceTransformer, or what DistributedDataParallel made of it.
-        features: as `batches.tensors` makes them of sequences without the prefix.
-        cache: as `compute` returns it.
+        embedder: the SentenceTransformer, or the DistributedDataParallel module around it.
+        features: as `batching.to_tensors` returns them for the sequences without the prefix.
+        cache: as `compute_prefix` returns it.
 
     Returns:
         (rows, dim).
@@ -127,12 +141,12 @@ def embed(embedder: nn.Module, features: dict[str, Tensor], cache: Cache) -> Ten
     if "cu_seq_lens_q" in features:
         return embedder({**features, "prefix": cache})["sentence_embedding"]
     modules = list(getattr(embedder, "module", embedder))
-    # Padding stands behind every token, so no token sees it and the model needs no mask.
+    # Padding follows every token, so no token attends to it and the model needs no mask.
     output = modules[0].model(input_ids=features["input_ids"], past_key_values=cache, use_cache=False)
-    layers = {"all_layer_embeddings": output.hidden_states} if output.hidden_states else {}
-    own = {name: value for name, value in features.items() if name != "input_ids"}
-    own["token_embeddings"] = output.last_hidden_state.float()
-    features = own | layers
+    pooled_features = {name: value for name, value in features.items() if name != "input_ids"}
+    pooled_features["token_embeddings"] = output.last_hidden_state.float()
+    if output.hidden_states:
+        pooled_features["all_layer_embeddings"] = output.hidden_states
     for module in modules[1:]:
-        features = module(features)
-    return features["sentence_embedding"]
+        pooled_features = module(pooled_features)
+    return pooled_features["sentence_embedding"]

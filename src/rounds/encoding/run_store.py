@@ -1,13 +1,18 @@
-"""Runs of a checkpoint, kept beside it: each query set is encoded once and every later stage reads the result.
+"""Store a checkpoint's vectors and runs beside it: each set of texts is encoded once, and every later stage reads it.
 
-A run's folder is named by its content (weights, prompts, precision, texts), never by a model's name, so another
-checkpoint, recipe or data file can never be answered with an old run.
+Folders are named by a hash of everything that their content depends on (weights, prompts, precision, texts), never by
+a model's name, so that another checkpoint, recipe or data file never gets a stored result that is not its own.
+
+```
+ROOT/validation-HASH/vectors.npy                           vectors of the query set
+ROOT/corpus-HASH/vectors.npy                               vectors of the passages
+ROOT/validation-HASH/corpus-HASH-IDS[-MARKS]/run.trec      the run, with fingerprint.json beside it
+```
 """
 
 import functools
-import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,95 +22,66 @@ from rounds.artifacts import hashing, store
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
 from rounds.data.images import MODALITY_FILTERS
-from rounds.encoding import canary, fingerprint, flagembedding, workers
-from rounds.encoding.encoder import encode, encode_ids
-from rounds.encoding.workers import EncodingWorker
-from rounds.errors import UserError
-from rounds.models import vision_tower
+from rounds.encoding import fingerprint
+from rounds.encoding.checkpoint_encoder import CheckpointEncoder
+from rounds.encoding.encoder import EncodingOptions
+from rounds.encoding.fingerprint import EncodedTexts
 from rounds.models.checkpoint import Checkpoint, library_versions
 from rounds.models.devices import device_name
 from rounds.retrieval import ann_index, search
 from rounds.retrieval.run import Run, read_trec, write_trec
+from rounds.retrieval.vectors import truncate_vectors
 
-DEPTH = 200
+DEPTH = 200  # passages ranked for each query
 
 RUN_FILE = "run.trec"
 
-VECTORS = "vectors.npy"
+VECTORS_FILE = "vectors.npy"
 
-UNKNOWN = {"versions": {}, "device": "unknown"}
+UNKNOWN_ORIGIN = {"versions": {}, "device": "unknown"}
 
 
 @dataclass
-class Encoder:
-    """A checkpoint whose weights are loaded at the first text that has no vectors yet.
+class RunStore:
+    """Vectors and runs of one checkpoint on disk; what is missing is computed and stored.
 
     Attributes:
-        root: folder that holds the checkpoint's runs.
-        embedder: its weights; where they are given, nothing but this process encodes.
-        helpers: processes on the checkpoint's other devices; they end with the encoder.
-        seen: folder that holds what vision towers saw; None: they look anew each time.
+        encoder: the checkpoint, loaded when a text has no vectors yet.
+        root: folder of the checkpoint's vectors and runs.
     """
 
-    checkpoint: Checkpoint
+    encoder: CheckpointEncoder
     root: Path
-    embedder: SentenceTransformer | None = None
-    helpers: list[EncodingWorker] = field(default_factory=list)
-    seen: Path | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint whose vectors and runs are stored."""
+        return self.encoder.checkpoint
 
     def vectors(
-        self, texts: list[str], kind: str, title: str, before: list[list[str]] | None = None
+        self, texts: list[str], kind: str, title: str, examples: list[list[str]] | None = None
     ) -> tuple[np.ndarray, Path]:
-        """Vectors of `texts` from disk, or encoded and kept; with the folder that holds them.
+        """Return the vectors of `texts` from disk, or encode and store them.
 
         Args:
-            before: each text's examples (`examples.before`).
+            kind: `query` or `passage`.
+            title: name of the set of texts: train, validation, test or corpus.
+            examples: few-shot examples of each text (`few_shot.select_examples`).
 
         Returns:
-            (texts, dim) float32 and its folder.
+            (texts, dim) float32, memory-mapped and not truncated, and the folder that holds them.
         """
         texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
-        config = content_key(self.checkpoint, texts, kind, before)
+        config = content_key(self.checkpoint, texts, kind, examples)
         folder = self.root / f"{title}-{hashing.sha256_json(config)[:12]}"
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
-                self._encode(texts, kind, folder, config, f"encode {title}", before)
-        return np.load(folder / VECTORS, mmap_mode="r"), folder
-
-    def _encode(
-        self, texts: list[str], kind: str, folder: Path, config: dict, title: str, before: list[list[str]] | None
-    ) -> None:
-        source = self.checkpoint
-        made = {
-            "versions": library_versions(),
-            "device": ", ".join(device_name(each) for each in source.options.devices),
-        }
-        with store.writing(folder, {"kind": "vectors", "config": config, "made": made}) as temporary:
-            if source.options.engine == "flagembedding":
-                np.save(temporary / VECTORS, flagembedding.encode(source, texts, kind, before))
-                return
-            if self.embedder is None:
-                alone = source.is_dual_encoder or source.recipe.model.vision.is_joint
-                if alone and len(source.options.devices) > 1:
-                    raise UserError(f"{source.name}: separate or joint encoders encode on one device; name one")
-                self.helpers = workers.start_workers(source)  # first, so that all load at once
-                self.embedder = source.load()
-                canary.check(source, self.embedder)
-            if self.seen:
-                vision_tower.set_cache_folder(self.embedder, self.seen)
-            work = functools.partial(workers.encode_on_workers, self.helpers) if self.helpers else encode_ids
-            on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS, "w+", np.float32)
-            encode(
-                self.embedder,
-                texts,
-                source.recipe.prompts,
-                kind,
-                source.precision,
-                title,
-                before,
-                work,
-                on_disk,
-            )
+                device = ", ".join(device_name(name) for name in self.checkpoint.options.devices)
+                origin = {"versions": library_versions(), "device": device}
+                with store.writing(folder, {"kind": "vectors", "config": config, "made": origin}) as temporary:
+                    on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS_FILE, "w+", np.float32)
+                    self.encoder.encode(texts, kind, examples, EncodingOptions(f"encode {title}", allocate=on_disk))
+        return np.load(folder / VECTORS_FILE, mmap_mode="r"), folder
 
     def run(
         self,
@@ -113,123 +89,118 @@ class Encoder:
         queries: dict[str, str],
         passages: dict[str, str],
         depth: int = DEPTH,
-        before: list[list[str]] | None = None,
+        examples: list[list[str]] | None = None,
         index: str = "exact",
     ) -> tuple[Run, Path]:
-        """The ranking of `passages` for `queries`, from disk where it is there and deep enough.
+        """Return the ranking of `passages` for `queries` from disk, or rank and store it.
 
         Args:
-            name: the query set's: train, validation or test.
+            name: name of the query set: train, validation or test.
             queries: query id -> text.
             passages: passage id -> text.
-            before: each query's examples, in the order of `queries`.
-            index: `exact`, or the approximate index that searches (`ranking.build`); its runs have files of their own.
+            depth: passages ranked for each query; a stored run that is deep enough is cut.
+            examples: few-shot examples of each query, in the order of `queries`.
+            index: `exact`, or the approximate index to search with (`ann_index.build`); its runs have their own files.
 
         Returns:
             the run, and the path of its TREC file.
         """
-        vectors, folder = self.vectors(list(queries.values()), "query", name, before)
-        corpus, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
-        dim = self.checkpoint.options.truncate_dim
-        vectors, corpus = (truncate_vectors(each, dim, self.checkpoint.normalizes) for each in (vectors, corpus))
-        ids = hashing.sha256_texts([*queries, *passages])[:12]
-        marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
-        path = folder / "-".join([corpus_folder.name, ids, *marks]) / RUN_FILE
-        wanted = min(depth, len(passages))
+        query_vectors, query_folder = self.vectors(list(queries.values()), "query", name, examples)
+        corpus_vectors, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
+        path = query_folder / self._run_name(corpus_folder, [*queries, *passages], index) / RUN_FILE
+        depth = min(depth, len(passages))
         if path.is_file():
             run = read_trec(path)
-            if run.scores.shape[1] >= wanted:
-                return run.top(wanted), path
-        self._fingerprint(path, queries, passages, before, (vectors, corpus), (folder, corpus_folder))
-        built = None if index == "exact" else ann_index.build_from_file(index, corpus_folder / VECTORS)
-        run = search.rank(list(queries), vectors, list(passages), corpus, wanted, built)
+            if run.scores.shape[1] >= depth:
+                return run.top(depth), path
+        dim, normalizes = self.checkpoint.options.truncate_dim, self.checkpoint.normalizes
+        query_vectors = truncate_vectors(query_vectors, dim, normalizes)
+        corpus_vectors = truncate_vectors(corpus_vectors, dim, normalizes)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._write_fingerprint(  # before the run itself, whose file marks the folder as finished
+            path.with_name(fingerprint.FILE),
+            EncodedTexts(queries, query_vectors, _read_origin(query_folder), examples),
+            EncodedTexts(passages, corpus_vectors, _read_origin(corpus_folder)),
+        )
+        built = None if index == "exact" else ann_index.build_from_file(index, corpus_folder / VECTORS_FILE)
+        run = search.rank(list(queries), query_vectors, list(passages), corpus_vectors, depth, built)
         save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
 
-    def _fingerprint(
-        self,
-        path: Path,
-        queries: dict[str, str],
-        passages: dict[str, str],
-        before: list[list[str]] | None,
-        vectors: tuple[np.ndarray, np.ndarray],
-        folders: tuple[Path, Path],
-    ) -> None:
-        """Write what the run at `path` comes from; before the run itself, which is the stamp."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = [(store.read_manifest(folder) or {}).get("made", UNKNOWN) for folder in folders]
+    def _run_name(self, corpus_folder: Path, ids: list[str], index: str) -> str:
+        """Return the name of a run's folder, which `load_run_vectors` takes apart."""
+        dim = self.checkpoint.options.truncate_dim
+        marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
+        return "-".join([corpus_folder.name, hashing.sha256_texts(ids)[:12], *marks])
+
+    def _write_fingerprint(self, path: Path, queries: EncodedTexts, passages: EncodedTexts) -> None:
         model = {key: value for key, value in self.checkpoint.key.items() if key != "prompts"}
-        fingerprint.write(
-            path.with_name(fingerprint.FILE), model, self.checkpoint.recipe.prompts, queries, passages, before,
-            vectors, dict(zip(("queries", "passages"), made, strict=True)),
-        )  # fmt: skip
+        fingerprint.write(path, model, self.checkpoint.recipe.prompts, queries, passages)
 
 
-def truncate_vectors(vectors: np.ndarray, dim: int | None, normalize: bool) -> np.ndarray:
-    """The first `dim` numbers of each vector (rows, all), of unit length again where asked; None leaves them whole.
-
-    >>> truncate_vectors(np.array([[3.0, 4.0, 12.0]]), 2, True)
-    array([[0.6, 0.8]])
-    """
-    if dim is None:
-        return vectors
-    if dim > vectors.shape[1]:
-        raise UserError(f"truncate_dim {dim}: the vectors have {vectors.shape[1]} dimensions")
-    short = vectors[:, :dim]
-    return short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12) if normalize else short
+def _read_origin(folder: Path) -> dict:
+    """Return the library versions and the device that computed a folder's vectors."""
+    return (store.read_manifest(folder) or {}).get("made", UNKNOWN_ORIGIN)
 
 
-def vectors_around(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Whole vectors of a run's queries and passages, from the folders around its TREC file; None where they are gone.
+def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, examples: list[list[str]] | None = None) -> dict:
+    """Return everything that the vectors of `texts` depend on; vectors are stored before truncation."""
+    key = {**checkpoint.with_options(truncate_dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
+    is_passage = kind == "passage"  # the settings of queries and their examples leave the corpus's vectors alone
+    key["prompts"] = {
+        name: value for name, value in key["prompts"].items() if name.startswith("passage_") == is_passage
+    }
+    return key if examples is None else {**key, "examples": hashing.sha256_json(examples)}
+
+
+def load_run_vectors(run_file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Load the vectors that a stored run was ranked by, before truncation.
 
     Returns:
-        (queries, dim) and (corpus, dim) float32, memory-mapped, in the order of the query file and of the corpus.
+        (queries, dim) and (corpus, dim) float32, memory-mapped, in the order of the query file and of the corpus; None
+        if they were deleted.
     """
-    name = "-".join(path.parent.name.split("-")[:2])  # `corpus-HASH`, without ids and marks
-    files = [path.parent.parent / VECTORS, path.parent.parent.parent / name / VECTORS]
+    corpus_folder = "-".join(run_file.parent.name.split("-")[:2])  # `corpus-HASH` of `corpus-HASH-IDS-MARKS`
+    query_folder = run_file.parent.parent
+    files = [query_folder / VECTORS_FILE, query_folder.parent / corpus_folder / VECTORS_FILE]
     if not all(file.is_file() for file in files):
         return None
     return tuple(np.load(file, mmap_mode="r") for file in files)
 
 
 def save_run(run: Run, path: Path, tag: str) -> None:
-    """Write a run file under a temporary name and rename it into place."""
+    """Write a run file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write_trec(run, temporary, tag)
-    temporary.replace(path)
+    with store.replacing(path) as temporary:
+        write_trec(run, temporary, tag)
 
 
-def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, before: list[list[str]] | None = None) -> dict:
-    """Everything that a vector depends on."""
-    key = {**checkpoint.with_options(truncate_dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
-    passage = kind == "passage"  # with other examples in the queries, the corpus stays encoded
-    key["prompts"] = {name: value for name, value in key["prompts"].items() if name.startswith("passage_") == passage}
-    return key if before is None else {**key, "examples": hashing.sha256_json(before)}
+def open_store(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTransformer | None = None) -> RunStore:
+    """Return the store beside the checkpoint; base models have theirs under `output_root/base/`.
 
-
-def encoder_for(checkpoint: Checkpoint, output_root: Path, embedder: SentenceTransformer | None = None) -> Encoder:
-    """An encoder that keeps runs beside the checkpoint; those of base models under `output_root/base/`."""
+    Args:
+        embedder: the checkpoint's model, if it is already loaded.
+    """
     if checkpoint.folder is not None and checkpoint.manifest is not None:
         root = checkpoint.folder / "runs"
     else:
         slug = re.sub(r"\W+", "-", Path(checkpoint.name).name).strip("-")
         root = output_root / "base" / f"{slug}-{checkpoint.weights_digest[:8]}"
-    return Encoder(checkpoint, root, embedder, seen=output_root / "base")
+    return RunStore(CheckpointEncoder(checkpoint, embedder, image_cache=output_root / "base"), root)
 
 
 def run_folder(source: Checkpoint, data: Collection, model_output: Path) -> Path:
-    """The folder of the checkpoint's run of the validation queries, or of the test queries where there are none."""
+    """Return the folder of the checkpoint's run on the validation queries, or on the test queries if there are none."""
     name, queries = ("validation", data.validation) if data.validation else ("test", data.test)
-    before = few_shot_examples(source, data, queries)
-    return encoder_for(source, model_output).run(name, queries, data.passages, before=before)[1].parent
+    examples = few_shot_examples(source, data, queries)
+    _, path = open_store(source, model_output).run(name, queries, data.passages, examples=examples)
+    return path.parent
 
 
 def few_shot_examples(source: Checkpoint, data: Collection, queries: dict[str, str]) -> list[list[str]] | None:
-    """Each query's examples, from the collection's training rows."""
+    """Return each query's few-shot examples from the collection's training rows; None if the recipe uses none."""
     if source.recipe.prompts.examples == "none":
         return None
     rows = collection.read_rows(data.folder / collection.FINETUNE, ("pos",))
-    return few_shot.select_examples(
-        collection.example_bank(rows, source.recipe.prompts), [data.metadata[query] for query in queries]
-    )
+    bank = collection.example_bank(rows, source.recipe.prompts)
+    return few_shot.select_examples(bank, [data.metadata[query] for query in queries])

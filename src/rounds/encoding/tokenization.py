@@ -10,7 +10,7 @@ from rounds.config.recipe import Prompts
 from rounds.data.images import find_image, strip_image
 from rounds.data.prompts import max_length, prefix_and_suffix
 
-EXAMPLE_END = "\n\n"  # as FlagEmbedding joins them
+EXAMPLE_END = "\n\n"  # as FlagEmbedding joins examples
 
 
 def tokenize(
@@ -18,80 +18,94 @@ def tokenize(
     texts: Sequence[str],
     prompts: Prompts,
     kind: str,
-    before: Sequence[Sequence[str]] | None = None,
+    examples: Sequence[Sequence[str]] | None = None,
     report: bool = True,
 ) -> list[list[int]]:
-    """Token ids of each text's words with its prompt, and of its picture where the model reads it with them (`joint`).
+    """Tokenize texts with their prompt, and with image tokens where the model reads images and text together.
 
-    A text that is too long loses its own last tokens; prefix, suffix and special tokens survive. How many texts had
-    to be cut, and how many examples left out, is reported once.
+    A text that is too long loses its own last tokens; prefix, suffix and special tokens stay.
 
     Args:
-        before: each text's examples, best first; they have a limit of their own.
+        kind: `query` or `passage`.
+        examples: few-shot examples of each text, best first; they have their own length limit.
+        report: print once how many texts were truncated and how many examples were left out.
+
+    Returns:
+        the token ids of each text.
     """
     prefix, suffix = prefix_and_suffix(prompts, kind)
-    picture = getattr(tokenizer, "image_placeholder", "")
-    texts = [(picture if find_image(text) else "") + strip_image(text) for text in texts]
+    image_placeholder = getattr(tokenizer, "image_placeholder", "")
+    texts = [(image_placeholder if find_image(text) else "") + strip_image(text) for text in texts]
     limit = max_length(prompts, kind)
-    leads = lead_texts(tokenizer, before, prompts, kind, report) if before is not None else [""] * len(texts)
-    whole = tokenizer(
+    leads = [""] * len(texts) if examples is None else join_examples(tokenizer, examples, prompts, kind, report)
+    batch = tokenizer(
         [lead + prefix + text + suffix for lead, text in zip(leads, texts, strict=True)],
         return_attention_mask=False,
         return_token_type_ids=False,
         verbose=False,
     )
-    ids, cut = [], 0
-    for number, (lead, text, row) in enumerate(zip(leads, texts, whole["input_ids"], strict=True)):
-        found = whole[number]
-        examples = _tokens_in(found, lead) if lead else 0
-        if len(row) - examples > limit:
-            cut += 1
-            row = _cut(row, found.offsets, len(lead) + len(prefix) + len(text), limit + examples)
-        ids.append(row)
-    if cut and report:
-        say_once(f"{cut} of {len(texts)} {kind} texts are longer than {limit} tokens and were cut")
-    return ids
+    rows, truncated = [], 0
+    for number, (lead, text, row) in enumerate(zip(leads, texts, batch["input_ids"], strict=True)):
+        encoding = batch[number]
+        lead_length = _count_lead_tokens(encoding, lead) if lead else 0
+        if len(row) - lead_length > limit:
+            truncated += 1
+            text_end = len(lead) + len(prefix) + len(text)
+            row = _truncate(row, encoding.offsets, text_end, limit + lead_length)
+        rows.append(row)
+    if truncated and report:
+        report_once(f"{truncated} of {len(texts)} {kind} texts are longer than {limit} tokens and were cut")
+    return rows
 
 
-def lead_texts(
-    tokenizer, before: Sequence[Sequence[str]], prompts: Prompts, kind: str, report: bool = True
+def join_examples(
+    tokenizer, examples: Sequence[Sequence[str]], prompts: Prompts, kind: str, report: bool = True
 ) -> list[str]:
-    """What stands before each text: its examples, as many of them as `examples_max_length` holds."""
-    distinct = list(dict.fromkeys(example for examples in before for example in examples))
+    """Join each text's few-shot examples into what stands before the text.
+
+    An example that would exceed `prompts.examples_max_length` is left out.
+
+    Args:
+        examples: of each text, best first.
+        report: print once how many texts lost examples.
+    """
+    distinct = list(dict.fromkeys(example for chosen in examples for example in chosen))
     lengths: dict[str, int] = {}
     if distinct:
         rows = tokenizer([example + EXAMPLE_END for example in distinct], add_special_tokens=False, verbose=False)
         lengths = {example: len(row) for example, row in zip(distinct, rows["input_ids"], strict=True)}
-    leads, short = [], 0
-    for examples in before:
+    leads, shortened = [], 0
+    for chosen in examples:
         kept, used = [], 0
-        for example in examples:
+        for example in chosen:
             if used + lengths[example] <= prompts.examples_max_length:
                 kept.append(example)
                 used += lengths[example]
-        short += len(kept) < len(examples)
+        shortened += len(kept) < len(chosen)
         leads.append("".join(example + EXAMPLE_END for example in kept))
-    if short and report:
-        say_once(
-            f"{short} of {len(before)} {kind} texts have fewer examples than asked for: "
+    if shortened and report:
+        report_once(
+            f"{shortened} of {len(examples)} {kind} texts have fewer examples than requested: "
             f"they are longer than {prompts.examples_max_length} tokens"
         )
     return leads
 
 
-def _tokens_in(found: Encoding, lead: str) -> int:
-    """How many tokens end within `lead`, special ones not counted; without a copy of all offsets, which is slow."""
-    covered = (token for place in range(len(lead)) if (token := found.char_to_token(place)) is not None)
+def _count_lead_tokens(encoding: Encoding, lead: str) -> int:
+    """Count the tokens that end within `lead`, special tokens excluded; reading all of `offsets` would be slow."""
+    covered = (token for place in range(len(lead)) if (token := encoding.char_to_token(place)) is not None)
     first = next(covered, None)
     if first is None:
         return 0
-    places = range(len(lead) - 1, -1, -1)
-    last = next(token for place in places if (token := found.char_to_token(place)) is not None)
-    return last - first + (found.token_to_chars(last)[1] <= len(lead))
+    backwards = range(len(lead) - 1, -1, -1)
+    last = next(token for place in backwards if (token := encoding.char_to_token(place)) is not None)
+    return last - first + (encoding.token_to_chars(last)[1] <= len(lead))
 
 
-def _cut(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: int) -> list[int]:
-    """Drop tokens from the text's end; what starts behind it (suffix, closing special tokens) stays."""
+def _truncate(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: int) -> list[int]:
+    """Drop tokens from the end of the text; what follows it (suffix, closing special tokens) stays."""
+    #   tokens   [prefix | text text text | suffix EOS]
+    #                            text_end ^ tail        special tokens have empty offsets
     tail = len(row)
     while tail > 0 and (offsets[tail - 1][0] >= text_end or offsets[tail - 1][0] == offsets[tail - 1][1]):
         tail -= 1
@@ -100,5 +114,6 @@ def _cut(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: i
 
 
 @functools.cache
-def say_once(line: str) -> None:
+def report_once(line: str) -> None:
+    """Print a line above the progress bars, unless this process has printed it before."""
     tqdm.write(line)

@@ -1,11 +1,12 @@
-"""Devices: a checkpoint on several of them, each in a process of its own; texts are split and gathered in order."""
+"""Encode on several devices: each one but the first has a process of its own; texts are split and gathered in order."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
@@ -14,19 +15,28 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from rounds import process
-from rounds.encoding.encoder import Allocate, encode_ids
+from rounds.encoding.encoder import (
+    DEFAULT_OPTIONS,
+    EncodingOptions,
+    ImageFeatures,
+    allocate_in_memory,
+    encode_ids,
+    select_rows,
+)
 from rounds.errors import UserError
 from rounds.models.checkpoint import Checkpoint
 
 
 class EncodingWorker:
-    """A process that holds a checkpoint on its device and encodes the ids sent to it; it ends with its last reference.
+    """A process that holds a checkpoint on its device and embeds the token ids sent to it.
+
+    The process ends with the last reference to this object.
 
     Args:
-        threads: what it computes with.
+        threads: CPU threads of the process.
 
     Raises:
-        UserError: from `send` and `receive`: one line on what went wrong in the process.
+        UserError: from `send` and `receive`, with one line on what went wrong in the process.
     """
 
     def __init__(self, source: Checkpoint, threads: int) -> None:
@@ -34,33 +44,33 @@ class EncodingWorker:
         self.device, self.threads, self.loaded = source.device, threads, False
         self.pipe, end = spawn.Pipe()
         self.process = spawn.Process(target=_serve, args=(source, threads, end), daemon=True)
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process to handle
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is handled by the parent process
         try:
             self.process.start()
         finally:
             signal.signal(signal.SIGINT, handler)
         end.close()
 
-    def send(self, ids: list[list[int]], seen: dict[str, np.ndarray] | None = None) -> None:
-        """Hand over a share, once the model is loaded."""
+    def send(self, ids: list[list[int]], image_features: ImageFeatures = None) -> None:
+        """Send token ids to embed, once the model is loaded."""
         if not self.loaded:
             self.loaded = self.receive()
         try:
-            self.pipe.send((ids, seen))
+            self.pipe.send((ids, image_features))
         except OSError:
-            self._has_ended()
+            self._raise_ended()
 
     def receive(self) -> np.ndarray | bool:
-        """Vectors (rows, dim) of the oldest share that was sent."""
+        """Return the vectors (rows, dim) of the oldest token ids sent; first of all, True when the model is loaded."""
         try:
-            found = self.pipe.recv()
+            answer = self.pipe.recv()
         except (EOFError, OSError):
-            self._has_ended()
-        if isinstance(found, str):
-            raise UserError(found)
-        return found
+            self._raise_ended()
+        if isinstance(answer, str):
+            raise UserError(answer)
+        return answer
 
-    def _has_ended(self) -> NoReturn:
+    def _raise_ended(self) -> NoReturn:
         self.process.join()
         code = self.process.exitcode
         raise UserError(
@@ -69,28 +79,28 @@ class EncodingWorker:
 
 
 def start_workers(source: Checkpoint) -> list[EncodingWorker]:
-    """A process for each of the checkpoint's devices but the first, which is this process's; the cores are shared."""
+    """Start a process for each of the checkpoint's devices but the first, which is this process's; share the cores."""
     threads = max(1, torch.get_num_threads() // len(source.options.devices))
     return [EncodingWorker(source.with_options(devices=(device,)), threads) for device in source.options.devices[1:]]
 
 
 def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
-    """Load the checkpoint, say so, and answer each share with its vectors, or with one line on what went wrong."""
+    """Load the checkpoint, send True, and answer token ids with vectors; on an error, send its message and end."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     process.keep_freed_memory()
     torch.set_num_threads(threads)
     try:
         if source.device.startswith("cuda"):
-            torch.cuda.set_device(source.device)  # kernels of other libraries take the current one
+            torch.cuda.set_device(source.device)  # kernels of other libraries take the current device
         embedder = source.load()
         pipe.send(True)
+        options = EncodingOptions(share_prefix=source.recipe.prompts.share_prefix)
         while True:
-            ids, seen = pipe.recv()
-            share = source.recipe.prompts.share_prefix
-            pipe.send(encode_ids(embedder, ids, source.precision, "", share, seen=seen))
+            ids, image_features = pipe.recv()
+            pipe.send(encode_ids(embedder, ids, source.precision, options, image_features))
     except Exception as error:
         line = f"device {source.device}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        with suppress(OSError):  # nobody is left to ask
+        with suppress(OSError):  # the parent may have ended
             pipe.send(str(error) if isinstance(error, UserError) else line)
 
 
@@ -100,49 +110,57 @@ def _end_with_parent() -> None:
 
 
 def encode_on_workers(
-    helpers: Sequence[EncodingWorker],
+    workers: Sequence[EncodingWorker],
     embedder: SentenceTransformer,
     ids: list[list[int]],
     precision: str,
-    title: str,
-    share_prefix: bool,
-    allocate: Allocate,
-    seen: dict[str, np.ndarray] | None = None,
+    options: EncodingOptions = DEFAULT_OPTIONS,
+    image_features: ImageFeatures = None,
 ) -> np.ndarray:
-    """`encoding.encode_ids` in this process and its helpers at once."""
-    parts = split_by_length(ids, len(helpers) + 1)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(helpers[0].threads)
+    """Embed token ids as `encoder.encode_ids` does, in this process and its workers at once.
+
+    All workers are killed if one of them, or this process, fails.
+    """
+    parts = split_by_length(ids, len(workers) + 1)
+    local_options = dataclasses.replace(options, allocate=allocate_in_memory)
     try:
-        for helper, rows in zip(helpers, parts[1:], strict=False):
-            helper.send([ids[row] for row in rows], _part(seen, rows))
-        own = encode_ids(
-            embedder, [ids[row] for row in parts[0]], precision, title, share_prefix, seen=_part(seen, parts[0])
-        )
-        vectors = allocate((len(ids), own.shape[1]))
-        vectors[parts[0]] = own
-        for helper, rows in zip(helpers, parts[1:], strict=False):
-            vectors[rows] = helper.receive()
+        with _threads(workers[0].threads):
+            for worker, rows in zip(workers, parts[1:], strict=False):
+                worker.send([ids[row] for row in rows], select_rows(image_features, rows))
+            local_ids, local_features = [ids[row] for row in parts[0]], select_rows(image_features, parts[0])
+            local_vectors = encode_ids(embedder, local_ids, precision, local_options, local_features)
+            vectors = options.allocate((len(ids), local_vectors.shape[1]))
+            vectors[parts[0]] = local_vectors
+            for worker, rows in zip(workers, parts[1:], strict=False):
+                vectors[rows] = worker.receive()
     except BaseException:
-        for helper in helpers:
-            helper.process.kill()
+        for worker in workers:
+            worker.process.kill()
         raise
-    finally:
-        torch.set_num_threads(threads)
     return vectors
 
 
-def _part(seen: dict[str, np.ndarray] | None, rows: list[int]) -> dict[str, np.ndarray] | None:
-    return seen and {name: values[rows] for name, values in seen.items()}
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Set the number of torch's CPU threads for the duration of a block."""
+    previous = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)
 
 
 def split_by_length(ids: list[list[int]], count: int) -> list[list[int]]:
-    """Row numbers of up to `count` shares with about as many tokens each; rows that start alike stand together.
+    """Split token sequences into up to `count` parts of about as many tokens; equal prefixes stay together.
+
+    Returns:
+        the row numbers of each part; none is empty.
 
     >>> split_by_length([[1, 2], [7], [1, 3], [8]], 2)
     [[0, 2], [1, 3]]
     """
     order = np.array(sorted(range(len(ids)), key=lambda row: ids[row]))
     starts = np.cumsum([0, *(len(ids[row]) for row in order)])
-    share = starts[:-1] * count // starts[-1]
-    return [order[share == number].tolist() for number in np.unique(share)]
+    part = starts[:-1] * count // starts[-1]
+    return [order[part == number].tolist() for number in np.unique(part)]

@@ -8,6 +8,7 @@ import ranx
 
 from rounds.errors import UserError
 from rounds.retrieval.run import Run
+from rounds.retrieval.vectors import unit_vectors
 
 MAIN_METRIC = "MAP@25"
 
@@ -91,7 +92,7 @@ def chance(queries: list[str], passages: list[str], seed: int = 42) -> Run:
 def mean_cosine(vectors: np.ndarray, seed: int = 42) -> float:
     """Mean cosine of pairs of different random passages; near 1, the vectors have collapsed into one direction."""
     rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLED]
-    unit = vectors[rows] / np.linalg.norm(vectors[rows], axis=1, keepdims=True)
+    unit = unit_vectors(vectors[rows])
     total = np.square(np.linalg.norm(unit.sum(axis=0, dtype=np.float64))) - len(rows)
     return float(total / max(len(rows) * (len(rows) - 1), 1))
 

@@ -10,6 +10,7 @@ from rounds.encoding import fingerprint
 from rounds.errors import UserError
 from rounds.evaluation.metrics import MAIN_METRIC, per_query
 from rounds.retrieval.run import Run, read_trec
+from rounds.retrieval.vectors import cosines
 
 DEPTH = 25
 
@@ -167,8 +168,8 @@ def _vectors(a: Side, b: Side, tolerance: Tolerance) -> Check:
         dims = " and ".join(str(len(vector)) for vector in pairs[0])
         return Check("vectors", False, False, f"of {dims} dimensions", cause)
     ours, theirs = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
-    cosines = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
-    least, mean = float(cosines.min()), float(cosines.mean())
+    similarity = cosines(ours, theirs)
+    least, mean = float(similarity.min()), float(similarity.mean())
     within = least >= tolerance.min_cosine and mean >= tolerance.mean_cosine
     found = f"cosine of {len(pairs)} probes: min {least:.6f}, mean {mean:.6f}"
     return Check("vectors", bool((ours == theirs).all()), within, found, cause or "no setting that is known")

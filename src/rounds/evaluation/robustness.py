@@ -9,6 +9,7 @@ import numpy as np
 from rounds.data.images import map_words
 from rounds.encoding.encoder import encode
 from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval.vectors import cosines
 
 TOP = 25
 
@@ -57,16 +58,16 @@ def brittleness(
     embedder, recipe = source.load(), source.recipe
 
     def embed(texts: list[str], kind: str, examples: list[list[str]] | None = None) -> np.ndarray:
-        return encode(embedder, texts, recipe.prompts, kind, source.precision, before=examples)
+        return encode(embedder, texts, recipe.prompts, kind, source.precision, examples=examples)
 
     corpus, plain = embed(passages, "passage"), embed(queries, "query", before)
     tops = _tops(plain, corpus)
     found = []
     for name, change in CHANGES.items():
         vectors = embed([map_words(query, change) for query in queries], "query", before)
-        cosines = (plain * vectors).sum(1) / (np.linalg.norm(plain, axis=1) * np.linalg.norm(vectors, axis=1))
+        similarity = cosines(plain, vectors)
         kept = [len(one & other) / len(one) for one, other in zip(tops, _tops(vectors, corpus), strict=True)]
-        found.append(Brittle(name, float(cosines.mean()), float(cosines.min()), float(np.mean(kept))))
+        found.append(Brittle(name, float(similarity.mean()), float(similarity.min()), float(np.mean(kept))))
     return found
 
 

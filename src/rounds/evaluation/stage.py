@@ -20,6 +20,7 @@ from rounds.models.checkpoint import Checkpoint
 from rounds.models.precision import resolve_precision
 from rounds.retrieval import bm25
 from rounds.retrieval.run import Run
+from rounds.retrieval.vectors import truncate_vectors
 
 
 def evaluate_checkpoint(
@@ -37,9 +38,9 @@ def evaluate_checkpoint(
     if not data.validation:
         raise UserError(f"{data.folder}: split {data.split} has no validation queries")
     status = lineage.guard(source.name, source.lineage, data.questions["validation"], allow_leak)
-    encoder = run_store.encoder_for(source, model_output, embedder)
+    encoder = run_store.open_store(source, model_output, embedder)
     before = run_store.few_shot_examples(source, data, data.validation)
-    run, path = encoder.run("validation", data.validation, data.passages, before=before)
+    run, path = encoder.run("validation", data.validation, data.passages, examples=before)
     about = {
         "run": os.path.relpath(path.parent, model_output),
         "weights": source.weights_digest,
@@ -53,9 +54,8 @@ def evaluate_checkpoint(
     row = _row(_label(source), run, data, {**about, "lineage": status})
     vectors, _ = encoder.vectors(list(data.validation.values()), "query", "validation", before)
     corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
-    vectors, corpus = (
-        run_store.truncate_vectors(each, source.options.truncate_dim, source.normalizes) for each in (vectors, corpus)
-    )
+    dim = source.options.truncate_dim
+    vectors, corpus = (truncate_vectors(each, dim, source.normalizes) for each in (vectors, corpus))
     place = {passage: number for number, passage in enumerate(data.passages)}
     relevant = [[place[passage] for passage in data.qrels[query]] for query in data.validation]
     loss = retrieval_loss(vectors, corpus, relevant, source.recipe.training.temperature)

@@ -40,7 +40,7 @@ def measure(before: Checkpoint, after: Checkpoint, data: Collection, dims: list[
     Args:
         dims: empty: the recipe's `matryoshka_dims`, or else halves down to 32.
     """
-    corpus, _ = run_store.encoder_for(after, model_output).vectors(list(data.passages.values()), "passage", "corpus")
+    corpus, _ = run_store.open_store(after, model_output).vectors(list(data.passages.values()), "passage", "corpus")
     whole = corpus.shape[1]
     wanted = dims or after.recipe.training.matryoshka_dims or halves(whole)
     if beyond := [dim for dim in wanted if not 1 <= dim <= whole]:

@@ -148,8 +148,8 @@ def _estimate(source: Checkpoint, embedder, data: Collection) -> float:
             run_store.few_shot_examples(source, data, {key: texts[key] for key in ids}) if kind == "query" else None
         )
         work = functools.partial(encode, embedder, prompts=source.recipe.prompts, kind=kind)
-        work([texts[key] for key in ids[:WARM_UP]], precision=source.precision, before=before and before[:WARM_UP])
+        work([texts[key] for key in ids[:WARM_UP]], precision=source.precision, examples=before and before[:WARM_UP])
         start = time.perf_counter()
-        work([texts[key] for key in ids], precision=source.precision, before=before)
+        work([texts[key] for key in ids], precision=source.precision, examples=before)
         total += (time.perf_counter() - start) * len(texts) / len(ids)
     return total / len(source.options.devices)

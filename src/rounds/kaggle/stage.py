@@ -46,7 +46,7 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
     if not data.test:
         raise UserError(f"{data.folder}: the data has no test.csv, so there is nothing to submit")
     before = run_store.few_shot_examples(source, data, data.test)
-    run, path = run_store.encoder_for(source, model_output).run("test", data.test, data.passages, before=before)
+    run, path = run_store.open_store(source, model_output).run("test", data.test, data.passages, examples=before)
     rows = submission.write(run, data.passages, sample, output)
     config = {"model": source.key, "queries": hashing.sha256_json(data.test), "sample": hashing.sha256_file(sample)}
     about = {"checkpoint": source.name, "run": os.path.relpath(path.parent, model_output), "config": config}

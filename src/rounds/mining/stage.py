@@ -14,7 +14,7 @@ from rounds.config.recipe import VECTORS_PREFIX, Mining, parse_range
 from rounds.data import collection, few_shot
 from rounds.data.text import normalize_text
 from rounds.encoding import run_store
-from rounds.encoding.run_store import Encoder
+from rounds.encoding.run_store import RunStore
 from rounds.errors import UserError
 from rounds.mining.sampling import Negatives
 from rounds.mining.sources import MiningTask, mine, without_false
@@ -56,7 +56,7 @@ def mine_file(
     qrels = _positives(rows, ids, passages, "pos")
     excluded = _positives(rows, ids, passages, "excluded")
     task = MiningTask(queries, passages, qrels, _groups(rows, ids), excluded)
-    encoder = run_store.encoder_for(source, model_output)
+    encoder = run_store.open_store(source, model_output)
     bank = collection.example_bank(rows, source.recipe.prompts)
     before = bank and few_shot.select_examples(bank, [collection.query_metadata(row) for row in rows])
     used: list[tuple[Run, Path]] = []
@@ -138,7 +138,7 @@ def _mined_lines(output: Path, how: Mining, about: dict) -> str:
 
 
 def _recall(
-    run: Run, encoder: Encoder, queries: dict[str, str], passages: dict[str, str],
+    run: Run, encoder: RunStore, queries: dict[str, str], passages: dict[str, str],
     before: list[list[str]] | None, seed: int,
 ) -> dict[str, float]:  # fmt: skip
     """Recall of an approximate run against exact search, on a sample of its queries."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from rounds.artifacts import store
 from rounds.encoding import run_store
+from rounds.retrieval.vectors import unit_vectors
 
 MINED = "finetune_data_minedHN.jsonl"
 
@@ -43,7 +44,7 @@ def read_mined(file: Path, passages: list[str]) -> MinedStatistics:
     pairs = _pairs(rows, passages)
     if vectors is None or len(vectors[0]) != len(rows) or len(vectors[1]) != len(passages) or not len(pairs):
         return MinedStatistics(dict(sources), None, None, sum(sources.values()))
-    queries, corpus = (_unit(each) for each in vectors)
+    queries, corpus = (unit_vectors(np.asarray(each, dtype=np.float32)) for each in vectors)
     row, positive, negative = pairs.T
     cosine = np.einsum("ij,ij->i", corpus[positive], corpus[negative])
     above = np.einsum("ij,ij->i", queries[row], corpus[negative] - corpus[positive]) > 0
@@ -54,7 +55,7 @@ def read_mined(file: Path, passages: list[str]) -> MinedStatistics:
 def _miner(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Vectors of the checkpoint that mined: of the rows' queries, and of the corpus."""
     run = store.read_json(file.with_name(f"{file.stem}.manifest.json")).get("run")
-    return run_store.vectors_around(file.parent / run) if run else None
+    return run_store.load_run_vectors(file.parent / run) if run else None
 
 
 def _pairs(rows: list[dict], passages: list[str]) -> np.ndarray:
@@ -68,11 +69,6 @@ def _pairs(rows: list[dict], passages: list[str]) -> np.ndarray:
         if str(negative) in place
     ]
     return np.array(found, dtype=np.int64).reshape(-1, 3)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    vectors = np.asarray(vectors, dtype=np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def is_mined(round_folder: Path) -> bool:

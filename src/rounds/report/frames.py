@@ -10,13 +10,13 @@ import pandas as pd
 
 from rounds.artifacts import store
 from rounds.data.collection import Collection
-from rounds.encoding import run_store
 from rounds.evaluation import truncation
 from rounds.evaluation.metrics import per_query
 from rounds.evaluation.results import ResultRow
 from rounds.mining.statistics import is_mined, mined_manifest
 from rounds.report.ranked_runs import BM25, DEPTH, ZERO_SHOT, RankedRun
 from rounds.retrieval import search
+from rounds.retrieval.vectors import truncate_vectors
 
 EPOCH_METRICS = ("MAP@25", "Recall@25")
 
@@ -98,7 +98,7 @@ def truncation_scores(ranked_runs: list[RankedRun], data: Collection) -> pd.Data
 def _truncated(ranked: RankedRun, dim: int, data: Collection) -> list[dict]:
     """Rank by the vectors' first `dim` numbers, normalized again if the whole vectors have unit length."""
     is_normalized = abs(np.linalg.norm(ranked.vectors[1][0]) - 1) < 0.01
-    queries, corpus = (run_store.truncate_vectors(vectors, dim, is_normalized) for vectors in ranked.vectors)
+    queries, corpus = (truncate_vectors(vectors, dim, is_normalized) for vectors in ranked.vectors)
     run = search.rank(list(data.validation), queries, list(data.passages), corpus, min(DEPTH, len(corpus)))
     scores = per_query(run, data.qrels, truncation.METRICS)
     return [{"metric": name, "value": float(values.mean())} for name, values in scores.items()]

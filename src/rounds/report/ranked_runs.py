@@ -56,7 +56,7 @@ def read_ranked_runs(rows: list[ResultRow], data: Collection, model_output: Path
         run = read_trec(path).top(DEPTH)
         if run.queries == list(data.validation):
             ranks = ranks_of_positives(run, data.qrels)
-            ranked_runs.append(RankedRun(run_label(row), run, ranks, run_store.vectors_around(path)))
+            ranked_runs.append(RankedRun(run_label(row), run, ranks, run_store.load_run_vectors(path)))
     return ranked_runs
 
 

@@ -13,6 +13,7 @@ from rounds.data import latex
 from rounds.data.few_shot import QueryMetadata
 from rounds.errors import UserError
 from rounds.retrieval.run import Run
+from rounds.retrieval.vectors import unit_vectors
 
 FILE = "candidates.npz"
 
@@ -253,7 +254,7 @@ def _spread(weights: np.ndarray, passages: np.ndarray, labelled: Labelled) -> np
         weights: (queries, labels) of the votes.
     """
     mean = weights @ passages[labelled.passage]
-    return mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-9) @ passages.T
+    return unit_vectors(mean, 1e-9) @ passages.T
 
 
 def _of_labels(

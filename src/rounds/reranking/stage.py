@@ -96,7 +96,7 @@ def _candidates(
     title = "validation" if data.validation else "test"
     members = []
     for source, part in sources:
-        encoder = run_store.encoder_for(source, model_output)
+        encoder = run_store.open_store(source, model_output)
         corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
         bank = collection.example_bank(rows, source.recipe.prompts)
         sides = []

@@ -38,11 +38,11 @@ def fit_batch(embedder: SentenceTransformer, length: int, precision: str, room: 
     """
     device, found = embedder.device, []
     limit = room or robustness.ROOM * _memory(device)
-    layout = Layout.of(embedder, length)
+    layout = Layout.for_model(embedder, length)
     count = robustness.LEAST_TOKENS
     while count <= robustness.MOST_TOKENS:
         rows = [[min(5, len(embedder.tokenizer) - 1)] * length for _ in range(max(count // length, 1))]
-        chunk = {key: value.to(device) for key, value in batching.tensors(rows, layout).items()}
+        chunk = {key: value.to(device) for key, value in batching.to_tensors(rows, layout).items()}
         embedder.zero_grad()
         start = time.perf_counter()
         try:

@@ -63,7 +63,7 @@ class Collator:
         self.groups, self.tokenizer, self.prompts, self.seed = groups, embedder.tokenizer, recipe.prompts, seed
         self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
         self.layout, self.share = (
-            Layout.of(dual_encoder.encoder_for(embedder, "query"), max_input_length(recipe.prompts)),
+            Layout.for_model(dual_encoder.encoder_for(embedder, "query"), max_input_length(recipe.prompts)),
             share,
         )
         self.separate = dual_encoder.is_dual(embedder)
@@ -141,17 +141,18 @@ class Collator:
         found, place, count = {}, [0] * len(ids), 0
         parts = prefix_cache.group_by_prefix(ids, self.layout) if self.share else [(0, list(range(len(ids))))]
         for shared, members in parts:
-            own, layout = [ids[row][shared:] for row in members], self.layout.behind(shared)
-            budget = self.budget or (None if layout.packed else batching.TOKENS)  # packed: all of a batch in one chunk
-            for numbers in batching.plan([len(row) for row in own], layout, budget):
-                chunk = batching.tensors([own[n] for n in numbers], layout, None, shared)
+            own, layout = [ids[row][shared:] for row in members], self.layout.after_prefix(shared)
+            # Packed: all of a batch in one chunk.
+            budget = self.budget or (None if layout.packed else batching.TOKEN_BUDGET)
+            for numbers in batching.plan_batches([len(row) for row in own], layout, budget):
+                chunk = batching.to_tensors([own[n] for n in numbers], layout, None, shared)
                 if self.image_inputs:
-                    chunk |= self.image_inputs.batch([texts[members[n]] for n in numbers], batching.texts_in(chunk))
+                    chunk |= self.image_inputs.batch([texts[members[n]] for n in numbers], batching.count_rows(chunk))
                 name = f"chunk{first + len(_names(found))}"
                 found.update({f"{name}_{key}": value for key, value in chunk.items()})
                 if shared:
                     found[f"{name}_prefix"] = torch.tensor([ids[members[0]][:shared]])
                 for position, number in enumerate(numbers):
                     place[members[number]] = count + position
-                count += batching.texts_in(chunk)
+                count += batching.count_rows(chunk)
         return found, place, count

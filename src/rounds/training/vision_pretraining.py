@@ -26,7 +26,7 @@ from transformers import (
 from rounds.artifacts import hashing, store
 from rounds.config.recipe import Pretraining, Recipe
 from rounds.data.images import ImageReference, image_digest
-from rounds.encoding.encoder import encode
+from rounds.encoding.encoder import EncodingOptions, encode
 from rounds.errors import UserError
 from rounds.models import vision_tower
 from rounds.models.vision_tower import VisionTower
@@ -62,7 +62,14 @@ def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder:
     """
     how, rows = recipe.pretraining, read_captions(folder)
     captions = torch.from_numpy(
-        encode(embedder, [row["text"] for row in rows], recipe.prompts, "passage", "fp32", "encode captions")
+        encode(
+            embedder,
+            [row["text"] for row in rows],
+            recipe.prompts,
+            "passage",
+            "fp32",
+            options=EncodingOptions("encode captions"),
+        )
     )
     captions = captions - captions.mean(dim=0)  # what all captions share would hide what they differ in
     set_seed(seed)
