@@ -1,7 +1,7 @@
-"""Splits by group (Eedi: QuestionId): v1 to v5 and `submission`.
+"""Split a dataset by group (Eedi: QuestionId) into training and validation: v1 to v5 and `submission`.
 
-v1 to v4 are the splits that competitors compare on; v5 imitates the leaderboard, where about 60% of the rows
-have a passage that training never labels.
+v1 to v4 are the splits that competitors compare on. v5 imitates the leaderboard, where about 60% of the rows have a
+passage that training never labels.
 """
 
 import random
@@ -10,29 +10,18 @@ from dataclasses import dataclass
 
 from sklearn.model_selection import train_test_split
 
-from rounds.data.dataset import RetrievalDataset
+from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.unseen_fold import V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
 from rounds.errors import UserError
 
 VERSIONS = ("v1", "v2", "v3", "v4", "v5", "submission")
 
-SHARE_V5 = 0.20
-
-UNSEEN_V5 = 0.60
-
-UNSEEN_V5_BOUNDS = (0.58, 0.62)
-
-SIZE_V5_BOUNDS = (0.17, 0.24)
-
-CANDIDATES_V5 = 50
-
-SLACK_V5 = 0.02
-
-MAX_FOLDS = 4  # on the competition data a fifth fold finds too few passages that no earlier fold has broken up
+MAX_FOLDS = 4  # of v5: on the competition data, a fifth fold finds too few passages that earlier folds left whole
 
 
 @dataclass(frozen=True)
 class Split:
-    """Groups on either side; `submission` trains on all and validates on none."""
+    """The groups of each side. The split `submission` trains on all groups and validates on none."""
 
     name: str
     train: set[str]
@@ -40,10 +29,13 @@ class Split:
 
 
 def parse_version(text: str) -> str:
-    """`1`, `v1` and `V1` all name v1.
+    """Return the name of a split: `1`, `v1` and `V1` all name v1.
 
     >>> parse_version("1"), parse_version("submission")
     ('v1', 'submission')
+
+    Raises:
+        UserError: there is no such split.
     """
     name = text.strip().lower()
     name = f"v{name}" if name.isdigit() else name
@@ -52,112 +44,163 @@ def parse_version(text: str) -> str:
     return name
 
 
-def make_split(task: RetrievalDataset, version: str, seed: int = 42, fold: int = 0) -> Split:
-    """Divide the task's groups.
+def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: int = 0) -> Split:
+    """Divide the dataset's groups into training and validation.
 
     Args:
         version: one of `VERSIONS`.
-        seed: seeds v1, v2, v3 and v5; the comparable ones use 42. v4 draws nothing.
+        seed: seeds v1, v2, v3 and v5; published comparisons use 42. v4 draws nothing.
         fold: v5 only, 0 to 3; folds of one seed have disjoint validation groups.
+
+    Raises:
+        UserError: an unknown version, seed or fold, or a dataset that cannot be split this way.
     """
     name = parse_version(version)
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: must be between 0 and {2**32 - 1}")
-    groups = list(dict.fromkeys(query.group for query in task.queries))
+    groups = list(dict.fromkeys(query.group for query in dataset.queries))
     if fold and name != "v5":
         raise UserError(f"fold {fold}: only split v5 has folds")
     if name == "submission":
         return Split(name, set(groups), set())
     if len(groups) < 10:
         raise UserError(f"{len(groups)} questions are too few to split")
-    validation = _VALIDATION[name](task, groups, seed, fold)
-    if not validation or not any(query.id in task.qrels for query in task.queries if query.group in validation):
+    validation = _VALIDATION[name](dataset, groups, seed, fold)
+    if not dataset.labelled(validation):
         raise UserError(f"split {name}: no labelled question is left for validation")
     return Split(name, set(groups) - validation, validation)
 
 
-def describe(task: RetrievalDataset, split: Split) -> dict:
-    """What `split.json` says: sizes, unseen share, texts that stand on both sides."""
-    train, validation = task.labelled(split.train), task.labelled(split.validation)
-    unseen = unseen_queries(task.qrels, [q.id for q in train], [q.id for q in validation])
+def describe(dataset: RetrievalDataset, split: Split) -> dict:
+    """Return what `split.json` holds: sizes, the share of unseen queries, and texts that are on both sides."""
+    train, validation = dataset.labelled(split.train), dataset.labelled(split.validation)
+    unseen = unseen_queries(dataset.qrels, [query.id for query in train], [query.id for query in validation])
     return {
         "split": split.name,
         "train_questions": len(split.train),
         "validation_questions": len(split.validation),
         "train_queries": len(train),
         "validation_queries": len(validation),
-        "corpus": len(task.passages),
-        "passages_labelled_in_train": len({p for q in train for p in task.qrels[q.id]}),
+        "corpus": len(dataset.passages),
+        "passages_labelled_in_train": len({passage for query in train for passage in dataset.qrels[query.id]}),
         "unseen_share": round(len(unseen) / len(validation), 4) if validation else None,
-        "question_texts_on_both_sides": len(_texts(train, "question") & _texts(validation, "question")),
-        "query_texts_on_both_sides": len(_texts(train) & _texts(validation)),
+        "question_texts_on_both_sides": len(_question_texts(train) & _question_texts(validation)),
+        "query_texts_on_both_sides": len(_query_texts(train) & _query_texts(validation)),
     }
 
 
 def unseen_queries(qrels: dict[str, list[str]], train: list[str], validation: list[str]) -> set[str]:
-    """Validation queries none of whose relevant passages is a label in train.
+    """Return the validation queries none of whose relevant passages is a label of a training query.
 
     >>> unseen_queries({"1_A": ["7"], "2_A": ["7"], "2_B": ["8"]}, ["1_A"], ["2_A", "2_B"])
     {'2_B'}
     """
-    seen = {passage for query in train for passage in qrels[query]}
-    return {query for query in validation if not seen.intersection(qrels[query])}
+    labelled = {passage for query in train for passage in qrels[query]}
+    return {query for query in validation if not labelled.intersection(qrels[query])}
 
 
-def _texts(queries: list, part: str | None = None) -> set[tuple[str, ...]]:
-    return {(q.fields[part],) if part else tuple(q.fields.values()) for q in queries}
+def hold_out(dataset: RetrievalDataset, size: float, unseen: float, seed: int) -> set[str]:
+    """Return groups to keep apart from all training, with a given share of unseen rows.
+
+    Args:
+        size: share of the labelled rows, above 0 and at most 0.5.
+        unseen: share of the held-out rows on passages that the rest never labels, from 0 to below 1.
+
+    Raises:
+        UserError: a share out of range, or a dataset that has no such part.
+    """
+    if not (0 < size <= 0.5 and 0 <= unseen < 1):
+        raise UserError(f"a part of {size} with {unseen} unseen: take a size up to 0.5 and a share from 0 to below 1")
+    labels = _labels_by_group(dataset)
+    groups = draw_fold(labels, set(), random.Random(f"{seed}-hold-out"), size, unseen)
+    rows, row_share, unseen_share = _measure_fold(dataset, groups, labels.keys() - groups)
+    if not rows or abs(row_share - size) > 0.2 * size + 0.01 or abs(unseen_share - unseen) > 0.03:
+        raise UserError(
+            f"{rows} of {len(dataset.qrels)} labelled rows would be kept apart, {unseen_share:.0%} of them unseen, not "
+            f"{size:.0%} and {unseen:.0%}; take another size or share, or more questions"
+        )
+    return groups
 
 
-def _random_share(share: float):
-    def validation(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
-        return set(train_test_split(groups, test_size=share, random_state=seed)[1])
-
-    return validation
+def _question_texts(queries: list[Query]) -> set[str]:
+    return {query.fields["question"] for query in queries}
 
 
-def _fully_labelled(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
-    """v2: a third of all groups' count, drawn from the groups whose every query is labelled."""
-    unlabelled = {query.group for query in task.queries if query.id not in task.qrels}
-    full = [group for group in groups if group not in unlabelled]
+def _query_texts(queries: list[Query]) -> set[tuple[str, ...]]:
+    return {tuple(query.fields.values()) for query in queries}
+
+
+def _labels_by_group(dataset: RetrievalDataset) -> dict[str, list[str]]:
+    """Return the relevant passages of all queries of each group, in file order."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for query in dataset.queries:
+        labels[query.group] += dataset.qrels.get(query.id, [])
+    return dict(labels)
+
+
+def _measure_fold(dataset: RetrievalDataset, groups: set[str], rest: set[str]) -> tuple[int, float, float]:
+    """Return a fold's labelled rows, their share of all labelled rows, and the share of them that is unseen."""
+    rows = [query.id for query in dataset.labelled(groups)]
+    train = [query.id for query in dataset.labelled(rest)]
+    unseen = unseen_queries(dataset.qrels, train, rows)
+    return len(rows), len(rows) / max(len(dataset.qrels), 1), len(unseen) / max(len(rows), 1)
+
+
+def _split_v1(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+    """Draw a third of the groups."""
+    return set(train_test_split(groups, test_size=0.333, random_state=seed)[1])
+
+
+def _split_v2(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+    """Draw as many groups as in v1, from those whose every query is labelled."""
+    unlabelled = {query.group for query in dataset.queries if query.id not in dataset.qrels}
+    fully_labelled = [group for group in groups if group not in unlabelled]
     count = round(0.333 * len(groups))
-    if len(full) <= count:
-        raise UserError(f"split v2: only {len(full)} questions have every wrong answer labelled, {count} are needed")
-    return set(train_test_split(full, test_size=count, random_state=seed)[1])
+    if len(fully_labelled) <= count:
+        raise UserError(
+            f"split v2: only {len(fully_labelled)} questions have every wrong answer labelled, {count} are needed"
+        )
+    return set(train_test_split(fully_labelled, test_size=count, random_state=seed)[1])
 
 
-def _minimal_overlap(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
-    """v4: in each class of groups with n labels, the 20% whose passages are rarest."""
-    frequency = Counter(passage for labels in task.qrels.values() for passage in labels)
-    labels = defaultdict(list)
-    for query in task.queries:
-        labels[query.group] += task.qrels.get(query.id, [])
-    classes = defaultdict(list)
+def _split_v3(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+    """Draw a fifth of the groups."""
+    return set(train_test_split(groups, test_size=0.20, random_state=seed)[1])
+
+
+def _split_v4(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+    """Take, among the groups with one, two, three ... labels each, the 20% whose passages are rarest."""
+    frequency = Counter(passage for passages in dataset.qrels.values() for passage in passages)
+    labels = _labels_by_group(dataset)
+    by_count: dict[int, list[tuple]] = defaultdict(list)
     for group in groups:
         if labels[group]:
-            classes[len(labels[group])].append((sum(frequency[p] for p in labels[group]), _number(group), group))
-    return {group for members in classes.values() for _, _, group in sorted(members)[: round(0.2 * len(members))]}
+            sum_of_frequencies = sum(frequency[passage] for passage in labels[group])
+            by_count[len(labels[group])].append((sum_of_frequencies, _numeric_order(group), group))
+    rarest = (sorted(members)[: round(0.2 * len(members))] for members in by_count.values())
+    return {group for members in rarest for *_, group in members}
 
 
-def _number(group: str) -> tuple:
+def _numeric_order(group: str) -> tuple:
+    """Return a sort key that puts numbers first, by value."""
     return (0, int(group), "") if group.isdigit() else (1, 0, group)
 
 
-def _leaderboard_like(task: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
-    """v5: about 20% of the labelled rows, 58 to 62% of them on passages that train does not label."""
+def _split_v5(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+    """Take about 20% of the labelled rows, 58 to 62% of them on passages that training does not label.
+
+    Folds are drawn one after the other, so fold 2 repeats the drawing of folds 0 and 1.
+    """
     if not 0 <= fold < MAX_FOLDS:
         raise UserError(f"fold {fold}: split v5 has folds 0 to {MAX_FOLDS - 1}")
-    labels = defaultdict(list)
-    for query in task.queries:
-        labels[query.group] += task.qrels.get(query.id, [])
+    labels = _labels_by_group(dataset)
     used: set[str] = set()
     for number in range(fold + 1):
-        validation = _one_fold({g: labels[g] for g in groups}, used, random.Random(f"{seed}-{number}"))
+        validation = draw_fold(labels, used, random.Random(f"{seed}-{number}"))
         used |= validation
-    rows = [q.id for q in task.labelled(validation)]
-    train = [q.id for q in task.labelled(set(groups) - validation)]
-    share = len(unseen_queries(task.qrels, train, rows)) / max(len(rows), 1)
-    size = len(rows) / len(task.qrels)
-    if not (UNSEEN_V5_BOUNDS[0] <= share <= UNSEEN_V5_BOUNDS[1] and SIZE_V5_BOUNDS[0] <= size <= SIZE_V5_BOUNDS[1]):
+    _, size, share = _measure_fold(dataset, validation, set(groups) - validation)
+    has_size = V5_SIZE_BOUNDS[0] <= size <= V5_SIZE_BOUNDS[1]
+    if not (has_size and V5_UNSEEN_BOUNDS[0] <= share <= V5_UNSEEN_BOUNDS[1]):
         raise UserError(
             f"split v5, fold {fold}: {size:.1%} of the rows would be in it, {share:.1%} of them unseen, not 20% "
             "and 60%; take a lower fold, another seed or more questions"
@@ -165,88 +208,4 @@ def _leaderboard_like(task: RetrievalDataset, groups: list[str], seed: int, fold
     return validation
 
 
-def hold_out(task: RetrievalDataset, size: float, unseen: float, seed: int) -> set[str]:
-    """Groups to keep apart: about `size` of the labelled rows, `unseen` of them on passages that the rest never labels.
-
-    Raises:
-        UserError: the task does not have such a part.
-    """
-    if not (0 < size <= 0.5 and 0 <= unseen < 1):
-        raise UserError(f"a part of {size} with {unseen} unseen: take a size up to 0.5 and a share from 0 to below 1")
-    labels = defaultdict(list)
-    for query in task.queries:
-        labels[query.group] += task.qrels.get(query.id, [])
-    found = _one_fold(dict(labels), set(), random.Random(f"{seed}-hold-out"), size, unseen)
-    rows = [q.id for q in task.labelled(found)]
-    rest = [q.id for q in task.labelled(labels.keys() - found)]
-    share = len(unseen_queries(task.qrels, rest, rows)) / max(len(rows), 1)
-    if not rows or abs(len(rows) / len(task.qrels) - size) > 0.2 * size + 0.01 or abs(share - unseen) > 0.03:
-        raise UserError(
-            f"{len(rows)} of {len(task.qrels)} labelled rows would be kept apart, {share:.0%} of them unseen, not "
-            f"{size:.0%} and {unseen:.0%}; take another size or share, or more questions"
-        )
-    return found
-
-
-def _one_fold(
-    labels: dict[str, list[str]], used: set[str], rng: random.Random, size: float = SHARE_V5, share: float = UNSEEN_V5
-) -> set[str]:
-    """One v5 fold out of the groups that are not `used`; `labels` maps a group to its rows' passages.
-
-    Whole passages move with all their groups until the unseen rows suffice: of a few drawn ones always that which
-    drags the fewest rows of other, still seen passages along. Then single groups until the size is
-    right. Single groups are drawn in proportion to how frequent their passages are: those stay seen, and rare
-    passages stay whole for the folds to come.
-    """
-    holders = defaultdict(set)
-    for group, passages in labels.items():
-        for passage in passages:
-            holders[passage].add(group)
-    total = Counter(p for passages in labels.values() for p in passages)
-    wanted, least = size * total.total(), SIZE_V5_BOUNDS[0] * total.total() * (size / SHARE_V5)
-    inside: Counter = Counter()
-    validation: set[str] = set()
-
-    def unseen() -> int:
-        return sum(count for passage, count in inside.items() if count == total[passage])
-
-    def move(group: str) -> None:
-        validation.add(group)
-        inside.update(labels[group])
-
-    def gain(passage: str) -> tuple[int, int]:
-        """Rows that moving the passage makes unseen, and rows that it moves."""
-        moved = Counter(p for group in holders[passage] - validation for p in labels[group])
-        return sum(total[p] for p in moved if inside[p] + moved[p] == total[p]), moved.total()
-
-    def worth(passage: str) -> float:
-        made, moved = gain(passage)
-        return made / max(moved, 1)
-
-    free = [p for p in sorted(holders) if not holders[p] & used]
-    rng.shuffle(free)
-    while free and unseen() < share * wanted:
-        passage = max(free[:CANDIDATES_V5], key=worth)
-        free.remove(passage)
-        made, moved = gain(passage)
-        if inside.total() + moved <= wanted and unseen() + made <= (share + SLACK_V5) * wanted:
-            for group in sorted(holders[passage] - validation):
-                move(group)
-    singles = [g for g in labels if g not in used and g not in validation and labels[g]]
-    draws = {g: rng.random() ** (1 / min(total[p] for p in labels[g]) ** 2) for g in singles}
-    for group in sorted(singles, key=lambda g: -draws[g]):
-        right = unseen() <= share * inside.total()
-        if right and inside.total() >= least:
-            break
-        if right or all(inside[p] + labels[group].count(p) < total[p] for p in labels[group]):
-            move(group)  # while too many rows are unseen, only what adds none
-    return validation
-
-
-_VALIDATION = {
-    "v1": _random_share(0.333),
-    "v2": _fully_labelled,
-    "v3": _random_share(0.20),
-    "v4": _minimal_overlap,
-    "v5": _leaderboard_like,
-}
+_VALIDATION = {"v1": _split_v1, "v2": _split_v2, "v3": _split_v3, "v4": _split_v4, "v5": _split_v5}
