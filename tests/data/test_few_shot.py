@@ -62,7 +62,7 @@ def test_an_unknown_topic_takes_seeded_examples():
 def test_never_the_query_itself_nor_its_question(policy, row):
     """No example is of the query's own question, has its text, or shares a question with another example."""
     source = bank(policy)
-    found = numbers(source.choose(source.asked[row], 40))
+    found = numbers(source.choose(source.queries[row], 40))
     assert row // 2 not in [n // 2 for n in found]
     assert len({n // 2 for n in found}) == len(found) == 19
 
@@ -98,7 +98,7 @@ def test_examples_come_from_the_training_side(tiny_collection):
     data = collection.read(tiny_collection)
     rows = collection.read_rows(tiny_collection / collection.FINETUNE, ("pos",))
     source = collection.example_bank(rows, with_examples().prompts)
-    assert {asked.question for asked in source.asked} == set(data.questions["train"])
+    assert {asked.question for asked in source.queries} == set(data.questions["train"])
     assert not set(data.questions["train"]) & {asked.question for asked in data.metadata.values()}
 
 

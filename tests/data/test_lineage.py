@@ -78,6 +78,6 @@ def test_digests_ignore_white_space_only():
 def test_questions_hold_the_asked_groups_in_numerical_order():
     """Each asked-for group once, with its text's digest; smaller ids first."""
     task = make_task({group: ["1", "1", "1"] for group in ("10", "9", "100", "2")})
-    found = lineage.questions(task, {"100", "9", "10"})
+    found = lineage.question_digests(task, {"100", "9", "10"})
     assert list(found) == ["9", "10", "100"]
     assert found["9"] == lineage.digest("question 9?")

@@ -12,7 +12,7 @@ from rounds.config import loader
 from rounds.data import collection, splits
 from rounds.data.loaders import beir, pairs, registry, weak_labels
 from rounds.data.loaders.registry import Columns
-from rounds.data.loaders.weak_labels import Index
+from rounds.data.loaders.weak_labels import AnswerIndex
 from rounds.data.synthetic import french_pairs
 from rounds.mining.stage import mine_file
 from rounds.models import checkpoint
@@ -38,7 +38,7 @@ def jsonl(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-@pytest.mark.parametrize("ending", pairs.ENDINGS)
+@pytest.mark.parametrize("ending", pairs.FILE_ENDINGS)
 def test_pairs_of_any_file_are_one_task(ending, tmp_path):
     """Repeated queries and passages are one, white space aside; the group column keeps queries together."""
     task = pairs.load(written(tmp_path / f"blumen{ending}", ROWS), "frage", "antwort", "thema")
@@ -145,7 +145,7 @@ def test_aliases_serve_where_the_answer_stands_nowhere(tmp_path):
 @pytest.mark.parametrize("answer", ["", "?!", "the", "in the", "No.", "A"])
 def test_answers_that_say_nothing_are_known(answer):
     """They normalize to nothing or to stop words."""
-    assert weak_labels.says_nothing(answer) and not weak_labels.says_nothing(f"{answer} 1889")
+    assert weak_labels.is_uninformative(answer) and not weak_labels.is_uninformative(f"{answer} 1889")
 
 
 @pytest.mark.parametrize("answer", ["built", "eiffel", "1923", "was", "gustave eiffel", "knew no", "city was there"])
@@ -157,7 +157,7 @@ def test_the_index_finds_what_a_scan_finds(answer):
         words = weak_labels.normalize(text).split()
         if any(words[n : n + len(wanted)] == wanted for n in range(len(words))):
             slow.append(identifier)
-    assert Index(PASSAGES).holding(answer) == slow
+    assert AnswerIndex(PASSAGES).find_answer(answer) == slow
 
 
 def test_excluded_passages_are_nobody_s_negatives(tiny, tmp_path):

@@ -1,4 +1,4 @@
-"""Collection: one split's queries, corpus, qrels and fine-tuning rows, in one folder.
+"""Collection: the queries, corpus, labels and fine-tuning rows of one split, in one folder.
 
 | file | content |
 |---|---|
@@ -6,7 +6,7 @@
 | `{train,validation,test}_queries.jsonl` | `_id`, `text`, `question_id`, `construct`, `subject` |
 | `{train,validation}_qrels.tsv` | `query-id`, `corpus-id`, `score` (BEIR) |
 | `finetune_data.jsonl` | FlagEmbedding's `query`, `pos`, `neg`, `prompt`, and the ids behind them |
-| `questions.json` | QuestionIds of either side with a digest of their text |
+| `questions.json` | QuestionIds of both sides, each with a digest of its text |
 | `split.json` | sizes and overlaps |
 """
 
@@ -32,14 +32,14 @@ class Collection:
     """What evaluation, mining and submission read of a split.
 
     Attributes:
-        folder: where it stands.
+        folder: the collection's folder.
         data: name of the data.
         split: name of the split.
         passages: passage id -> text, in corpus order.
         validation, test: query id -> text.
-        metadata: what is known of each validation and test query, by id.
+        metadata: id -> metadata of each validation and test query.
         qrels: validation query id -> relevant passage ids.
-        unseen: validation queries on passages that train does not label.
+        unseen: validation queries whose passages train does not label.
         questions: `train` and `validation`, each QuestionId -> digest.
     """
 
@@ -56,76 +56,79 @@ class Collection:
 
 
 def folder_name(split: str) -> str:
-    """`v1` -> `validation_v1`; `submission` stays."""
+    """Return the folder name of a split: `validation_v1` for `v1`; `submission` stays."""
     return split if split == "submission" else f"validation_{split}"
 
 
-def write(task: RetrievalDataset, split: Split, prompts: Prompts, folder: Path, config: dict) -> dict:
-    """Write a collection and return what `split.json` says."""
-    train, validation = task.labelled(split.train), task.labelled(split.validation)
+def write(dataset: RetrievalDataset, split: Split, prompts: Prompts, folder: Path, config: dict) -> dict:
+    """Write a collection and return the content of its `split.json`.
+
+    Args:
+        prompts: the recipe's query format and instruction.
+        config: what the collection is made from, for its manifest.
+    """
+    train, validation = dataset.labelled(split.train), dataset.labelled(split.validation)
     questions = {
-        "train": lineage.questions(task, {query.group for query in train}),
-        "validation": lineage.questions(task, {query.group for query in validation}),
+        "train": lineage.question_digests(dataset, {query.group for query in train}),
+        "validation": lineage.question_digests(dataset, {query.group for query in validation}),
     }
-    described = splits.describe(task, split)
-    manifest = {"kind": "collection", "data": task.name, "split": split.name, "config": config}
+    description = splits.describe(dataset, split)
+    manifest = {"kind": "collection", "data": dataset.name, "split": split.name, "config": config}
     with store.writing(folder, manifest) as temporary:
-        store.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in task.passages.items()))
-        for name, queries in (("train", train), ("validation", validation), ("test", task.test_queries)):
+        store.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in dataset.passages.items()))
+        for name, queries in (("train", train), ("validation", validation), ("test", dataset.test_queries)):
             rows = ({"_id": query.id, "text": query_text(query, prompts), **_topic(query)} for query in queries)
             store.write_jsonl(temporary / f"{name}_queries.jsonl", rows)
         for name, queries in (("train", train), ("validation", validation)):
-            _write_qrels(temporary / f"{name}_qrels.tsv", queries, task.qrels)
-        rows = (_finetune_row(query, task, prompts, questions["train"]) for query in train)
+            _write_qrels(temporary / f"{name}_qrels.tsv", queries, dataset.qrels)
+        rows = (_finetune_row(query, dataset, prompts, questions["train"]) for query in train)
         store.write_jsonl(temporary / FINETUNE, rows)
         store.write_json(temporary / "questions.json", questions)
-        store.write_json(temporary / "split.json", described)
-    return described
+        store.write_json(temporary / "split.json", description)
+    return description
 
 
-def _finetune_row(query: Query, task: RetrievalDataset, prompts: Prompts, digests: dict[str, str]) -> dict:
-    positives, excluded = task.qrels[query.id], task.excluded.get(query.id)
+def _finetune_row(query: Query, dataset: RetrievalDataset, prompts: Prompts, digests: dict[str, str]) -> dict:
+    positives, excluded = dataset.qrels[query.id], dataset.excluded.get(query.id)
     return {
         "query": query_text(query, prompts),
-        "pos": [task.passages[passage] for passage in positives],
+        "pos": [dataset.passages[passage] for passage in positives],
         "neg": [],
         "prompt": prompts.task,
         "query_id": query.id,
         **_topic(query),
         "question_digest": digests[query.group],
         "pos_id": positives,
-        **({"excluded": [task.passages[each] for each in excluded]} if excluded else {}),
+        **({"excluded": [dataset.passages[passage] for passage in excluded]} if excluded else {}),
     }
 
 
 def _topic(query: Query) -> dict[str, str]:
-    fields = query.fields
     return {
-        "question_id": query.group, "construct": fields.get("construct", ""), "subject": fields.get("subject", ""),
-    }  # fmt: skip
+        "question_id": query.group,
+        "construct": query.fields.get("construct", ""),
+        "subject": query.fields.get("subject", ""),
+    }
 
 
 def _write_qrels(path: Path, queries: list[Query], qrels: dict[str, list[str]]) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write("query-id\tcorpus-id\tscore\n")
-        for query in queries:
-            file.writelines(f"{query.id}\t{passage}\t1\n" for passage in qrels[query.id])
+    lines = [f"{query.id}\t{passage}\t1\n" for query in queries for passage in qrels[query.id]]
+    store.write_text(path, "query-id\tcorpus-id\tscore\n" + "".join(lines))
 
 
 def _read_qrels(path: Path) -> dict[str, list[str]]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    found: dict[str, list[str]] = {}
+    store.require_files(path)
+    qrels: dict[str, list[str]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[1:], 2):
         parts = line.split("\t")
         if len(parts) != 3:
             raise UserError(f"{path} line {number}: not three columns (query-id, corpus-id, score)")
-        found.setdefault(parts[0], []).append(parts[1])
-    return found
+        qrels.setdefault(parts[0], []).append(parts[1])
+    return qrels
 
 
 def is_collection(folder: Path) -> bool:
-    """Whether a folder is a finished collection."""
+    """Return whether a folder is a finished collection."""
     return (store.read_manifest(folder) or {}).get("kind") == "collection"
 
 
@@ -133,7 +136,7 @@ def read(folder: Path) -> Collection:
     """Read a collection that `write` made.
 
     Raises:
-        UserError: the folder is not a finished collection.
+        UserError: the folder is not a finished collection, or one of its files is missing or broken.
     """
     if not is_collection(folder):
         raise UserError(f"{folder}: no collection there; make it with gen_data_for_hn_mine.py")
@@ -146,8 +149,8 @@ def read(folder: Path) -> Collection:
         data=manifest["data"],
         split=manifest["split"],
         passages=read_pool(folder / POOL),
-        validation={key: asked.text for key, asked in validation.items()},
-        test={key: asked.text for key, asked in test.items()},
+        validation={key: query.text for key, query in validation.items()},
+        test={key: query.text for key, query in test.items()},
         metadata={**validation, **test},
         qrels=qrels,
         unseen=splits.unseen_queries({**train, **qrels}, list(train), list(qrels)),
@@ -156,10 +159,10 @@ def read(folder: Path) -> Collection:
 
 
 def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:
-    """Rows of FlagEmbedding-style JSONL: `query` a text, each of `lists` (`pos`, `neg`) a list of texts.
+    """Read FlagEmbedding-style JSONL: `query` is a text, each key of `lists` (`pos`, `neg`) a list of texts.
 
     Raises:
-        UserError: no such file, a broken line, a missing key, or a value of another kind.
+        UserError: the file is missing, or a line is broken, lacks a key, or has a value of another type.
     """
     rows = store.read_jsonl(path, ("query", *lists))
     for number, row in enumerate(rows, 1):
@@ -168,13 +171,17 @@ def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:
         for key in lists:
             if not isinstance(row[key], list) or not all(isinstance(text, str) for text in row[key]):
                 raise UserError(f"{path} line {number}: {key} must be a list of texts")
-        if any(blank.isspace() for blank in str(row.get("query_id", ""))):
+        if any(character.isspace() for character in str(row.get("query_id", ""))):
             raise UserError(f"{path} line {number}: query_id {row['query_id']!r} has a blank")
     return rows
 
 
 def read_pool(path: Path) -> dict[str, str]:
-    """A candidate pool: passage id -> text; lines without `_id` (FlagEmbedding's) are numbered from 0."""
+    """Read a candidate pool as passage id -> text; lines without `_id` (FlagEmbedding's) are numbered from 0.
+
+    Raises:
+        UserError: the file is missing or broken, a text is not a string, or an id repeats.
+    """
     rows = store.read_jsonl(path, ("text",))
     for number, row in enumerate(rows, 1):
         if not isinstance(row["text"], str):
@@ -186,23 +193,23 @@ def read_pool(path: Path) -> dict[str, str]:
 
 
 def _read_queries(path: Path) -> dict[str, QueryMetadata]:
-    if path.is_file() and path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:  # the split has no such queries
         return {}
     return {row["_id"]: query_metadata(row, "text") for row in store.read_jsonl(path, ("_id", "text"))}
 
 
-def query_metadata(row: dict, text: str = "query") -> QueryMetadata:
-    """What a row says of its query; `text` is the key of the query's text."""
-    return QueryMetadata(row[text], *(str(row.get(key, "")) for key in ("question_id", "construct", "subject")))
+def query_metadata(row: dict, text_key: str = "query") -> QueryMetadata:
+    """Return the metadata of a row's query, whose text is under `text_key`."""
+    return QueryMetadata(row[text_key], *(str(row.get(key, "")) for key in ("question_id", "construct", "subject")))
 
 
 def example_bank(rows: list[dict], prompts: Prompts) -> ExampleBank | None:
-    """Examples from rows of `finetune_data.jsonl`; None where the recipe has none."""
+    """Return the few-shot examples in rows of `finetune_data.jsonl`, or None if the recipe has no examples."""
     if prompts.examples == "none":
         return None
     return ExampleBank(((query_metadata(row), row["pos"][0]) for row in rows if row["pos"]), prompts)
 
 
 def validation_digest(data: Collection) -> str:
-    """Short digest of a validation set: its queries, labels and corpus."""
+    """Return a short digest of a validation set: its queries, labels and corpus."""
     return hashing.sha256_json([data.validation, data.qrels, data.passages, sorted(data.unseen)])[:12]

@@ -1,16 +1,16 @@
-"""Task: what every loader returns."""
+"""The dataset that every loader returns."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a passage is looked for: in Eedi, a question with one of its wrong answers.
+    """A query; in Eedi, a question with one of its wrong answers.
 
     Attributes:
         id: Eedi: `QuestionId_Answer`, as in the submission.
-        group: what must never stand on both sides of a split (Eedi: the QuestionId).
-        fields: the parts that a recipe's query format puts together; `question` alone is a text as it is.
+        group: queries of one group are never divided by a split (Eedi: the QuestionId).
+        fields: the parts that a recipe's query format combines; with `question` alone, it is the query's text.
     """
 
     id: str
@@ -27,8 +27,8 @@ class RetrievalDataset:
         queries: training queries in file order, labelled or not.
         passages: corpus, passage id -> text, in id order.
         qrels: query id -> ids of its relevant passages; only labelled queries have an entry.
-        test_queries: queries to submit, in file order (empty where there is no test file).
-        excluded: query id -> passages that are neither relevant nor ever its negatives.
+        test_queries: queries to submit, in file order; empty without a test file.
+        excluded: query id -> ids of passages that are neither relevant nor used as its negatives.
     """
 
     name: str
@@ -39,5 +39,5 @@ class RetrievalDataset:
     excluded: dict[str, list[str]] = field(default_factory=dict)
 
     def labelled(self, groups: set[str]) -> list[Query]:
-        """The labelled queries of `groups`, in file order."""
+        """Return the labelled queries of `groups`, in file order."""
         return [query for query in self.queries if query.group in groups and query.id in self.qrels]

@@ -1,8 +1,7 @@
-"""Pictures: texts that carry one. Knows no model.
+"""Texts with an image: a text carries its image as a marker in its first line.
 
-A text on a picture starts with a line `<image:PATH#DIGEST>`. So it passes through files, runs and mining as any text
-does, its content key changes with the picture, and only what encodes it looks at the file. What compares words reads
-`words`.
+The marker is `<image:PATH#DIGEST>`. So an image passes through files, runs and mining like any text, a text's content
+key changes with its image, and only what encodes the text opens the file. Whatever compares words uses `strip_image`.
 """
 
 import functools
@@ -16,27 +15,27 @@ from PIL import Image
 
 from rounds.errors import UserError
 
-DIGEST_LENGTH = 16  # of a digest
+DIGEST_LENGTH = 16  # hexadecimal digits of a file's SHA-256 in a marker
 
 IMAGE_MARKER = re.compile(r"<image:([^\n>]+)#([0-9a-f]{16})>\n?")
 
 
 @dataclass(frozen=True)
 class ImageReference:
-    """A picture's file and what it held when the data was made.
+    """An image file, and the digest of its content when the data was made.
 
     Attributes:
-        digest: first `LENGTH` hexadecimal digits of its SHA-256.
+        digest: first `DIGEST_LENGTH` hexadecimal digits of its SHA-256.
     """
 
     path: str
     digest: str
 
     def read(self) -> Image.Image:
-        """The picture in RGB.
+        """Return the image in RGB.
 
         Raises:
-            UserError: it is missing, broken, or another than when the data was made.
+            UserError: the file is missing, broken, or another image than when the data was made.
         """
         try:
             if image_digest(self.path) != self.digest:
@@ -49,46 +48,47 @@ class ImageReference:
 
 @functools.cache
 def image_digest(path: str) -> str:
-    """Of the file's bytes."""
+    """Return the first `DIGEST_LENGTH` hexadecimal digits of the SHA-256 of a file."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:DIGEST_LENGTH]
 
 
 def attach_image(text: str, path: str) -> str:
-    """A text on a picture; without a path, the text as it is."""
+    """Return the text with the marker of an image file; without a path, the text alone."""
     return f"<image:{path}#{image_digest(path)}>\n{text}" if path else text
 
 
 def strip_image(text: str) -> str:
-    """A text without its picture.
+    """Return the text without its image marker.
 
     >>> strip_image("<image:a.png#0123456789abcdef>\\nWhose emblem is this?"), strip_image("No <picture>")
     ('Whose emblem is this?', 'No <picture>')
     """
-    found = IMAGE_MARKER.match(text)
-    return text[found.end() :] if found else text
+    marker = IMAGE_MARKER.match(text)
+    return text[marker.end() :] if marker else text
 
 
 def find_image(text: str) -> ImageReference | None:
-    """A text's picture.
+    """Return the text's image, or None if it has none.
 
     >>> find_image("<image:a#b.png#0123456789abcdef>\\nWhose?")
     ImageReference(path='a#b.png', digest='0123456789abcdef')
     >>> find_image("Whose?")
     """
-    found = IMAGE_MARKER.match(text)
-    return ImageReference(*found.groups()) if found else None
+    marker = IMAGE_MARKER.match(text)
+    return ImageReference(*marker.groups()) if marker else None
 
 
 def keep_only_image(text: str) -> str:
-    """A text's picture without its words; a text without a picture as it is."""
-    found = IMAGE_MARKER.match(text)
-    return found.group() if found else text
+    """Return the text's image marker without its words; a text without an image stays as it is."""
+    marker = IMAGE_MARKER.match(text)
+    return marker.group() if marker else text
 
 
 def map_words(text: str, change: Callable[[str], str]) -> str:
-    """A text with other words on its picture."""
-    found = IMAGE_MARKER.match(text)
-    return found.group() + change(strip_image(text)) if found else change(text)
+    """Return the text with `change` applied to its words and its image marker kept."""
+    marker = IMAGE_MARKER.match(text)
+    return marker.group() + change(strip_image(text)) if marker else change(text)
 
 
-MODALITY_FILTERS = {"with": str, "without": strip_image, "only": keep_only_image}  # what of a text a model is given
+# What a model reads of each text, by the value of `training.pictures`.
+MODALITY_FILTERS: dict[str, Callable[[str], str]] = {"with": str, "without": strip_image, "only": keep_only_image}

@@ -1,4 +1,7 @@
-"""Lineage: which questions a checkpoint and its ancestors were trained on, and the guard against leaks."""
+"""Lineage: the questions that a checkpoint and its ancestors were trained on, and the guard against leaks.
+
+A lineage maps question ids to digests of their texts, so that equal ids of two datasets are not taken for one question.
+"""
 
 import hashlib
 
@@ -13,47 +16,52 @@ CLEAN = "clean"
 POLLUTED = "POLLUTED"
 
 
-def questions(task: RetrievalDataset, groups: set[str]) -> dict[str, str]:
-    """Group id -> short digest of its text, so that equal ids of two datasets are not taken for one question.
+def question_digests(dataset: RetrievalDataset, groups: set[str]) -> dict[str, str]:
+    """Return the lineage of training on `groups`: group id -> digest of its question, smaller ids first.
 
     >>> from rounds.data.dataset import Query, RetrievalDataset
-    >>> task = RetrievalDataset("t", [Query("5_B", "5", {"question": "1 + 1?"})], {}, {})
-    >>> list(questions(task, {"5"}))
+    >>> dataset = RetrievalDataset("t", [Query("5_B", "5", {"question": "1 + 1?"})], {}, {})
+    >>> list(question_digests(dataset, {"5"}))
     ['5']
     """
-    texts = {query.group: query.fields.get("question", "") for query in task.queries if query.group in groups}
-    return {group: digest(texts[group]) for group in sorted(texts, key=lambda g: (len(g), g))}
+    texts = {query.group: query.fields.get("question", "") for query in dataset.queries if query.group in groups}
+    return {group: digest(texts[group]) for group in sorted(texts, key=lambda group: (len(group), group))}
 
 
 def digest(text: str) -> str:
-    """First 8 hex digits of the SHA-256 of a question's text, white space collapsed."""
+    """Return the first 8 hexadecimal digits of the SHA-256 of a question's text, with white space collapsed."""
     return hashlib.sha256(normalize_text(text).encode()).hexdigest()[:8]
 
 
 def union(*lineages: dict[str, str] | None) -> dict[str, str] | None:
-    """What a checkpoint made from several (continued, merged, averaged, distilled) has seen; unknown if one is.
+    """Return the lineage of a checkpoint made from several others (continued, merged, averaged or distilled).
 
-    Where two datasets use one id for two questions, both digests are kept, joined by `+`.
+    It is unknown (None) if one of them is. Where two datasets use one id for two questions, both digests are kept,
+    joined by `+`.
 
     >>> union({"1": "aa"}, {"2": "bb"}), union({"1": "aa"}, None)
     ({'1': 'aa', '2': 'bb'}, None)
     """
-    if any(each is None for each in lineages):
+    if any(lineage is None for lineage in lineages):
         return None
     joined: dict[str, list[str]] = {}
-    for each in lineages:
-        for group, value in each.items():
-            joined.setdefault(group, []).extend(value.split("+"))
-    return {group: "+".join(dict.fromkeys(values)) for group, values in joined.items()}
+    for lineage in lineages:
+        for group, digests in lineage.items():
+            joined.setdefault(group, []).extend(digests.split("+"))
+    return {group: "+".join(dict.fromkeys(digests)) for group, digests in joined.items()}
 
 
 def overlap(lineage: dict[str, str], validation: dict[str, str]) -> list[str]:
-    """Validation groups that the lineage was trained on."""
-    return [group for group, value in validation.items() if value in lineage.get(group, "").split("+")]
+    """Return the validation groups that the lineage was trained on."""
+    return [group for group, question in validation.items() if question in lineage.get(group, "").split("+")]
 
 
 def guard(name: str, lineage: dict[str, str] | None, validation: dict[str, str], allow_leak: bool) -> str:
-    """`clean`, `lineage unknown` or `POLLUTED`.
+    """Return whether a checkpoint may be evaluated: `clean`, `lineage unknown` or, if leaks are allowed, `POLLUTED`.
+
+    Args:
+        name: the checkpoint's name, for the message.
+        validation: validation group -> digest of its question.
 
     Raises:
         Refused: the checkpoint was trained on validation questions and `allow_leak` is not set.

@@ -2,7 +2,7 @@
 
 
 def normalize_text(text: str) -> str:
-    """The form in which two passages count as one: white space collapsed, ends stripped.
+    """Collapse white space and strip both ends; passages with equal results count as one.
 
     >>> normalize_text("Adds  instead\\n of multiplying\\n")
     'Adds instead of multiplying'

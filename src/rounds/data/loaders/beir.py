@@ -1,4 +1,4 @@
-"""BEIR's layout (Thakur et al. 2021, arXiv:2104.08663): corpus.jsonl, queries.jsonl, qrels/*.tsv -> `Task`."""
+"""Load BEIR's layout (Thakur et al. 2021, arXiv:2104.08663): corpus.jsonl, queries.jsonl, qrels/*.tsv."""
 
 import json
 from collections.abc import Iterator
@@ -11,37 +11,35 @@ HEADER = ("query-id", "corpus-id", "score")
 
 
 def load(folder: Path) -> RetrievalDataset:
-    """Read a folder; a query may have several relevant passages, those of a score above 0.
+    """Read a folder in BEIR's layout.
 
-    All files of `qrels/` count: the split is made by the project, as for any task. A passage is its title and text.
+    A query may have several relevant passages: those with a score above 0. All files of `qrels/` are read, because the
+    split is made here, as for any dataset. A passage's text is its title and text.
 
     Raises:
-        UserError: a missing file, a broken line, or a label of a query or passage that is not there.
+        UserError: a file is missing, a line is broken, or a label names an unknown query or passage.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it must hold corpus.jsonl, queries.jsonl and qrels/")
-    passages = {}
-    for place, row in lines(folder / "corpus.jsonl", ("_id", "text")):
-        _new(str(row["_id"]), passages, place)
+    passages: dict[str, str] = {}
+    for place, row in read_lines(folder / "corpus.jsonl", ("_id", "text")):
+        _check_new_id(str(row["_id"]), passages, place)
         passages[str(row["_id"])] = f"{row.get('title') or ''} {row['text']}".strip()
-    texts = {}
-    for place, row in lines(folder / "queries.jsonl", ("_id", "text")):
-        _new(str(row["_id"]), texts, place)
+    texts: dict[str, str] = {}
+    for place, row in read_lines(folder / "queries.jsonl", ("_id", "text")):
+        _check_new_id(str(row["_id"]), texts, place)
         texts[str(row["_id"])] = row["text"]
-    qrels: dict[str, list[str]] = {}
-    files = sorted((folder / "qrels").glob("*.tsv"))
-    if not files:
-        raise UserError(f"{folder / 'qrels'}: holds no .tsv file")
-    for file in files:
-        for query, passage in _labels(file, texts, passages):
-            if passage not in qrels.setdefault(query, []):
-                qrels[query].append(passage)
+    qrels = _read_qrels(folder / "qrels", texts, passages)
     queries = [Query(identifier, identifier, {"question": text}) for identifier, text in texts.items()]
     return RetrievalDataset(folder.name, queries, passages, qrels)
 
 
-def lines(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
-    """Each row of a JSONL file with where it stands, checked for `keys`."""
+def read_lines(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
+    """Yield each row of a JSONL file after its place (`FILE line N`).
+
+    Raises:
+        UserError: the file is missing, or a line is not a JSON object with all of `keys`.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -54,13 +52,28 @@ def lines(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
         yield f"{path} line {number}", row
 
 
-def _new(identifier: str, there: dict[str, str], place: str) -> None:
-    if identifier in there or any(blank.isspace() for blank in identifier):
-        what = "appears twice" if identifier in there else "has a blank"
-        raise UserError(f"{place}: _id {identifier!r} {what}")
+def _check_new_id(identifier: str, texts: dict[str, str], place: str) -> None:
+    if identifier in texts:
+        raise UserError(f"{place}: _id {identifier!r} appears twice")
+    if any(character.isspace() for character in identifier):
+        raise UserError(f"{place}: _id {identifier!r} has a blank")
 
 
-def _labels(path: Path, queries: dict[str, str], passages: dict[str, str]) -> Iterator[tuple[str, str]]:
+def _read_qrels(folder: Path, queries: dict[str, str], passages: dict[str, str]) -> dict[str, list[str]]:
+    files = sorted(folder.glob("*.tsv"))
+    if not files:
+        raise UserError(f"{folder}: holds no .tsv file")
+    qrels: dict[str, list[str]] = {}
+    for file in files:
+        for query, passage in _read_labels(file, queries, passages):
+            relevant = qrels.setdefault(query, [])
+            if passage not in relevant:
+                relevant.append(passage)
+    return qrels
+
+
+def _read_labels(path: Path, queries: dict[str, str], passages: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield query and passage of each label above 0."""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         parts = line.split("\t")
         if number == 1 and tuple(parts) == HEADER:

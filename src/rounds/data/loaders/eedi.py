@@ -1,4 +1,4 @@
-"""Competition CSVs of *Eedi: Mining Misconceptions in Mathematics* -> `Task`.
+"""Load the CSV files of the competition *Eedi: Mining Misconceptions in Mathematics*.
 
 Schema: https://www.kaggle.com/competitions/eedi-mining-misconceptions-in-mathematics/data
 """
@@ -14,39 +14,50 @@ from rounds.errors import UserError
 LETTERS = "ABCD"
 
 QUESTION_COLUMNS = [
-    "QuestionId", "ConstructId", "ConstructName", "SubjectId", "SubjectName", "CorrectAnswer", "QuestionText",
+    "QuestionId",
+    "ConstructId",
+    "ConstructName",
+    "SubjectId",
+    "SubjectName",
+    "CorrectAnswer",
+    "QuestionText",
     *(f"Answer{letter}Text" for letter in LETTERS),
-]  # fmt: skip
+]
 
 LABEL_COLUMNS = [f"Misconception{letter}Id" for letter in LETTERS]
 
 
 def load(folder: Path) -> RetrievalDataset:
-    """Read train.csv, misconception_mapping.csv and, where it is there, test.csv.
+    """Read train.csv, misconception_mapping.csv and, if there is one, test.csv.
 
     Raises:
-        UserError: a missing or empty file, a missing column, a bad id, an answer letter outside A-D or a
-            duplicate QuestionId; the line names file and row (the header is row 1).
+        UserError: a file is missing or empty, a column is missing, an id is bad or repeats, or an answer letter is not
+            A to D. The message names file and row (the header is row 1).
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; RAW must hold {', '.join(FILES)}")
     passages = _read_passages(folder / "misconception_mapping.csv")
-    train = read_table(folder / "train.csv", QUESTION_COLUMNS + LABEL_COLUMNS)
-    train = _check_questions(folder / "train.csv", train)
+    file = folder / "train.csv"
+    train = _check_questions(file, read_table(file, QUESTION_COLUMNS + LABEL_COLUMNS))
     queries, qrels = [], {}
     for row, record in enumerate(train.to_dict("records"), 2):
         for letter, query in _queries(record):
             queries.append(query)
-            label = _label(record[f"Misconception{letter}Id"], folder / "train.csv", row, letter, passages)
+            column = f"Misconception{letter}Id"
+            label = _read_label(record[column], f"{file} row {row}: {column}", passages)
             if label is not None:
                 qrels[query.id] = [label]
     if not qrels:
-        raise UserError(f"{folder / 'train.csv'}: no wrong answer has a misconception id")
+        raise UserError(f"{file}: no wrong answer has a misconception id")
     return RetrievalDataset(folder.name, queries, passages, qrels, _read_test(folder / "test.csv"))
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A CSV as strings, checked for being there, not empty, and having `columns`."""
+    """Read a CSV file with all cells as strings.
+
+    Raises:
+        UserError: the file is missing, empty or broken, or lacks one of `columns`.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
@@ -68,8 +79,7 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
 def _read_test(path: Path) -> list[Query]:
     if not path.is_file():
         return []
-    table = read_table(path, QUESTION_COLUMNS)
-    table = _check_questions(path, table)
+    table = _check_questions(path, read_table(path, QUESTION_COLUMNS))
     return [query for record in table.to_dict("records") for _, query in _queries(record)]
 
 
@@ -88,17 +98,19 @@ def _read_passages(path: Path) -> dict[str, str]:
 
 
 def _check_questions(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its QuestionIds stripped, once ids and answer letters are found right."""
+    """Check ids and answer letters; return the table with white space around its QuestionIds removed."""
     table["QuestionId"] = table["QuestionId"].str.strip()
-    seen: dict[str, int] = {}
+    first_rows: dict[str, int] = {}
     for row, (identifier, answer) in enumerate(zip(table["QuestionId"], table["CorrectAnswer"], strict=True), 2):
         if not _is_number(identifier):
             raise UserError(f"{path} row {row}: QuestionId {identifier!r} is not a whole number")
-        if identifier in seen:
-            raise UserError(f"{path} row {row}: QuestionId {identifier} appears already in row {seen[identifier]}")
+        if identifier in first_rows:
+            raise UserError(
+                f"{path} row {row}: QuestionId {identifier} appears already in row {first_rows[identifier]}"
+            )
         if answer not in list(LETTERS):
             raise UserError(f"{path} row {row}: CorrectAnswer {answer!r} is not one of A, B, C, D")
-        seen[identifier] = row
+        first_rows[identifier] = row
     return table
 
 
@@ -107,8 +119,8 @@ def _is_number(text: str) -> bool:
 
 
 def _queries(record: dict[str, str]) -> list[tuple[str, Query]]:
-    """The wrong answers of one question, as (letter, query)."""
-    correct = record["CorrectAnswer"]
+    """Return the wrong answers of one question, each as letter and query."""
+    correct, identifier = record["CorrectAnswer"], record["QuestionId"]
     shared = {
         "construct": record["ConstructName"],
         "subject": record["SubjectName"],
@@ -116,19 +128,18 @@ def _queries(record: dict[str, str]) -> list[tuple[str, Query]]:
         "correct": record[f"Answer{correct}Text"],
     }
     return [
-        (letter, Query(f"{record['QuestionId']}_{letter}", record["QuestionId"],
-                       {**shared, "wrong": record[f"Answer{letter}Text"]}))
+        (letter, Query(f"{identifier}_{letter}", identifier, {**shared, "wrong": record[f"Answer{letter}Text"]}))
         for letter in LETTERS
         if letter != correct
-    ]  # fmt: skip
+    ]
 
 
-def _label(value: str, path: Path, row: int, letter: str, passages: dict[str, str]) -> str | None:
-    """`2142.0` -> `2142`; empty or NaN -> None."""
+def _read_label(value: str, place: str, passages: dict[str, str]) -> str | None:
+    """Return a misconception id without its decimals (`2142.0` -> `2142`), or None for an empty cell or NaN."""
     value = value.strip()
     if value in ("", "nan", "NaN"):
         return None
     whole = value.removesuffix(".0")
     if not _is_number(whole) or str(int(whole)) not in passages:
-        raise UserError(f"{path} row {row}: Misconception{letter}Id {value!r} is not in misconception_mapping.csv")
+        raise UserError(f"{place} {value!r} is not in misconception_mapping.csv")
     return str(int(whole))

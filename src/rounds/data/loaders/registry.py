@@ -1,4 +1,4 @@
-"""Load: the task that `TASK=` names, from a file or a folder."""
+"""Load the dataset that `TASK=` names, from a file or a folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ TASKS = ("eedi", "pairs", "beir", "weak_labels", "kbvqa")
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names of `pairs`."""
+    """Column names of the task `pairs`."""
 
     query: str = "query"
     positive: str = "positive"
@@ -20,7 +20,19 @@ class Columns:
 
 
 def load_dataset(kind: str, path: Path, columns: Columns) -> tuple[RetrievalDataset, list[str]]:
-    """The task, and lines on what of it could not be used."""
+    """Load a dataset.
+
+    Args:
+        kind: one of `TASKS`, which names the layout of the data.
+        path: the file or folder.
+        columns: column names, for `pairs`.
+
+    Returns:
+        The dataset, and messages about what could not be used.
+
+    Raises:
+        UserError: an unknown kind, or data that cannot be read.
+    """
     check_task_kind(kind)
     if kind == "eedi":
         return eedi.load(path), []
@@ -30,26 +42,31 @@ def load_dataset(kind: str, path: Path, columns: Columns) -> tuple[RetrievalData
         return beir.load(path), []
     if kind == "kbvqa":
         return kbvqa.load(path)
-    task, skipped = weak_labels.load(path)
-    said = [
+    dataset, skipped = weak_labels.load(path)
+    return dataset, _describe_skipped(path, skipped)
+
+
+def _describe_skipped(path: Path, skipped: weak_labels.SkippedAnswers) -> list[str]:
+    messages = [
         f"{path}: question {identifier}: answers that say nothing: {', '.join(map(repr, answers))}"
         for identifier, answers in skipped.answers.items()
     ]
     if skipped.unanswered:
-        example = ", ".join(skipped.unanswered[:3])
-        said.append(f"{path}: {len(skipped.unanswered)} questions have their answer in no passage, such as {example}")
-    return task, said
+        examples = ", ".join(skipped.unanswered[:3])
+        count = len(skipped.unanswered)
+        messages.append(f"{path}: {count} questions have their answer in no passage, such as {examples}")
+    return messages
 
 
 def source_files(kind: str, path: Path) -> list[Path]:
-    """The files that make up the data."""
+    """Return the files that make up the data of a kind at `path`, for its digest."""
     check_task_kind(kind)
     if kind == "eedi":
         return [path / name for name in eedi.FILES if (path / name).is_file()]
-    return [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
 
 
 def check_task_kind(kind: str) -> None:
-    """Refuse a task that nobody knows."""
+    """Raise a `UserError` if there is no such kind of task."""
     if kind not in TASKS:
         raise UserError(f"task {kind!r} is not one of {', '.join(TASKS)}")

@@ -1,4 +1,6 @@
-"""Weak labels: passages that hold a question's answer count as relevant (DPR: Karpukhin et al. 2020, ViQuAE) -> `Task`.
+"""Load questions with answers, and label as relevant the passages that hold the answer.
+
+Weak labels of this kind are those of DPR (Karpukhin et al. 2020) and ViQuAE (Lerner et al. 2022).
 
 | file | keys |
 |---|---|
@@ -9,16 +11,17 @@
 import string
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.data.dataset import Query, RetrievalDataset
-from rounds.data.loaders import beir
+from rounds.data.loaders.beir import read_lines
 from rounds.errors import UserError
 
 ARTICLES = frozenset(("a", "an", "the"))
 
-# Answers that say nothing on their own, in the words of English stop-word lists.
+# Answers that are too common to identify a passage, from English stop-word lists.
 STOP_WORDS = ARTICLES | frozenset(
     "and are as at be by for from has he in is it its of on or she that they this to was were will with".split()
     + ["yes", "no", "not"]
@@ -28,49 +31,43 @@ _PUNCTUATION = dict.fromkeys(map(ord, string.punctuation), " ")
 
 
 @dataclass(frozen=True)
-class Skipped:
+class SkippedAnswers:
     """What could not be used, for the report.
 
     Attributes:
-        answers: question id -> answers that normalize to nothing or to a stop word.
-        unanswered: questions whose answer stands in no passage.
+        answers: question id -> answers that normalize to nothing or to stop words.
+        unanswered: questions whose answer no passage holds.
     """
 
     answers: dict[str, list[str]]
     unanswered: list[str]
 
 
-def load(folder: Path) -> tuple[RetrievalDataset, Skipped]:
-    """Read a folder and find each question's relevant passages: those with the answer, else those with an alias.
+def load(folder: Path) -> tuple[RetrievalDataset, SkippedAnswers]:
+    """Read a folder, and label the passages that hold a question's answer, or else one of its aliases.
 
-    Passages with an alias are never negatives, whether or not they are relevant (`Task.excluded`).
+    Passages with an alias are never negatives, whether or not they are relevant (`RetrievalDataset.excluded`).
 
     Raises:
-        UserError: a missing file, a broken line, or no question with a relevant passage.
+        UserError: a file is missing, a line is broken, or no question has a relevant passage.
     """
-    passages: dict[str, str] = {}
-    for place, row in beir.lines(folder / "passages.jsonl", ("id", "text")):
-        if str(row["id"]) in passages:
-            raise UserError(f"{place}: id {row['id']!r} appears twice")
-        passages[str(row["id"])] = row["text"]
-    index = Index(passages)
+    passages = _read_passages(folder / "passages.jsonl")
+    index = AnswerIndex(passages)
     queries, qrels, excluded = [], {}, {}
-    skipped = Skipped(defaultdict(list), [])
-    for place, row in beir.lines(folder / "questions.jsonl", ("id", "question", "answer")):
+    skipped = SkippedAnswers(defaultdict(list), [])
+    for place, row in read_lines(folder / "questions.jsonl", ("id", "question", "answer")):
         identifier, aliases = str(row["id"]), row.get("aliases") or []
         if not isinstance(aliases, list):
             raise UserError(f"{place}: aliases must be a list")
         queries.append(Query(identifier, str(row.get("group", identifier)), {"question": row["question"]}))
-        found = []
-        for answer in (row["answer"], *aliases):
-            if says_nothing(answer):
-                skipped.answers[identifier].append(answer)
-            else:
-                found.append((answer, index.holding(answer)))
-        original = next((rows for answer, rows in found if answer == row["answer"]), [])
-        every = list(dict.fromkeys(passage for _, rows in found for passage in rows))
-        if relevant := original or every:
-            qrels[identifier], excluded[identifier] = relevant, [each for each in every if each not in relevant]
+        answers = [row["answer"], *aliases]
+        if uninformative := [answer for answer in answers if is_uninformative(answer)]:
+            skipped.answers[identifier] += uninformative
+        holders = index.find_answers(answers)
+        all_holders = unique_passages(holders.values())
+        if relevant := holders.get(row["answer"]) or all_holders:
+            qrels[identifier] = relevant
+            excluded[identifier] = [passage for passage in all_holders if passage not in relevant]
         else:
             skipped.unanswered.append(identifier)
     if not qrels:
@@ -78,8 +75,17 @@ def load(folder: Path) -> tuple[RetrievalDataset, Skipped]:
     return RetrievalDataset(folder.name, queries, passages, qrels, excluded=excluded), skipped
 
 
+def _read_passages(path: Path) -> dict[str, str]:
+    passages: dict[str, str] = {}
+    for place, row in read_lines(path, ("id", "text")):
+        if str(row["id"]) in passages:
+            raise UserError(f"{place}: id {row['id']!r} appears twice")
+        passages[str(row["id"])] = row["text"]
+    return passages
+
+
 def normalize(text: str) -> str:
-    """Lower case, accents kept, punctuation and articles gone, white space collapsed (SQuAD's normalization).
+    """Lower-case a text and remove punctuation, articles and extra white space, as SQuAD does; accents stay.
 
     >>> normalize("The  Eiffel-Tower!")
     'eiffel tower'
@@ -88,13 +94,18 @@ def normalize(text: str) -> str:
     return " ".join(word for word in words if word not in ARTICLES)
 
 
-def says_nothing(answer: str) -> bool:
-    """Whether an answer normalizes to nothing or to stop words alone: it would stand in every passage."""
+def is_uninformative(answer: str) -> bool:
+    """Return whether an answer normalizes to nothing or to stop words, which nearly every passage holds."""
     return not set(normalize(answer).split()) - STOP_WORDS
 
 
-class Index:
-    """Normalized passages, found by the words of an answer."""
+def unique_passages(lists: Iterable[list[str]]) -> list[str]:
+    """Return the passages of several lists in order, each once."""
+    return list(dict.fromkeys(passage for passages in lists for passage in passages))
+
+
+class AnswerIndex:
+    """An inverted index of normalized passages, to find those that hold an answer."""
 
     def __init__(self, passages: dict[str, str]) -> None:
         self.texts = {identifier: f" {normalize(text)} " for identifier, text in passages.items()}
@@ -103,8 +114,12 @@ class Index:
             for word in dict.fromkeys(text.split()):
                 self.by_word[word].append(identifier)
 
-    def holding(self, answer: str) -> list[str]:
-        """Passages with the answer's words in a row, whole words only, in corpus order."""
+    def find_answer(self, answer: str) -> list[str]:
+        """Return the passages that hold the answer's words in a row, as whole words, in corpus order."""
         wanted = normalize(answer)
         rarest = min((self.by_word.get(word, []) for word in wanted.split()), key=len, default=[])
         return [identifier for identifier in rarest if f" {wanted} " in self.texts[identifier]]
+
+    def find_answers(self, answers: Iterable[str]) -> dict[str, list[str]]:
+        """Return answer -> passages that hold it, without uninformative answers."""
+        return {answer: self.find_answer(answer) for answer in answers if not is_uninformative(answer)}
