@@ -63,13 +63,15 @@ def test_a_padded_batch_is_filled_up_with_its_first_row():
 
 def test_left_padding_stands_before_the_text():
     """A model that pads on the left gets its last token at the end of the row."""
-    features = batching.to_tensors([[5, 6]], Layout(packed=False, pad_id=0, left=True))
+    features = batching.to_tensors([[5, 6]], Layout(packed=False, pad_id=0, pads_left=True))
     assert features["input_ids"][0, -2:].tolist() == [5, 6]
 
 
 def test_packed_positions_start_anew_with_each_sequence():
     """Sequences are concatenated, positions count on from the shared prefix, and the filler is a sequence itself."""
-    features = batching.to_tensors([[5, 6, 7], [8, 9]], Layout(packed=True, pad_id=3, first=2), prefix_length=10)
+    features = batching.to_tensors(
+        [[5, 6, 7], [8, 9]], Layout(packed=True, pad_id=3, first_position=2), prefix_length=10
+    )
     assert features["input_ids"].tolist() == [[5, 6, 7, 8, 9] + [3] * 11]
     assert features["position_ids"][0, :5].tolist() == [12, 13, 14, 12, 13]
     assert features["cu_seq_lens_q"].tolist() == [0, 3, 5, 16]

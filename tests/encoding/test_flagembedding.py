@@ -1,6 +1,6 @@
-"""FlagEmbedding, the peer: its model classes give our vectors, and its trainer takes our mined rows.
+"""FlagEmbedding: its model classes give our vectors, and its trainer takes our mined rows.
 
-`make interop` installs it; without it, these tests skip themselves.
+`make interop` installs it; without it, these tests are skipped.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def test_an_adapter_encodes_through_flagembedding(tiny, tiny_mined, tiny_collect
 
 
 def test_flagembedding_mines_the_same_negatives(tiny, tiny_collection, tmp_path):
-    """`--engine flagembedding` changes who encodes, not what is mined."""
+    """`--engine flagembedding` mines nearly the same negatives as our own engine."""
     found = []
     for engine in ("rounds", "flagembedding"):
         source = checkpoint.resolve(None, tiny, "cpu").with_options(engine=engine)
@@ -108,19 +108,33 @@ def test_flagembedding_mines_the_same_negatives(tiny, tiny_collection, tmp_path)
 
 def test_flagembedding_s_trainer_takes_our_mined_rows(tiny, tiny_mined, tmp_path):
     """The decoder-only ICL trainer runs on our mined JSONL, unchanged, and leaves an adapter."""
-    folder = locate_model(tiny.model)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1",
-        "-m", "FlagEmbedding.finetune.embedder.decoder_only.icl",
-        "--model_name_or_path", folder, "--train_data", str(tiny_mined), "--output_dir", str(tmp_path / "theirs"),
-        "--cache_path", str(tmp_path / "cache"), "--train_group_size", "4", "--query_max_len", "600",
-        "--passage_max_len", "64", "--query_instruction_for_retrieval", "task",
-        "--query_instruction_format", "<instruct>{}\n<query>{}", "--icl_suffix_str", "\n<response>",
-        "--learning_rate", "1e-4", "--max_steps", "2", "--per_device_train_batch_size", "2", "--lora_rank", "4",
-        "--temperature", "0.02", "--save_steps", "2", "--use_cpu", "--report_to", "none", "--ddp_backend", "gloo",
-        "--same_dataset_within_batch", "True", "--normalize_embeddings", "True",
-        "--sentence_pooling_method", "last_token",
-    ]  # fmt: skip
-    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr[-3000:]
+    flags = {
+        "model_name_or_path": locate_model(tiny.model),
+        "train_data": tiny_mined,
+        "output_dir": tmp_path / "theirs",
+        "cache_path": tmp_path / "cache",
+        "train_group_size": 4,
+        "query_max_len": 600,
+        "passage_max_len": 64,
+        "query_instruction_for_retrieval": "task",
+        "query_instruction_format": "<instruct>{}\n<query>{}",
+        "icl_suffix_str": "\n<response>",
+        "learning_rate": "1e-4",
+        "max_steps": 2,
+        "per_device_train_batch_size": 2,
+        "lora_rank": 4,
+        "temperature": 0.02,
+        "save_steps": 2,
+        "use_cpu": True,
+        "report_to": "none",
+        "ddp_backend": "gloo",
+        "same_dataset_within_batch": True,
+        "normalize_embeddings": True,
+        "sentence_pooling_method": "last_token",
+    }
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "1"]
+    trainer = ["-m", "FlagEmbedding.finetune.embedder.decoder_only.icl"]
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    result = subprocess.run([*launcher, *trainer, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr[-3000:]
     assert list((tmp_path / "theirs").rglob("adapter_model.*"))

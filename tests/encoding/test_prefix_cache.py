@@ -1,4 +1,4 @@
-"""Shared prefixes: computed once, they change no vector and no gradient."""
+"""Shared prefixes: computing them once changes no vector and no gradient."""
 
 import dataclasses
 import random
@@ -19,12 +19,12 @@ WHOLE = EncodingOptions(share_prefix=False)  # every sequence is computed as a w
 
 
 def rows(count: int = 24, shared: int = 70, kinds: int = 3, seed: int = 0) -> list[list[int]]:
-    """Token rows in `kinds` groups of one prefix each, and a few that share nothing."""
+    """Return token rows in `kinds` groups of one prefix each, and a few that share nothing."""
     rng = random.Random(seed)
     heads = [[rng.randrange(3, 900) for _ in range(shared + 10 * kind)] for kind in range(kinds)]
     tails = [[rng.randrange(3, 900) for _ in range(rng.randrange(1, 40))] for _ in range(count)]
-    made = [[1, *heads[n % kinds], *tail, 2] for n, tail in enumerate(tails)]
-    return made + [[1, 500 + n, 2] for n in range(3)]
+    sharing = [[1, *heads[n % kinds], *tail, 2] for n, tail in enumerate(tails)]
+    return sharing + [[1, 500 + n, 2] for n in range(3)]
 
 
 def model(name: str = "mistral", precision: str = "fp32", side: str = "right", attention: str = "sdpa"):
@@ -44,7 +44,7 @@ def model(name: str = "mistral", precision: str = "fp32", side: str = "right", a
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_sharing_changes_no_vector(name, side, attention):
-    """With and without a shared prefix, packed and padded, whatever the padding side: the same vectors."""
+    """Vectors are the same with and without a shared prefix, packed and padded, on either padding side."""
     embedder, ids = model(name, side=side, attention=attention), rows()
     shared = encode_ids(embedder, ids, "fp32")
     plain = encode_ids(model(name, attention="eager"), ids, "fp32", WHOLE)
@@ -52,7 +52,7 @@ def test_sharing_changes_no_vector(name, side, attention):
 
 
 def test_sharing_under_an_adapter_changes_no_vector():
-    """LoRA layers are part of the prefix's states."""
+    """The prefix's states include the LoRA layers."""
     recipe = loader.load("tiny-mistral")
     embedder = model()
     torch.manual_seed(0)
@@ -67,14 +67,14 @@ def test_sharing_under_an_adapter_changes_no_vector():
 
 
 def test_bf16_vectors_stay_within_the_tolerance():
-    """In half precision the two differ by rounding: cosine above 0.999."""
+    """In half precision, sharing changes vectors by rounding only: cosine above 0.999."""
     embedder, ids = model(precision="bf16"), rows()
     one, other = (encode_ids(embedder, ids, "bf16", EncodingOptions(share_prefix=share)) for share in (True, False))
     assert (one * other).sum(axis=1).min() > 0.999
 
 
-def test_what_is_shared_is_computed_once(monkeypatch):
-    """The number of tokens that go through the model falls by what is shared."""
+def test_a_shared_prefix_is_computed_once(monkeypatch):
+    """Sharing reduces the number of tokens that go through the model."""
     embedder, ids = model(), rows(count=30, kinds=1)
     counts = []
     forward = embedder[0].model.forward
@@ -92,12 +92,12 @@ def test_what_is_shared_is_computed_once(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("layout", [PACKED, PADDED])
-def test_groups_are_a_partition_with_true_prefixes(seed, layout):
-    """Every row is in one group, and a group's rows begin alike and have a token of their own."""
+def test_groups_partition_the_rows_by_true_prefixes(seed, layout):
+    """Every row is in one group; a group is large enough, and its rows share the prefix and have tokens behind it."""
     ids = rows(count=20 + seed, shared=30 + 20 * seed, kinds=1 + seed, seed=seed)
-    found = prefix_cache.group_by_prefix(ids, layout)
-    assert sorted(row for _, group in found for row in group) == list(range(len(ids)))
-    for length, group in found:
+    groups = prefix_cache.group_by_prefix(ids, layout)
+    assert sorted(row for _, group in groups for row in group) == list(range(len(ids)))
+    for length, group in groups:
         assert not length or length >= prefix_cache.STEP
         assert layout.packed or length % prefix_cache.STEP == 0
         assert len({tuple(ids[row][:length]) for row in group}) == 1
@@ -105,25 +105,20 @@ def test_groups_are_a_partition_with_true_prefixes(seed, layout):
         assert not length or len(group) >= prefix_cache.MIN_ROWS
 
 
-def test_a_deeper_prefix_of_fewer_rows_is_weighed_against_a_shorter_one_of_all():
-    """The grouping that computes the fewest tokens wins."""
+def test_the_grouping_that_computes_the_fewest_tokens_wins():
+    """A long prefix of fewer rows is weighed against a shorter one of all rows."""
     top = list(range(100, 133))
     deep = [top + [n] * 64 + [k] for n in (5, 6) for k in range(10)]
-    assert [(length, len(group)) for length, group in prefix_cache.group_by_prefix(deep, PACKED)] == [
-        (97, 10),
-        (97, 10),
-    ]
-    assert [(length, len(group)) for length, group in prefix_cache.group_by_prefix(deep, PADDED)] == [
-        (96, 10),
-        (96, 10),
-    ]
+    for layout, expected in ((PACKED, 97), (PADDED, 96)):
+        groups = prefix_cache.group_by_prefix(deep, layout)
+        assert [(length, len(group)) for length, group in groups] == [(expected, 10), (expected, 10)]
     flat = [top + [n, n, n] for n in range(10)]
     assert prefix_cache.group_by_prefix(flat, PACKED) == [(33, list(range(10)))]
     assert prefix_cache.group_by_prefix(flat, PADDED) == [(32, list(range(10)))]
 
 
-def test_repeated_rows_and_rows_that_begin_another_are_kept_whole():
-    """A row that is another's beginning still has a last token of its own."""
+def test_a_row_that_is_the_start_of_another_keeps_its_last_token():
+    """The prefix leaves at least one token to every row."""
     base = list(range(3, 67))
     ids = [base, base + [9], base + [9, 8], base + [9, 8, 7]]
     assert prefix_cache.group_by_prefix(ids, PACKED) == [(63, [0, 1, 2, 3])]
@@ -131,46 +126,48 @@ def test_repeated_rows_and_rows_that_begin_another_are_kept_whole():
 
 
 def test_flash_attention_packs_no_texts_behind_a_prefix():
-    """Its kernels know of no prefix that stands before all texts of a row: such batches are padded."""
+    """Its kernels cannot put one prefix before all texts of a row: such batches are padded."""
     flash = dataclasses.replace(PACKED, attention="flash_attention_2")
     assert flash.after_prefix(0).packed and not flash.after_prefix(32).packed and PACKED.after_prefix(32).packed
 
 
 @pytest.mark.parametrize("name", ["minilm"])
-def test_models_that_look_both_ways_do_not_share(name):
-    """BERT's states depend on what follows."""
+def test_bidirectional_models_do_not_share(name):
+    """BERT's states depend on the tokens that follow."""
     source = checkpoint.resolve(None, loader.load(name), "cpu", "fp32")
     assert not prefix_cache.can_share(source.load(), 100)
 
 
 def test_a_sliding_window_that_is_too_short_does_not_share():
-    """Beyond its window a token no longer sees the prefix's start as it would alone."""
+    """A token does not attend to what lies outside its window, so the window must hold the longest sequence."""
     embedder = model()
     embedder[0].model.config.sliding_window = 64
     assert prefix_cache.can_share(embedder, 64) and not prefix_cache.can_share(embedder, 65)
 
 
+def similarity_gradients(embedder, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the gradients of the summed similarities of all pairs, by parameter name."""
+    (vectors @ vectors.T).tril(-1).sum().backward()
+    return {name: value.grad for name, value in embedder.named_parameters() if value.grad is not None}
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_flow_through_the_prefix(attention, checkpointing):
-    """The gradient of a loss over shared-prefix vectors is that over whole sequences, recomputed or kept."""
+    """A loss over shared-prefix vectors has the gradient of one over whole sequences, recomputed or kept."""
     ids = rows(count=6, kinds=1)[:6]
-    found = []
-    for share in (True, False):
-        embedder = model(attention=attention if share else "eager").train()
-        layout = Layout.for_model(embedder, 200)
-        if share and checkpointing:
-            embedder.gradient_checkpointing_enable({"use_reentrant": False})
-        if share:
-            cache = prefix_cache.compute_prefix(embedder, ids[0][:64])
-            vectors = prefix_cache.embed(
-                embedder, batching.to_tensors([row[64:] for row in ids], layout, prefix_length=64), cache
-            )
-        else:
-            vectors = embedder(batching.to_tensors(ids, layout))["sentence_embedding"]
-        vectors = vectors[: len(ids)]
-        (vectors @ vectors.T).tril(-1).sum().backward()
-        found.append({name: p.grad for name, p in embedder.named_parameters() if p.grad is not None})
-    assert found[0].keys() == found[1].keys()
-    for name, value in found[1].items():
-        assert torch.norm(found[0][name] - value) <= 1e-4 * torch.norm(value) + 1e-7, name
+    plain = model(attention="eager").train()
+    features = batching.to_tensors(ids, Layout.for_model(plain, 200))
+    expected = similarity_gradients(plain, plain(features)["sentence_embedding"][: len(ids)])
+
+    sharing = model(attention=attention).train()
+    layout = Layout.for_model(sharing, 200)
+    if checkpointing:
+        sharing.gradient_checkpointing_enable({"use_reentrant": False})
+    cache = prefix_cache.compute_prefix(sharing, ids[0][:64])
+    features = batching.to_tensors([row[64:] for row in ids], layout, prefix_length=64)
+    gradients = similarity_gradients(sharing, prefix_cache.embed(sharing, features, cache)[: len(ids)])
+
+    assert gradients.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.norm(gradients[name] - value) <= 1e-4 * torch.norm(value) + 1e-7, name

@@ -1,4 +1,4 @@
-"""Devices: several processes encode as one does, and end as one does."""
+"""Workers: several processes encode as one does, and end with it."""
 
 import dataclasses
 import importlib
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import scripts
 from helpers.tiny_task import refused
 from transformers import HfArgumentParser
 
@@ -21,6 +22,7 @@ from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.run_store import RunStore
 from rounds.encoding.workers import EncodingWorker
 from rounds.models import checkpoint
+from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device, resolve_devices, restrict_to_one_gpu
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -29,51 +31,80 @@ TEXTS = ["two thirds", "a longer text about adding fractions " * 9, "x", "angles
     f"the sum of {n} and {n + 1}" * (n % 4 + 1) for n in range(20)
 ]
 
+ROWS = [[n % 5] * 8 + [n] * (n % 11) for n in range(60)]  # 5 groups of rows that start alike
+
 
 def base(name: str = "tiny-mistral", precision: str = "fp32"):
     return checkpoint.resolve(None, loader.load(name), "cpu", precision)
 
 
-def ended(processes: list, seconds: float = 20) -> bool:
-    """Whether all of them end within the time."""
+def have_ended(processes: list, seconds: float = 20) -> bool:
+    """Return whether all processes end within the time."""
     deadline = time.monotonic() + seconds
     while any(process.is_alive() for process in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not any(process.is_alive() for process in processes)
 
 
-def test_two_processes_give_the_vectors_of_one(tmp_path):
-    """In order, with repeats and with examples, under the same key; threads are given back, processes end."""
-    before = [[f"an example {n}" * (n % 3), "another example"] for n in range(2)] * (len(TEXTS) // 2)
-    one, two = (
-        run_store.open_store(base(), tmp_path / "one"),
-        run_store.open_store(base().with_options(devices=TWO), tmp_path / "two"),
-    )
+def two_stores(folder: Path) -> tuple[RunStore, RunStore]:
+    """Return stores of the same checkpoint on one device and on two."""
+    one, two = base(), base().with_options(devices=TWO)
+    return run_store.open_store(one, folder / "one"), run_store.open_store(two, folder / "two")
+
+
+@pytest.mark.parametrize(
+    ("texts", "examples"),
+    [
+        (TEXTS, None),
+        (TEXTS, [[f"an example {n}" * (n % 3), "another example"] for n in range(2)] * (len(TEXTS) // 2)),
+        (["x", "x"], None),
+    ],
+    ids=["texts", "with examples", "one distinct text"],
+)
+def test_two_processes_give_the_vectors_of_one(texts, examples, tmp_path):
+    """Vectors are in the order of the texts, repeats included, and stored under the same key."""
+    one, two = two_stores(tmp_path)
+    expected, folder = one.vectors(texts, "query", "texts", examples)
+    vectors, other_folder = two.vectors(texts, "query", "texts", examples)
+    np.testing.assert_allclose(vectors, expected, atol=2e-6)
+    assert vectors.dtype == np.float32 and folder.name == other_folder.name
+
+
+def test_workers_end_with_their_encoder(tmp_path):
+    """Each further device has one process; torch's threads are given back after encoding."""
     threads = torch.get_num_threads()
-    for texts, examples in ((TEXTS, None), (TEXTS, before), (["x", "x"], None)):
-        expected, folder = one.vectors(texts, "query", "some", examples)
-        found, other = two.vectors(texts, "query", "some", examples)
-        np.testing.assert_allclose(found, expected, atol=2e-6)
-        assert found.dtype == np.float32 and folder.name == other.name
+    _, two = two_stores(tmp_path)
+    two.vectors(TEXTS, "query", "texts")
     assert len(two.encoder.workers) == 1 and torch.get_num_threads() == threads
-    processes = [helper.process for helper in two.encoder.workers]
+    processes = [worker.process for worker in two.encoder.workers]
     del two
-    assert ended(processes)
+    assert have_ended(processes)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shares_hold_each_row_once_and_about_as_many_tokens(count):
-    """No row is lost or doubled, a share is off by less than a row at either end, and rows that start alike meet."""
-    ids = [[n % 5] * 8 + [n] * (n % 11) for n in range(60)]
-    parts = workers.split_by_length(ids, count)
-    assert sorted(row for part in parts for row in part) == list(range(60))
-    sizes = [sum(len(ids[row]) for row in part) for part in parts]
-    assert len(parts) == count and max(sizes) - min(sizes) <= 2 * max(map(len, ids))
-    assert sum(len({ids[row][0] for row in part}) for part in parts) <= 5 + count - 1
+def test_parts_partition_the_rows(count):
+    """No row is lost or doubled, and there are as many parts as requested."""
+    parts = workers.split_by_length(ROWS, count)
+    assert sorted(row for part in parts for row in part) == list(range(len(ROWS)))
+    assert len(parts) == count
 
 
-def test_fewer_texts_than_devices_leave_no_share_empty():
-    """Shares are as many as there are texts, at most."""
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_parts_have_about_as_many_tokens(count):
+    """A part is off by less than one row at either end."""
+    sizes = [sum(len(ROWS[row]) for row in part) for part in workers.split_by_length(ROWS, count)]
+    assert max(sizes) - min(sizes) <= 2 * max(map(len, ROWS))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_rows_with_a_common_prefix_stay_together(count):
+    """Each cut between two parts divides at most one group of rows that start alike."""
+    parts = workers.split_by_length(ROWS, count)
+    assert sum(len({ROWS[row][0] for row in part}) for part in parts) <= 5 + count - 1
+
+
+def test_fewer_texts_than_devices_leave_no_part_empty():
+    """There are at most as many parts as texts."""
     assert workers.split_by_length([[3], [1, 2, 3, 4, 5, 6]], 5) == [[1], [0]]
 
 
@@ -82,7 +113,7 @@ def test_fewer_texts_than_devices_leave_no_share_empty():
     [("cpu,cuda:0", ["cpu,cuda:0", "one kind", "cpu,cpu"]), ("cpu,", ["cpu,", "one kind"]), ("tpu,tpu", ["'tpu'"])],
 )
 def test_devices_that_do_not_go_together_are_refused(names, parts):
-    """A list of two kinds, a list with a gap and an unknown device are one line."""
+    """Devices of two kinds, an empty name and an unknown device are refused in one line."""
     with refused(*parts):
         resolve_devices(names)
 
@@ -98,77 +129,92 @@ def test_a_card_named_twice_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("single", [restrict_to_one_gpu, resolve_device])
 def test_training_refuses_a_list(single):
-    """What runs on one device says so, and names the way to two processes."""
+    """What runs on one device says so, and names the option for two processes."""
     with refused("cuda:0,cuda:1", "several", "NPROC=2"):
         single("cuda:0,cuda:1")
 
 
-@pytest.mark.parametrize("way", ["refused", "crashed", "killed"])
-def test_a_failing_process_is_one_line(way, tmp_path):
-    """A helper that cannot load, that crashes or that is killed ends the whole in one line and leaves nothing."""
+def unloadable(source: Checkpoint, folder: Path) -> EncodingWorker:
+    """Start a worker whose model folder is empty."""
+    folder.mkdir()
+    return EncodingWorker(dataclasses.replace(source, folder=folder), 1)
+
+
+def crashing(source: Checkpoint, folder: Path) -> EncodingWorker:
+    """Start a worker that raises an error of another kind than ours."""
+    return EncodingWorker(source.with_options(precision="none"), 1)
+
+
+def killed(source: Checkpoint, folder: Path) -> EncodingWorker:
+    """Start a worker and kill it, as the system does when memory runs out."""
+    worker = EncodingWorker(source, 1)
+    worker.process.kill()
+    return worker
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [(unloadable, "cannot be loaded"), (crashing, "device cpu: KeyError: 'none'"), (killed, "exit code -9")],
+)
+def test_a_failing_worker_ends_encoding_in_one_line(start, message, tmp_path):
+    """The message says what happened, the worker's process ends, and nothing is left on disk."""
     source = base()
-    broken = source
-    if way == "refused":
-        (tmp_path / "model").mkdir()
-        broken = dataclasses.replace(source, folder=tmp_path / "model")
-    elif way == "crashed":
-        broken = source.with_options(precision="none")
-    helper = EncodingWorker(broken.with_options(devices=("cpu",)), 1)
-    if way == "killed":
-        helper.process.kill()
-    encoder = RunStore(CheckpointEncoder(source, source.load(), [helper]), tmp_path / "runs")
-    line = {"refused": "cannot be loaded", "crashed": "device cpu: KeyError: 'none'", "killed": "exit code -9"}[way]
-    with refused(line):
-        encoder.vectors(TEXTS, "query", "some")
-    assert ended([helper.process])
+    worker = start(source, tmp_path / "model")
+    encoder = CheckpointEncoder(source, source.load(), [worker])
+    with refused(message):
+        RunStore(encoder, tmp_path / "runs").vectors(TEXTS, "query", "texts")
+    assert have_ended([worker.process])
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [".lock"]
 
 
+PARENT = """
+from rounds.config import loader
+from rounds.encoding import workers
+from rounds.models import checkpoint
+from rounds.models.checkpoint import Checkpoint
+if __name__ == "__main__":
+    source = checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu", "fp32")
+    (worker,) = workers.start_workers(source.with_options(devices=("cpu", "cpu")))
+    {send}
+    print(worker.process.pid, flush=True)
+    worker.receive()
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("way", "at_work"), [("killed", True), ("interrupted", True), ("interrupted", False)])
-def test_no_process_outlives_its_parent(way, at_work, tmp_path):
-    """A parent that is killed, or Ctrl-C on all, ends the processes loading or at work, and they print nothing."""
-    script = tmp_path / "work.py"
-    script.write_text(
-        "from rounds.encoding import workers\nfrom rounds.config import loader\nfrom rounds.models import checkpoint\n"
-        "if __name__ == '__main__':\n"
-        "    source = checkpoint.resolve(None, loader.load('tiny-mistral'), 'cpu', 'fp32')\n"
-        "    source = source.with_options(devices=('cpu', 'cpu'))\n"
-        "    (helper,) = workers.start_workers(source)\n"
-        f"    {'' if at_work else '#'}helper.send([[1, 5, 2]] * 2_000_000)\n"
-        "    print(helper.process.pid, flush=True)\n"
-        "    helper.receive()\n",
-        encoding="utf-8",
-    )
-    errors = tmp_path / "errors"
+@pytest.mark.parametrize("send", ["", "worker.send([[1, 5, 2]] * 2_000_000)"], ids=["loading", "encoding"])
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_no_worker_outlives_its_parent(send, interrupted, tmp_path):
+    """A parent that is killed, or Ctrl-C on all, ends a worker that loads or encodes, and the worker prints nothing."""
+    script, errors = tmp_path / "parent.py", tmp_path / "errors"
+    script.write_text(PARENT.format(send=send), encoding="utf-8")
     with open(errors, "w") as file:
-        command = [sys.executable, str(script)]
-        parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True)
-        child = Path(f"/proc/{int(parent.stdout.readline())}")
-        if way == "killed":
-            parent.kill()
-        else:
+        parent = subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=file, text=True, start_new_session=True
+        )
+        worker = Path(f"/proc/{int(parent.stdout.readline())}")
+        if interrupted:
             os.killpg(parent.pid, signal.SIGINT)
+        else:
+            parent.kill()
         parent.wait()
     deadline = time.monotonic() + 20
-    while child.exists() and time.monotonic() < deadline:
+    while worker.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not child.exists()
-    assert errors.read_text().count("Traceback") == (way == "interrupted")  # the script's own
+    assert not worker.exists()
+    assert errors.read_text().count("Traceback") == interrupted  # the parent's own
 
 
 @pytest.mark.slow
 def test_mining_on_two_devices_writes_the_same_file(tiny_collection, tmp_path):
-    """`--devices cpu cpu` mines what `--devices cpu` mines, and prints as much."""
+    """`--devices cpu cpu` mines the file of `--devices cpu`, and prints the same lines."""
     mined, printed = [], []
-    for names in (["cpu"], ["cpu", "cpu"]):
-        folder = tmp_path / "-".join(names)
-        command = [
-            sys.executable, str(SCRIPTS / "hn_mine.py"), "--recipe", "tiny-mistral", "--devices", *names,
-            "--input_file", str(tiny_collection / "finetune_data.jsonl"), "--output_file", str(folder / "mined.jsonl"),
-            "--model_output", str(folder),
-        ]  # fmt: skip
-        result = subprocess.run(command, capture_output=True, text=True)
+    for devices in (["cpu"], ["cpu", "cpu"]):
+        folder = tmp_path / "-".join(devices)
+        files = ["--input_file", tiny_collection / "finetune_data.jsonl", "--output_file", folder / "mined.jsonl"]
+        result = scripts.call(
+            "hn_mine.py", "--recipe", "tiny-mistral", "--devices", *devices, *files, "--model_output", folder
+        )
         assert result.returncode == 0, result.stderr
         mined.append((folder / "mined.jsonl").read_text(encoding="utf-8"))
         printed.append(result.stderr + result.stdout.partition(": ")[2])
@@ -184,7 +230,7 @@ def test_mining_on_two_devices_writes_the_same_file(tiny_collection, tmp_path):
     ],
 )
 def test_scripts_take_a_list_of_devices(script, flags, tiny_collection, tmp_path, monkeypatch):
-    """The flag reaches the check of devices, before anything is written."""
+    """Devices are checked before anything is written."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
     module = importlib.import_module(script)
     (parsed,) = HfArgumentParser(module.Flags).parse_args_into_dataclasses(

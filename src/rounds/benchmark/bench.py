@@ -18,6 +18,7 @@ from rounds.config.recipe import Recipe
 from rounds.encoding import prefix_cache
 from rounds.encoding.batching import Layout
 from rounds.encoding.tokenization import tokenize
+from rounds.retrieval import vectors
 
 GIB = 2**30
 
@@ -118,10 +119,9 @@ def unshared(recipe: Recipe) -> Recipe:
 
 def cosines(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Cosine of each row with the other's row: (rows, dim) twice -> (rows,) float64."""
-    one, other = (each.astype(np.float64) for each in (one, other))
-    return (one * other).sum(1) / (np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1))
+    return vectors.cosines(one.astype(np.float64), other.astype(np.float64))
 
 
-def spread(vectors: np.ndarray) -> float:
+def spread(embeddings: np.ndarray) -> float:
     """Mean cosine of neighbouring rows, which are different texts: how much a cosine near 1 says."""
-    return float(cosines(vectors[:-1], vectors[1:]).mean())
+    return float(cosines(embeddings[:-1], embeddings[1:]).mean())

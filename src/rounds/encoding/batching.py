@@ -24,15 +24,15 @@ class Layout:
     Attributes:
         packed: sequences are concatenated into one row, and each attends to itself only; otherwise they are padded.
         pad_id: token id of the padding.
-        left: padding stands before the text.
-        first: position id of a sequence's first token (RoBERTa counts from 2).
+        pads_left: padding stands before the text.
+        first_position: position id of a sequence's first token (RoBERTa counts from 2).
         attention: the model's attention implementation.
     """
 
     packed: bool
     pad_id: int
-    left: bool = False
-    first: int = 0
+    pads_left: bool = False
+    first_position: int = 0
     attention: str = packed_attention.NAME
 
     @classmethod
@@ -40,12 +40,12 @@ class Layout:
         """Return the layout for sequences of up to `longest` tokens: packed where the attention supports it."""
         tokenizer, transformer = embedder.tokenizer, embedder[0].model
         # Padding between virtual tokens and text would move the text away from them.
-        left = tokenizer.padding_side == "left" and not prompt_tuning.has_virtual_tokens(transformer)
+        pads_left = tokenizer.padding_side == "left" and not prompt_tuning.has_virtual_tokens(transformer)
         return cls(
             packed=packed_attention.can_pack(embedder, longest),
             pad_id=tokenizer.pad_token_id,
-            left=left,
-            first=_first_position(transformer),
+            pads_left=pads_left,
+            first_position=_first_position(transformer),
             attention=transformer.config._attn_implementation,
         )
 
@@ -134,7 +134,7 @@ def _packed(rows: Sequence[list[int]], layout: Layout, prefix_length: int) -> di
     positions = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(lengths)
     features = {
         "input_ids": torch.tensor([token for sequence in sequences for token in sequence])[None],
-        "position_ids": (positions + layout.first + prefix_length)[None],
+        "position_ids": (positions + layout.first_position + prefix_length)[None],
         "cu_seq_lens_q": starts.int(),
     }
     if layout.attention == packed_attention.NAME:
@@ -152,7 +152,7 @@ def _padded(rows: Sequence[list[int]], layout: Layout, budget: int | None, prefi
     mask = torch.zeros((count, length), dtype=torch.long)
     for number in range(count):
         row = rows[number if number < len(rows) else 0]  # fill up with the first row: no row is without a token
-        place = slice(length - len(row), length) if layout.left and not prefix_length else slice(0, len(row))
+        place = slice(length - len(row), length) if layout.pads_left and not prefix_length else slice(0, len(row))
         ids[number, place] = torch.tensor(row, dtype=torch.long)
         mask[number, place] = 1
     return {"input_ids": ids, "attention_mask": mask}
