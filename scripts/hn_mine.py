@@ -9,7 +9,7 @@ from rounds.config import loader
 from rounds.config.recipe import parse_range
 from rounds.data import collection
 from rounds.flags import Engine, ModelOutput, RecipeOfCheckpoint, Replacing, Seeded
-from rounds.mining.stage import mine_file
+from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_devices
 
@@ -52,9 +52,17 @@ def main(flags: Flags) -> None:
     devices = resolve_devices(",".join(flags.devices))
     source = checkpoint.resolve(name or None, recipe, devices[0]).with_options(engine=flags.engine, devices=devices)
     overrides = {name: getattr(flags, name) for name in OVERRIDES}
-    mining = (recipe or source.recipe).replace("mining", **overrides).mining
-    files = [Path(name) for name in (flags.input_file, pool, flags.output_file)]
-    print(mine_file(source, mining, *files, flags.seed, Path(flags.model_output), flags.overwrite))
+    job = MiningJob(
+        checkpoint=source,
+        recipe=(recipe or source.recipe).replace("mining", **overrides).mining,
+        input_file=Path(flags.input_file),
+        candidate_pool=Path(pool),
+        output_file=Path(flags.output_file),
+        seed=flags.seed,
+        model_output=Path(flags.model_output),
+        overwrite=flags.overwrite,
+    )
+    print(mine_file(job))
 
 
 if __name__ == "__main__":

@@ -51,14 +51,11 @@ def tiny_collection(raw: Path, tiny, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.fixture(scope="session")
 def tiny_mined(tiny, tiny_collection: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Negatives for `tiny_collection`, mined with the random base model."""
-    from rounds.mining.stage import mine_file
-    from rounds.models import checkpoint
+    from helpers.training import mine
 
     folder = tmp_path_factory.mktemp("mined")
     output = folder / "finetune_data_minedHN.jsonl"
-    pool = tiny_collection / "candidate_pool.jsonl"
-    source = checkpoint.resolve(None, tiny, "cpu")
-    mine_file(source, tiny.mining, tiny_collection / "finetune_data.jsonl", pool, output, 42, folder, False)
+    mine(tiny, tiny_collection, output)
     return output
 
 

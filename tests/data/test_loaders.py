@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from helpers.tiny_task import refused
+from helpers.training import finetune, mine
 
 from rounds.artifacts import store
 from rounds.config import loader
@@ -14,8 +15,6 @@ from rounds.data.loaders import beir, pairs, registry, weak_labels
 from rounds.data.loaders.registry import Columns
 from rounds.data.loaders.weak_labels import AnswerIndex
 from rounds.data.synthetic import french_pairs
-from rounds.mining.stage import mine_file
-from rounds.models import checkpoint
 from rounds.training.dataset import read_groups
 
 ROWS = [
@@ -172,9 +171,8 @@ def test_excluded_passages_are_nobody_s_negatives(tiny, tmp_path):
     task, _ = registry.load_dataset("weak_labels", folder, Columns())
     where = tmp_path / "c"
     collection.write(task, splits.make_split(task, "submission"), tiny.prompts, where, {})
-    how = tiny.replace("mining", negative_number=20, range_for_sampling="0-24").mining
-    mine_file(checkpoint.resolve(None, tiny, "cpu"), how, where / collection.FINETUNE, where / collection.POOL,
-                     tmp_path / "m.jsonl", 1, tmp_path, False)  # fmt: skip
+    recipe = tiny.replace("mining", negative_number=20, range_for_sampling="0-24")
+    mine(recipe, where, tmp_path / "m.jsonl", seed=1)
     for row in store.read_jsonl(tmp_path / "m.jsonl", ("neg_id",)):
         number = row["query_id"]
         assert len(row["neg_id"]) == 20 and not {f"a{number}", f"b{number}"} & set(row["neg_id"])
@@ -198,15 +196,12 @@ def test_the_french_sample_can_be_learned_from_and_leaks_nothing(tmp_path):
 @pytest.mark.slow
 def test_a_round_of_pairs_runs(tiny, tmp_path):
     """Mine, train and evaluate on the French sample with a multilingual recipe's prompts, several relevants allowed."""
-    from test_training import finetune
-
     french_pairs.generate(tmp_path / "pairs.csv", animals=30)
     task, _ = registry.load_dataset("pairs", tmp_path / "pairs.csv", Columns("question", "passage", "animal"))
     where = tmp_path / "c"
     collection.write(task, splits.make_split(task, "v3"), tiny.prompts, where, {})
     recipe = tiny.replace("training", epochs=1, matryoshka_dims=[64, 16])
-    mine_file(checkpoint.resolve(None, recipe, "cpu"), recipe.mining, where / collection.FINETUNE,
-                     where / collection.POOL, tmp_path / "m.jsonl", 1, tmp_path, False)  # fmt: skip
+    mine(recipe, where, tmp_path / "m.jsonl", seed=1)
     finetune(recipe, tmp_path / "m.jsonl", tmp_path / "train", where)
     metrics = store.read_json(tmp_path / "train" / "lora_epoch_1" / "metrics.json")
     assert 0 < metrics["MAP@25"] <= 1 and metrics["validation loss"] > 0 and metrics["train loss"] > 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers.training import mine
 
 from rounds.config import loader
 from rounds.data import collection
@@ -16,7 +17,6 @@ from rounds.encoding import flagembedding
 from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import join_examples
 from rounds.evaluation.stage import evaluate_checkpoint
-from rounds.mining.stage import mine_file
 from rounds.models import checkpoint
 from rounds.models.weights import locate_model
 from rounds.retrieval.vectors import cosines
@@ -97,10 +97,7 @@ def test_flagembedding_mines_the_same_negatives(tiny, tiny_collection, tmp_path)
     for engine in ("rounds", "flagembedding"):
         source = checkpoint.resolve(None, tiny, "cpu").with_options(engine=engine)
         output = tmp_path / f"{engine}.jsonl"
-        mine_file(
-            source, tiny.mining, tiny_collection / "finetune_data.jsonl", tiny_collection / "candidate_pool.jsonl",
-            output, 42, tmp_path, False,
-        )  # fmt: skip
+        mine(tiny, tiny_collection, output, source=source)
         found.append([set(json.loads(line)["neg_id"]) for line in output.read_text().splitlines()])
     shared = sum(len(one & other) for one, other in zip(*found, strict=True))
     assert shared / sum(len(one) for one in found[0]) > 0.95

@@ -1,10 +1,30 @@
-"""Fine-tune on a few mined rows."""
+"""Mine hard negatives, and fine-tune on a few mined rows."""
 
 from pathlib import Path
 
+from rounds.config.recipe import Recipe
 from rounds.data import collection
+from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
+from rounds.models.checkpoint import Checkpoint
 from rounds.training.stage import finetune_round
+
+
+def mine(recipe: Recipe, folder: Path, output: Path, seed: int = 42, source: Checkpoint | None = None) -> str:
+    """Mine negatives for a collection's training rows, by default with the recipe's base model.
+
+    Runs are kept beside the output file, and an output file of another configuration is refused.
+    """
+    job = MiningJob(
+        checkpoint=source or checkpoint.resolve(None, recipe, "cpu"),
+        recipe=recipe.mining,
+        input_file=folder / collection.FINETUNE,
+        candidate_pool=folder / collection.POOL,
+        output_file=output,
+        seed=seed,
+        model_output=output.parent,
+    )
+    return mine_file(job)
 
 
 def finetune(recipe, data: Path, output: Path, where: Path | None = None, start: Path | None = None, **changed) -> str:

@@ -1,4 +1,4 @@
-"""Negatives: each source gives its share, from its own run, and no source a query's positive."""
+"""Sources of negatives: each gives its share of its own run, and never a positive."""
 
 import dataclasses
 import json
@@ -6,15 +6,15 @@ import json
 import numpy as np
 import pytest
 from helpers.tiny_task import refused
+from helpers.training import mine
 
 from rounds.artifacts import store
 from rounds.config import loader
+from rounds.config import recipe as recipe_schema
 from rounds.config.recipe import Mining
-from rounds.data import collection
 from rounds.evaluation import bm25_tuning
-from rounds.mining.sources import MiningTask, mine, shares, without_false
-from rounds.mining.stage import mine_file
-from rounds.models import checkpoint
+from rounds.mining.sampling import Negatives, sample_negatives
+from rounds.mining.sources import SOURCES, MiningTask, drop_false_negatives, mine_negatives, shares
 from rounds.retrieval.run import Run
 from rounds.training.dataset import read_groups
 
@@ -31,72 +31,76 @@ def dense(depth: int) -> Run:
     return Run(list(QUERIES), np.stack(rows), np.tile(-np.arange(len(rows[0]), dtype=np.float32), (len(QUERIES), 1)))
 
 
-def how(number: int = 8, ranks: str = "2-30", **sources: float) -> Mining:
+def recipe_of(number: int = 8, ranks: str = "2-30", **sources: float) -> Mining:
     return Mining(ranks, number, negatives=sources or {"dense": 1.0})
 
 
-def mined(recipe: Mining, task: MiningTask = TASK, seed: int = 1):
-    return mine(task, dense, recipe, seed, 40)
+def mine_task(recipe: Mining, task: MiningTask = TASK, seed: int = 1) -> Negatives:
+    return mine_negatives(task, dense, recipe, seed, 40)
+
+
+def test_every_source_of_the_recipe_is_registered():
+    """The names that a recipe may use are those of the registered sources; sources that read a file carry a path."""
+    assert {name for name, source in SOURCES.items() if not source.reads_file} == set(recipe_schema.SOURCES)
+    assert [f"{name}:" for name, source in SOURCES.items() if source.reads_file] == [recipe_schema.VECTORS_PREFIX]
 
 
 @pytest.mark.parametrize("sources", [{"dense": 1}, {"bm25": 1}, {"random": 1}, {"dense": 2, "bm25": 1, "random": 1}])
 def test_each_source_gives_its_share(sources):
     """Every query has its number, of each source what the ratios say, none twice and no positive."""
-    found = mined(how(**sources))
+    negatives = mine_task(recipe_of(**sources))
     expected = shares(sources, 8)
-    for query, ids in found.ids.items():
+    for query, ids in negatives.ids.items():
         assert len(set(ids)) == 8 and not set(ids) & set(QRELS[query])
-        assert {source: found.sources[query].count(source) for source in expected} == expected
-        assert len(found.scores[query]) == 8
-    assert not found.short
+        assert {source: negatives.sources[query].count(source) for source in expected} == expected
+        assert len(negatives.scores[query]) == 8
+    assert not negatives.short
 
 
 def test_one_source_is_plain_mining():
     """The default mines what mining alone does."""
-    from rounds.mining import sampling
-
-    found, plain = mined(how()), sampling.mine(dense(40), QRELS, PASSAGES, how(), 1)
-    assert (found.ids, found.scores, found.deepened) == (plain.ids, plain.scores, plain.deepened)
+    negatives, plain = mine_task(recipe_of()), sample_negatives(dense(40), QRELS, PASSAGES, recipe_of(), 1)
+    assert (negatives.ids, negatives.scores, negatives.deepened) == (plain.ids, plain.scores, plain.deepened)
 
 
 @pytest.mark.parametrize("number", range(1, 30))
 def test_shares_add_up(number):
     """No negative is lost to rounding, and a share is off by less than one."""
     ratios = {"dense": 3.0, "bm25": 1.5, "random": 1.0, "same_group": 0.5}
-    found = shares(ratios, number)
-    assert sum(found.values()) == number
-    assert all(abs(found.get(name, 0) - number * ratio / 6) < 1 for name, ratio in ratios.items())
+    counts = shares(ratios, number)
+    assert sum(counts.values()) == number
+    assert all(abs(counts.get(name, 0) - number * ratio / 6) < 1 for name, ratio in ratios.items())
 
 
 def test_negatives_of_the_group_are_of_the_group():
     """Construct first, then subject: what other queries of the group are about."""
-    for query, ids in mined(how(3, same_group=1.0)).ids.items():
+    for query, ids in mine_task(recipe_of(3, same_group=1.0)).ids.items():
         near = {passage for other in QUERIES if GROUPS[other][0] == GROUPS[query][0] for passage in QRELS[other]}
         assert set(ids) == near - set(QRELS[query])
 
 
 def test_what_a_source_lacks_comes_from_the_ranking_one():
     """Groups that hold seven passages cannot give eleven: the checkpoint's run does, and the row says so."""
-    found = mined(how(12, dense=1.0, same_group=11.0))
-    assert not found.short
+    negatives = mine_task(recipe_of(12, dense=1.0, same_group=11.0))
+    assert not negatives.short
     for query in QUERIES:
-        own = found.sources[query].count("same_group")  # the first may be one of the seven
-        assert own in (6, 7) and found.sources[query].count("dense") == 12 - own
+        count = negatives.sources[query].count("same_group")  # the dense negative may be one of the seven
+        assert count in (6, 7) and negatives.sources[query].count("dense") == 12 - count
 
 
 def test_without_groups_the_source_is_refused():
     """Rows with neither construct nor subject have no groups."""
     with refused("same_group", "neither construct nor subject"):
-        mined(how(same_group=1.0), dataclasses.replace(TASK, groups={query: [] for query in QUERIES}))
+        mine_task(recipe_of(same_group=1.0), dataclasses.replace(TASK, groups={query: [] for query in QUERIES}))
 
 
 @pytest.mark.parametrize("source", ["random", "same_group"])
 def test_other_queries_change_no_draw(source):
     """A query alone is given what it is given among others."""
-    whole = mined(how(3, **{source: 1.0}))
+    whole = mine_task(recipe_of(3, **{source: 1.0}))
     for query in list(QUERIES)[:3]:
         task = dataclasses.replace(TASK, queries={query: QUERIES[query]})
-        assert mined(how(3, **{source: 1.0}), task).ids[query] == whole.ids[query]
+        assert mine_task(recipe_of(3, **{source: 1.0}), task).ids[query] == whole.ids[query]
 
 
 def test_a_second_encoder_s_vectors_are_a_source(tmp_path):
@@ -105,12 +109,12 @@ def test_a_second_encoder_s_vectors_are_a_source(tmp_path):
     queries, passages = generator.normal(size=(12, 4)), generator.normal(size=(60, 4))
     order = generator.permutation(60)
     path = tmp_path / "images.npz"
-    np.savez(path, query_ids=list(QUERIES), queries=queries, passage_ids=np.array(list(PASSAGES))[order],
-             passages=passages[order])  # fmt: skip
-    found = mined(how(5, "0-5", **{f"vectors:{path}": 1.0}))
+    passage_ids = np.array(list(PASSAGES))[order]
+    np.savez(path, query_ids=list(QUERIES), queries=queries, passage_ids=passage_ids, passages=passages[order])
+    negatives = mine_task(recipe_of(5, "0-5", **{f"vectors:{path}": 1.0}))
     for row, query in enumerate(QUERIES):
         nearest = np.argsort(-(passages @ queries[row]))[:6].astype(str).tolist()
-        assert set(found.ids[query]) >= set(nearest[:5]) - set(QRELS[query])
+        assert set(negatives.ids[query]) >= set(nearest[:5]) - set(QRELS[query])
 
 
 @pytest.mark.parametrize(("change", "parts"), [("missing", ["passage", "59 has none"]), ("text", ["not a .npz"])])
@@ -118,27 +122,27 @@ def test_vectors_that_do_not_fit_are_refused(change, parts, tmp_path):
     """A missing id or another file is one line with the file's name."""
     path = tmp_path / "images.npz"
     rows = 59 if change == "missing" else 60
-    np.savez(path, query_ids=list(QUERIES), queries=np.ones((12, 4)), passage_ids=list(PASSAGES)[:rows],
-             passages=np.ones((rows, 4)))  # fmt: skip
+    queries, passages = np.ones((12, 4)), np.ones((rows, 4))
+    np.savez(path, query_ids=list(QUERIES), queries=queries, passage_ids=list(PASSAGES)[:rows], passages=passages)
     if change == "text":
         path.write_text("no arrays", encoding="utf-8")
     with refused(path, *parts):
-        mined(how(**{f"vectors:{path}": 1.0}))
+        mine_task(recipe_of(**{f"vectors:{path}": 1.0}))
 
 
 def test_probable_false_negatives_are_left_out():
     """What the reranker scores above the positive goes; the rest keep their order and the reranker's scores."""
-    found = mined(how(8))
+    negatives = mine_task(recipe_of(8))
     value = {
         (QUERIES[query], PASSAGES[passage]): (hash(passage) % 97) / 97 for query in QUERIES for passage in PASSAGES
     }
     score = lambda pairs: np.array([value[pair] for pair in pairs])  # noqa: E731
-    kept = without_false(found, TASK, score, 4)
+    kept = drop_false_negatives(negatives, TASK, score, 4)
     for query, ids in kept.ids.items():
         best = value[QUERIES[query], PASSAGES[QRELS[query][0]]]
-        expected = [each for each in found.ids[query] if value[QUERIES[query], PASSAGES[each]] <= best][:4]
-        assert ids == expected and kept.positives[query] == [pytest.approx(best)]
-        assert kept.scores[query] == [pytest.approx(value[QUERIES[query], PASSAGES[each]]) for each in ids]
+        expected = [passage for passage in negatives.ids[query] if value[QUERIES[query], PASSAGES[passage]] <= best][:4]
+        assert ids == expected and kept.positive_scores[query] == [pytest.approx(best)]
+        assert kept.scores[query] == [pytest.approx(value[QUERIES[query], PASSAGES[passage]]) for passage in ids]
         assert (query in kept.short) == (len(ids) < 4)
 
 
@@ -146,10 +150,7 @@ def test_a_mined_file_says_each_negative_s_source(tiny, tiny_collection, tmp_pat
     """Mixed by ratio, the rows hold sources beside ids, and train as any."""
     recipe = tiny.replace("mining", negatives={"dense": 2.0, "bm25": 1.0, "random": 1.0, "same_group": 1.0})
     output = tmp_path / "mined.jsonl"
-    line = mine_file(
-        checkpoint.resolve(None, recipe, "cpu"), recipe.mining, tiny_collection / collection.FINETUNE,
-        tiny_collection / collection.POOL, output, 42, tmp_path, False,
-    )  # fmt: skip
+    line = mine(recipe, tiny_collection, output)
     rows = store.read_jsonl(output, ("neg", "neg_id", "neg_source"))
     assert all(len(row["neg_source"]) == len(row["neg"]) == 5 for row in rows)
     assert {source for row in rows for source in row["neg_source"]} == {"dense", "bm25", "random", "same_group"}
@@ -166,16 +167,19 @@ def test_a_cross_encoder_filters_and_scores(tiny, tiny_collection, tmp_path):
 
     bert = dataclasses.replace(tiny.model, name_or_path="random:bert")
     tokenizer = AutoTokenizer.from_pretrained(locate_model(bert))
-    config = BertConfig(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                        intermediate_size=32, num_labels=1)  # fmt: skip
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=1,
+    )
     BertForSequenceClassification(config).save_pretrained(tmp_path / "reranker")
     tokenizer.save_pretrained(tmp_path / "reranker")
     recipe = tiny.replace("mining", reranker=str(tmp_path / "reranker"), negative_number=3)
     output = tmp_path / "mined.jsonl"
-    mine_file(
-        checkpoint.resolve(None, recipe, "cpu"), recipe.mining, tiny_collection / collection.FINETUNE,
-        tiny_collection / collection.POOL, output, 42, tmp_path, False,
-    )  # fmt: skip
+    mine(recipe, tiny_collection, output)
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     model = CrossEncoder(str(tmp_path / "reranker"), device="cpu")
     for row in rows[:10]:

@@ -32,8 +32,9 @@ from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import join_examples, tokenize
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.mining import sampling
-from rounds.mining.stage import mine_file
+from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
+from rounds.models.checkpoint import Checkpoint
 from rounds.models.precision import autocast
 from rounds.retrieval import search
 from rounds.retrieval.vectors import unit_vectors
@@ -205,6 +206,11 @@ def whole_texts(tokenizer, recipe: Recipe, queries: list[str], before: list[list
     return [f"{lead}{prefix_text}{query}{suffix}" for lead, query in zip(leads, queries, strict=True)]
 
 
+def _mining_job(source: Checkpoint, recipe: Recipe, folder: Path, output: Path) -> MiningJob:
+    pool = folder / collection.POOL
+    return MiningJob(source, recipe.mining, folder / collection.FINETUNE, pool, output, SEED, output.parent)
+
+
 def mine(party: Contender, recipe: Recipe, folder: Path) -> tuple[float, dict[str, list[str]]]:
     """Load the model, encode training queries and corpus, search, filter and sample -> query -> negatives' texts."""
     rows = collection.read_rows(folder / collection.FINETUNE, ("pos",))
@@ -213,8 +219,7 @@ def mine(party: Contender, recipe: Recipe, folder: Path) -> tuple[float, dict[st
         source = checkpoint.resolve(None, recipe, "cpu", party.precision)
         with tempfile.TemporaryDirectory() as scratch:
             output = Path(scratch) / "mined.jsonl"
-            mine_file(source, recipe.mining, folder / collection.FINETUNE, folder / collection.POOL,
-                             output, SEED, Path(scratch), False)  # fmt: skip
+            mine_file(_mining_job(source, recipe, folder, output))
             return {row["query"]: row["neg"] for row in collection.read_rows(output, ("neg",))}
 
     def theirs() -> dict[str, list[str]]:
@@ -354,8 +359,7 @@ def whole_round(party: Contender, recipe: Recipe, folder: Path) -> tuple[float, 
 def _our_round(party: Contender, recipe: Recipe, folder: Path, scratch: Path) -> float:
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, precision=party.precision))
     source, mined = checkpoint.resolve(None, recipe, "cpu"), scratch / "mined.jsonl"
-    mine_file(source, recipe.mining, folder / collection.FINETUNE, folder / collection.POOL,
-                     mined, SEED, scratch, False)  # fmt: skip
+    mine_file(_mining_job(source, recipe, folder, mined))
     finetune_round(
         source, recipe.replace("training", epochs=1), mined, scratch / "train", validation=None, round_number=1,
         seed=SEED, processes=1, tracker="none", allow_leak=False, overwrite=False, model_output=scratch,
@@ -397,5 +401,5 @@ def search_corpus(party: Contender, queries: int, passages: int, dim: int) -> tu
         how = Recipe("search").mining
         start = time.perf_counter()
         run = search.rank(query_ids, asked, passage_ids, corpus, run_store.DEPTH)
-        found = sampling.mine(run, qrels, texts, how, SEED)
+        found = sampling.sample_negatives(run, qrels, texts, how, SEED)
         return time.perf_counter() - start, len(found.short)

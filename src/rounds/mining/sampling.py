@@ -1,5 +1,6 @@
-"""Mining: run -> hard negatives, by id and by text. Works without torch."""
+"""Sample hard negatives from a run, without false negatives and duplicates. Works without torch."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import repeat
 
@@ -17,11 +18,11 @@ class Negatives:
 
     Attributes:
         ids: query id -> passage ids.
-        scores: query id -> similarities, in the same order.
-        deepened: queries for which the range held too few, so that later ranks filled up.
-        short: queries that have fewer than asked for even so.
-        sources: query id -> where each of its negatives comes from, in the same order; empty: all from one run.
-        positives: query id -> a reranker's scores of its relevant passages, where one scored (as it did `scores`).
+        scores: query id -> similarities, in the order of `ids`.
+        deepened: queries whose range of ranks held too few candidates, so that later ranks filled up.
+        short: queries that have too few negatives even so.
+        sources: query id -> the source of each negative, in the order of `ids`; empty if one run gave all.
+        positive_scores: query id -> scores of its positives by a reranker; empty without one.
     """
 
     ids: dict[str, list[str]]
@@ -29,119 +30,158 @@ class Negatives:
     deepened: list[str] = field(default_factory=list)
     short: list[str] = field(default_factory=list)
     sources: dict[str, list[str]] = field(default_factory=dict)
-    positives: dict[str, list[float]] = field(default_factory=dict)
+    positive_scores: dict[str, list[float]] = field(default_factory=dict)
 
 
-def mine(
-    run: Run, qrels: dict[str, list[str]], passages: dict[str, str], mining: Mining, seed: int,
+class _NumberedRun:
+    """A run whose passages and texts are integers, so that numpy compares all queries at once.
+
+    A key is unique over all queries: query number * corpus size + number of a passage or text.
+
+    Attributes:
+        numbers: (queries, depth) int64, each ranked passage's place in the corpus; -1 if it is not in the corpus.
+        passage_keys, text_keys: (queries, depth) int64; passages with the same normalized text share a text key.
+    """
+
+    def __init__(self, run: Run, passages: dict[str, str]) -> None:
+        self.run = run
+        self.place = {passage: number for number, passage in enumerate(passages)}
+        numbers = map(self.place.get, run.passages.reshape(-1).tolist(), repeat(-1))
+        self.numbers = np.fromiter(numbers, np.int64, run.passages.size).reshape(run.passages.shape)
+        by_text: dict[str, int] = {}
+        texts = (by_text.setdefault(normalize_text(text), len(by_text)) for text in passages.values())
+        self.text_of = np.fromiter(texts, np.int64, len(passages))
+        self.offsets = np.arange(len(run.queries)) * len(passages)
+        self.passage_keys = self.offsets[:, None] + self.numbers
+        self.text_keys = self.offsets[:, None] + self.text_of[self.numbers]
+
+    def in_corpus(self) -> np.ndarray:
+        """Return a mask (queries, depth) of the ranked passages that the corpus holds."""
+        return self.numbers >= 0
+
+    def is_any_of(self, passages: Iterable[str]) -> np.ndarray:
+        """Return a mask (queries, depth) of the ranked passages that are among `passages`, for all queries alike."""
+        return _is_in(self.numbers, self._places(passages))
+
+    def is_passage_of(self, passages: dict[str, list[str]]) -> np.ndarray:
+        """Return a mask (queries, depth) of the ranked passages that are among their query's `passages`."""
+        offsets, places = self._flatten(passages)
+        return _is_in(self.passage_keys, offsets + places) & self.in_corpus()
+
+    def has_text_of(self, passages: dict[str, list[str]]) -> np.ndarray:
+        """Return a mask (queries, depth) of the ranked passages with the text of one of their query's `passages`."""
+        offsets, places = self._flatten(passages)
+        return _is_in(self.text_keys, offsets + self.text_of[places])
+
+    def _flatten(self, passages: dict[str, list[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the passages of all queries in one array: their queries' offsets, and their places in the corpus."""
+        per_query = [passages.get(query, ()) for query in self.run.queries]
+        offsets = np.repeat(self.offsets, [len(ids) for ids in per_query])
+        return offsets, self._places(passage for ids in per_query for passage in ids)
+
+    def _places(self, passages: Iterable[str]) -> np.ndarray:
+        return np.array([self.place[passage] for passage in passages], dtype=np.int64)
+
+
+def sample_negatives(
+    run: Run,
+    qrels: dict[str, list[str]],
+    passages: dict[str, str],
+    recipe: Mining,
+    seed: int,
     taken: dict[str, list[str]] | None = None,
-) -> Negatives:  # fmt: skip
-    """Sample negatives from a range of ranks.
+) -> Negatives:
+    """Sample the negatives of each query from a range of ranks.
 
-    Ranks count from 0 over the whole ranking, positives included (FlagEmbedding's `--range_for_sampling`). Left out
-    are the query's positives, passages with a positive's text, repeats of a text, what scores within the margin of
-    the best positive, and what is no candidate. A hash of seed, query id and passage id draws: with the whole corpus
-    as candidates, neither order nor number of the queries changes a query's negatives.
+    Ranks count from 0 over the whole ranking, positives included (FlagEmbedding's `--range_for_sampling`). If the
+    range holds too few candidates, the next ranks fill up. The sample is drawn by a hash of seed, query id and passage
+    id: with the whole corpus as candidates, neither order nor number of the queries changes a query's negatives.
 
     Args:
-        run: ranks the corpus for each query of `qrels`; deeper than the range where it may have to deepen.
+        run: ranking of the corpus for each query of `qrels`; ranks behind the range serve as fallback.
         qrels: query id -> relevant passage ids.
         passages: passage id -> text.
-        taken: query id -> passages that it has from elsewhere; they are left out, by id and by text.
+        recipe: range, number, margin and candidates.
+        taken: query id -> further passages that must not be sampled, nor passages with their text.
     """
-    first, last = parse_range(mining.range_for_sampling)
-    numbers = {passage: number for number, passage in enumerate(passages)}
-    found = map(numbers.get, run.passages.reshape(-1).tolist(), repeat(-1))
-    ranked = np.fromiter(found, np.int64, run.passages.size).reshape(run.passages.shape)
-    allowed = _allowed(run, ranked, numbers, qrels, passages, mining, taken or {})
-    chosen = allowed.copy()
+    first, last = parse_range(recipe.range_for_sampling)
+    numbered = _NumberedRun(run, passages)
+    candidates = _candidate_mask(numbered, qrels, recipe, taken or {})
+    chosen = candidates.copy()
     chosen[:, :first] = chosen[:, last:] = False
-    keys = _mixed(hashes([f"{seed}-{query}" for query in run.queries]))[:, None] ^ hashes(list(passages))[ranked]
-    chosen = _least(chosen, _mixed(keys), mining.negative_number)
-    missing = mining.negative_number - chosen.sum(axis=1, keepdims=True)
-    deeper = allowed[:, last:]
-    chosen[:, last:] = deeper & (deeper.cumsum(axis=1) <= missing)
+    chosen = _keep_lowest(chosen, _draw_keys(numbered, list(passages), seed), recipe.negative_number)
+    missing = recipe.negative_number - chosen.sum(axis=1, keepdims=True)
+    fallback = candidates[:, last:]
+    chosen[:, last:] = fallback & (fallback.cumsum(axis=1) <= missing)
     counts = chosen.sum(axis=1)
     return Negatives(
         _by_query(run, run.passages[chosen], counts),
         _by_query(run, run.scores[chosen], counts),
-        _where(run, chosen[:, last:].any(axis=1)),
-        _where(run, counts < mining.negative_number),
+        deepened=_queries_at(run, chosen[:, last:].any(axis=1)),
+        short=_queries_at(run, counts < recipe.negative_number),
     )
 
 
-def _allowed(
-    run: Run, ranked: np.ndarray, numbers: dict[str, int], qrels: dict[str, list[str]], passages: dict[str, str],
-    mining: Mining, taken: dict[str, list[str]],
-) -> np.ndarray:  # fmt: skip
-    """What may serve as a negative, each text once.
-
-    Args:
-        ranked: (queries, depth) the run's passages by number, -1 for one that is not of `passages`.
-        numbers: passage id -> number.
-
-    Returns:
-        (queries, depth) bool.
-    """
-    by_text: dict[str, int] = {}
-    texts = np.array([by_text.setdefault(normalize_text(text), len(by_text)) for text in passages.values()])
-    starts = np.arange(len(run.queries)) * len(passages)  # each query has its own numbers for passages and texts
-    of_query = np.repeat(starts, [len(qrels[query]) for query in run.queries])
-    positives = np.array([numbers[passage] for query in run.queries for passage in qrels[query]], dtype=np.int64)
-    ranked_texts = starts[:, None] + texts[ranked]
-    of_taken = np.repeat(starts, [len(taken.get(query, ())) for query in run.queries])
-    others = np.array([numbers[passage] for query in run.queries for passage in taken.get(query, ())], dtype=np.int64)
-    without = np.concatenate([of_query + texts[positives], of_taken + texts[others]])
-    allowed = (ranked >= 0) & ~_among(ranked_texts, without)
-    if mining.candidates == "labelled":
-        labelled = {passage for each in qrels.values() for passage in each} & numbers.keys()
-        allowed &= _among(ranked, np.array([numbers[passage] for passage in labelled]))
-    if mining.relative_margin is not None:
-        is_positive = _among(starts[:, None] + ranked, of_query + positives) & (ranked >= 0)
-        allowed &= ~_within_margin(run.scores.astype(np.float64), is_positive, mining.relative_margin)
-    return allowed & ~_repeats(ranked_texts, allowed)
+def _candidate_mask(
+    numbered: _NumberedRun, qrels: dict[str, list[str]], recipe: Mining, taken: dict[str, list[str]]
+) -> np.ndarray:
+    """Return a mask (queries, depth) of the passages that may serve as negatives, each text once."""
+    mask = numbered.in_corpus() & ~numbered.has_text_of(qrels) & ~numbered.has_text_of(taken)
+    if recipe.candidates == "labelled":
+        labelled = {passage for positives in qrels.values() for passage in positives}
+        mask &= numbered.is_any_of(labelled & numbered.place.keys())
+    if recipe.relative_margin is not None:
+        scores = numbered.run.scores.astype(np.float64)
+        mask &= ~_within_margin(scores, numbered.is_passage_of(qrels), recipe.relative_margin)
+    return mask & ~_duplicates(numbered.text_keys, mask)
 
 
-def _among(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`np.isin`, at a tenth of its time where few are wanted."""
-    if not len(wanted):
+def _is_in(values: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the mask of `np.isin`, in a tenth of its time if there are few members."""
+    if not len(members):
         return np.zeros(values.shape, dtype=bool)
-    wanted = np.sort(wanted)
-    return wanted[np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)] == values
+    members = np.sort(members)
+    return members[np.minimum(np.searchsorted(members, values), len(members) - 1)] == values
 
 
-def _repeats(texts: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """(queries, depth) bool: allowed passages whose text an allowed one of a better rank has."""
-    ordered = np.sort(texts, axis=1)
-    some = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1, keepdims=True)  # most rows need no closer look
-    flat = np.flatnonzero(allowed & some)
-    repeats = np.zeros(texts.size, dtype=bool)
-    repeats[flat] = pd.Series(texts.reshape(-1)[flat]).duplicated()
-    return repeats.reshape(texts.shape)
+def _duplicates(text_keys: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Return a mask (queries, depth) of the candidates whose text a better ranked candidate has as well."""
+    in_order = np.sort(text_keys, axis=1)
+    has_duplicates = (in_order[:, 1:] == in_order[:, :-1]).any(axis=1, keepdims=True)  # few rows: the rest is skipped
+    flat = np.flatnonzero(candidates & has_duplicates)
+    duplicates = np.zeros(text_keys.size, dtype=bool)
+    duplicates[flat] = pd.Series(text_keys.reshape(-1)[flat]).duplicated()
+    return duplicates.reshape(text_keys.shape)
 
 
 def _within_margin(scores: np.ndarray, is_positive: np.ndarray, margin: float) -> np.ndarray:
-    """What scores too near the best positive; one that is not ranked scores no more than the last that is."""
+    """Mask passages within the margin of the best positive; an unranked positive gets the lowest ranked score."""
     best = np.where(is_positive, scores, -np.inf).max(axis=1, keepdims=True)
     best = np.where(is_positive.any(axis=1, keepdims=True), best, scores[:, -1:])
     return scores > best - np.abs(best) * margin
 
 
-def _least(inside: np.ndarray, hashes: np.ndarray, number: int) -> np.ndarray:
-    """(queries, depth) bool: of `inside`, the `number` of each row whose hashes are least."""
-    if number >= inside.shape[1]:
-        return inside
-    hashes = np.where(inside, hashes, np.iinfo(np.uint64).max)
-    return inside & (hashes <= np.partition(hashes, number - 1, axis=1)[:, [number - 1]])
+def _draw_keys(numbered: _NumberedRun, passages: list[str], seed: int) -> np.ndarray:
+    """Return (queries, depth) uint64 keys, by whose order each query draws its passages."""
+    query_keys = _mix(hash_texts([f"{seed}-{query}" for query in numbered.run.queries]))[:, None]
+    return _mix(query_keys ^ hash_texts(passages)[numbered.numbers])
 
 
-def hashes(texts: list[str]) -> np.ndarray:
-    """64 bits of each text, the same in every process."""
+def _keep_lowest(mask: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:
+    """Return the mask with only the `count` places of each row that have the lowest keys."""
+    if count >= mask.shape[1]:
+        return mask
+    keys = np.where(mask, keys, np.iinfo(np.uint64).max)
+    return mask & (keys <= np.partition(keys, count - 1, axis=1)[:, [count - 1]])
+
+
+def hash_texts(texts: list[str]) -> np.ndarray:
+    """Return a 64-bit hash (texts,) uint64 of each text, the same in every process."""
     return pd.util.hash_array(np.array(texts, dtype=object), categorize=False)
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's output function (Steele, Lea and Flood 2014): every bit in changes half the bits out."""
+def _mix(values: np.ndarray) -> np.ndarray:
+    """Apply SplitMix64's output function (Steele, Lea and Flood 2014): each input bit flips half of the output bits."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -153,10 +193,10 @@ def _by_query(run: Run, values: np.ndarray, counts: np.ndarray) -> dict[str, lis
     return {query: part.tolist() for query, part in zip(run.queries, parts, strict=True)}
 
 
-def _where(run: Run, rows: np.ndarray) -> list[str]:
-    return [run.queries[row] for row in np.flatnonzero(rows)]
+def _queries_at(run: Run, mask: np.ndarray) -> list[str]:
+    return [run.queries[row] for row in np.flatnonzero(mask)]
 
 
-def enough(negatives: Negatives, run: Run, corpus: int) -> bool:
-    """Whether a deeper run could not help: nobody fell short, or the run holds the whole corpus."""
-    return not negatives.short or run.scores.shape[1] >= corpus
+def is_complete(negatives: Negatives, run: Run, corpus_size: int) -> bool:
+    """Return whether a deeper run could not help: no query is short, or the run holds the whole corpus."""
+    return not negatives.short or run.scores.shape[1] >= corpus_size

@@ -1,12 +1,21 @@
-"""Negatives: where hard negatives come from. Each source is a run; mining takes its share of each."""
+"""Sources of hard negatives: each ranks the corpus for every query, and mining samples its share of that run.
+
+To add a source:
+
+1. Write a function `(SourceRequest) -> Run` here and register it in `SOURCES` under its name. A source that reads a
+   file takes its path from `request.path`; the recipe names it `NAME:PATH`.
+2. Allow the name in the recipe (`mining.negatives`, beside `SOURCES` in `rounds.config`), and describe it there.
+3. Test it in `tests/mining/test_sources.py`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from rounds.config.recipe import VECTORS_PREFIX, Mining
+from rounds.config.recipe import Mining
 from rounds.data.images import find_image
 from rounds.errors import UserError
 from rounds.mining import sampling
@@ -14,19 +23,17 @@ from rounds.mining.sampling import Negatives
 from rounds.retrieval import bm25, search
 from rounds.retrieval.run import Run
 
-DENSE, BM25, RANDOM, GROUP, PICTURES = "dense", "bm25", "random", "same_group", "pictures"
-
 
 @dataclass(frozen=True)
 class MiningTask:
-    """What is mined for.
+    """The queries to mine for, and the corpus to mine from.
 
     Attributes:
         queries: query id -> text.
         passages: passage id -> text.
         qrels: query id -> relevant passage ids.
-        groups: query id -> the groups that it belongs to (construct, subject), the nearest first.
-        excluded: query id -> passages that may be relevant, though nobody says so: never negatives.
+        groups: query id -> the groups that it belongs to (construct, subject), the most specific first.
+        excluded: query id -> unlabelled passages that may be relevant and must not become negatives.
     """
 
     queries: dict[str, str]
@@ -35,180 +42,283 @@ class MiningTask:
     groups: dict[str, list[str]]
     excluded: dict[str, list[str]] = field(default_factory=dict)
 
-    def without(self, found: Negatives) -> dict[str, list[str]]:
-        """What no source may give: passages that are excluded or taken."""
-        return {query: [*self.excluded.get(query, ()), *ids] for query, ids in found.ids.items()}
+
+class DenseRanker(Protocol):
+    """Rank the corpus with the checkpoint, to a depth; `modality="only"` ranks pictures without their words."""
+
+    def __call__(self, depth: int, modality: str = "with") -> Run: ...
 
 
-def mine(task: MiningTask, dense: Callable[..., Run], how: Mining, seed: int, depth: int) -> Negatives:
-    """Each source's share of negatives, no passage (or text) twice, the sources' order as the recipe names them.
+@dataclass(frozen=True)
+class SourceRequest:
+    """Everything that a source may use to rank the corpus.
 
-    What a source cannot give, a deeper one does: the first of the recipe's that ranks by similarity, else `random`.
+    Attributes:
+        task: queries, corpus and labels.
+        recipe: the recipe's section `mining`.
+        seed: of random sources.
+        depth: passages to rank for each query; a source may return fewer.
+        rank_dense: ranks with the checkpoint.
+        path: the file of a source that is named `NAME:PATH`.
+    """
 
-    Args:
-        dense: the checkpoint's run of a depth; with "only", that of the pictures without their words.
-        depth: of the runs at first; doubled until every query has its negatives or the corpus ends.
+    task: MiningTask
+    recipe: Mining
+    seed: int
+    depth: int
+    rank_dense: DenseRanker
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that negatives come from.
+
+    Attributes:
+        rank: returns the source's run of the request's queries.
+        is_ranked: the order of the run is by relevance: the recipe's range of ranks applies.
+        has_margin: scores are comparable to the positive's: the recipe's `relative_margin` applies.
+        reads_file: the recipe names it `NAME:PATH`.
+    """
+
+    rank: Callable[[SourceRequest], Run]
+    is_ranked: bool = False
+    has_margin: bool = False
+    reads_file: bool = False
+
+
+def rank_dense(request: SourceRequest) -> Run:
+    """Rank by the checkpoint's similarity."""
+    return request.rank_dense(request.depth)
+
+
+def rank_pictures(request: SourceRequest) -> Run:
+    """Rank by the checkpoint's similarity of pictures, without their words.
 
     Raises:
-        UserError: a source cannot be used with this data.
+        UserError: no query has a picture.
     """
-    counts = shares(how.negatives, how.negative_number)
-    fallback = next((source for source in counts if _is_ranked(source)), RANDOM)
-    while True:
-        runs = {source: _run(source, task, dense, how, seed, depth) for source in {**counts, fallback: 0}}
-        found = _from_runs(task, runs, counts, fallback, how, seed)
-        if sampling.enough(found, runs[fallback], len(task.passages)):
-            return found
-        depth *= 2
+    if all(find_image(text) is None for text in request.task.queries.values()):
+        raise UserError("mining.negatives pictures: no query has a picture; leave it out")
+    return request.rank_dense(request.depth, "only")
 
 
-def _from_runs(
-    task: MiningTask, runs: dict[str, Run], counts: dict[str, int], fallback: str, how: Mining, seed: int
-) -> Negatives:
-    """Each source's share from runs of one depth, and from `fallback`'s what is missing then."""
-    found = Negatives({query: [] for query in task.queries}, {query: [] for query in task.queries})
-
-    def more(source: str, count: int) -> Negatives:
-        own = _of_source(how, source, count)
-        return sampling.mine(runs[source], task.qrels, task.passages, own, seed, task.without(found))
-
-    def missing() -> dict[str, int]:
-        counts = {query: how.negative_number - len(ids) for query, ids in found.ids.items()}
-        return {query: count for query, count in counts.items() if count}
-
-    for source, count in counts.items():
-        _add(found, source, more(source, count))
-    if missing() and set(counts) != {fallback}:
-        _add(found, fallback, more(fallback, how.negative_number), missing())
-    return replace(found, short=list(missing()))
+def rank_bm25(request: SourceRequest) -> Run:
+    """Rank by BM25."""
+    parameters = request.recipe.bm25
+    return bm25.rank(request.task.queries, request.task.passages, request.depth, parameters.k1, parameters.b)
 
 
-def _add(found: Negatives, source: str, more: Negatives, wanted: dict[str, int] | None = None) -> None:
-    """Put a source's negatives behind those that are there; at most `wanted` of each query."""
-    for query, ids in more.ids.items():
-        number = len(ids) if wanted is None else wanted.get(query, 0)
-        found.ids[query] += ids[:number]
-        found.scores[query] += more.scores[query][:number]
-        found.sources.setdefault(query, []).extend([source] * len(ids[:number]))
-    if wanted is None and _is_ranked(source):
-        before = set(found.deepened)
-        found.deepened.extend(query for query in more.deepened if query not in before)
+def rank_at_random(request: SourceRequest) -> Run:
+    """Shuffle the corpus for each query, seeded by the query's id: other queries change nothing."""
+    ids = np.array(list(request.task.passages))
+    width = min(request.depth, len(ids))
+    rows = [generator.permutation(len(ids))[:width] for generator in _generators(request)]
+    return Run(list(request.task.queries), ids[np.stack(rows)], np.zeros((len(rows), width), dtype=np.float32))
 
 
-def _is_ranked(source: str) -> bool:
-    """Whether the order of a source's run means something: ranges and margins count there."""
-    return source in (DENSE, BM25, PICTURES) or source.startswith(VECTORS_PREFIX)
+def rank_same_group(request: SourceRequest) -> Run:
+    """Shuffle the positives of the queries in a query's most specific group, then those of the next group.
 
-
-def _of_source(how: Mining, source: str, count: int) -> Mining:
-    """The recipe's mining for one source: ranges and margins are for sources that rank by similarity."""
-    if _is_ranked(source):
-        margin = None if source in (BM25, PICTURES) else how.relative_margin
-        return replace(how, negative_number=count, relative_margin=margin)
-    # Drawn already: behind the first, what is missing is taken in the run's order.
-    return replace(how, negative_number=count, relative_margin=None, range_for_sampling="0-1")
-
-
-def _run(source: str, task: MiningTask, dense: Callable[..., Run], how: Mining, seed: int, depth: int) -> Run:
-    if source == DENSE:
-        return dense(depth)
-    if source == PICTURES:
-        if all(find_image(text) is None for text in task.queries.values()):
-            raise UserError(f"mining.negatives {PICTURES}: no query has a picture; leave it out")
-        return dense(depth, "only")
-    if source == BM25:
-        return bm25.rank(task.queries, task.passages, depth, how.bm25.k1, how.bm25.b)
-    if source == RANDOM:
-        return _at_random(task, seed, depth)
-    if source == GROUP:
-        return _of_groups(task, seed)
-    return _by_vectors(Path(source.removeprefix(VECTORS_PREFIX)), task, depth)
-
-
-def _at_random(task: MiningTask, seed: int, depth: int) -> Run:
-    """Passages drawn for each query by its id: other queries change nothing."""
-    ids = np.array(list(task.passages))
-    width = min(depth, len(ids))
-    keys = sampling.hashes([f"{seed}-{query}" for query in task.queries])
-    rows = [np.random.default_rng(int(key)).permutation(len(ids))[:width] for key in keys]
-    return Run(list(task.queries), ids[np.stack(rows)], np.zeros((len(rows), width), dtype=np.float32))
-
-
-def _of_groups(task: MiningTask, seed: int) -> Run:
-    """The passages of other queries in the query's nearest group, shuffled, then those of the next."""
+    Raises:
+        UserError: no query belongs to a group.
+    """
+    task = request.task
     members: dict[str, dict[str, None]] = {}
     for query, groups in task.groups.items():
         for group in groups:
             members.setdefault(group, {}).update(dict.fromkeys(task.qrels[query]))
     if not members:
-        raise UserError(f"mining.negatives {GROUP}: the rows have neither construct nor subject; leave it out")
+        raise UserError("mining.negatives same_group: the rows have neither construct nor subject; leave it out")
     rows = []
-    for query, key in zip(task.queries, sampling.hashes([f"{seed}-{query}" for query in task.queries]), strict=True):
-        generator = np.random.default_rng(int(key))
-        drawn = [generator.permutation(list(members[group])).tolist() for group in task.groups[query]]
-        rows.append(list(dict.fromkeys(passage for group in drawn for passage in group)))
+    for query, generator in zip(task.queries, _generators(request), strict=True):
+        shuffled = [generator.permutation(list(members[group])).tolist() for group in task.groups[query]]
+        rows.append(list(dict.fromkeys(passage for group in shuffled for passage in group)))
     width = max(map(len, rows))
     passages = np.array([row + [""] * (width - len(row)) for row in rows])  # no passage has an empty id
     scores = np.where(passages == "", -np.inf, 0).astype(np.float32)
     return Run(list(task.queries), passages, scores)
 
 
-def without_false(
-    found: Negatives, task: MiningTask, score: Callable[[list[tuple[str, str]]], np.ndarray], number: int
-) -> Negatives:
-    """Leave out what a reranker scores above the query's best positive, and keep the first `number` of the rest.
+def rank_by_vectors(request: SourceRequest) -> Run:
+    """Rank by the vectors of another encoder, read from an .npz file.
+
+    The file holds `query_ids`, `queries` (queries, dim), `passage_ids` and `passages` (passages, dim).
+
+    Raises:
+        UserError: the file cannot be read, or lacks the vector of a query or passage.
+    """
+    path, task = request.path, request.task
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("query_ids", "queries", "passage_ids", "passages")}
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: not a .npz file of query_ids, queries, passage_ids and passages ({reason})") from None
+    queries = _select_vectors(path, "query", list(task.queries), arrays["query_ids"], arrays["queries"])
+    passages = _select_vectors(path, "passage", list(task.passages), arrays["passage_ids"], arrays["passages"])
+    depth = min(request.depth, len(task.passages))
+    return search.rank(list(task.queries), queries, list(task.passages), passages, depth)
+
+
+def _select_vectors(path: Path, kind: str, ids: list[str], file_ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return the vectors (ids, dim) float32 of `ids`, in their order."""
+    rows = {str(identifier): row for row, identifier in enumerate(file_ids)}
+    missing = [identifier for identifier in ids if identifier not in rows]
+    if missing or len(rows) != len(vectors) or vectors.ndim != 2:
+        reason = f"{missing[0]} has none" if missing else f"{len(rows)} ids, vectors of shape {vectors.shape}"
+        raise UserError(f"{path}: does not hold a vector of each {kind} ({reason})")
+    return vectors[[rows[identifier] for identifier in ids]].astype(np.float32)
+
+
+def _generators(request: SourceRequest) -> list[np.random.Generator]:
+    """Return a random generator for each query, seeded by the seed and the query's id."""
+    keys = sampling.hash_texts([f"{request.seed}-{query}" for query in request.task.queries])
+    return [np.random.default_rng(int(key)) for key in keys]
+
+
+SOURCES = {
+    "dense": Source(rank_dense, is_ranked=True, has_margin=True),
+    "bm25": Source(rank_bm25, is_ranked=True),
+    "random": Source(rank_at_random),
+    "same_group": Source(rank_same_group),
+    "pictures": Source(rank_pictures, is_ranked=True),
+    "vectors": Source(rank_by_vectors, is_ranked=True, has_margin=True, reads_file=True),
+}
+
+
+def find_source(name: str) -> tuple[Source, Path | None]:
+    """Return the source that a recipe names, and the file that it reads.
+
+    >>> source, path = find_source("vectors:images.npz")
+    >>> source.reads_file, str(path)
+    (True, 'images.npz')
+    """
+    kind, _, path = name.partition(":")
+    return SOURCES[kind], Path(path) if path else None
+
+
+def mine_negatives(task: MiningTask, rank_dense: DenseRanker, recipe: Mining, seed: int, depth: int) -> Negatives:
+    """Mine each source's share of negatives, in the recipe's order of sources, no passage or text twice.
+
+    If a source has too few passages, the recipe's first ranked source fills up, or else random passages.
 
     Args:
-        score: (query, passage) texts -> (pairs,) scores.
+        rank_dense: ranks with the checkpoint.
+        depth: depth of the first runs; doubled until every query has its negatives or the runs hold the corpus.
+
+    Raises:
+        UserError: a source cannot be used with this data.
+    """
+    counts = shares(recipe.negatives, recipe.negative_number)
+    fallback = next((name for name in counts if find_source(name)[0].is_ranked), "random")
+    while True:
+        runs = {}
+        for name in {**counts, fallback: 0}:
+            source, path = find_source(name)
+            runs[name] = source.rank(SourceRequest(task, recipe, seed, depth, rank_dense, path))
+        negatives = _combine_shares(_Sampler(task, runs, recipe, seed), counts, fallback)
+        if sampling.is_complete(negatives, runs[fallback], len(task.passages)):
+            return negatives
+        depth *= 2
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples one source's run after the other, each time without the passages that a query already has."""
+
+    task: MiningTask
+    runs: dict[str, Run]
+    recipe: Mining
+    seed: int
+
+    def sample(self, name: str, count: int, negatives: Negatives) -> Negatives:
+        """Return `count` negatives of a source for each query, none of them in `negatives`."""
+        excluded = self.task.excluded
+        taken = {query: [*excluded.get(query, ()), *ids] for query, ids in negatives.ids.items()}
+        recipe = _recipe_for_source(self.recipe, find_source(name)[0], count)
+        return sampling.sample_negatives(self.runs[name], self.task.qrels, self.task.passages, recipe, self.seed, taken)
+
+
+def _recipe_for_source(recipe: Mining, source: Source, count: int) -> Mining:
+    """Return the recipe with one source's number of negatives, and the range and margin that apply to it."""
+    margin = recipe.relative_margin if source.has_margin else None
+    # An unranked run is shuffled already: take its first passages.
+    ranks = recipe.range_for_sampling if source.is_ranked else "0-1"
+    return replace(recipe, negative_number=count, relative_margin=margin, range_for_sampling=ranks)
+
+
+def _combine_shares(sampler: _Sampler, counts: dict[str, int], fallback: str) -> Negatives:
+    """Return each source's share of negatives, missing ones filled up from the fallback source."""
+    queries, number = list(sampler.task.queries), sampler.recipe.negative_number
+    negatives = Negatives(
+        ids={query: [] for query in queries},
+        scores={query: [] for query in queries},
+        sources={query: [] for query in queries},
+    )
+    for name, count in counts.items():
+        sample = sampler.sample(name, count, negatives)
+        _append(negatives, sample, name, dict.fromkeys(queries, count))
+        if find_source(name)[0].is_ranked:
+            known = set(negatives.deepened)
+            negatives.deepened.extend(query for query in sample.deepened if query not in known)
+    missing = _missing(negatives, number)
+    if missing and set(counts) != {fallback}:
+        _append(negatives, sampler.sample(fallback, number, negatives), fallback, missing)
+    return replace(negatives, short=list(_missing(negatives, number)))
+
+
+def _missing(negatives: Negatives, number: int) -> dict[str, int]:
+    """Return how many negatives each query lacks; queries that have all are left out."""
+    return {query: number - len(ids) for query, ids in negatives.ids.items() if len(ids) < number}
+
+
+def _append(negatives: Negatives, sample: Negatives, source: str, limits: dict[str, int]) -> None:
+    """Append a source's sample to `negatives`, up to a limit for each query; queries without a limit get none."""
+    for query, ids in sample.ids.items():
+        count = min(len(ids), limits.get(query, 0))
+        negatives.ids[query] += ids[:count]
+        negatives.scores[query] += sample.scores[query][:count]
+        negatives.sources[query] += [source] * count
+
+
+def drop_false_negatives(
+    negatives: Negatives, task: MiningTask, score: Callable[[list[tuple[str, str]]], np.ndarray], number: int
+) -> Negatives:
+    """Drop negatives that a reranker scores above the query's best positive, and keep the first `number` of the rest.
+
+    Args:
+        score: scores (query, passage) texts -> (pairs,).
 
     Returns:
-        The rest, with the reranker's scores, and in `positives` those of each query's positives.
+        The remaining negatives with the reranker's scores, and its scores of each query's positives.
     """
-    pairs = [(query, passage) for query in task.queries for passage in [*task.qrels[query], *found.ids[query]]]
+    pairs = [(query, passage) for query in task.queries for passage in [*task.qrels[query], *negatives.ids[query]]]
     scores = iter(score([(task.queries[query], task.passages[passage]) for query, passage in pairs]).tolist())
-    kept = replace(found, ids={}, scores={}, sources={}, positives={}, short=[])
+    kept = Negatives({}, {}, deepened=negatives.deepened)
     for query in task.queries:
-        kept.positives[query] = [next(scores) for _ in task.qrels[query]]
-        best = max(kept.positives[query])
-        rows = list(zip(found.ids[query], (next(scores) for _ in found.ids[query]), found.sources[query], strict=True))
-        rows = [row for row in rows if row[1] <= best][:number]
-        for column, part in enumerate((kept.ids, kept.scores, kept.sources)):
-            part[query] = [row[column] for row in rows]
-        if len(rows) < number:
+        kept.positive_scores[query] = [next(scores) for _ in task.qrels[query]]
+        best = max(kept.positive_scores[query])
+        scored = [(next(scores), *row) for row in zip(negatives.ids[query], negatives.sources[query], strict=True)]
+        scored = [row for row in scored if row[0] <= best][:number]
+        kept.scores[query] = [row[0] for row in scored]
+        kept.ids[query] = [row[1] for row in scored]
+        kept.sources[query] = [row[2] for row in scored]
+        if len(scored) < number:
             kept.short.append(query)
     return kept
 
 
-def _by_vectors(path: Path, task: MiningTask, depth: int) -> Run:
-    """A second encoder's run, from a .npz file of `query_ids`, `queries`, `passage_ids`, `passages`."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            parts = {name: stored[name] for name in ("query_ids", "queries", "passage_ids", "passages")}
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not a .npz file of query_ids, queries, passage_ids and passages ({reason})") from None
-    found = []
-    for kind, wanted in (("query", task.queries), ("passage", task.passages)):
-        vectors = parts["queries" if kind == "query" else "passages"]
-        rows = {str(each): row for row, each in enumerate(parts[f"{kind}_ids"])}
-        missing = [each for each in wanted if each not in rows]
-        if missing or len(rows) != len(vectors) or vectors.ndim != 2:
-            example = f"{missing[0]} has none" if missing else f"{len(rows)} ids, vectors of shape {vectors.shape}"
-            raise UserError(f"{path}: does not hold a vector of each {kind} ({example})")
-        found.append(vectors[[rows[each] for each in wanted]].astype(np.float32))
-    return search.rank(list(task.queries), found[0], list(task.passages), found[1], min(depth, len(task.passages)))
-
-
 def shares(ratios: dict[str, float], number: int) -> dict[str, int]:
-    """How many of `number` each source gives: by ratio, the largest remainders rounded up.
+    """Split `number` among sources by ratio, the largest remainders rounded up; sources with a share of 0 drop out.
 
     >>> shares({"dense": 2, "bm25": 1, "random": 1}, 15)
     {'dense': 7, 'bm25': 4, 'random': 4}
     """
     total = sum(ratios.values())
     exact = {source: number * ratio / total for source, ratio in ratios.items()}
-    found = {source: int(value) for source, value in exact.items()}
-    by_rest = sorted(exact, key=lambda source: (found[source] - exact[source], list(exact).index(source)))
-    for source in by_rest[: number - sum(found.values())]:
-        found[source] += 1
-    return {source: count for source, count in found.items() if count}
+    counts = {source: int(value) for source, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda source: (counts[source] - exact[source], list(exact).index(source)))
+    for source in by_remainder[: number - sum(counts.values())]:
+        counts[source] += 1
+    return {source: count for source, count in counts.items() if count}

@@ -5,19 +5,19 @@ import functools
 import os
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rounds.artifacts import hashing, store
-from rounds.config.recipe import VECTORS_PREFIX, Mining, parse_range
+from rounds.config.recipe import Mining, parse_range
 from rounds.data import collection, few_shot
 from rounds.data.text import normalize_text
 from rounds.encoding import run_store
-from rounds.encoding.run_store import RunStore
 from rounds.errors import UserError
 from rounds.mining.sampling import Negatives
-from rounds.mining.sources import MiningTask, mine, without_false
+from rounds.mining.sources import MiningTask, drop_false_negatives, find_source, mine_negatives
 from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import weights_digest
@@ -27,137 +27,198 @@ from rounds.retrieval.run import Run
 RECALL_QUERIES = 200
 
 
-def mine_file(
-    source: Checkpoint, how: Mining, input_file: Path, pool_file: Path, output_file: Path, seed: int,
-    model_output: Path, overwrite: bool,
-) -> str:  # fmt: skip
-    """Fill in `neg` of a JSONL file; returns the line to print.
+@dataclass(frozen=True)
+class MiningJob:
+    """A file to mine negatives for, and how.
 
-    The run is deepened until every query has its negatives or the corpus ends.
+    Attributes:
+        checkpoint: ranks the corpus.
+        recipe: the recipe's section `mining`.
+        input_file: JSONL with `query` and `pos`; keys `query_id`, `construct`, `subject` and `excluded` are optional.
+        candidate_pool: JSONL with the corpus, `text` and (optional) `_id`.
+        output_file: becomes the input file with `neg` filled in.
+        seed: of the sample.
+        model_output: folder under which base models keep their runs.
+        overwrite: replace an output file that was mined in another way.
     """
-    config = {
-        "model": source.key,
-        "mining": dataclasses.asdict(how),
-        "seed": seed,
-        "input": hashing.sha256_file(input_file),
-        "candidate_pool": hashing.sha256_file(pool_file),
-        "files": _digests(how),
-    }
-    if store.is_file_finished(output_file, config, overwrite):
-        return f"{output_file}: up to date"
+
+    checkpoint: Checkpoint
+    recipe: Mining
+    input_file: Path
+    candidate_pool: Path
+    output_file: Path
+    seed: int
+    model_output: Path
+    overwrite: bool = False
+
+    def config(self) -> dict:
+        """Return everything that shapes the mined file, for its manifest."""
+        return {
+            "model": self.checkpoint.key,
+            "mining": dataclasses.asdict(self.recipe),
+            "seed": self.seed,
+            "input": hashing.sha256_file(self.input_file),
+            "candidate_pool": hashing.sha256_file(self.candidate_pool),
+            "files": _hash_referenced_files(self.recipe),
+        }
+
+
+def mine_file(job: MiningJob) -> str:
+    """Fill in `neg` of a JSONL file and return the lines to print.
+
+    Raises:
+        UserError: a broken input file, a source that does not fit the data, or an output file of another
+            configuration.
+    """
+    config = job.config()
+    if store.is_file_finished(job.output_file, config, job.overwrite):
+        return f"{job.output_file}: up to date"
     start = time.perf_counter()
-    rows = collection.read_rows(input_file, ("pos",))
-    passages = collection.read_pool(pool_file)
-    ann_index.check_index(how.index, len(passages))
-    ids = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
-    if len(set(ids)) != len(ids):
-        raise UserError(f"{input_file}: a query_id appears twice")
-    queries = {identifier: row["query"] for identifier, row in zip(ids, rows, strict=True)}
-    qrels = _positives(rows, ids, passages, "pos")
-    excluded = _positives(rows, ids, passages, "excluded")
-    task = MiningTask(queries, passages, qrels, _groups(rows, ids), excluded)
-    encoder = run_store.open_store(source, model_output)
-    bank = collection.example_bank(rows, source.recipe.prompts)
-    before = bank and few_shot.select_examples(bank, [collection.query_metadata(row) for row in rows])
-    used: list[tuple[Run, Path]] = []
-
-    def dense(depth: int, shown: str = "with") -> Run:
-        if shown != "with":
-            own = dataclasses.replace(encoder, checkpoint=source.with_options(modality=shown))
-            return own.run(f"train-{shown}", queries, passages, depth)[0]
-        used.append(encoder.run("train", queries, passages, depth, before, how.index))
-        return used[-1][0]
-
-    depth = max(run_store.DEPTH, parse_range(how.range_for_sampling)[1])
-    wider = dataclasses.replace(how, negative_number=how.negative_number * (2 if how.reranker else 1))
-    found = mine(task, dense, wider, seed, depth)
-    if how.reranker:
-        score = functools.partial(cross_encoder.score, how.reranker, device=source.device)
-        found = without_false(found, task, score, how.negative_number)
-    exact = how.index == "exact" or not used
-    recall = {} if exact else _recall(used[-1][0], encoder, queries, passages, before, seed)
-    about = {
-        "lineage": source.lineage,
+    rows, task = _read_task(job)
+    ranker = _CheckpointRanker(job, rows, task)
+    negatives = _mine(job, task, ranker)
+    manifest = {
+        "kind": "mined",
+        "config": config,
+        "lineage": job.checkpoint.lineage,
         "queries": len(rows),
-        "deepened": len(found.deepened),
-        "short": len(found.short),
-        "sources": dict(Counter(each for own in found.sources.values() for each in own)),
-        "run": os.path.relpath(used[-1][1], output_file.parent) if used else None,
-        "recall": recall,
+        "deepened": len(negatives.deepened),
+        "short": len(negatives.short),
+        "sources": dict(Counter(source for sources in negatives.sources.values() for source in sources)),
+        "run": os.path.relpath(ranker.run_file, job.output_file.parent) if ranker.run_file else None,
+        "recall": ranker.recall(),
         "seconds": round(time.perf_counter() - start, 2),
     }
-    store.write_file_artifact(
-        output_file, _mined_rows(rows, ids, found, passages), {"kind": "mined", "config": config, **about}
+    store.write_file_artifact(job.output_file, _mined_rows(rows, task, negatives), manifest)
+    return _describe(job, manifest)
+
+
+def _read_task(job: MiningJob) -> tuple[list[dict], MiningTask]:
+    """Return the input rows, and their queries, corpus and labels by id."""
+    rows = collection.read_rows(job.input_file, ("pos",))
+    passages = collection.read_pool(job.candidate_pool)
+    ann_index.check_index(job.recipe.index, len(passages))
+    ids = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
+    if len(set(ids)) != len(ids):
+        raise UserError(f"{job.input_file}: a query_id appears twice")
+    by_id = dict(zip(ids, rows, strict=True))
+    task = MiningTask(
+        queries={identifier: row["query"] for identifier, row in by_id.items()},
+        passages=passages,
+        qrels=_passages_by_text(by_id, passages, "pos"),
+        groups={identifier: _groups(row) for identifier, row in by_id.items()},
+        excluded=_passages_by_text(by_id, passages, "excluded"),
     )
-    return _mined_lines(output_file, how, about)
+    return rows, task
 
 
-def _mined_rows(rows: list[dict], ids: list[str], found: Negatives, passages: dict[str, str]) -> list[dict]:
-    """The rows with their negatives, where each comes from, and a reranker's scores of the positives."""
-    return [
-        row | {
-            "neg": [passages[passage] for passage in found.ids[identifier]],
-            "neg_id": found.ids[identifier],
-            "neg_scores": found.scores[identifier],
-            "neg_source": found.sources[identifier],
-            **({"pos_scores": found.positives[identifier]} if found.positives else {}),
-        }
-        for identifier, row in zip(ids, rows, strict=True)
-    ]  # fmt: skip
+def _passages_by_text(rows: dict[str, dict], passages: dict[str, str], key: str) -> dict[str, list[str]]:
+    """Return the ids of the passages that each row holds under a key.
 
-
-def _digests(how: Mining) -> dict[str, str]:
-    """Of what a recipe names by path alone: precomputed vectors and a reranker's weights."""
-    paths = [Path(source.removeprefix(VECTORS_PREFIX)) for source in how.negatives if source.startswith(VECTORS_PREFIX)]
-    store.require_files(*paths)
-    found = {str(path): hashing.sha256_file(path) for path in paths}
-    return found | ({"reranker": weights_digest(how.reranker)} if how.reranker else {})
-
-
-def _groups(rows: list[dict], ids: list[str]) -> dict[str, list[str]]:
-    """Each row's construct and subject, where it has them."""
-    kinds = ("construct", "subject")
-    return {
-        identifier: [f"{kind} {row[kind]}" for kind in kinds if row.get(kind)]
-        for identifier, row in zip(ids, rows, strict=True)
-    }
-
-
-def _mined_lines(output: Path, how: Mining, about: dict) -> str:
-    lines = [
-        f"{output}: {how.negative_number} negatives from ranks {how.range_for_sampling} "
-        f"for {about['queries']} queries; {about['deepened']} took deeper ranks, {about['short']} fell short"
-    ]
-    if len(about["sources"]) > 1:
-        lines.append("from " + ", ".join(f"{source} {count}" for source, count in about["sources"].items()))
-    if recall := dict(about["recall"]):
-        asked = recall.pop("queries")
-        scores = ", ".join(f"{name} {value:.4f}" for name, value in recall.items())
-        lines.append(f"index {how.index}: {scores} against exact search on {asked} queries")
-    return "\n".join(lines)
-
-
-def _recall(
-    run: Run, encoder: RunStore, queries: dict[str, str], passages: dict[str, str],
-    before: list[list[str]] | None, seed: int,
-) -> dict[str, float]:  # fmt: skip
-    """Recall of an approximate run against exact search, on a sample of its queries."""
-    vectors, _ = encoder.vectors(list(queries.values()), "query", "train", before)
-    corpus, _ = encoder.vectors(list(passages.values()), "passage", "corpus")
-    rows = np.random.default_rng(seed).permutation(len(queries))[:RECALL_QUERIES]
-    depth = run.scores.shape[1]
-    exact = search.rank([run.queries[row] for row in rows], vectors[rows], list(passages), corpus, depth)
-    sampled = Run(exact.queries, run.passages[rows], run.scores[rows])
-    found = {f"recall@{each}": ann_index.recall(sampled, exact, each) for each in sorted({min(25, depth), depth})}
-    return {**found, "queries": len(rows)}
-
-
-def _positives(rows: list[dict], ids: list[str], passages: dict[str, str], key: str) -> dict[str, list[str]]:
-    """Each row's passage ids under a key, by text, so that twins of a positive under another id count too."""
+    Match by text, so that duplicates of a passage under other ids count as well.
+    """
     by_text: dict[str, list[str]] = {}
     for passage, text in passages.items():
         by_text.setdefault(normalize_text(text), []).append(passage)
     return {
         identifier: [passage for text in row.get(key, ()) for passage in by_text.get(normalize_text(text), [])]
-        for identifier, row in zip(ids, rows, strict=True)
+        for identifier, row in rows.items()
     }
+
+
+def _groups(row: dict) -> list[str]:
+    """Return a row's construct and subject, if it has them."""
+    return [f"{kind} {row[kind]}" for kind in ("construct", "subject") if row.get(kind)]
+
+
+class _CheckpointRanker:
+    """Ranks the corpus with a checkpoint, and remembers the last run of whole texts.
+
+    Attributes:
+        run: the last run of whole texts; None before the first.
+        run_file: its TREC file.
+    """
+
+    def __init__(self, job: MiningJob, rows: list[dict], task: MiningTask) -> None:
+        self.job, self.task = job, task
+        self.runs = run_store.open_store(job.checkpoint, job.model_output)
+        bank = collection.example_bank(rows, job.checkpoint.recipe.prompts)
+        self.examples = bank and few_shot.select_examples(bank, [collection.query_metadata(row) for row in rows])
+        self.run: Run | None = None
+        self.run_file: Path | None = None
+
+    def __call__(self, depth: int, modality: str = "with") -> Run:
+        queries, passages = self.task.queries, self.task.passages
+        if modality != "with":
+            checkpoint = self.job.checkpoint.with_options(modality=modality)
+            encoder = dataclasses.replace(self.runs.encoder, checkpoint=checkpoint)  # keeps the loaded weights
+            runs = dataclasses.replace(self.runs, encoder=encoder)
+            return runs.run(f"train-{modality}", queries, passages, depth)[0]
+        self.run, self.run_file = self.runs.run("train", queries, passages, depth, self.examples, self.job.recipe.index)
+        return self.run
+
+    def recall(self) -> dict[str, float]:
+        """Return the recall of an approximate run against exact search, on a sample of its queries; else nothing."""
+        if self.run is None or self.job.recipe.index == "exact":
+            return {}
+        queries, passages = self.task.queries, self.task.passages
+        vectors, _ = self.runs.vectors(list(queries.values()), "query", "train", self.examples)
+        corpus, _ = self.runs.vectors(list(passages.values()), "passage", "corpus")
+        sample = np.random.default_rng(self.job.seed).permutation(len(queries))[:RECALL_QUERIES]
+        depth = self.run.scores.shape[1]
+        exact = search.rank([self.run.queries[row] for row in sample], vectors[sample], list(passages), corpus, depth)
+        approximate = Run(exact.queries, self.run.passages[sample], self.run.scores[sample])
+        cutoffs = sorted({min(25, depth), depth})
+        recalls = {f"recall@{cutoff}": ann_index.recall(approximate, exact, cutoff) for cutoff in cutoffs}
+        return {**recalls, "queries": len(sample)}
+
+
+def _mine(job: MiningJob, task: MiningTask, ranker: _CheckpointRanker) -> Negatives:
+    """Mine the negatives; with a reranker, twice as many, from which it drops false ones."""
+    recipe = job.recipe
+    depth = max(run_store.DEPTH, parse_range(recipe.range_for_sampling)[1])
+    if not recipe.reranker:
+        return mine_negatives(task, ranker, recipe, job.seed, depth)
+    doubled = dataclasses.replace(recipe, negative_number=2 * recipe.negative_number)
+    negatives = mine_negatives(task, ranker, doubled, job.seed, depth)
+    score = functools.partial(cross_encoder.score, recipe.reranker, device=job.checkpoint.device)
+    return drop_false_negatives(negatives, task, score, recipe.negative_number)
+
+
+def _mined_rows(rows: list[dict], task: MiningTask, negatives: Negatives) -> list[dict]:
+    """Return the rows with their negatives, the negatives' sources, and a reranker's scores of the positives."""
+    mined = []
+    for identifier, row in zip(task.queries, rows, strict=True):
+        columns = {
+            "neg": [task.passages[passage] for passage in negatives.ids[identifier]],
+            "neg_id": negatives.ids[identifier],
+            "neg_scores": negatives.scores[identifier],
+            "neg_source": negatives.sources[identifier],
+        }
+        if negatives.positive_scores:
+            columns["pos_scores"] = negatives.positive_scores[identifier]
+        mined.append(row | columns)
+    return mined
+
+
+def _hash_referenced_files(recipe: Mining) -> dict[str, str]:
+    """Hash the files that the recipe references only by path: those of sources, and a reranker's weights."""
+    paths = [path for name in recipe.negatives if (path := find_source(name)[1])]
+    store.require_files(*paths)
+    digests = {str(path): hashing.sha256_file(path) for path in paths}
+    return digests | ({"reranker": weights_digest(recipe.reranker)} if recipe.reranker else {})
+
+
+def _describe(job: MiningJob, manifest: dict) -> str:
+    """Return the lines that say what was mined."""
+    lines = [
+        f"{job.output_file}: {job.recipe.negative_number} negatives from ranks {job.recipe.range_for_sampling} "
+        f"for {manifest['queries']} queries; {manifest['deepened']} took deeper ranks, {manifest['short']} fell short"
+    ]
+    if len(manifest["sources"]) > 1:
+        lines.append("from " + ", ".join(f"{source} {count}" for source, count in manifest["sources"].items()))
+    if recalls := dict(manifest["recall"]):
+        queries = recalls.pop("queries")
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in recalls.items())
+        lines.append(f"index {job.recipe.index}: {scores} against exact search on {queries} queries")
+    return "\n".join(lines)

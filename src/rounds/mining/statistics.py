@@ -1,4 +1,4 @@
-"""Mined: what a round's negatives are like: where they came from, how near to the positive, how many probably false."""
+"""Statistics of a round's mined negatives: their sources, similarity to the positive, and share of false negatives."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,18 +12,19 @@ from rounds.retrieval.vectors import unit_vectors
 
 MINED = "finetune_data_minedHN.jsonl"
 
-BINS = np.linspace(-0.2, 1.0, 25)  # of a cosine; below -0.2 there is next to nothing
+BINS = np.linspace(-0.2, 1.0, 25)  # edges of cosine bins; hardly any pair is below -0.2
 
 
 @dataclass(frozen=True)
 class MinedStatistics:
-    """A round's negatives.
+    """Statistics of a round's negatives.
 
     Attributes:
-        sources: how many came from where (`dense`, `bm25`, ...).
-        similarity: (24,) how many have a cosine to their positive in each of `BINS`; None without the miner's vectors.
-        false: share that the miner scores above the positive of their query; None without its vectors.
-        negatives: how many there are.
+        sources: number of negatives from each source (`dense`, `bm25`, ...).
+        similarity: (24,) number of negatives whose cosine to their positive is in each of `BINS`; None without the
+            miner's vectors.
+        false: share of negatives that the miner scores above the positive of their query; None without its vectors.
+        negatives: number of negatives.
     """
 
     sources: dict[str, int]
@@ -33,49 +34,49 @@ class MinedStatistics:
 
 
 def read_mined(file: Path, passages: list[str]) -> MinedStatistics:
-    """A round's mined file.
+    """Read the statistics of a mined file.
 
     Args:
-        passages: the corpus's ids in its order, in which the miner's vectors stand.
+        passages: the corpus's passage ids, in the order of the miner's vectors.
     """
     rows = store.read_jsonl(file, ("neg",))
     sources = Counter(source for row in rows for source in row.get("neg_source", ["dense"] * len(row["neg"])))
-    vectors = _miner(file)
-    pairs = _pairs(rows, passages)
+    vectors = _read_miner_vectors(file)
+    pairs = _negative_pairs(rows, passages)
     if vectors is None or len(vectors[0]) != len(rows) or len(vectors[1]) != len(passages) or not len(pairs):
         return MinedStatistics(dict(sources), None, None, sum(sources.values()))
-    queries, corpus = (unit_vectors(np.asarray(each, dtype=np.float32)) for each in vectors)
+    queries, corpus = (unit_vectors(np.asarray(part, dtype=np.float32)) for part in vectors)
     row, positive, negative = pairs.T
     cosine = np.einsum("ij,ij->i", corpus[positive], corpus[negative])
-    above = np.einsum("ij,ij->i", queries[row], corpus[negative] - corpus[positive]) > 0
+    is_false = np.einsum("ij,ij->i", queries[row], corpus[negative] - corpus[positive]) > 0
     similarity = np.histogram(np.clip(cosine, BINS[0], BINS[-1]), BINS)[0]
-    return MinedStatistics(dict(sources), similarity, float(above.mean()), len(pairs))
+    return MinedStatistics(dict(sources), similarity, float(is_false.mean()), len(pairs))
 
 
-def _miner(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Vectors of the checkpoint that mined: of the rows' queries, and of the corpus."""
+def _read_miner_vectors(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the miner's vectors of the queries and of the corpus; None if they are gone."""
     run = store.read_json(file.with_name(f"{file.stem}.manifest.json")).get("run")
     return run_store.load_run_vectors(file.parent / run) if run else None
 
 
-def _pairs(rows: list[dict], passages: list[str]) -> np.ndarray:
-    """(negatives, 3): row, place of its first positive, place of the negative in the corpus."""
+def _negative_pairs(rows: list[dict], passages: list[str]) -> np.ndarray:
+    """Return (negatives, 3) int64: row, corpus position of its first positive, corpus position of the negative."""
     place = {passage: number for number, passage in enumerate(passages)}
-    found = [
+    pairs = [
         (number, place[str(row["pos_id"][0])], place[str(negative)])
         for number, row in enumerate(rows)
         if row.get("pos_id") and str(row["pos_id"][0]) in place
         for negative in row.get("neg_id", ())
         if str(negative) in place
     ]
-    return np.array(found, dtype=np.int64).reshape(-1, 3)
+    return np.array(pairs, dtype=np.int64).reshape(-1, 3)
 
 
 def is_mined(round_folder: Path) -> bool:
-    """Whether a round's folder holds a finished mined file."""
+    """Return whether a round's folder holds a finished mined file."""
     return mined_manifest(round_folder).is_file() and (round_folder / MINED).is_file()
 
 
 def mined_manifest(round_folder: Path) -> Path:
-    """Its stamp."""
+    """Return the path of the mined file's manifest."""
     return round_folder / f"{Path(MINED).stem}.manifest.json"
