@@ -1,4 +1,4 @@
-"""What every stage script shares: flags from a dataclass, errors as one line, exit code 2."""
+"""Run a stage script: read flags into a dataclass, print errors as one line, and exit with code 2."""
 
 import os
 import sys
@@ -18,9 +18,10 @@ Flags = TypeVar("Flags")
 
 
 def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
-    """Parse the command line into `flags_class`, call `main` with it, and turn a `UserError` into one line.
+    """Parse the command line into `flags_class` and call `main` with it.
 
-    Booleans take a value (`--use_examples_in_query=False` means false); a bare `--flag` means true.
+    Booleans take a value (`--use_examples_in_query=False` means false); a bare `--flag` means true. A `UserError` or
+    `OSError` is printed as one line, and the process exits with code 2.
     """
     process.quiet_libraries()
     process.keep_freed_memory()
@@ -39,11 +40,11 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
         if is_main_process():
             print(f"error: {error}", file=sys.stderr)
             if isinstance(error, Refused) and hasattr(flags, "model_output"):
-                refusals.note(Path(flags.model_output), Path(sys.argv[0]).stem, sys.argv[1:], str(error))
+                refusals.record(Path(flags.model_output), Path(sys.argv[0]).stem, sys.argv[1:], str(error))
         sys.exit(2)
     except BrokenPipeError:
         sys.exit(1)
-    except OSError as error:  # no space, no permission, a folder where a file should be: its text names the path
+    except OSError as error:  # such as no space or no permission; its message names the path
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Refusals: what keeps a number honest is noted beside the ledger; other bad input is not."""
+"""Refusals are recorded beside the ledger; other bad input is not."""
 
 import sys
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from rounds.errors import Refused, UserError
 
 @dataclass
 class Flags:
-    """As the scripts have them."""
+    """Flags of an invented script."""
 
     model_path: str
     model_output: str
 
 
-@pytest.mark.parametrize(("error", "noted"), [(Refused, 1), (UserError, 0)])
-def test_a_refusal_is_noted(error, noted, tmp_path, monkeypatch, capsys):
-    """With the stage, its flags and the reason; it still ends with 2 and one line."""
+@pytest.mark.parametrize(("error", "recorded_count"), [(Refused, 1), (UserError, 0)])
+def test_a_refusal_is_recorded(error, recorded_count, tmp_path, monkeypatch, capsys):
+    """`Refused` is recorded with stage and reason, any other `UserError` is not; both exit with 2 and one line."""
 
     def main(flags: Flags) -> None:
         """Refuse."""
@@ -31,12 +31,14 @@ def test_a_refusal_is_noted(error, noted, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.run(main, Flags)
     assert capsys.readouterr().err == f"error: {path}: leaks\n"
-    found = refusals.read(tmp_path, "a-v1")
-    assert [(each["stage"], each["reason"]) for each in found] == [("eval", f"{path}: leaks")] * noted
+    recorded = refusals.read(tmp_path, "a-v1")
+    assert [(refusal["stage"], refusal["reason"]) for refusal in recorded] == [
+        ("eval", f"{path}: leaks")
+    ] * recorded_count
     assert refusals.read(tmp_path, "a-v1-0f") == []
 
 
-def test_a_folder_is_not_made_for_it(tmp_path):
-    """Nor is anything written where there was nothing."""
-    refusals.note(tmp_path / "none", "eval", [], "leaks")
+def test_a_refusal_makes_no_folder(tmp_path):
+    """Where there is no output folder, nothing is written."""
+    refusals.record(tmp_path / "none", "eval", [], "leaks")
     assert list(tmp_path.iterdir()) == []

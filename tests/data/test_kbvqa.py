@@ -12,7 +12,7 @@ from helpers.tiny_task import refused
 from rounds.data.images import attach_image, find_image, image_digest, strip_image
 from rounds.data.loaders import kbvqa
 from rounds.data.synthetic import places
-from rounds.data.synthetic.places import FACTS, QUESTIONS_A_PLACE
+from rounds.data.synthetic.places import FACTS, QUESTIONS_PER_PLACE
 
 PLACES = 8
 
@@ -21,7 +21,7 @@ PLACES = 8
 def sample(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("places")
     counts = places.generate(folder, places=PLACES, captions=6)
-    assert counts == {"places": 8, "questions": 8 * QUESTIONS_A_PLACE, "passages": 8 * len(FACTS), "captions": 6}
+    assert counts == {"places": 8, "questions": 8 * QUESTIONS_PER_PLACE, "passages": 8 * len(FACTS), "captions": 6}
     return folder
 
 
@@ -45,7 +45,7 @@ def test_no_question_names_what_it_asks_for(sample):
     for row in asked:
         assert row["provenance"][0] not in row["question"] and row["answer"] not in row["question"]
     texts = [row["question"] for row in asked]
-    assert len(set(texts)) <= 2 * len(FACTS) and len(texts) == PLACES * QUESTIONS_A_PLACE
+    assert len(set(texts)) <= 2 * len(FACTS) and len(texts) == PLACES * QUESTIONS_PER_PLACE
 
 
 def test_a_question_s_picture_is_not_its_article_s(sample):
@@ -53,7 +53,7 @@ def test_a_question_s_picture_is_not_its_article_s(sample):
     shown = {row["image"] for name in ("questions", "captions") for row in rows(sample, name)}
     shown |= {row["image"] for row in rows(sample, "passages")}
     digests = {image_digest(str(sample / image)) for image in shown}
-    assert len(digests) == len(shown) == PLACES * (QUESTIONS_A_PLACE + 1) + 6
+    assert len(digests) == len(shown) == PLACES * (QUESTIONS_PER_PLACE + 1) + 6
 
 
 def test_the_sample_is_the_same_twice(sample, tmp_path):
@@ -67,7 +67,7 @@ def test_relevant_passages_are_the_article_s_own_with_the_answer(sample):
     """One a question here; other articles' passages with the same words are no negatives."""
     task, said = kbvqa.load(sample)
     told = {row["id"]: row for row in rows(sample, "passages")}
-    assert not said and len(task.queries) == PLACES * QUESTIONS_A_PLACE
+    assert not said and len(task.queries) == PLACES * QUESTIONS_PER_PLACE
     for row in rows(sample, "questions"):
         (relevant,) = task.qrels[row["id"]]
         assert told[relevant]["title"] == row["provenance"][0] and row["answer"] in told[relevant]["text"]

@@ -108,7 +108,7 @@ def test_warnings_name_what_must_not_be_trusted(experiment):
     store.write_json(folder / "train" / store.MANIFEST, {**manifest, "lineage": None, "lineage_status": "x"})
     store.write_json(folder / "train" / "epoch_2" / store.MANIFEST, {"weights": "others"})
     for name in ("tiny-v1", "tiny-v2"):
-        refusals.note(experiment.model_output, "eval", ["--model_path", f"out/{name}/round1/train"], f"{name} leaks")
+        refusals.record(experiment.model_output, "eval", ["--model_path", f"out/{name}/round1/train"], f"{name} leaks")
     warnings = "\n".join(gather(experiment).warnings)
     for part in (f"{row.label}: POLLUTED", "round 1, epoch 2: x", "has other weights now", "tiny-v1 leaks"):
         assert part in warnings

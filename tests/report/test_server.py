@@ -71,7 +71,7 @@ def test_the_page_is_rendered_again_when_files_change(served):
     assert get(f"{address}/") == page and json.loads(get(f"{address}/live.json")) == stamp
     os.utime(experiment.folder / "round1" / "eval" / store.MANIFEST, (1, 1))
     after_evaluation = json.loads(get(f"{address}/live.json"))["stamp"]
-    refusals.note(experiment.model_output, "eval", [f"{experiment.folder}/round1"], "it leaks 3 questions")
+    refusals.record(experiment.model_output, "eval", [f"{experiment.folder}/round1"], "it leaks 3 questions")
     after_refusal = json.loads(get(f"{address}/live.json"))["stamp"]
     assert len({stamp["stamp"], after_evaluation, after_refusal}) == 3
     assert "it leaks 3 questions" in get(f"{address}/") and "it leaks" not in page

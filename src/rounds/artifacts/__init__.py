@@ -1,1 +1,1 @@
-"""Artefacts: folders and files that are complete or absent, with manifests, digests and locks."""
+"""Folders and files that are complete or absent, with manifests, digests and locks."""

@@ -9,7 +9,11 @@ from rounds.errors import UserError
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hex."""
+    """Return the SHA-256 of a file's bytes in hexadecimal.
+
+    Raises:
+        UserError: the file does not exist.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with open(path, "rb") as file:
@@ -17,7 +21,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_json(value: object) -> str:
-    """SHA-256 of a JSON-able value; equal for equal values whatever the order of their keys.
+    """Return the SHA-256 of a value as JSON; the order of keys does not matter.
 
     >>> sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
     True
@@ -26,7 +30,7 @@ def sha256_json(value: object) -> str:
 
 
 def sha256_texts(texts: Iterable[str]) -> str:
-    """SHA-256 of a list of texts in its order."""
+    """Return the SHA-256 of texts in their order; lengths are hashed too, so that the cuts between texts matter."""
     digest = hashlib.sha256()
     for text in texts:
         encoded = text.encode()

@@ -1,4 +1,4 @@
-"""Emblems: drawn coats of arms, each with variants as photographs would have them. Knows no question."""
+"""Draw emblems (invented coats of arms), and variants of them that look like photographs."""
 
 import math
 import random
@@ -7,15 +7,21 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIZE = 96  # pixels of either side
+SIZE = 96  # side of an image in pixels
 
-FINE = 2  # drawn so many times larger, then shrunk: smooth edges
+OVERSAMPLING = 2  # draw this many times larger, then shrink, for smooth edges
 
 COLOURS = {
-    "red": (196, 36, 48), "blue": (32, 84, 172), "green": (38, 128, 66), "black": (36, 36, 40),
-    "purple": (118, 50, 140), "orange": (226, 120, 28), "gold": (232, 190, 46), "silver": (216, 218, 224),
+    "red": (196, 36, 48),
+    "blue": (32, 84, 172),
+    "green": (38, 128, 66),
+    "black": (36, 36, 40),
+    "purple": (118, 50, 140),
+    "orange": (226, 120, 28),
+    "gold": (232, 190, 46),
+    "silver": (216, 218, 224),
     "teal": (24, 140, 146),
-}  # fmt: skip
+}
 
 SHAPES = ("shield", "round", "square", "lozenge")
 
@@ -25,20 +31,24 @@ CHARGES = ("star", "disc", "cross", "tower", "tree", "crescent", "arrow", "diamo
 
 COUNTS = (1, 2, 3, 4)
 
-PLACES = {1: [(0, 0)], 2: [(-0.42, 0), (0.42, 0)], 3: [(-0.42, -0.3), (0.42, -0.3), (0, 0.42)],
-          4: [(-0.4, -0.4), (0.4, -0.4), (-0.4, 0.4), (0.4, 0.4)]}  # fmt: skip
+PLACES = {
+    1: [(0, 0)],
+    2: [(-0.42, 0), (0.42, 0)],
+    3: [(-0.42, -0.3), (0.42, -0.3), (0, 0.42)],
+    4: [(-0.4, -0.4), (0.4, -0.4), (-0.4, 0.4), (0.4, 0.4)],
+}
 
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
 @dataclass(frozen=True)
 class Emblem:
-    """What is drawn; two emblems that are equal look alike.
+    """An emblem's features; equal emblems look alike.
 
     Attributes:
-        shape, division, charge: of `SHAPES`, `DIVISIONS`, `CHARGES`.
-        field, second, colour: of `COLOURS`: the ground, its other part, the charges; all different.
-        count: of `COUNTS`.
+        shape, division, charge: one of `SHAPES`, `DIVISIONS`, `CHARGES` (the drawn figures).
+        field, second, colour: different keys of `COLOURS`, for the ground, its other part, and the charges.
+        count: number of charges, one of `COUNTS`.
     """
 
     shape: str
@@ -51,7 +61,7 @@ class Emblem:
 
     @property
     def caption(self) -> str:
-        """What a person would say of it.
+        """A description in words.
 
         >>> Emblem("round", "quartered", "red", "gold", "star", "black", 3).caption
         'a round emblem, quartered red and gold, with three black stars'
@@ -62,7 +72,7 @@ class Emblem:
 
 
 def random_emblem(rng: random.Random) -> Emblem:
-    """An emblem drawn by lot."""
+    """Return an emblem with random features."""
     field, second, colour = rng.sample(list(COLOURS), 3)
     return Emblem(
         rng.choice(SHAPES), rng.choice(DIVISIONS), field, second, rng.choice(CHARGES), colour, rng.choice(COUNTS)
@@ -71,18 +81,19 @@ def random_emblem(rng: random.Random) -> Emblem:
 
 # ---- drawing ---------------------------------------------------------------------------------------------------------
 def draw_emblem(emblem: Emblem) -> Image.Image:
-    """RGB, `SIZE` x `SIZE`, on white."""
-    side = SIZE * FINE
+    """Return an RGB image of `SIZE` x `SIZE` pixels on white."""
+    side = SIZE * OVERSAMPLING
     ground = Image.new("RGB", (side, side), COLOURS[emblem.field])
-    _divide(ImageDraw.Draw(ground), emblem, side)
+    _draw_division(ImageDraw.Draw(ground), emblem, side)
     radius = side * (0.30 if emblem.count == 1 else 0.17)
     for x, y in PLACES[emblem.count]:
-        _charge(ground, emblem, side / 2 + x * side * 0.5, side * 0.48 + y * side * 0.5, radius)
+        _draw_charge(ground, emblem, side / 2 + x * side * 0.5, side * 0.48 + y * side * 0.5, radius)
     mask = Image.new("L", (side, side), 0)
-    ImageDraw.Draw(mask).polygon(_outline(emblem.shape, side), fill=255)
+    outline = _outline(emblem.shape, side)
+    ImageDraw.Draw(mask).polygon(outline, fill=255)
     sheet = Image.new("RGB", (side, side), "white")
     sheet.paste(ground, mask=mask)
-    ImageDraw.Draw(sheet).line([*(found := _outline(emblem.shape, side)), found[0]], fill=(20, 20, 20), width=2 * FINE)
+    ImageDraw.Draw(sheet).line([*outline, outline[0]], fill=(20, 20, 20), width=2 * OVERSAMPLING)
     return sheet.resize((SIZE, SIZE), Image.Resampling.LANCZOS)
 
 
@@ -100,7 +111,7 @@ def _outline(shape: str, side: int) -> list[tuple[float, float]]:
     return [(middle + x * reach, middle + y * reach) for x, y in corners]
 
 
-def _divide(pen: ImageDraw.ImageDraw, emblem: Emblem, side: int) -> None:
+def _draw_division(pen: ImageDraw.ImageDraw, emblem: Emblem, side: int) -> None:
     colour, half = COLOURS[emblem.second], side / 2
     if emblem.division == "halved upright":
         pen.rectangle((half, 0, side, side), fill=colour)
@@ -115,24 +126,24 @@ def _divide(pen: ImageDraw.ImageDraw, emblem: Emblem, side: int) -> None:
         pen.rectangle((0, side * 0.36, side, side * 0.64), fill=colour)
 
 
-def _charge(ground: Image.Image, emblem: Emblem, x: float, y: float, radius: float) -> None:
-    """One charge, its middle at x, y."""
+def _draw_charge(ground: Image.Image, emblem: Emblem, x: float, y: float, radius: float) -> None:
+    """Draw one charge around the point x, y."""
     pen, colour, edge = ImageDraw.Draw(ground), COLOURS[emblem.colour], (20, 20, 20)
 
-    def at(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    def scale(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         return [(x + px * radius, y + py * radius) for px, py in points]
 
     if emblem.charge in OUTLINES:
-        pen.polygon(at(OUTLINES[emblem.charge]), fill=colour, outline=edge)
+        pen.polygon(scale(OUTLINES[emblem.charge]), fill=colour, outline=edge)
     elif emblem.charge == "disc":
-        pen.ellipse([*at([(-0.9, -0.9)])[0], *at([(0.9, 0.9)])[0]], fill=colour, outline=edge)
+        pen.ellipse([*scale([(-0.9, -0.9)])[0], *scale([(0.9, 0.9)])[0]], fill=colour, outline=edge)
     elif emblem.charge == "ring":
-        pen.ellipse([*at([(-1, -1)])[0], *at([(1, 1)])[0]], outline=colour, width=max(2, int(radius * 0.35)))
-    else:  # a crescent: one disc out of another
+        pen.ellipse([*scale([(-1, -1)])[0], *scale([(1, 1)])[0]], outline=colour, width=max(2, int(radius * 0.35)))
+    else:  # a crescent: one disc cut out of another
         mask = Image.new("L", ground.size, 0)
         cut = ImageDraw.Draw(mask)
-        cut.ellipse([*at([(-1, -1)])[0], *at([(1, 1)])[0]], fill=255)
-        cut.ellipse([*at([(-0.45, -1.05)])[0], *at([(1.35, 0.75)])[0]], fill=0)
+        cut.ellipse([*scale([(-1, -1)])[0], *scale([(1, 1)])[0]], fill=255)
+        cut.ellipse([*scale([(-0.45, -1.05)])[0], *scale([(1.35, 0.75)])[0]], fill=0)
         ground.paste(colour, mask=mask)
 
 
@@ -150,19 +161,47 @@ def _wave() -> list[tuple[float, float]]:
 OUTLINES = {
     "star": _star(),
     "wave": _wave(),
-    "cross": [(-0.3, -1), (0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3), (0.3, 1), (-0.3, 1), (-0.3, 0.3),
-              (-1, 0.3), (-1, -0.3), (-0.3, -0.3)],
-    "tower": [(-0.6, 1), (-0.6, -0.4), (-0.8, -0.4), (-0.8, -1), (-0.4, -1), (-0.4, -0.7), (-0.2, -0.7), (-0.2, -1),
-              (0.2, -1), (0.2, -0.7), (0.4, -0.7), (0.4, -1), (0.8, -1), (0.8, -0.4), (0.6, -0.4), (0.6, 1)],
+    "cross": [
+        (-0.3, -1),
+        (0.3, -1),
+        (0.3, -0.3),
+        (1, -0.3),
+        (1, 0.3),
+        (0.3, 0.3),
+        (0.3, 1),
+        (-0.3, 1),
+        (-0.3, 0.3),
+        (-1, 0.3),
+        (-1, -0.3),
+        (-0.3, -0.3),
+    ],
+    "tower": [
+        (-0.6, 1),
+        (-0.6, -0.4),
+        (-0.8, -0.4),
+        (-0.8, -1),
+        (-0.4, -1),
+        (-0.4, -0.7),
+        (-0.2, -0.7),
+        (-0.2, -1),
+        (0.2, -1),
+        (0.2, -0.7),
+        (0.4, -0.7),
+        (0.4, -1),
+        (0.8, -1),
+        (0.8, -0.4),
+        (0.6, -0.4),
+        (0.6, 1),
+    ],
     "tree": [(0, -1), (0.8, 0.4), (0.2, 0.4), (0.2, 1), (-0.2, 1), (-0.2, 0.4), (-0.8, 0.4)],
     "arrow": [(0, -1), (0.7, -0.1), (0.25, -0.1), (0.25, 1), (-0.25, 1), (-0.25, -0.1), (-0.7, -0.1)],
     "diamond": [(0, -1), (0.6, 0), (0, 1), (-0.6, 0)],
-}  # fmt: skip
+}
 
 
 # ---- photographs -----------------------------------------------------------------------------------------------------
 def photograph_emblem(emblem: Emblem, rng: random.Random) -> Image.Image:
-    """A variant: turned by up to 20 degrees, cropped by up to 12 percent, in another light, with noise."""
+    """Return a variant: rotated by up to 20 degrees, cropped by up to 12 percent, relighted, with noise."""
     image = draw_emblem(emblem).rotate(
         rng.uniform(-20, 20), Image.Resampling.BICUBIC, fillcolor=tuple(rng.randint(200, 255) for _ in range(3))
     )
