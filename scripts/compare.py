@@ -32,22 +32,23 @@ def main(flags: Flags) -> None:
         _print_report(rows, collection.read(Path(flags.data_dir)), flags.output)
         return
     if flags.markdown:
-        print(tables.markdown(rows), end="")
+        print(tables.main_table(rows).markdown(), end="")
         return
     about = rows[-1].about
-    Console().print(tables.screen(rows, f"{about['data']}, split {about['split']}: {len(rows[-1].queries)} queries"))
+    title = f"{about['data']}, split {about['split']}: {len(rows[-1].queries)} queries"
+    Console().print(tables.main_table(rows, title).screen())
 
 
 def _print_report(rows: list[ResultRow], data: Collection, output: str) -> None:
     rows = [chance_row(data), bm25_row(data), *rows]
-    report = tables.report(results.distinct(rows))
+    report = tables.compare(results.distinct(rows))
     console = Console()
-    for table in tables.lettered_screens(report):
-        console.print(table)
+    for table in tables.comparison_screens(report):
+        console.print(table.screen())
     console.print(tables.note(report))
     if output:
-        files = tables.write_report(report, Path(output))
-        print(f"{', '.join(map(str, files))}")
+        files = tables.write_comparison(report, Path(output))
+        print(", ".join(map(str, files)))
 
 
 if __name__ == "__main__":

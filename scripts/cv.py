@@ -14,7 +14,7 @@ class Flags:
     """The folds to evaluate."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates, one a fold, each in its last round's folder"})
-    output: str = field(default="", metadata={"help": "write OUTPUT.md and OUTPUT.csv"})
+    output: str = field(default="", metadata={"help": "write OUTPUT.md, OUTPUT.csv and OUTPUT.json"})
     ablate: bool = field(
         default=False, metadata={"help": "add the fusion without one kind of feature, the ensemble with all rounds"}
     )
@@ -27,12 +27,12 @@ def main(flags: Flags) -> None:
     fused = cross_validation.views(members) + (
         cross_validation.ablations(members, folds[0].table) if flags.ablate else []
     )
-    lines = cross_validation.cells(cross_validation.stages(folds, fused), folds)
     queries = sum(len(fold.data.validation) for fold in folds)
     title = f"{folds[0].data.data}, {len(folds)} folds of {folds[0].data.split}, {queries} queries"
-    Console().print(cross_validation.screen(lines, title))
+    table = cross_validation.stage_table(cross_validation.stages(folds, fused), folds, title)
+    Console().print(table.screen())
     if flags.output:
-        print(", ".join(map(str, cross_validation.write(lines, title, Path(flags.output)))))
+        print(", ".join(map(str, cross_validation.write(table, Path(flags.output)))))
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ def main(flags: Flags) -> None:
     device = resolve_device(flags.device)
     before = checkpoint.resolve(None, loader.load(flags.recipe), device)
     after = checkpoint.resolve(flags.model_path, device=device)
-    rows = truncation.measure(before, after, data, flags.dims, Path(flags.model_output))
-    Console().print(truncation.screen(rows))
+    measured = truncation.measure(before, after, data, flags.dims, Path(flags.model_output))
+    Console().print(truncation.truncation_table(measured).screen())
 
 
 if __name__ == "__main__":

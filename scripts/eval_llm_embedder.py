@@ -13,8 +13,15 @@ from rounds.data import collection, splits
 from rounds.data.collection import Collection
 from rounds.evaluation import results, tables
 from rounds.evaluation.results import ResultRow
-from rounds.evaluation.score_table import ScoreTable
-from rounds.evaluation.stage import bm25_row, epochs_of, evaluate_checkpoint, marked, record, variants
+from rounds.evaluation.stage import (
+    bm25_row,
+    evaluate_checkpoint,
+    expand_variants,
+    mark_row,
+    record,
+    resolve_epochs,
+)
+from rounds.evaluation.table import TABLE_FILE, Table
 from rounds.flags import (
     AllowingLeaks,
     Engine,
@@ -68,7 +75,7 @@ def main(flags: Flags) -> None:
         if output is not None:
             with store.writing(output, {"kind": "evaluation", "config": config}) as temporary:
                 results.save(rows, temporary)
-                table.save(temporary)
+                table.save(temporary / TABLE_FILE)
     console = Console()
     console.print(table.screen())
     for native, converted in _precision_pairs(rows):
@@ -87,13 +94,13 @@ def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
     path = flags.lora_path or flags.model_path
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     devices = resolve_devices(flags.device)
-    epochs = epochs_of(path or None, recipe, devices[0])
+    epochs = resolve_epochs(path or None, recipe, devices[0])
     epochs = {
         mark: source.with_options(devices=devices, truncate_dim=flags.truncate_dim) for mark, source in epochs.items()
     }
     if flags.lora_path and flags.model_path:
         checkpoint.check_base_model(next(iter(epochs.values())), flags.model_path)
-    return variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
+    return expand_variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
 
 
 def _evaluate(flags: Flags, data: Collection, checkpoints: dict[str, Checkpoint]) -> list[ResultRow]:
@@ -102,16 +109,16 @@ def _evaluate(flags: Flags, data: Collection, checkpoints: dict[str, Checkpoint]
     rows = [bm25_row(data)] if flags.bm25 else []
     for number, (mark, source) in enumerate(checkpoints.items()):
         row = evaluate_checkpoint(source, data, model_output, flags.allow_leak)
-        rows.append(marked(row, mark, beside=number > 0))
+        rows.append(mark_row(row, mark, in_chain=number == 0))
     record(rows, model_output / "ledger.csv")
     return rows
 
 
-def _table(flags: Flags, data: Collection, rows: list[ResultRow]) -> ScoreTable:
+def _table(flags: Flags, data: Collection, rows: list[ResultRow]) -> Table:
     """Put the rows below those of earlier evaluations."""
     earlier = [row for folder in flags.compare for row in results.load(Path(folder))]
     title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
-    return tables.score_table([*earlier, *rows], title)
+    return tables.main_table([*earlier, *rows], title)
 
 
 def _precision_pairs(rows: list[ResultRow]) -> list[tuple[ResultRow, ResultRow]]:

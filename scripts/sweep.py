@@ -8,8 +8,9 @@ from rich.console import Console
 from rounds import cli
 from rounds.data import collection
 from rounds.evaluation import results, sweep, tables
+from rounds.evaluation.results import RowKind
 from rounds.evaluation.stage import bm25_row, chance_row
-from rounds.evaluation.sweep import Entry
+from rounds.evaluation.sweep import SweepEntry
 from rounds.flags import ModelOutput
 
 
@@ -19,7 +20,7 @@ class Flags(ModelOutput):
 
     rounds: list[str] = field(metadata={"help": "folders of rounds, each with train/ and eval/"})
     data_dir: str = field(metadata={"help": "the split's collection"})
-    output: str = field(default="", metadata={"help": "write OUTPUT.md, OUTPUT.csv and all metrics beside them"})
+    output: str = field(default="", metadata={"help": "write OUTPUT.md, .csv, .json and all metrics beside them"})
 
 
 def main(flags: Flags) -> None:
@@ -27,13 +28,13 @@ def main(flags: Flags) -> None:
     data = collection.read(Path(flags.data_dir))
     rows = [chance_row(data), bm25_row(data)]
     for folder in map(Path, flags.rounds):
-        rows += [row for row in results.load(folder.parent / "round0" / "eval") if row.label != "BM25"]
-    entries = [Entry(row) for row in results.distinct(rows)]
+        rows += [row for row in results.load(folder.parent / "round0" / "eval") if row.kind != RowKind.BM25]
+    entries = [SweepEntry(row) for row in results.distinct(rows)]
     for folder in flags.rounds:
         entries += sweep.read(Path(folder), Path(flags.model_output) / "ledger.csv")
-    report = sweep.report(entries)
+    report = sweep.compare(entries)
     console = Console()
-    console.print(sweep.screen(entries, report))
+    console.print(sweep.sweep_table(entries, report).screen())
     console.print(tables.note(report))
     if flags.output:
         print(", ".join(map(str, sweep.write(entries, report, Path(flags.output)))))

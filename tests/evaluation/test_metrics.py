@@ -11,9 +11,9 @@ from rounds.evaluation.metrics import (
     HEADLINE_METRICS,
     METRIC_DEPTH,
     METRICS,
-    chance,
     mean_cosine,
     per_query,
+    random_run,
     retrieval_loss,
     summarize,
 )
@@ -161,14 +161,14 @@ def test_fisher_equals_the_enumeration_of_all_sign_flips(queries, seed):
     rng = np.random.default_rng(seed)
     a = rng.random(queries)
     b = np.clip(a - rng.normal(0.1 * seed, 0.2, queries), 0, 1)
-    assert significance.fisher(a, b) == pytest.approx(exact_p(a, b), abs=0.01)
+    assert significance.fisher_p_value(a, b) == pytest.approx(exact_p(a, b), abs=0.01)
 
 
 def test_fisher_on_tied_differences_equals_the_enumeration():
     """Reciprocal ranks tie often; ties count as at least as extreme."""
     a = np.array([1, 1 / 2, 1 / 3, 1, 0, 1 / 2, 1, 1 / 5])
     b = np.array([1 / 2, 1 / 2, 1 / 3, 1 / 2, 0, 1, 1 / 2, 0])
-    assert significance.fisher(a, b) == pytest.approx(exact_p(a, b), abs=0.01)
+    assert significance.fisher_p_value(a, b) == pytest.approx(exact_p(a, b), abs=0.01)
 
 
 def pair(queries: int) -> tuple[np.ndarray, np.ndarray]:
@@ -181,25 +181,25 @@ def pair(queries: int) -> tuple[np.ndarray, np.ndarray]:
 def test_fisher_is_symmetric(queries):
     """Exchanging the two runs does not change p."""
     a, b = pair(queries)
-    assert significance.fisher(a, b) == significance.fisher(b, a)
+    assert significance.fisher_p_value(a, b) == significance.fisher_p_value(b, a)
 
 
 def test_fisher_is_deterministic():
     """The same scores give the same p, though the permutations are drawn."""
     a, b = pair(300)
-    assert significance.fisher(a, b) == significance.fisher(a.copy(), b.copy())
+    assert significance.fisher_p_value(a, b) == significance.fisher_p_value(a.copy(), b.copy())
 
 
 def test_fisher_tells_a_clear_difference():
     """A run that is better on every query has a small p, and one that is equal on all has 1.0."""
     a = np.linspace(0.1, 0.8, 200)
-    assert significance.fisher(a + 0.1, a) < 0.001
-    assert significance.fisher(a, a.copy()) == 1.0
+    assert significance.fisher_p_value(a + 0.1, a) < 0.001
+    assert significance.fisher_p_value(a, a.copy()) == 1.0
 
 
 def test_fisher_on_a_single_query():
     """One query can show nothing: p is 1, not an error."""
-    assert significance.fisher(np.array([1.0]), np.array([0.5])) == 1.0
+    assert significance.fisher_p_value(np.array([1.0]), np.array([0.5])) == 1.0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -214,25 +214,25 @@ def test_fisher_is_scipy_s_permutation_test(seed):
         (a, b), lambda x, y, axis: (x - y).mean(axis=axis), permutation_type="samples", vectorized=True,
         n_resamples=20_000, batch=1000, rng=np.random.default_rng(seed),
     ).pvalue  # fmt: skip
-    assert significance.fisher(a, b) == pytest.approx(expected, abs=0.02)
+    assert significance.fisher_p_value(a, b) == pytest.approx(expected, abs=0.02)
 
 
 def test_many_tests_at_once_are_each_one_s():
     """p does not depend on what else is tested."""
     generator = np.random.default_rng(1)
     differences = generator.normal(0.02, 0.3, (5, 300))
-    together = significance.fisher_of(differences)
-    assert together.tolist() == [significance.fisher_of(each[None])[0] for each in differences]
+    together = significance.fisher_p_values(differences)
+    assert together.tolist() == [significance.fisher_p_values(each[None])[0] for each in differences]
 
 
-def test_chance_finds_what_chance_finds():
+def test_a_random_run_has_the_recall_of_chance():
     """Recall of a random ranking is its share of the corpus, and a seed's ranking is one."""
     queries, passages = [f"q{n}" for n in range(2000)], [f"p{n}" for n in range(200)]
-    run = chance(queries, passages)
+    run = random_run(queries, passages)
     scores = per_query(run, {query: ["p7"] for query in queries}, ("Recall@25",))
     assert scores["Recall@25"].mean() == pytest.approx(25 / 200, abs=0.03)
     assert all(len(set(row)) == METRIC_DEPTH for row in run.passages[:20])
-    assert (chance(queries, passages).passages == run.passages).all()
+    assert (random_run(queries, passages).passages == run.passages).all()
 
 
 def test_the_mean_cosine_is_that_of_all_pairs():

@@ -79,12 +79,12 @@ def test_dimensions_that_are_not_there_are_refused(dim, parts, tiny, tiny_collec
         evaluate_checkpoint(source, collection.read(tiny_collection), tmp_path, False)
 
 
-def test_dims_stand_side_by_side(tiny, tiny_collection, tmp_path):
+def test_dimensions_are_compared_before_and_after(tiny, tiny_collection, tmp_path):
     """Whole vectors first, gain and size of the index beside; the same checkpoint gains nothing."""
     data, source = collection.read(tiny_collection), checkpoint.resolve(None, tiny, "cpu")
-    rows = truncation.measure(source, source, data, [16, 4], tmp_path)
-    assert [row.dim for row in rows] == [64, 16, 4]
-    assert rows[0].mib == pytest.approx(len(data.passages) * 64 * 4 / 2**20)
-    assert [line[3] for line in truncation.cells(rows)] == ["+0.0000"] * 3
+    measured = truncation.measure(source, source, data, [16, 4], tmp_path)
+    assert [result.dim for result in measured] == [64, 16, 4]
+    assert measured[0].index_mib == pytest.approx(len(data.passages) * 64 * 4 / 2**20)
+    assert [row[3] for row in truncation.truncation_table(measured).rows] == ["+0.0000"] * 3
     with refused("dims 65", "64 dimensions"):
         truncation.measure(source, source, data, [65], tmp_path)

@@ -8,9 +8,10 @@ from rounds.evaluation.results import ResultRow
 QUERIES = [f"{number}_B" for number in range(60)]
 
 
-def full(label: str, seed: int, better: float = 0.0, recipe: str = "tiny", **about) -> ResultRow:
-    """A row with every metric of each query."""
+def make_row(label: str, seed: int, bonus: float = 0.0, recipe: str = "tiny", **fields) -> ResultRow:
+    """Return a row with random scores of all metrics; `bonus` is added to each score."""
     generator = np.random.default_rng(seed)
-    scores = {name: np.clip(generator.random(60) * 0.5 + better, 0, 1) for name in results.COMPARED}
-    kept = {"recipe": recipe, "fingerprint": f"{label}{seed}", **about}
-    return ResultRow(label, {"MAP@25": float(scores["MAP@25"].mean())}, scores["MAP@25"], QUERIES, kept, scores)
+    scores = {name: np.clip(generator.random(60) * 0.5 + bonus, 0, 1) for name in results.COMPARED_METRICS}
+    about = {"recipe": recipe, "fingerprint": f"{label}{seed}"}
+    metrics = {"MAP@25": float(scores["MAP@25"].mean())}
+    return ResultRow(label, metrics, scores["MAP@25"], QUERIES, about, scores, **fields)

@@ -12,7 +12,7 @@ from rounds.data.collection import Collection
 from rounds.encoding import run_store
 from rounds.evaluation import results
 from rounds.evaluation.metrics import MAIN_METRIC, per_query, summarize
-from rounds.evaluation.results import ResultRow
+from rounds.evaluation.results import ResultRow, RowKind
 from rounds.retrieval import search
 from rounds.retrieval.run import Run
 
@@ -49,7 +49,7 @@ def evaluate(data: Collection, model_output: Path, folder: Path, number: int) ->
     np.save(path.parent.parent / run_store.VECTORS_FILE, queries)
     (home / "corpus-0").mkdir()
     np.save(home / "corpus-0" / run_store.VECTORS_FILE, corpus)
-    row = _row("zero-shot" if number == 0 else f"round {number}, epoch 2 (last, best)", run, data, number)
+    row = _row(run, data, number)
     row.about["run"] = path.parent.relative_to(model_output).as_posix()
     with store.writing(folder / "eval", {"kind": "evaluation"}) as temporary:
         results.save([row], temporary)
@@ -66,12 +66,17 @@ def vectors(data: Collection, number: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple((each / np.linalg.norm(each, axis=1, keepdims=True)).astype(np.float32) for each in (queries, corpus))
 
 
-def _row(label: str, run: Run, data: Collection, number: int) -> ResultRow:
+def _row(run: Run, data: Collection, number: int) -> ResultRow:
     scores = per_query(run, data.qrels)
     metrics = summarize(scores, run.queries, data.unseen)
-    about = {"weights": f"w{number}" * 8, "fingerprint": f"f{number}", "recipe": "tiny", "round": number}
+    about = {"weights": f"w{number}" * 8, "fingerprint": f"f{number}", "recipe": "tiny"}
     about |= {"lineage": "clean", "data": data.data, "split": data.split, "checkpoint": f"tiny-v1/round{number}"}
-    return ResultRow(label, metrics, scores[MAIN_METRIC], run.queries, about, scores)
+    if number == 0:
+        label, fields = "zero-shot", {"kind": RowKind.ZERO_SHOT, "round": 0}
+    else:
+        label = f"round {number}, epoch 2 (last, best)"
+        fields = {"kind": RowKind.ROUND, "round": number, "epoch": 2, "mark": "last, best"}
+    return ResultRow(label, metrics, scores[MAIN_METRIC], run.queries, about, scores, **fields)
 
 
 def train(folder: Path, number: int, metrics: dict) -> None:

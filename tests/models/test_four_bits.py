@@ -17,7 +17,7 @@ from rounds.config.recipe import Training
 from rounds.data import collection
 from rounds.encoding import merged_checkpoint
 from rounds.encoding.encoder import encode
-from rounds.evaluation.stage import epochs_of, evaluate_checkpoint, variants
+from rounds.evaluation.stage import evaluate_checkpoint, expand_variants, resolve_epochs
 from rounds.models import backbone, checkpoint, peft_methods
 from rounds.models.precision import resolve_precision
 from rounds.training.collator import Collator
@@ -223,8 +223,8 @@ def test_round_two_from_an_adapter_a_merged_checkpoint_and_the_base(
 
 def test_a_second_precision_stands_beside_the_first(trained):
     """Evaluated in another precision, a checkpoint has a row of its own for each."""
-    epochs = epochs_of(str(trained), None, "cpu")
-    found = variants(epochs, "fp32", None, "rounds")
+    epochs = resolve_epochs(str(trained), None, "cpu")
+    found = expand_variants(epochs, "fp32", None, "rounds")
     assert [(mark, source.precision) for mark, source in found.items()] == [
         ("last, best, nf4", "nf4"),
         ("last, best, fp32", "fp32"),

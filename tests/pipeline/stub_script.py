@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.data.eedi_schema import FILES
-from rounds.evaluation.score_table import ScoreTable
+from rounds.evaluation.table import TABLE_FILE, Column, Table
 from rounds.pipeline import keys
 from rounds.pipeline.keys import Command
 
@@ -27,7 +27,7 @@ def leave(command: Command) -> None:
 def fill(folder: Path, script: str) -> None:
     """What make reads of an artefact: a sample's CSVs, an evaluation's table."""
     if script == "eval_llm_embedder":
-        ScoreTable("title", ["", "MAP@25"], [["a row", "0.5"]], "caption").save(folder)
+        Table([Column(""), Column("MAP@25")], [["a row", "0.5"]], "title", "caption").save(folder / TABLE_FILE)
     if script == "make_sample":
         for name in FILES:
             (folder / name).write_text(name, encoding="utf-8")

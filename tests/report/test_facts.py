@@ -11,6 +11,7 @@ from rounds.artifacts import refusals, store
 from rounds.data import collection
 from rounds.encoding import run_store
 from rounds.evaluation import ledger, results
+from rounds.evaluation.table import Column, Table
 from rounds.mining.statistics import MINED, read_mined
 from rounds.report.facts import Facts, gather_facts
 from rounds.report.ranked_runs import ranks_of_positives
@@ -121,9 +122,9 @@ def test_ledger_sweep_and_folds_are_read(experiment):
     row = {**dict.fromkeys(ledger.COLUMNS, "x"), "data": data.data, "split": data.split, "lineage": "clean"}
     scores = {"MAP@25": "0.5", "LB public": "0.4", "LB private": "0.3"}
     ledger.record(experiment.model_output / "ledger.csv", [{**row, **scores}])
-    table = "| # |  | MAP@25 |\n| --- | --- | ---: |\n| a | lora | 0.4ᵇ |\n\nSuperscripts\n"
-    (experiment.model_output / f"sweep-{data.data}-v1.md").write_text(table)
-    (experiment.model_output / "cv-tiny.md").write_text("folds\n\n|  | MAP@25 |\n| --- | ---: |\n| fusion | 0.5 |\n")
+    sweep = Table([Column("#"), Column(""), Column("MAP@25")], [["a", "lora", "0.4ᵇ"]])
+    sweep.save(experiment.model_output / f"sweep-{data.data}-v1.json")
+    Table([Column(""), Column("MAP@25")], [["fusion", "0.5"]]).save(experiment.model_output / "cv-tiny.json")
     facts = gather(experiment)
     assert facts.cross_validation == [["", "MAP@25"], ["fusion", "0.5"]]
     assert facts.leaderboard[["side", "LB"]].to_numpy().tolist() == [["public", 0.4], ["private", 0.3]]

@@ -8,6 +8,7 @@ from helpers.tiny_task import refused
 from rounds.data.collection import Collection
 from rounds.evaluation import significance
 from rounds.evaluation.metrics import HEADLINE_METRICS
+from rounds.evaluation.table import Table
 from rounds.reranking import cross_validation, fusion
 from rounds.reranking.cross_validation import Fold
 from rounds.reranking.features import Candidates
@@ -130,14 +131,14 @@ def test_means_and_spread_are_those_of_the_folds():
     folds = [fold(seed) for seed in range(3)]
     rows = cross_validation.stages(folds, [])
     assert [row.label for row in rows] == ["BM25", "zero-shot"] and [row.minutes for row in rows] == [2.0, 2.0]
-    first, second = cross_validation.cells(rows, folds)
+    first, second = cross_validation.stage_table(rows, folds, "").rows
     scores = [each.rounds["BM25"]["MAP@25"] for each in folds]
     means = [own.mean() for own in scores]
     assert first[1:3] == [f"{np.mean(means):.4f}", f"{np.std(means, ddof=1):.4f}"]
     assert first[3:5] == [f"{np.mean([o[25:].mean() for o in scores]):.4f}",
                           f"{np.mean([o[:25].mean() for o in scores]):.4f}"]  # fmt: skip
     others = np.concatenate([each.rounds["zero-shot"]["MAP@25"] for each in folds])
-    assert first[6] == "" and second[6] == f"{significance.fisher(others, np.concatenate(scores)):.4f}"
+    assert first[6] == "" and second[6] == f"{significance.fisher_p_value(others, np.concatenate(scores)):.4f}"
 
 
 def test_folds_that_do_not_belong_together_are_refused():
@@ -148,14 +149,19 @@ def test_folds_that_do_not_belong_together_are_refused():
         cross_validation.stages([fold(0), fold(1, ("BM25",))], [])
 
 
-def test_the_table_is_kept_as_markdown_and_csv(tmp_path):
-    """Both files hold every row; the first says what was measured."""
+def test_the_table_is_kept_as_markdown_csv_and_json(tmp_path):
+    """All files hold every row; the Markdown says what was measured."""
     folds = [fold(seed) for seed in range(2)]
-    lines = cross_validation.cells(cross_validation.stages(folds, cross_validation.views(["m"])), folds)
-    files = cross_validation.write(lines, "a title", tmp_path / "cv-tiny")
+    stages = cross_validation.stages(folds, cross_validation.views(["m"]))
+    table = cross_validation.stage_table(stages, folds, "a title")
+    files = cross_validation.write(table, tmp_path / "cv-tiny")
     text = files[0].read_text()
     assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
-    assert len(files[1].read_text().splitlines()) == 1 + len(lines)
+    assert [line.partition(",")[0] for line in files[1].read_text().splitlines()] == [
+        "stage",
+        *(row.label for row in stages),
+    ]
+    assert Table.load(files[2]) == table
     names = [label for label, _ in cross_validation.ablations(["m"], folds[0].table)]
     assert names == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
     assert all(len(view) == 5 for _, views in cross_validation.ablations(["m"], folds[0].table) for view in views)

@@ -81,8 +81,8 @@ def summarize(scores: dict[str, np.ndarray], queries: list[str], unseen: set[str
     return table
 
 
-def chance(queries: list[str], passages: list[str], seed: int = 42) -> Run:
-    """A run that ranks at random, to `DEPTH`."""
+def random_run(queries: list[str], passages: list[str], seed: int = 42) -> Run:
+    """Return a run that ranks passages at random, to `METRIC_DEPTH`."""
     generator = np.random.default_rng(seed)
     depth = min(METRIC_DEPTH, len(passages))
     ranked = np.stack([generator.choice(len(passages), depth, replace=False) for _ in queries])

@@ -1,7 +1,8 @@
-"""Result rows: one evaluated checkpoint's metrics, saved to and loaded from an evaluation folder."""
+"""Result rows: the metrics of one evaluated run, saved to and loaded from an evaluation folder."""
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,29 @@ from rounds.artifacts import store
 from rounds.errors import UserError
 from rounds.evaluation import significance
 
-SHOWN = ("MAP@25", "Recall@25", "MAP@25 seen", "MAP@25 unseen")
+MAIN_COLUMNS = ("MAP@25", "Recall@25", "MAP@25 seen", "MAP@25 unseen")
 
-SHORT, FAMILIES = ("MAP@25", "NDCG@10"), ("MRR", "P", "HitRate")
+MAIN_COMPARED, METRIC_FAMILIES = ("MAP@25", "NDCG@10"), ("MRR", "P", "HitRate")
 
-COMPARED = (*SHORT, *(f"{kind}@{k}" for kind in FAMILIES for k in (1, 5, 10, 20, 100)))
+COMPARED_METRICS = (*MAIN_COMPARED, *(f"{family}@{k}" for family in METRIC_FAMILIES for k in (1, 5, 10, 20, 100)))
 
 MAX_P = 0.01
 
-SCORES = "scores.npz"
+METRICS_FILE, MAIN_SCORES_FILE, SCORES_FILE = "metrics.json", "per_query.csv", "scores.npz"
+
+
+class RowKind(StrEnum):
+    """What a result row evaluates."""
+
+    CHANCE = "chance"
+    BM25 = "bm25"
+    ZERO_SHOT = "zero_shot"  # the recipe's base model, untrained
+    START = "start"  # another task's checkpoint that a recipe starts from
+    ROUND = "round"  # a checkpoint of a round
+    CHECKPOINT = "checkpoint"  # any other checkpoint
+
+
+SHORT_NAMES = {RowKind.CHANCE: "chance", RowKind.BM25: "BM25", RowKind.ZERO_SHOT: "zero-shot", RowKind.START: "start"}
 
 
 @dataclass(frozen=True)
@@ -27,12 +42,17 @@ class ResultRow:
     """An evaluated run.
 
     Attributes:
-        label: how the table calls it; `(best)` rows stand beside the chain of rounds, not in it.
-        metrics: as `evaluation.summarize` returns them.
+        label: its name in tables, with epoch, mark and lineage.
+        metrics: as `metrics.summarize` returns them.
         per_query: (queries,) MAP@25, in the order of `queries`.
         queries: the query ids.
-        about: what the ledger keeps of it (round, epoch, weights, lineage, ...).
-        scores: each metric of `evaluation.METRICS`, (queries,), in the order of `queries`.
+        about: other columns of the ledger (run, weights, lineage, ...).
+        scores: each metric of `metrics.METRICS`, (queries,), in the order of `queries`.
+        kind: what was evaluated.
+        round: number of the round that trained the checkpoint, 0 for a base model; None if there is no round.
+        epoch: epoch of the checkpoint within its round.
+        mark: what tells rows of one folder apart: `last`, `best`, a precision, `words only`, ...
+        in_chain: whether later rows are tested against this one; variants of a checkpoint are not in the chain.
     """
 
     label: str
@@ -41,86 +61,136 @@ class ResultRow:
     queries: list[str]
     about: dict = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
+    kind: RowKind = RowKind.CHECKPOINT
+    round: int | None = None
+    epoch: int | None = None
+    mark: str = ""
+    in_chain: bool = True
 
     @property
-    def in_chain(self) -> bool:
-        """Whether later rows are tested against this one."""
-        return not self.about.get("beside", False)
+    def short_name(self) -> str:
+        """Return the name without epoch and mark: `BM25`, `zero-shot`, `round 1`; the label of other checkpoints."""
+        return f"round {self.round}" if self.kind == RowKind.ROUND else SHORT_NAMES.get(self.kind, self.label)
+
+    @property
+    def ledger_entry(self) -> dict:
+        """Return the row as the ledger's columns; it has more keys than the ledger has columns."""
+        return {**self.metrics, **self.about, "round": self.round, "epoch": self.epoch, "label": self.mark}
 
 
 def p_values(rows: list[ResultRow]) -> list[float | None]:
-    """Fisher's p of each row against the nearest earlier row of the chain; None for the first.
+    """Return Fisher's p of each row against the nearest earlier row of the chain; None without such a row.
 
     Raises:
-        UserError: the rows were not evaluated on the same queries.
+        UserError: the rows were evaluated on different queries.
     """
-    found: list[float | None] = []
+    require_same_queries(rows)
+    values: list[float | None] = []
     previous: ResultRow | None = None
+    for row in rows:
+        values.append(None if previous is None else significance.fisher_p_value(row.per_query, previous.per_query))
+        if row.in_chain:
+            previous = row
+    return values
+
+
+def require_same_queries(rows: list[ResultRow]) -> None:
+    """Refuse rows that were evaluated on different queries, or on the same queries in another order."""
     for row in rows:
         if row.queries != rows[0].queries:
             raise UserError(f"{row.label} and {rows[0].label} were evaluated on different queries")
-        found.append(None if previous is None else significance.fisher(row.per_query, previous.per_query))
-        if row.in_chain:
-            previous = row
-    return found
 
 
-def difference(own: ResultRow, other: ResultRow) -> str:
-    """One line: how far `other` is from `own`.
+def difference(reference: ResultRow, other: ResultRow) -> str:
+    """Return one line that says how the main metrics of `other` differ from those of `reference`.
 
     >>> scores = {"bf16": 0.4718, "nf4": 0.4674}
     >>> rows = [ResultRow(name, {"MAP@25": score}, np.zeros(1), ["1"]) for name, score in scores.items()]
     >>> difference(*rows)
     'nf4 against bf16: MAP@25 -0.0044'
     """
-    shown = [name for name in SHOWN if None not in (own.metrics.get(name), other.metrics.get(name))]
-    changes = [f"{name} {other.metrics[name] - own.metrics[name]:+.4f}" for name in shown]
-    return f"{other.label} against {own.label}: {', '.join(changes)}"
+    names = [name for name in MAIN_COLUMNS if None not in (reference.metrics.get(name), other.metrics.get(name))]
+    changes = [f"{name} {other.metrics[name] - reference.metrics[name]:+.4f}" for name in names]
+    return f"{other.label} against {reference.label}: {', '.join(changes)}"
 
 
 def save(rows: list[ResultRow], folder: Path) -> None:
-    """Write `metrics.json` (labels, metrics), `per_query.csv` (MAP@25 of each query and row) and `scores.npz`.
+    """Write rows to a folder.
 
-    The last has every metric of each query, (queries,) under `ROW METRIC`.
+    `metrics.json` holds labels, kinds and metrics; `per_query.csv` the MAP@25 of each query and row; `scores.npz` every
+    metric of each query as a (queries,) array named `ROW METRIC`.
     """
-    store.write_json(
-        folder / "metrics.json", [{"label": r.label, "metrics": r.metrics, "about": r.about} for r in rows]
-    )
-    table = pd.DataFrame({r.label: r.per_query for r in rows}, index=pd.Index(rows[0].queries, name="query"))
-    table.to_csv(folder / "per_query.csv")
+    store.write_json(folder / METRICS_FILE, [_to_json(row) for row in rows])
+    table = pd.DataFrame({row.label: row.per_query for row in rows}, index=pd.Index(rows[0].queries, name="query"))
+    table.to_csv(folder / MAIN_SCORES_FILE)
     scores = {f"{number} {name}": values for number, row in enumerate(rows) for name, values in row.scores.items()}
-    np.savez_compressed(folder / SCORES, **scores)
+    np.savez_compressed(folder / SCORES_FILE, **scores)
 
 
 def load(folder: Path) -> list[ResultRow]:
-    """Rows that `save` wrote."""
-    stored = store.read_json(folder / "metrics.json")
-    scores: list[dict[str, np.ndarray]] = [{} for _ in stored]
-    if (folder / SCORES).is_file():
-        with np.load(folder / SCORES) as arrays:
-            for key, values in arrays.items():
-                number, _, name = key.partition(" ")
-                scores[int(number)][name] = values
-    table = pd.read_csv(folder / "per_query.csv", dtype={"query": str}, keep_default_na=False).set_index("query")
+    """Read the rows that `save` wrote.
+
+    Raises:
+        UserError: the folder holds no evaluation.
+    """
+    entries = store.read_json(folder / METRICS_FILE)
+    scores = _load_scores(folder / SCORES_FILE, len(entries))
+    table = pd.read_csv(folder / MAIN_SCORES_FILE, dtype={"query": str}, keep_default_na=False).set_index("query")
+    queries = table.index.tolist()
     return [
-        ResultRow(
-            each["label"], each["metrics"], table[each["label"]].to_numpy(), table.index.tolist(), each["about"], own
-        )
-        for each, own in zip(stored, scores, strict=True)
+        _from_json(entry, table[entry["label"]].to_numpy(), queries, row_scores)
+        for entry, row_scores in zip(entries, scores, strict=True)
     ]
 
 
+def _load_scores(path: Path, count: int) -> list[dict[str, np.ndarray]]:
+    """Return each row's scores by metric; empty for evaluations that saved only MAP@25."""
+    scores: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
+    if path.is_file():
+        with np.load(path) as arrays:
+            for key, values in arrays.items():
+                number, _, name = key.partition(" ")
+                scores[int(number)][name] = values
+    return scores
+
+
+def _to_json(row: ResultRow) -> dict:
+    fields = {"round": row.round, "epoch": row.epoch, "label": row.mark, "beside": not row.in_chain}
+    return {"label": row.label, "kind": row.kind, "metrics": row.metrics, "about": {**row.about, **fields}}
+
+
+def _from_json(entry: dict, per_query: np.ndarray, queries: list[str], scores: dict[str, np.ndarray]) -> ResultRow:
+    about = dict(entry["about"])
+    number, epoch = about.pop("round", None), about.pop("epoch", None)
+    mark, beside = about.pop("label", ""), about.pop("beside", False)
+    kind = RowKind(entry["kind"]) if "kind" in entry else _kind_of_label(entry["label"])
+    return ResultRow(
+        entry["label"], entry["metrics"], per_query, queries, about, scores, kind, number, epoch, mark, not beside
+    )
+
+
+def _kind_of_label(label: str) -> RowKind:
+    """Return the kind of a row that was saved before rows had one."""
+    for kind, name in (*SHORT_NAMES.items(), (RowKind.ROUND, "round")):
+        if label == name or label.startswith((f"{name},", f"{name} ")):
+            return kind
+    return RowKind.CHECKPOINT
+
+
 def distinct(rows: list[ResultRow]) -> list[ResultRow]:
-    """Rows of several folders in one table: what stands in all (BM25, zero-shot) once, and labels that tell apart.
+    """Merge the rows of several folders into one table: drop repeated rows and make equal labels unique.
+
+    Rows that each folder holds (BM25, zero-shot) appear once; equal labels of different runs get their recipe's name.
 
     Raises:
-        UserError: the rows were not evaluated on the same queries.
+        UserError: the rows were evaluated on different queries.
     """
-    found: dict[tuple, ResultRow] = {}
+    require_same_queries(rows)
+    unique: dict[tuple, ResultRow] = {}
     for row in rows:
-        if row.queries != rows[0].queries:
-            raise UserError(f"{row.label} and {rows[0].label} were evaluated on different queries")
-        found.setdefault((row.about.get("fingerprint"), row.label), row)
-    kept = list(found.values())
-    counts = Counter(row.label for row in kept)
-    return [replace(row, label=f"{row.about['recipe']}: {row.label}") if counts[row.label] > 1 else row for row in kept]
+        unique.setdefault((row.about.get("fingerprint"), row.label), row)
+    counts = Counter(row.label for row in unique.values())
+    return [
+        replace(row, label=f"{row.about['recipe']}: {row.label}") if counts[row.label] > 1 else row
+        for row in unique.values()
+    ]

@@ -1,7 +1,7 @@
 """Evaluation stage: rank a split's validation queries with a checkpoint and measure the ranking."""
 
-import dataclasses
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
@@ -11,10 +11,11 @@ from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
+from rounds.encoding.run_store import RunStore
 from rounds.errors import UserError
 from rounds.evaluation import ledger
-from rounds.evaluation.metrics import MAIN_METRIC, chance, mean_cosine, per_query, retrieval_loss, summarize
-from rounds.evaluation.results import ResultRow
+from rounds.evaluation.metrics import MAIN_METRIC, mean_cosine, per_query, random_run, retrieval_loss, summarize
+from rounds.evaluation.results import ResultRow, RowKind
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.precision import resolve_precision
@@ -30,17 +31,24 @@ def evaluate_checkpoint(
     allow_leak: bool,
     embedder: SentenceTransformer | None = None,
 ) -> ResultRow:
-    """One row of the table: encode (or read) the validation run and measure it.
+    """Rank the validation queries with a checkpoint, or read the cached run, and return its metrics.
+
+    Args:
+        source: the checkpoint.
+        data: the collection whose validation queries are ranked.
+        model_output: the folder under which base models cache their runs; paths in the row are relative to it.
+        allow_leak: evaluate a checkpoint that was trained on validation queries, and mark the row POLLUTED.
+        embedder: the checkpoint's loaded weights; None loads them if a text has no vector yet.
 
     Raises:
         UserError: the split has no validation queries, or the checkpoint was trained on some of them.
     """
     if not data.validation:
-        raise UserError(f"{data.folder}: split {data.split} has no validation queries")
-    status = lineage.guard(source.name, source.lineage, data.questions["validation"], allow_leak)
-    encoder = run_store.open_store(source, model_output, embedder)
-    before = run_store.few_shot_examples(source, data, data.validation)
-    run, path = encoder.run("validation", data.validation, data.passages, examples=before)
+        raise UserError(f"{data.folder}: split {data.split} has no validation queries; evaluate on another split")
+    lineage_status = lineage.guard(source.name, source.lineage, data.questions["validation"], allow_leak)
+    runs = run_store.open_store(source, model_output, embedder)
+    examples = run_store.few_shot_examples(source, data, data.validation)
+    run, path = runs.run("validation", data.validation, data.passages, examples=examples)
     about = {
         "run": os.path.relpath(path.parent, model_output),
         "weights": source.weights_digest,
@@ -48,34 +56,55 @@ def evaluate_checkpoint(
         "precision": source.precision,
         "recipe": source.recipe.name,
         "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
-        "round": (source.manifest or {}).get("round", 0 if source.is_base else None),
-        "epoch": (source.manifest or {}).get("epoch"),
+        "lineage": lineage_status,
     }
-    row = _row(_label(source), run, data, {**about, "lineage": status})
-    vectors, _ = encoder.vectors(list(data.validation.values()), "query", "validation", before)
-    corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
-    dim = source.options.truncate_dim
-    vectors, corpus = (truncate_vectors(each, dim, source.normalizes) for each in (vectors, corpus))
-    place = {passage: number for number, passage in enumerate(data.passages)}
-    relevant = [[place[passage] for passage in data.qrels[query]] for query in data.validation]
-    loss = retrieval_loss(vectors, corpus, relevant, source.recipe.training.temperature)
-    more = {"validation loss": round(loss, 6), "mean cosine": round(mean_cosine(corpus), 6)}
-    return dataclasses.replace(row, metrics={**row.metrics, **more})
+    row = _measured_row(_label(source), run, data, about)
+    manifest = source.manifest or {}
+    return replace(
+        row,
+        kind=_kind(source),
+        round=manifest.get("round", 0 if source.is_base else None),
+        epoch=manifest.get("epoch"),
+        metrics={**row.metrics, **_vector_metrics(source, runs, data, examples)},
+    )
+
+
+def _kind(source: Checkpoint) -> RowKind:
+    if source.is_base or source.is_initialization:
+        return RowKind.ZERO_SHOT if source.is_base else RowKind.START
+    trained_in_round = source.manifest is not None and "title" not in source.manifest
+    return RowKind.ROUND if trained_in_round else RowKind.CHECKPOINT
 
 
 def _label(source: Checkpoint) -> str:
-    cut = "" if source.options.truncate_dim is None else f", {source.options.truncate_dim} dimensions"
-    if source.is_base or source.is_initialization:
-        return f"{'zero-shot' if source.is_base else 'start'}{cut}"
-    if source.manifest is None:
-        return source.folder.name + cut
-    if "title" in source.manifest:
-        return source.manifest["title"] + cut
-    merged = ", merged" if "merged" in source.manifest else ""
-    return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}{merged}{cut}"
+    """Return the row's label without its mark and lineage."""
+    kind, dim = _kind(source), source.options.truncate_dim
+    dimensions = "" if dim is None else f", {dim} dimensions"
+    if kind == RowKind.ROUND:
+        merged = ", merged" if "merged" in source.manifest else ""
+        return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}{merged}{dimensions}"
+    if kind == RowKind.CHECKPOINT:
+        title = source.folder.name if source.manifest is None else source.manifest["title"]
+        return f"{title}{dimensions}"
+    return f"{'zero-shot' if kind == RowKind.ZERO_SHOT else 'start'}{dimensions}"
 
 
-def _row(label: str, run: Run, data: Collection, about: dict) -> ResultRow:
+def _vector_metrics(
+    source: Checkpoint, runs: RunStore, data: Collection, examples: list[list[str]] | None
+) -> dict[str, float]:
+    """Return the metrics that need vectors: the validation loss, and the mean cosine between passages."""
+    queries, _ = runs.vectors(list(data.validation.values()), "query", "validation", examples)
+    corpus, _ = runs.vectors(list(data.passages.values()), "passage", "corpus")
+    dim = source.options.truncate_dim
+    queries, corpus = (truncate_vectors(vectors, dim, source.normalizes) for vectors in (queries, corpus))
+    corpus_rows = {passage: row for row, passage in enumerate(data.passages)}
+    relevant = [[corpus_rows[passage] for passage in data.qrels[query]] for query in data.validation]
+    loss = retrieval_loss(queries, corpus, relevant, source.recipe.training.temperature)
+    return {"validation loss": round(loss, 6), "mean cosine": round(mean_cosine(corpus), 6)}
+
+
+def _measured_row(label: str, run: Run, data: Collection, about: dict) -> ResultRow:
+    """Measure a run; the label and the metrics of a lineage that is not clean say so."""
     scores = per_query(run, data.qrels)
     metrics = summarize(scores, run.queries, data.unseen)
     if about["lineage"] != lineage.CLEAN:
@@ -86,64 +115,83 @@ def _row(label: str, run: Run, data: Collection, about: dict) -> ResultRow:
 
 
 def bm25_row(data: Collection) -> ResultRow:
-    """The lexical baseline's row."""
+    """Return the row of the lexical baseline."""
     run = bm25.rank(data.validation, data.passages, run_store.DEPTH)
-    about = {
-        "weights": "bm25",
-        "fingerprint": "bm25",
-        "precision": "-",
-        "recipe": "bm25",
-        "checkpoint": "bm25",
-        "lineage": lineage.CLEAN,
-    }
-    return _row("BM25", run, data, about)
+    return replace(_measured_row("BM25", run, data, _baseline_about("bm25")), kind=RowKind.BM25)
 
 
 def chance_row(data: Collection) -> ResultRow:
-    """What ranking at random gives."""
-    run = chance(list(data.validation), list(data.passages))
-    names = dict.fromkeys(("weights", "fingerprint", "recipe", "checkpoint"), "chance")
-    return _row("chance", run, data, {**names, "precision": "-", "lineage": lineage.CLEAN})
+    """Return the row of a random ranking."""
+    run = random_run(list(data.validation), list(data.passages))
+    return replace(_measured_row("chance", run, data, _baseline_about("chance")), kind=RowKind.CHANCE)
 
 
-def epochs_of(folder: str | None, recipe: Recipe | None, device: str) -> dict[str, Checkpoint]:
-    """What a name stands for, by mark: a finetune folder's `last` epoch and its `best` (or `last, best`), else one."""
-    manifest = store.read_manifest(Path(folder)) if folder and Path(folder).is_dir() else None
-    if manifest is None or manifest.get("kind") != "finetune":
-        return {"": checkpoint.resolve(folder, recipe, device)}
-    last, best = manifest["last"], manifest["best"]
-    names = {"last, best": last} if last == best else {"last": last, "best": best}
-    return {mark: checkpoint.resolve(str(Path(folder) / name), recipe, device) for mark, name in names.items()}
+def _baseline_about(name: str) -> dict[str, str]:
+    names = dict.fromkeys(("weights", "fingerprint", "recipe", "checkpoint"), name)
+    return {**names, "precision": "-", "lineage": lineage.CLEAN}
 
 
-def variants(
-    sources: dict[str, Checkpoint], precision: str | None, with_examples: bool | None, engine: str
-) -> dict[str, Checkpoint]:
-    """The same checkpoints by another engine, with or without examples in the query, and in a second precision; those
-    that see also on words and on pictures alone.
+def resolve_epochs(path: str | None, recipe: Recipe | None, device: str) -> dict[str, Checkpoint]:
+    """Return the checkpoints that a path stands for, keyed by the mark of their rows.
 
     Args:
-        sources: by mark, as `epochs_of` returns them, in their own precision.
-        precision: adds a row in this precision beside each checkpoint's own.
+        path: a finetune folder, a checkpoint, or None for the recipe's base model.
+        recipe: for models without a manifest.
+        device: to encode on.
+
+    Returns:
+        the `last` and the `best` epoch of a finetune folder, or one `last, best`; otherwise one checkpoint with an
+        empty mark.
     """
-    found = {}
+    manifest = store.read_manifest(Path(path)) if path and Path(path).is_dir() else None
+    if manifest is None or manifest.get("kind") != "finetune":
+        return {"": checkpoint.resolve(path, recipe, device)}
+    last, best = manifest["last"], manifest["best"]
+    epochs = {"last, best": last} if last == best else {"last": last, "best": best}
+    return {mark: checkpoint.resolve(str(Path(path) / name), recipe, device) for mark, name in epochs.items()}
+
+
+def expand_variants(
+    sources: dict[str, Checkpoint], precision: str | None, with_examples: bool | None, engine: str
+) -> dict[str, Checkpoint]:
+    """Return the variants of each checkpoint that an evaluation measures, keyed by the mark of their rows.
+
+    Multimodal checkpoints are also evaluated text-only and image-only.
+
+    Args:
+        sources: checkpoints by mark, as `resolve_epochs` returns them.
+        precision: measure each checkpoint in this precision as well; None measures it only in its own.
+        with_examples: put few-shot examples before queries or leave them out; None follows the recipe.
+        engine: the implementation that encodes, one of `checkpoint.ENGINES`.
+
+    Raises:
+        UserError: examples are requested and the recipe has none.
+    """
+    variants: dict[str, Checkpoint] = {}
     for mark, source in sources.items():
-        source, notes = source.with_options(engine=engine), [mark] if mark else []
+        source, marks = source.with_options(engine=engine), [mark] if mark else []
         if with_examples is not None:
             source = _with_examples(source, with_examples)
-            notes.append("examples" if with_examples else "no examples")
+            marks.append("examples" if with_examples else "no examples")
         if engine != "rounds":
-            notes.append(engine)
-        computed = resolve_precision(precision, source.device) if precision else source.precision
-        if computed == source.precision:
-            found[", ".join(notes)] = source
-            if source.recipe.model.vision.reads_images:
-                for shown, note in (("without", "words only"), ("only", "pictures only")):
-                    found[", ".join([*notes, note])] = source.with_options(modality=shown)
-            continue
-        for each in (source.precision, computed):
-            found[", ".join([*notes, each])] = source.with_options(precision=each)
-    return found
+            marks.append(engine)
+        for variant_mark, variant in _precisions_or_modalities(source, precision).items():
+            variants[", ".join([*marks, *([variant_mark] if variant_mark else [])])] = variant
+    return variants
+
+
+def _precisions_or_modalities(source: Checkpoint, precision: str | None) -> dict[str, Checkpoint]:
+    """Return a checkpoint in its own and another precision, or with its single modalities if there is no other."""
+    other = resolve_precision(precision, source.device) if precision else source.precision
+    if other != source.precision:
+        return {name: source.with_options(precision=name) for name in (source.precision, other)}
+    if not source.recipe.model.vision.reads_images:
+        return {"": source}
+    return {
+        "": source,
+        "words only": source.with_options(modality="without"),
+        "pictures only": source.with_options(modality="only"),
+    }
 
 
 def _with_examples(source: Checkpoint, wanted: bool) -> Checkpoint:
@@ -153,16 +201,22 @@ def _with_examples(source: Checkpoint, wanted: bool) -> Checkpoint:
             f"{source.name}: recipe {source.recipe.name} has no examples; set prompts.examples and examples_number"
         )
     if not wanted:
-        prompts = dataclasses.replace(prompts, examples="none", examples_number=0)
-    return dataclasses.replace(source, recipe=dataclasses.replace(source.recipe, prompts=prompts))
+        prompts = replace(prompts, examples="none", examples_number=0)
+    return replace(source, recipe=replace(source.recipe, prompts=prompts))
 
 
-def marked(row: ResultRow, mark: str, beside: bool) -> ResultRow:
-    """The row with its mark in the label; what is `beside` the chain of rounds is not compared with later rows."""
+def mark_row(row: ResultRow, mark: str, in_chain: bool) -> ResultRow:
+    """Return the row with a mark in its label.
+
+    Args:
+        row: a row without a mark.
+        mark: an empty mark leaves the label as it is.
+        in_chain: whether later rows are tested against this one.
+    """
     label = f"{row.label} ({mark})" if mark else row.label
-    return dataclasses.replace(row, label=label, about={**row.about, "label": mark, "beside": beside})
+    return replace(row, label=label, mark=mark, in_chain=in_chain)
 
 
 def record(rows: list[ResultRow], path: Path) -> None:
-    """Put rows into the ledger."""
-    ledger.record(path, [{**row.metrics, **row.about} for row in rows])
+    """Write rows to the ledger."""
+    ledger.record(path, [row.ledger_entry for row in rows])

@@ -1,120 +1,127 @@
-"""Sweep: recipes that trained on one split with one budget, a row each: what was trained, its cost and its worth."""
+"""Sweep: recipes trained on one split with one budget, one row each, with the cost of training and the scores."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
 from ranx.data_structures import Report
-from rich import box
-from rich.table import Table
 
 from rounds.artifacts import store
 from rounds.errors import UserError
 from rounds.evaluation import ledger, results, tables
+from rounds.evaluation.metrics import MAIN_METRIC
 from rounds.evaluation.results import ResultRow
+from rounds.evaluation.table import Column, Table
 
-HEADER = ("#", "", "trained", "s", "peak MiB", "train loss", "valid. loss", "MAP@25", "LB")
+FIGURES = ("trained", "s", "peak MiB", "train loss", "valid. loss", MAIN_METRIC, "LB")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row of the table.
+class SweepEntry:
+    """A row of the sweep's table.
 
     Attributes:
-        row: the evaluated run, labelled with its recipe.
-        trained: parameters that were trained.
-        seconds: of training, evaluation of each epoch included.
-        peak: MiB of memory that training held at most.
-        loss: mean training loss of the last epoch.
-        lb: the ledger's public LB score, where there is one.
+        row: the evaluated run, labelled with its recipe's name.
+        trainable: the number of parameters that were trained; None for runs without training, as below.
+        seconds: training time, with the evaluation after each epoch.
+        peak_mib: peak memory of training in MiB.
+        train_loss: mean training loss of the last epoch.
+        lb: public leaderboard score from the ledger; empty if there is none.
     """
 
     row: ResultRow
-    trained: int | None = None
+    trainable: int | None = None
     seconds: float | None = None
-    peak: float | None = None
-    loss: float | None = None
+    peak_mib: float | None = None
+    train_loss: float | None = None
     lb: str = ""
 
 
-def read(folder: Path, ledger_file: Path) -> list[Entry]:
-    """A round's folder: its last epoch, whatever is best on the validation rows.
+def read(folder: Path, ledger_file: Path) -> list[SweepEntry]:
+    """Read the last epoch of a round; the best epoch was chosen on the validation queries and is left out.
 
     Args:
-        folder: holds the stages' `train/` and `eval/`.
+        folder: the round's folder with `train/` and `eval/`.
+        ledger_file: the ledger, for the leaderboard score.
 
     Raises:
-        UserError: the round was not trained and evaluated to its end.
+        UserError: the training or the evaluation of the round is not finished.
     """
     manifest = store.read_manifest(folder / "train")
     if manifest is None or store.read_manifest(folder / "eval") is None:
         raise UserError(f"{folder}: has no finished train and eval; run the round first")
-    last = next((each["metrics"] for each in manifest["epochs"] if each["folder"] == manifest["last"]), {})
-    scores = {row["fingerprint"]: row["LB public"] for row in ledger.read(ledger_file)}
+    last_metrics = next((epoch["metrics"] for epoch in manifest["epochs"] if epoch["folder"] == manifest["last"]), {})
+    lb_scores = {entry["fingerprint"]: entry["LB public"] for entry in ledger.read(ledger_file)}
     return [
-        Entry(
-            replace(row, label=row.about["recipe"]), manifest["trainable_parameters"], manifest["seconds"],
-            manifest.get("peak_mib"), last.get("train loss"), scores.get(row.about["fingerprint"], ""),
+        SweepEntry(
+            row=replace(row, label=row.about["recipe"]),
+            trainable=manifest["trainable_parameters"],
+            seconds=manifest["seconds"],
+            peak_mib=manifest.get("peak_mib"),
+            train_loss=last_metrics.get("train loss"),
+            lb=lb_scores.get(row.about["fingerprint"], ""),
         )
         for row in results.load(folder / "eval")
         if row.in_chain
-    ]  # fmt: skip
+    ]
 
 
-def report(entries: list[Entry]) -> Report:
-    """The runs' metrics with superscripts (`comparison.report`)."""
-    return tables.report([entry.row for entry in entries])
+def compare(entries: list[SweepEntry]) -> Report:
+    """Compare the runs on all metrics (`tables.compare`)."""
+    return tables.compare([entry.row for entry in entries])
 
 
-def cells(entries: list[Entry], found: Report) -> list[list[str]]:
-    """Table body, in the columns of `HEADER`."""
-    place = 2 + results.COMPARED.index("MAP@25")
-    return [
-        [
-            line[0], line[1],
-            "" if entry.trained is None else _short(entry.trained),
-            *("" if value is None else f"{value:.0f}" for value in (entry.seconds, entry.peak)),
-            *("" if value is None else f"{value:.3f}" for value in (entry.loss, metrics.get("validation loss"))),
-            line[place], entry.lb,
+def sweep_table(entries: list[SweepEntry], report: Report) -> Table:
+    """Return cost and MAP@25 of each entry; superscripts are those of `report`."""
+    comparison = tables.comparison_table(report)
+    main = comparison.header.index(MAIN_METRIC)
+    body = []
+    for entry, compared in zip(entries, comparison.rows, strict=True):
+        costs = ["" if value is None else f"{value:.0f}" for value in (entry.seconds, entry.peak_mib)]
+        losses = [
+            "" if loss is None else f"{loss:.3f}"
+            for loss in (entry.train_loss, entry.row.metrics.get("validation loss"))
         ]
-        for entry, line in zip(entries, tables.lettered(found)[1:], strict=True)
-        for metrics in [entry.row.metrics]
-    ]  # fmt: skip
+        trainable = "" if entry.trainable is None else _short_count(entry.trainable)
+        body.append([*compared[:2], trainable, *costs, *losses, compared[main], entry.lb])
+    return Table([Column("#", is_text=True), Column("", is_text=True), *map(Column, FIGURES)], body)
 
 
-def _short(count: int) -> str:
-    """A number of parameters.
+def _short_count(count: int) -> str:
+    """Return a number of parameters in thousands or millions.
 
-    >>> _short(7680), _short(22_565_376)
+    >>> _short_count(7680), _short_count(22_565_376)
     ('7.7k', '22.6M')
     """
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"
 
 
-def screen(entries: list[Entry], found: Report) -> Table:
-    """A rich table for the terminal."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in HEADER:
-        table.add_column(name.replace(" ", "\n"), justify="left" if name in ("#", "") else "right", no_wrap=True)
-    for line in cells(entries, found):
-        table.add_row(*line)
-    return table
+def write(entries: list[SweepEntry], report: Report, path: Path) -> list[Path]:
+    """Write the table as Markdown, CSV and JSON, and the comparison of all metrics beside it; return the files.
 
-
-def write(entries: list[Entry], found: Report, path: Path) -> list[Path]:
-    """The table as Markdown and CSV, and the report's three files as `PATH-metrics`."""
-    lines = cells(entries, found)
-    text = [HEADER, ["---", "---", *["---:"] * (len(HEADER) - 2)], *lines]
+    The CSV holds the unrounded figures of all metrics; the JSON file is what the report reads.
+    """
+    markdown, csv, json = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
+    table = sweep_table(entries, report)
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = [path.with_suffix(".md"), path.with_suffix(".csv")]
-    markdown = "".join(f"| {' | '.join(line)} |\n" for line in text)
-    files[0].write_text(f"{markdown}\n{tables.note(found)}\n", encoding="utf-8")
-    plain = [
+    store.write_text(markdown, f"{table.markdown()}\n{tables.note(report)}\n")
+    store.write_text(csv, _figures(entries).csv())
+    table.save(json)
+    return [markdown, csv, json, *tables.write_comparison(report, path.with_name(f"{path.name}-metrics"))]
+
+
+def _figures(entries: list[SweepEntry]) -> Table:
+    """Return all figures of all entries, unrounded."""
+    rows = [
         {
-            "run": entry.row.label, "trained": entry.trained, "seconds": entry.seconds, "peak_mib": entry.peak,
-            "train loss": entry.loss, **entry.row.metrics, "LB public": entry.lb,
+            "run": entry.row.label,
+            "trained": entry.trainable,
+            "seconds": entry.seconds,
+            "peak_mib": entry.peak_mib,
+            "train loss": entry.train_loss,
+            **entry.row.metrics,
+            "LB public": entry.lb,
         }
         for entry in entries
-    ]  # fmt: skip
-    pd.DataFrame(plain).to_csv(files[1], index=False)
-    return files + tables.write_report(found, path.with_name(f"{path.name}-metrics"))
+    ]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return Table([Column(name) for name in names], [[row.get(name) for name in names] for row in rows])

@@ -1,129 +1,129 @@
-"""Comparison: rows of evaluated runs side by side, with Fisher's p against the row before, as tables."""
+"""Tables of evaluated runs: the main metrics with p-values, or all metrics with letters for significant differences."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from ranx.data_structures import FrozensetDict, Report
-from rich import box
-from rich.table import Table
 
+from rounds.artifacts import store
 from rounds.errors import UserError
 from rounds.evaluation import results, significance
 from rounds.evaluation.metrics import METRICS
 from rounds.evaluation.results import ResultRow
-from rounds.evaluation.score_table import ScoreTable
+from rounds.evaluation.table import Column, Table
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 CAPTION = "p: Fisher's randomization test of MAP@25 against the row above"
 
+LABEL_COLUMNS = (Column("#", is_text=True, wraps=True), Column("", is_text=True, wraps=True))
 
-def cells(rows: list[ResultRow]) -> list[list[str]]:
-    """Table body: label, `SHOWN` metrics, p."""
+
+def main_table(rows: list[ResultRow], title: str = "") -> Table:
+    """Return the main metrics of each row and its p-value against the row above.
+
+    Raises:
+        UserError: the rows were evaluated on different queries.
+    """
+    columns = [Column("", is_text=True, wraps=True), *map(Column, (*results.MAIN_COLUMNS, "p"))]
     body = []
     for row, p in zip(rows, results.p_values(rows), strict=True):
-        values = [row.metrics.get(name) for name in results.SHOWN]
-        numbers = ["-" if value is None else f"{value:.4f}" for value in values]
-        body.append([row.label, *numbers, "" if p is None else f"{p:.4f}"])
-    return body
+        values = [row.metrics.get(name) for name in results.MAIN_COLUMNS]
+        figures = ["-" if value is None else f"{value:.4f}" for value in values]
+        body.append([row.label, *figures, "" if p is None else f"{p:.4f}"])
+    return Table(columns, body, title, CAPTION)
 
 
-def header() -> list[str]:
-    """Column names of `cells`."""
-    return ["", *results.SHOWN, "p"]
-
-
-def score_table(rows: list[ResultRow], title: str) -> ScoreTable:
-    """The rows as text, with p."""
-    return ScoreTable(title, header(), cells(rows), CAPTION)
-
-
-def screen(rows: list[ResultRow], title: str) -> Table:
-    """A rich table for the terminal."""
-    return score_table(rows, title).screen()
-
-
-def markdown(rows: list[ResultRow]) -> str:
-    """The same table in Markdown."""
-    lines = [header(), ["---"] + ["---:"] * (len(results.SHOWN) + 1), *cells(rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def report(rows: list[ResultRow], max_p: float = results.MAX_P) -> Report:
-    """ranx's report on `COMPARED`: a row's letter behind a figure that is better than that row's at `max_p`.
+def compare(rows: list[ResultRow], max_p: float = results.MAX_P) -> Report:
+    """Compare all pairs of rows on `results.COMPARED_METRICS` and return ranx's report.
 
     Args:
         rows: with `scores`, on the same queries.
-        max_p: of Fisher's randomization test (Smucker et al. 2007), not corrected for the number of tests.
+        max_p: the largest p of a significant difference. The test is Fisher's randomization test (Smucker et al. 2007),
+            not corrected for the number of tests.
+
+    Raises:
+        UserError: there are more rows than letters, or a row has only MAP@25.
     """
     if len(rows) > len(LETTERS):
-        raise UserError(f"{len(rows)} runs are more than there are letters ({len(LETTERS)}); compare fewer")
-    if bare := [row.label for row in rows if not set(results.COMPARED) <= row.scores.keys()]:
-        raise UserError(f"{bare[0]}: its evaluation kept MAP@25 alone; evaluate it again with --overwrite")
+        raise UserError(f"{len(rows)} runs are more than there are letters ({len(LETTERS)}); compare fewer runs")
+    incomplete = [row.label for row in rows if not set(results.COMPARED_METRICS) <= row.scores.keys()]
+    if incomplete:
+        raise UserError(f"{incomplete[0]}: its evaluation saved only MAP@25; evaluate it again with --overwrite")
     names = [row.label for row in rows]
-    scores = {
-        row.label: {METRICS[name]: row.scores[name] for name in results.COMPARED} for row in rows
-    }  # fmt: skip
-    pairs = [(one, other) for number, one in enumerate(names) for other in names[number + 1 :]]
-    metrics = [METRICS[name] for name in results.COMPARED]
-    differences = [scores[one][metric] - scores[other][metric] for one, other in pairs for metric in metrics]
-    found = iter(significance.fisher_of(np.stack(differences)) if pairs else ())
-    tests = FrozensetDict()
-    for pair in pairs:
-        tests[frozenset(pair)] = {
-            metric: {"p_value": p, "significant": p <= max_p} for metric, p in zip(metrics, found, strict=False)
-        }
-    means = {name: {metric: float(values.mean()) for metric, values in own.items()} for name, own in scores.items()}
+    scores = {row.label: {METRICS[name]: row.scores[name] for name in results.COMPARED_METRICS} for row in rows}
+    means = {
+        name: {metric: float(values.mean()) for metric, values in row_scores.items()}
+        for name, row_scores in scores.items()
+    }
+    metrics = [METRICS[name] for name in results.COMPARED_METRICS]
+    tests = _pairwise_tests(scores, metrics, max_p)
     return Report(names, means, tests, metrics, max_p, {}, rounding_digits=4, stat_test="fisher")
 
 
-def lettered(found: Report) -> list[list[str]]:
-    """A report's table: its letter, label and figures with superscripts, header first."""
-    lines = [["#", "", *results.COMPARED]]
-    for number, name in enumerate(found.model_names):
+def _pairwise_tests(scores: dict[str, dict[str, np.ndarray]], metrics: list[str], max_p: float) -> FrozensetDict:
+    """Test each pair of runs on each metric, in ranx's format."""
+    names = list(scores)
+    pairs = [(one, other) for number, one in enumerate(names) for other in names[number + 1 :]]
+    tests = FrozensetDict()
+    if not pairs:
+        return tests
+    differences = [scores[one][metric] - scores[other][metric] for one, other in pairs for metric in metrics]
+    p_values = significance.fisher_p_values(np.stack(differences)).reshape(len(pairs), len(metrics))
+    for pair, pair_p_values in zip(pairs, p_values, strict=True):
+        tests[frozenset(pair)] = {
+            metric: {"p_value": p, "significant": p <= max_p} for metric, p in zip(metrics, pair_p_values, strict=True)
+        }
+    return tests
+
+
+def comparison_table(report: Report) -> Table:
+    """Return all metrics, each figure followed by the letters of the rows that are significantly worse."""
+    body = []
+    for number, name in enumerate(report.model_names):
         figures = [
-            f"{found.format_score(found.results[name][metric])}{found.get_superscript_for_table(name, metric)}"
-            for metric in found.metrics
+            report.format_score(report.results[name][metric]) + report.get_superscript_for_table(name, metric)
+            for metric in report.metrics
         ]
-        lines.append([LETTERS[number], name, *figures])
-    return lines
+        body.append([LETTERS[number], name, *figures])
+    return Table([*LABEL_COLUMNS, *map(Column, results.COMPARED_METRICS)], body)
 
 
-def write_report(found: Report, path: Path) -> list[Path]:
-    """The report as Markdown, LaTeX and CSV (plain figures), side by side; returns the three files."""
-    lines = lettered(found)
-    text = [lines[0], ["---", "---", *["---:"] * len(results.COMPARED)], *lines[1:]]
-    files = [path.with_suffix(end) for end in (".md", ".tex", ".csv")]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    markdown = "".join(f"| {' | '.join(line)} |\n" for line in text)
-    files[0].write_text(f"{markdown}\n{note(found)}\n", encoding="utf-8")
-    files[1].write_text(found.to_latex(), encoding="utf-8")
-    table = pd.DataFrame([found.results[name] for name in found.model_names], index=found.model_names)
-    table.set_axis(list(results.COMPARED), axis=1).to_csv(files[2], index_label="run")
-    return files
-
-
-def note(found: Report) -> str:
-    """What the superscripts mean."""
-    return f"Superscripts: better than that row by Fisher's randomization test, p <= {found.max_p:g}."
-
-
-def lettered_screens(found: Report) -> list[Table]:
-    """The report for the terminal, a few metrics to a table."""
-    lines = lettered(found)
+def comparison_screens(report: Report) -> list[Table]:
+    """Return the comparison as one narrow table per family of metrics, for the terminal."""
+    table = comparison_table(report)
+    families = [
+        [name for name in results.COMPARED_METRICS if name.startswith(f"{family}@")]
+        for family in results.METRIC_FAMILIES
+    ]
     tables = []
-    for names in (
-        (*results.SHORT,),
-        *([name for name in results.COMPARED if name.startswith(f"{kind}@")] for kind in results.FAMILIES),
-    ):
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        for name in ("#", "", *names):
-            table.add_column(
-                name, justify="right" if name in results.COMPARED else "left", no_wrap=name in results.COMPARED
-            )
-        columns = [0, 1, *(2 + results.COMPARED.index(name) for name in names)]
-        for line in lines[1:]:
-            table.add_row(*(line[column] for column in columns))
-        tables.append(table)
+    for names in (results.MAIN_COMPARED, *families):
+        positions = [0, 1, *(table.header.index(name) for name in names)]
+        columns = [table.columns[position] for position in positions]
+        tables.append(replace(table, columns=columns, rows=[[row[p] for p in positions] for row in table.rows]))
     return tables
+
+
+def write_comparison(report: Report, path: Path) -> list[Path]:
+    """Write the comparison as Markdown, LaTeX and CSV side by side and return the three files.
+
+    The CSV holds the unrounded means without letters.
+    """
+    markdown, latex, csv = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".csv"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.write_text(markdown, f"{comparison_table(report).markdown()}\n{note(report)}\n")
+    store.write_text(latex, report.to_latex())  # ranx's layout, with the best figures in bold
+    means = [[name, *report.results[name].values()] for name in report.model_names]
+    store.write_text(csv, Table([Column("run"), *map(Column, results.COMPARED_METRICS)], means).csv())
+    return [markdown, latex, csv]
+
+
+def note(report: Report) -> str:
+    """Return the sentence that explains the superscripts."""
+    return superscript_note(report.max_p)
+
+
+def superscript_note(max_p: float) -> str:
+    """Return the sentence that explains superscripts at a significance level."""
+    return f"Superscripts: better than that row by Fisher's randomization test, p <= {max_p:g}."

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds.errors import UserError
-from rounds.evaluation import score_table
+from rounds.evaluation.table import TABLE_FILE, Table
 from rounds.pipeline import freshness, locks
 from rounds.pipeline.freshness import summary
 from rounds.pipeline.keys import Command
@@ -107,7 +107,7 @@ class Runner:
     def show_table(self, stage: Stage) -> None:
         """Print the table that an evaluation left."""
         if not self.is_dry:
-            Console().print(score_table.load(stage.output).screen())
+            Console().print(Table.load(stage.output / TABLE_FILE).screen())
 
 
 def command_line(command: Command) -> list[str]:

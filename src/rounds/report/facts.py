@@ -15,6 +15,7 @@ from rounds.data.collection import Collection
 from rounds.errors import UserError
 from rounds.evaluation import ledger, results, tables
 from rounds.evaluation.results import ResultRow
+from rounds.evaluation.table import Table
 from rounds.mining.statistics import MINED, MinedStatistics, is_mined, read_mined
 from rounds.report import frames, provenance, ranked_runs
 from rounds.report.provenance import CheckpointLineage
@@ -67,7 +68,7 @@ class Facts:
     @property
     def superscript_note(self) -> str:
         """Explain the superscripts of the tables."""
-        return f"Superscripts: better than that row by Fisher's randomization test, p <= {results.MAX_P:g}."
+        return tables.superscript_note(results.MAX_P)
 
     @property
     def checkpoint_runs(self) -> list[RankedRun]:
@@ -109,8 +110,8 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
         leaderboard=frames.leaderboard_scores(ledger_rows),
         correlations=[_describe_correlation(pair) for pair in ledger.correlations(ledger_rows)],
         truncation=frames.truncation_scores(ranked, data),
-        sweep=read_results_table(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}.md"),
-        cross_validation=read_results_table(model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}.md"),
+        sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}.json"),
+        cross_validation=read_cells(model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}.json"),
         costs=frames.stage_costs(rounds),
         ranked=ranked,
         negatives=read_negatives(rounds, data),
@@ -140,13 +141,13 @@ def read_negatives(rounds: dict[int, Path], data: Collection) -> dict[int, Mined
 
 def all_metrics_table(rows: list[ResultRow]) -> list[list[str]]:
     """Return the cells of all metrics with superscripts, header first; empty unless every row has all metrics."""
-    if not rows or not all(set(results.COMPARED) <= row.scores.keys() for row in rows):
+    if not rows or not all(set(results.COMPARED_METRICS) <= row.scores.keys() for row in rows):
         return []
-    return tables.lettered(tables.report(rows))
+    return tables.comparison_table(tables.compare(rows)).lines
 
 
 def _is_missing(row: ResultRow, ranked: list[RankedRun]) -> bool:
-    return row.in_chain and ranked_runs.run_label(row) not in {run.label for run in ranked}
+    return row.in_chain and row.short_name not in {run.label for run in ranked}
 
 
 def _data_name(experiment: Path, data: Collection) -> str:
@@ -163,10 +164,6 @@ def _describe_correlation(pair: dict) -> str:
     return f"CV and {pair['side']} of {pair['n']} checkpoints: {', '.join(values)}"
 
 
-def read_results_table(file: Path) -> list[list[str]]:
-    """Cells of the Markdown table that a file begins with, header first; none where there is no such file."""
-    if not file.is_file():
-        return []
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
-    return [cells[0], *cells[2:]] if len(cells) > 2 else []
+def read_cells(file: Path) -> list[list[str]]:
+    """Return the cells of a table that a stage saved as JSON, header first; empty if there is no such file."""
+    return Table.load(file).lines if file.is_file() else []

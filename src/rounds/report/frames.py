@@ -12,9 +12,9 @@ from rounds.artifacts import store
 from rounds.data.collection import Collection
 from rounds.evaluation import truncation
 from rounds.evaluation.metrics import per_query
-from rounds.evaluation.results import ResultRow
+from rounds.evaluation.results import ResultRow, RowKind
 from rounds.mining.statistics import is_mined, mined_manifest
-from rounds.report.ranked_runs import BM25, DEPTH, ZERO_SHOT, RankedRun
+from rounds.report.ranked_runs import DEPTH, ZERO_SHOT, RankedRun
 from rounds.retrieval import search
 from rounds.retrieval.vectors import truncate_vectors
 
@@ -43,7 +43,8 @@ def epoch_scores(rounds: dict[int, Path], rows: list[ResultRow]) -> pd.DataFrame
     points = []
     for order, (epoch, metrics) in enumerate(epochs, 1):
         points += _epoch_points(epoch, order, metrics, "rounds")
-    baselines = {row.label: row.metrics for row in rows if row.label in (BM25, ZERO_SHOT)}
+    kinds = (RowKind.BM25, RowKind.ZERO_SHOT)
+    baselines = {row.short_name: row.metrics for row in rows if row.kind in kinds and row.in_chain}
     for label, metrics in baselines.items():
         for order, (epoch, _) in enumerate(epochs, 1):
             points += _epoch_points(epoch, order, metrics, label)
@@ -90,7 +91,7 @@ def truncation_scores(ranked_runs: list[RankedRun], data: Collection) -> pd.Data
     embedded = [ranked for ranked in ranked_runs if ranked.vectors is not None]
     if len(embedded) > 1:
         for when, ranked in ((ZERO_SHOT, embedded[0]), (embedded[-1].label, embedded[-1])):
-            for dim in truncation.halves(ranked.vectors[0].shape[1]):
+            for dim in truncation.halved_dims(ranked.vectors[0].shape[1]):
                 rows += [{"dimensions": dim, "when": when, **score} for score in _truncated(ranked, dim, data)]
     return pd.DataFrame(rows, columns=["dimensions", "when", "metric", "value"])
 

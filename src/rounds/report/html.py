@@ -85,7 +85,7 @@ def render_page(facts: Facts, plots: list[Plot], live: bool = False) -> str:
         specs=as_json({plot.name: plot.spec for plot in plots}),
         themes=as_json({"light": charts.theme(dark=False), "dark": charts.theme(dark=True)}),
         queries=as_json(query_browser.build_browser_data(facts.data, facts.ranked)),
-        main_table=[tables.header(), *tables.cells(facts.rows)] if facts.rows else [],
+        main_table=tables.main_table(facts.rows).lines if facts.rows else [],
         main_caption=tables.CAPTION,
         vega=_escape_script(_vega()),
         style=_read_template("report.css"),

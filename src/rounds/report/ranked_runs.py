@@ -35,11 +35,6 @@ class RankedRun:
     vectors: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def run_label(row: ResultRow) -> str:
-    """Return a result row's label without its epoch, e.g. `round 1`."""
-    return row.label.partition(",")[0]
-
-
 def rank_with_bm25(data: Collection) -> RankedRun:
     """Rank the validation queries with BM25."""
     run = bm25.rank(data.validation, data.passages, DEPTH)
@@ -56,7 +51,7 @@ def read_ranked_runs(rows: list[ResultRow], data: Collection, model_output: Path
         run = read_trec(path).top(DEPTH)
         if run.queries == list(data.validation):
             ranks = ranks_of_positives(run, data.qrels)
-            ranked_runs.append(RankedRun(run_label(row), run, ranks, run_store.load_run_vectors(path)))
+            ranked_runs.append(RankedRun(row.short_name, run, ranks, run_store.load_run_vectors(path)))
     return ranked_runs
 
 

@@ -2,13 +2,10 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from rich import box
-from rich.table import Table
 
 from rounds.artifacts import hashing, store
 from rounds.data import collection
@@ -16,6 +13,7 @@ from rounds.data.collection import Collection
 from rounds.errors import UserError
 from rounds.evaluation import results, significance
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
+from rounds.evaluation.table import Column, Table
 from rounds.models.devices import peak_memory
 from rounds.reranking import fusion
 from rounds.reranking.features import FILE, PARTS, Candidates, read_candidates
@@ -26,6 +24,8 @@ SCORES = "scores.npy"
 KINDS = ("", "votes ", "tokens ")  # of a member's feature groups
 
 HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p", "min", "peak MiB")
+
+CAPTION = "mean over folds ± their standard deviation; p: Fisher's test of MAP@25 against the row above"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def read_fold(folder: Path) -> Fold:
     last = int(folder.parent.name.removeprefix("round"))
     for round_folder in [folder.parent.with_name(f"round{number}") for number in range(last + 1)]:
         for row in results.load(round_folder / "eval"):
-            label = row.label.partition(",")[0]
+            label = row.short_name
             if not row.in_chain or label in rounds:
                 continue
             if row.queries != table.queries:
@@ -218,48 +218,32 @@ def ablations(members: list[str], table: Candidates) -> list[tuple[str, Views]]:
     return found
 
 
-def cells(rows: list[Stage], folds: list[Fold]) -> list[list[str]]:
-    """Table body, in the columns of `HEADER`; p is Fisher's against the row above, over all folds' queries."""
+def stage_table(rows: list[Stage], folds: list[Fold], title: str) -> Table:
+    """Return the scores and costs of each stage; p is Fisher's against the row above, over all folds' queries."""
     unseen = [np.array([query in fold.data.unseen for query in fold.data.validation]) for fold in folds]
-    body, before = [], None
+    body, previous = [], None
     for row in rows:
         main = row.scores[MAIN_METRIC]
         means = [values.mean() for values in main]
-        parts = [
-            np.mean([values[mask if side else ~mask].mean() for values, mask in zip(main, unseen, strict=True)])
-            for side in (False, True)
-        ]
-        pooled = np.concatenate(main)
-        p = "" if before is None else f"{significance.fisher(pooled, before):.4f}"
+        seen_mean = np.mean([values[~mask].mean() for values, mask in zip(main, unseen, strict=True)])
+        unseen_mean = np.mean([values[mask].mean() for values, mask in zip(main, unseen, strict=True)])
         recall = np.mean([values.mean() for values in row.scores["Recall@25"]])
-        body.append([
-            row.label, f"{np.mean(means):.4f}", f"{np.std(means, ddof=1):.4f}", *(f"{each:.4f}" for each in parts),
-            f"{recall:.4f}", p, "" if row.minutes is None else f"{row.minutes:.1f}",
-            "" if row.peak is None else f"{row.peak:.0f}",
-        ])  # fmt: skip
-        before = pooled
-    return body
+        pooled = np.concatenate(main)
+        p = "" if previous is None else f"{significance.fisher_p_value(pooled, previous):.4f}"
+        figures = [np.mean(means), np.std(means, ddof=1), seen_mean, unseen_mean, recall]
+        minutes = "" if row.minutes is None else f"{row.minutes:.1f}"
+        peak = "" if row.peak is None else f"{row.peak:.0f}"
+        body.append([row.label, *(f"{figure:.4f}" for figure in figures), p, minutes, peak])
+        previous = pooled
+    columns = [Column(HEADER[0], is_text=True, wraps=True), *map(Column, HEADER[1:])]
+    return Table(columns, body, title, CAPTION)
 
 
-def screen(lines: list[list[str]], title: str) -> Table:
-    """A rich table for the terminal."""
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left",
-        caption="mean over folds ± their standard deviation; p: Fisher's test of MAP@25 against the row above",
-    )  # fmt: skip
-    for number, name in enumerate(HEADER):
-        table.add_column(name.replace(" ", "\n"), justify="right" if number else "left", no_wrap=bool(number))
-    for line in lines:
-        table.add_row(*line)
-    return table
-
-
-def write(lines: list[list[str]], title: str, path: Path) -> list[Path]:
-    """The table as Markdown and CSV; returns the two files."""
+def write(table: Table, path: Path) -> list[Path]:
+    """Write the table as Markdown, CSV and JSON, and return the three files; the JSON file is what the report reads."""
+    markdown, csv, json = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = [path.with_suffix(".md"), path.with_suffix(".csv")]
-    text = [list(HEADER), ["---", *["---:"] * (len(HEADER) - 1)], *lines]
-    markdown = "".join(f"| {' | '.join(line)} |\n" for line in text)
-    files[0].write_text(f"{title}\n\n{markdown}", encoding="utf-8")
-    pd.DataFrame(lines, columns=["stage", *HEADER[1:]]).to_csv(files[1], index=False)
-    return files
+    store.write_text(markdown, f"{table.title}\n\n{table.markdown()}")
+    store.write_text(csv, replace(table, columns=[Column("stage"), *table.columns[1:]]).csv())
+    table.save(json)
+    return [markdown, csv, json]
