@@ -33,7 +33,11 @@ def test_brittleness_is_that_of_encoding_again(tiny):
     cosines = [float(one @ other) for one, other in pairs]
     newline = next(each for each in found if each.change == "a trailing newline")
     assert newline.mean == pytest.approx(np.mean(cosines), abs=1e-5)
-    assert newline.least == pytest.approx(min(cosines), abs=1e-5) and 0 <= newline.overlap <= 1
+    assert newline.least == pytest.approx(min(cosines), abs=1e-5)
+    corpus = encode(embedder, PASSAGES, tiny.prompts, "passage", "fp32")
+    tops = [[set(np.argsort(-(corpus @ vector))[: robustness.TOP]) for vector in pair] for pair in pairs]
+    shares = [len(before & after) / robustness.TOP for before, after in tops]
+    assert newline.overlap == pytest.approx(np.mean(shares), abs=0.5 / robustness.TOP)
 
 
 def test_tokens_are_counted_uncut(tiny):

@@ -79,11 +79,11 @@ def run(bench: Bench, section: Section) -> None:
 
 
 def compile_metrics() -> subprocess.Popen:
-    """Have another process compile ranx's metrics into numba's cache, which takes a core about a minute."""
+    """Compile ranx's metrics into numba's cache in another process, which takes a core about a minute."""
     code = (
-        "import numpy; from rounds import evaluation; from rounds.ranking import Run;"
+        "import numpy; from rounds.evaluation.metrics import per_query; from rounds.retrieval.run import Run;"
         "run = Run(['q'], numpy.array([['a', 'b']], dtype=object), numpy.ones((1, 2), numpy.float32));"
-        "evaluation.per_query(run, {'q': ['a']})"
+        "per_query(run, {'q': ['a']})"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
