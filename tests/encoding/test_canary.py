@@ -3,7 +3,7 @@
 import pytest
 import torch
 from helpers.tiny_task import refused
-from helpers.tuned_models import recipe_of, tuned
+from helpers.tuned_models import build_tuned_model, tuned_recipe
 
 from rounds.artifacts import store
 from rounds.encoding import canary, run_store
@@ -16,8 +16,8 @@ QUERIES, PASSAGES = {"q": "3/4 + 1/8 = 4/12"}, {"p": "Adds the denominators", "r
 @pytest.fixture
 def dual_checkpoint(tmp_path):
     """A checkpoint with two sides whose manifest holds canary embeddings, as training saves it."""
-    recipe = recipe_of("full", separate=True)
-    embedder = tuned(recipe)
+    recipe = tuned_recipe("full", separate=True)
+    embedder = build_tuned_model(recipe)
     manifest: dict = {}
     with store.writing(tmp_path / "epoch_1", manifest) as temporary:
         entries = {"lineage": {}, "round": 1, "epoch": 1}

@@ -1,36 +1,55 @@
-"""Tiny models with a tuning method applied and their trainable weights changed."""
+"""Tiny models with a tuning method applied and their trainable weights changed, and checkpoints of them."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
+from sentence_transformers import SentenceTransformer
 
+from rounds.artifacts import store
 from rounds.config import loader
-from rounds.config.recipe import HoulsbyAdapters, VirtualTokens
+from rounds.config.recipe import HoulsbyAdapters, Recipe, VirtualTokens
 from rounds.models import checkpoint, peft_methods
 from rounds.models.weights import locate_model
 
 
-def recipe_of(method: str, model: str = "mistral", side: str = "right", **tuned):
-    """The tiny recipe by another method, or on a tiny BERT."""
+def tuned_recipe(method: str, model: str = "mistral", padding_side: str = "right", **tuning) -> Recipe:
+    """Return the tiny recipe with another tuning method, on a tiny Mistral or BERT; `tuning` holds further keys."""
     recipe = loader.load("tiny-mistral")
-    virtual = VirtualTokens(tokens=5, hidden_size=16)
-    changed = dataclasses.replace(recipe.tuning, method=method, virtual=virtual, bottleneck=HoulsbyAdapters(4), **tuned)
+    changed = dataclasses.replace(
+        recipe.tuning,
+        method=method,
+        virtual=VirtualTokens(tokens=5, hidden_size=16),
+        bottleneck=HoulsbyAdapters(4),
+        **tuning,
+    )
+    base = dataclasses.replace(recipe.model, padding_side=padding_side)
     if model == "bert":
-        lora = dataclasses.replace(recipe.tuning.lora, targets=["query", "value"])
-        changed = dataclasses.replace(changed, lora=lora)
-        base = dataclasses.replace(
-            recipe.model, name_or_path="random:bert", pooling="mean", bos=None, eos=None, dropout=0.0
-        )
-        recipe = dataclasses.replace(recipe, model=base)
-    return dataclasses.replace(recipe, tuning=changed).replace("model", padding_side=side)
+        changed = dataclasses.replace(changed, lora=dataclasses.replace(changed.lora, targets=["query", "value"]))
+        base = dataclasses.replace(base, name_or_path="random:bert", pooling="mean", bos=None, eos=None, dropout=0.0)
+    return dataclasses.replace(recipe, tuning=changed, model=base)
 
 
-def tuned(recipe, step: float = 0.05):
-    """A model whose trainable weights were pushed off their start."""
-    torch.manual_seed(0)
-    embedder = checkpoint.resolve(None, recipe, "cpu").load()
-    peft_methods.apply(embedder, recipe.tuning, locate_model(recipe.model))
+def perturb(embedder: SentenceTransformer, step: float = 0.05) -> None:
+    """Add seeded noise to the trainable parameters, in place, in the place of a training."""
     with torch.no_grad():
         for parameter in peft_methods.trainable_parameters(embedder).values():
             parameter.add_(step * torch.randn_like(parameter))
+
+
+def build_tuned_model(recipe: Recipe, step: float = 0.05) -> SentenceTransformer:
+    """Load a recipe's base model, apply its tuning method and change the trainable weights by noise of size `step`."""
+    torch.manual_seed(0)
+    embedder = checkpoint.resolve(None, recipe, "cpu").load()
+    peft_methods.apply(embedder, recipe.tuning, locate_model(recipe.model))
+    perturb(embedder, step)
     return embedder
+
+
+def save_checkpoint(embedder: SentenceTransformer, recipe: Recipe, folder: Path, **about) -> Path:
+    """Write a checkpoint with its manifest and return its folder; `about` holds keys of the manifest."""
+    about = {"lineage": {}, "round": 1, "epoch": 1, **about}
+    manifest: dict = {}
+    with store.writing(folder, manifest) as temporary:
+        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", about))
+    return folder

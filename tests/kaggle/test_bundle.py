@@ -15,7 +15,7 @@ from rounds.kaggle import bundle
 from rounds.kaggle.bundle import Upload
 from rounds.kaggle.wheels import Target
 from rounds.models.checkpoint import Checkpoint
-from rounds.models.encoding_options import EncodingOptions
+from rounds.models.inference_options import InferenceOptions
 
 UPLOAD = Upload("someone", "tiny-v1-round1", "titanic")
 
@@ -90,7 +90,7 @@ def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
     """A hub's base model needs a Kaggle input or a merged bundle; nothing is written."""
     model = dataclasses.replace(tiny.model, name_or_path="BAAI/bge-en-icl")
     recipe = dataclasses.replace(tiny, model=model)
-    source = Checkpoint(recipe, tmp_path, True, {}, {}, "0" * 64, EncodingOptions("bf16", ("cpu",)))
+    source = Checkpoint(recipe, tmp_path, True, {}, {}, "0" * 64, InferenceOptions("bf16", ("cpu",)))
     folders = (tmp_path, tmp_path / "bundle", tmp_path / "notebook")
     with refused("BAAI/bge-en-icl", "BASE=", "MERGED=1"):
         bundle.write(source, [], {}, UPLOAD, Target("3.11", (), {}), *folders, False)

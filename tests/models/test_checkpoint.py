@@ -2,80 +2,73 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from helpers.fresh_process import FRESH
+from helpers.fresh_process import embed_in_fresh_process
 from helpers.tiny_task import refused
+from helpers.tuned_models import build_tuned_model, save_checkpoint
 from safetensors.torch import load_file, save_file
 
-from rounds.artifacts import hashing, store
+from rounds.artifacts import store
 from rounds.config import loader
+from rounds.config.recipe import Recipe
 from rounds.encoding.encoder import encode
-from rounds.models import backbone, checkpoint, peft_methods, weights_io
-from rounds.models.devices import resolve_device
-from rounds.models.precision import resolve_precision
-from rounds.models.weights import base_model_digest, locate_model, weights_digest
+from rounds.models import backbone, checkpoint, weights_io
+from rounds.models.weights import adapter_digest, locate_model, weights_digest
 
 TEXTS = ["two thirds", "angles in a kite"]
 
 
-def recipe_of(method: str):
+def recipe_with(method: str) -> Recipe:
+    """Return the tiny recipe with another tuning method."""
     recipe = loader.load("tiny-mistral")
     return dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, method=method))
 
 
-def trained(method: str, folder: Path, step: float = 0.05):
-    """A checkpoint whose trainable weights were pushed off their start; with the vectors it had in memory."""
-    recipe = recipe_of(method)
-    torch.manual_seed(0)
-    embedder = checkpoint.resolve(None, recipe, "cpu").load()
-    peft_methods.apply(embedder, recipe.tuning)
-    with torch.no_grad():
-        for parameter in peft_methods.trainable_parameters(embedder).values():
-            parameter.add_(step * torch.randn_like(parameter))
-    manifest: dict = {}
-    with store.writing(folder, manifest) as temporary:
-        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", {"lineage": {}, "round": 1, "epoch": 1}))
+def embed(embedder, recipe) -> np.ndarray:
+    """Embed `TEXTS` as queries."""
     return encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
+
+
+def write_checkpoint(method: str, folder: Path) -> np.ndarray:
+    """Write a checkpoint with changed weights; return the embeddings that the model gave in memory."""
+    recipe = recipe_with(method)
+    embedder = build_tuned_model(recipe)
+    save_checkpoint(embedder, recipe, folder)
+    return embed(embedder, recipe)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_a_fresh_process_loads_the_trained_vectors(method, tmp_path):
-    """Reloaded elsewhere, a checkpoint gives the vectors that training ended with, and not the base model's."""
-    expected = trained(method, tmp_path / "c")
-    command = [sys.executable, "-c", FRESH, str(tmp_path / "c"), str(tmp_path / "v.npy"), *TEXTS]
-    subprocess.run(command, check=True, capture_output=True)
-    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), expected, atol=1e-6)
-    base = checkpoint.resolve(None, recipe_of(method), "cpu")
-    untrained = encode(base.load(), TEXTS, base.recipe.prompts, "query", "fp32")
-    assert np.abs(untrained - expected).max() > 1e-3
+    """Loaded in another process, a checkpoint gives the embeddings that training ended with, not the base model's."""
+    expected = write_checkpoint(method, tmp_path / "c")
+    np.testing.assert_allclose(embed_in_fresh_process(tmp_path / "c", TEXTS), expected, atol=1e-6)
+    base = checkpoint.resolve(None, recipe_with(method), "cpu")
+    assert np.abs(embed(base.load(), base.recipe) - expected).max() > 1e-3
 
 
-def rewrite(folder: Path, change) -> None:
-    """Change a checkpoint's tensors and make its manifest agree, so that only the keys are wrong."""
-    file = folder / (
-        weights_io.ADAPTER_WEIGHTS if (folder / weights_io.ADAPTER_WEIGHTS).is_file() else "model.safetensors"
-    )
+def change_tensors(folder: Path, change) -> None:
+    """Change a checkpoint's tensors and the digest in its manifest, so that only the keys are wrong."""
+    adapter = folder / weights_io.ADAPTER_WEIGHTS
+    file = adapter if adapter.is_file() else folder / weights_io.MODEL_WEIGHTS
     tensors = load_file(file)
     change(tensors)
     save_file(tensors, file, metadata={"format": "pt"})
     manifest = store.read_manifest(folder)
-    weights = weights_digest(str(folder))
     if manifest["adapter"]:
-        weights = hashing.sha256_json([base_model_digest(loader.from_dict(manifest["recipe"], "").model), weights])
-    store.write_json(folder / store.MANIFEST, {**manifest, "weights": weights})
+        digest = adapter_digest(loader.from_dict(manifest["recipe"], "").model, folder)
+    else:
+        digest = weights_digest(str(folder))
+    store.write_json(folder / store.MANIFEST, {**manifest, "weights": digest})
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 @pytest.mark.parametrize("kind", ["missing", "unexpected"])
 def test_keys_that_do_not_fit_are_refused(method, kind, tmp_path):
-    """A missing or an unexpected key stops the loading: it never falls back to the base model's weights."""
-    trained(method, tmp_path / "c")
+    """A missing or an unexpected key stops the loading: the base model's weights never take its place."""
+    write_checkpoint(method, tmp_path / "c")
 
     def change(tensors: dict) -> None:
         name = sorted(tensors)[0]
@@ -84,14 +77,14 @@ def test_keys_that_do_not_fit_are_refused(method, kind, tmp_path):
             tensors[name.replace("layers.0", "layers.7")] = value
             tensors[f"{name}.other"] = value.clone()
 
-    rewrite(tmp_path / "c", change)
+    change_tensors(tmp_path / "c", change)
     with refused("c", "missing", "unexpected"):
         checkpoint.resolve(str(tmp_path / "c"), device="cpu").load()
 
 
 def test_changed_weights_are_refused(tmp_path):
     """Weights that are not those of the manifest are refused before use."""
-    trained("lora", tmp_path / "c")
+    write_checkpoint("lora", tmp_path / "c")
     file = tmp_path / "c" / weights_io.ADAPTER_WEIGHTS
     tensors = {name: value + 1 for name, value in load_file(file).items()}
     save_file(tensors, file, metadata={"format": "pt"})
@@ -100,9 +93,9 @@ def test_changed_weights_are_refused(tmp_path):
 
 
 def test_another_recipe_is_refused(tmp_path):
-    """A checkpoint answers only to the prompts that it was trained with; the difference is named."""
-    trained("lora", tmp_path / "c")
-    recipe = recipe_of("lora")
+    """A checkpoint is used only with the prompts that it was trained with; the difference is named."""
+    write_checkpoint("lora", tmp_path / "c")
+    recipe = recipe_with("lora")
     other = dataclasses.replace(recipe, prompts=dataclasses.replace(recipe.prompts, query_suffix="\n<answer>"))
     with refused("prompts.query_suffix"):
         checkpoint.resolve(str(tmp_path / "c"), other, "cpu")
@@ -110,118 +103,96 @@ def test_another_recipe_is_refused(tmp_path):
 
 def test_a_foreign_adapter_loads_by_the_recipe(tmp_path):
     """An adapter folder without a manifest is put on the recipe's base model; its lineage is unknown."""
-    expected = trained("lora", tmp_path / "c")
+    expected = write_checkpoint("lora", tmp_path / "c")
     (tmp_path / "c" / store.MANIFEST).unlink()
-    source = checkpoint.resolve(str(tmp_path / "c"), recipe_of("lora"), "cpu")
-    found = encode(source.load(), TEXTS, source.recipe.prompts, "query", "fp32")
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert source.manifest is None and source.is_adapter and not source.is_base
+    source = checkpoint.resolve(str(tmp_path / "c"), recipe_with("lora"), "cpu")
+    np.testing.assert_allclose(embed(source.load(), source.recipe), expected, atol=1e-6)
+    assert source.manifest is None and source.lineage is None and source.kind == "adapter"
 
 
 def test_a_foreign_folder_without_recipe_is_refused(tmp_path):
     """Nothing says how to pool a folder without manifest: the recipe has to be named."""
-    trained("full", tmp_path / "c")
+    write_checkpoint("full", tmp_path / "c")
     (tmp_path / "c" / store.MANIFEST).unlink()
     with refused(tmp_path / "c", "--recipe"):
         checkpoint.resolve(str(tmp_path / "c"), None, "cpu")
 
 
-def test_a_finetune_folder_stands_for_the_epoch_to_continue(tmp_path):
+def test_a_finetune_folder_resolves_to_the_epoch_to_continue(tmp_path):
     """The folder of a whole round resolves to the epoch that its manifest names."""
-    trained("lora", tmp_path / "round" / "lora_epoch_2")
+    write_checkpoint("lora", tmp_path / "round" / "lora_epoch_2")
     store.write_json(tmp_path / "round" / store.MANIFEST, {"kind": "finetune", "continue_with": "lora_epoch_2"})
     assert checkpoint.resolve(str(tmp_path / "round"), device="cpu").folder.name == "lora_epoch_2"
 
 
+def test_the_base_model_s_folder_is_the_base_model(monkeypatch):
+    """A recipe's own model folder resolves to the untrained base model, not to a model of unknown lineage."""
+    recipe = loader.load("tiny-mistral")
+    folder = locate_model(recipe.model)
+    recipe = recipe.replace("model", name_or_path=folder)
+    by_folder, by_recipe = checkpoint.resolve(folder, recipe, "cpu"), checkpoint.resolve(None, recipe, "cpu")
+    assert by_folder == by_recipe and by_folder.is_base and by_folder.lineage == {}
+
+
+def test_a_whole_model_of_another_tool_has_unknown_lineage(tmp_path):
+    """A model folder that is not the recipe's base is loaded as it is; nobody knows what it was trained on."""
+    write_checkpoint("full", tmp_path / "c")
+    (tmp_path / "c" / store.MANIFEST).unlink()
+    source = checkpoint.resolve(str(tmp_path / "c"), recipe_with("full"), "cpu")
+    assert (source.kind, source.lineage, source.folder) == ("full", None, tmp_path / "c")
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "a/b/c"])
+def test_a_folder_that_does_not_exist_is_refused(name):
+    """A name that can only be a folder's is not looked up on a hub."""
+    with refused(name, "no such folder"):
+        checkpoint.resolve(name, loader.load("tiny-mistral"), "cpu")
+
+
 def test_a_plain_sentence_transformer_can_read_a_full_checkpoint(tmp_path):
-    """Our folders are sentence-transformers folders."""
+    """Checkpoint folders are sentence-transformers folders."""
     from sentence_transformers import SentenceTransformer
 
     recipe = loader.load("minilm")
     embedder = backbone.load(recipe, "fp32", "cpu")
     weights_io.save_weights(embedder, tmp_path / "c", recipe.tuning)
-    expected = encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
-    np.testing.assert_allclose(
-        SentenceTransformer(str(tmp_path / "c"), device="cpu").encode(TEXTS), expected, atol=1e-5
-    )
-
-
-def test_packaged_weights_are_checked(tmp_path):
-    """Another file under the packaged model's name is refused by its digest."""
-    recipe = loader.load("minilm")
-    wrong = dataclasses.replace(recipe.model, sha256="0" * 64)
-    with refused("model.safetensors", "SHA-256"):
-        locate_model(wrong)
-
-
-@pytest.mark.parametrize(
-    ("change", "parts"),
-    [
-        ({"name_or_path": "package:no_such_package"}, ["no_such_package", "not installed"]),
-        ({"name_or_path": "./nowhere"}, ["./nowhere", "no such folder"]),
-        ({"name_or_path": "random:gpt"}, ["random:gpt", "random:mistral"]),
-    ],
-)
-def test_a_model_that_is_not_there_is_named(change, parts):
-    """A wrong model name is one line that names it."""
-    recipe = loader.load("tiny-mistral")
-    with refused(*parts):
-        locate_model(dataclasses.replace(recipe.model, **change))
-
-
-@pytest.mark.parametrize(("device", "part"), [("cuda:0", "no CUDA GPU"), ("tpu", "not cpu")])
-def test_devices_that_are_not_there_are_refused(device, part):
-    """`cuda:0` on a machine without CUDA, or an unknown device, is one clear line."""
-    if device == "cuda:0" and torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    with refused(device, part):
-        resolve_device(device)
-
-
-@pytest.mark.parametrize("precision", ["fp16", "int3"])
-def test_precisions_that_cannot_be_had_are_refused(precision):
-    """Precisions that are not there on a CPU are refused by name."""
-    with refused(f"precision {precision}" if precision != "int3" else "precision 'int3'"):
-        resolve_precision(precision, "cpu")
-
-
-def test_lora_targets_that_match_nothing_are_refused():
-    """Targets that name no module stop at once."""
-    recipe = recipe_of("lora")
-    lora = dataclasses.replace(recipe.tuning.lora, targets=["no_such_proj"])
-    embedder = checkpoint.resolve(None, recipe, "cpu").load()
-    with refused("tuning.lora.targets", "no_such_proj"):
-        peft_methods.apply(embedder, dataclasses.replace(recipe.tuning, lora=lora))
-
-
-def test_weights_that_did_not_move_are_found():
-    """LoRA whose B matrices stay at zero is dead, even where A moved."""
-    recipe = recipe_of("lora")
-    embedder = checkpoint.resolve(None, recipe, "cpu").load()
-    peft_methods.apply(embedder, recipe.tuning)
-    before = peft_methods.snapshot_trainable(embedder)
-    with torch.no_grad():
-        for name, parameter in peft_methods.trainable_parameters(embedder).items():
-            if "lora_A" in name:
-                parameter.mul_(0.9)
-    with refused("moved none"):
-        peft_methods.check_weights_moved(before, peft_methods.trainable_parameters(embedder))
+    plain = SentenceTransformer(str(tmp_path / "c"), device="cpu")
+    np.testing.assert_allclose(plain.encode(TEXTS), embed(embedder, recipe), atol=1e-5)
 
 
 def test_a_broken_manifest_is_named(tmp_path):
-    """A manifest that is no JSON is one line, not a traceback."""
+    """A manifest that is not JSON is refused in one line, without a traceback."""
     (tmp_path / store.MANIFEST).write_text("{")
     with refused(store.MANIFEST, "not valid JSON"):
         checkpoint.resolve(str(tmp_path), device="cpu")
 
 
-def test_manifest_says_what_rebuilds_it(tmp_path):
+def test_a_manifest_without_a_key_is_named(tmp_path):
+    """A manifest that lacks a key is refused by the key's name."""
+    store.write_json(tmp_path / store.MANIFEST, {"kind": "checkpoint"})
+    with refused(store.MANIFEST, "'recipe' is missing"):
+        checkpoint.resolve(str(tmp_path), device="cpu")
+
+
+def test_the_manifest_holds_what_rebuilds_the_model(tmp_path):
     """Recipe, versions, precision and weights are in the manifest."""
-    trained("lora", tmp_path / "c")
+    write_checkpoint("lora", tmp_path / "c")
     manifest = json.loads((tmp_path / "c" / store.MANIFEST).read_text())
-    assert manifest["recipe"] == recipe_of("lora").to_dict()
+    assert manifest["recipe"] == recipe_with("lora").to_dict()
     assert {"torch", "transformers", "peft"} <= set(manifest["versions"])
     assert manifest["precision"] == "fp32" and len(manifest["weights"]) == 64
+
+
+def test_encoding_options_change_the_key_but_not_the_model():
+    """Truncation, engine and modality name other runs of the same weights; the devices do not."""
+    source = checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu")
+    changed = source.with_options(truncate_dim=8, engine="flagembedding", modality="only")
+    assert changed.key == {**source.key, "dim": 8, "engine": "flagembedding", "pictures": "only"}
+    assert source.with_options(devices=("cpu", "cpu")).key == source.key
+    with refused("engine 'tpu'", "rounds, flagembedding"):
+        source.with_options(engine="tpu")
+    with refused("truncate_dim 0", "at least 1"):
+        source.with_options(truncate_dim=0)
 
 
 @pytest.mark.parametrize("kind", ["adapter", "merged"])
@@ -230,19 +201,19 @@ def test_a_foreign_folder_takes_its_class_s_recipe(kind, tmp_path, monkeypatch):
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModel
 
-    base = locate_model(loader.load("tiny-mistral").model)
+    tiny = loader.load("tiny-mistral")
     monkeypatch.delenv("ROUNDS_MODEL", raising=False)
-    model = get_peft_model(AutoModel.from_pretrained(base), LoraConfig(r=4, target_modules=["q_proj"]))
+    model = get_peft_model(
+        AutoModel.from_pretrained(locate_model(tiny.model)), LoraConfig(r=4, target_modules=["q_proj"])
+    )
+    base = backbone.load(tiny, "fp32", "cpu")
     folder = tmp_path / "checkpoint-390"
     if kind == "merged":
         model = model.merge_and_unload()
-        backbone.load(loader.load("tiny-mistral"), "fp32", "cpu").tokenizer.save_pretrained(folder)
+        base.tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
     recipe = checkpoint.recipe_for_model(str(folder), "decoder-only-icl", "last_token")
     source = checkpoint.resolve(str(folder), recipe, "cpu", "fp32")
     assert (source.recipe.name, source.is_adapter, source.lineage) == ("bge-en-icl", kind == "adapter", None)
-    found = encode(source.load(), ["a text"], source.recipe.prompts, "passage", "fp32")
-    plain = encode(
-        backbone.load(loader.load("tiny-mistral"), "fp32", "cpu"), ["a text"], source.recipe.prompts, "passage", "fp32"
-    )
-    np.testing.assert_allclose(found, plain, atol=1e-6)  # the adapter is fresh, and changes nothing yet
+    # The adapter is untrained and changes nothing yet.
+    np.testing.assert_allclose(embed(source.load(), source.recipe), embed(base, source.recipe), atol=1e-6)

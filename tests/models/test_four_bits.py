@@ -2,15 +2,14 @@
 
 import copy
 import dataclasses
-import importlib.util
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from helpers.fresh_process import embed_in_fresh_process
 from helpers.tiny_task import chunks_and_labels, refused
+from helpers.training import finetune
 
 from rounds.config import loader
 from rounds.config.recipe import Training
@@ -19,7 +18,6 @@ from rounds.encoding import merged_checkpoint
 from rounds.encoding.encoder import encode
 from rounds.evaluation.stage import evaluate_checkpoint, expand_variants, resolve_epochs
 from rounds.models import backbone, checkpoint, peft_methods
-from rounds.models.precision import resolve_precision
 from rounds.training.collator import Collator
 from rounds.training.dataset import read_groups
 from rounds.training.loss_module import ContrastiveLoss
@@ -28,7 +26,7 @@ from rounds.training.stage import finetune_round
 bitsandbytes = pytest.importorskip("bitsandbytes")
 
 
-def four_bits(precision: str = "nf4", double_quant: bool = False):
+def four_bit_recipe(precision: str = "nf4", double_quant: bool = False):
     tiny = loader.load("tiny-mistral")
     model = dataclasses.replace(tiny.model, precision=precision, double_quant=double_quant)
     return dataclasses.replace(tiny, model=model, tuning=tiny.tuning).replace("training", epochs=1)
@@ -38,16 +36,8 @@ def four_bits(precision: str = "nf4", double_quant: bool = False):
 def trained(tiny_mined, tiny_collection, tmp_path_factory):
     """A LoRA checkpoint trained over NF4 weights."""
     folder = tmp_path_factory.mktemp("nf4")
-    finetune(four_bits(), tiny_mined, tiny_collection, folder / "train", None)
+    finetune(four_bit_recipe(), tiny_mined, folder / "train", tiny_collection)
     return folder / "train"
-
-
-def finetune(recipe, mined, data, output, start, **changed):
-    flags = {
-        "validation": collection.read(data), "round_number": 1, "seed": 42, "processes": 1, "tracker": "none",
-        "allow_leak": False, "overwrite": False, "model_output": output.parent,
-    }  # fmt: skip
-    finetune_round(checkpoint.resolve(start, recipe, "cpu"), recipe, mined, output, **{**flags, **changed})
 
 
 def loss_of(embedder, recipe, mined, rows: int = 8) -> torch.Tensor:
@@ -71,7 +61,7 @@ def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, 
     bitsandbytes repacks the weights for CPUs at the first forward pass in evaluation mode; gradients are garbage then.
     """
     monkeypatch.setattr(backbone, "compute_dtype", lambda precision, device: torch.float32)
-    recipe = four_bits(precision, double_quant)
+    recipe = four_bit_recipe(precision, double_quant)
     torch.manual_seed(0)
     packed = backbone.load(recipe, precision, "cpu")
     peft_methods.apply(
@@ -83,12 +73,13 @@ def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, 
     unpacked = _unpack(copy.deepcopy(packed))
     expected = gradients(unpacked.train(), recipe, tiny_mined)
     encode(packed.eval(), ["a", "b"], recipe.prompts, "query", "fp32")
-    found = gradients(packed.train(), recipe, tiny_mined)
-    assert found.keys() == expected.keys()
+    gradients_over_packed = gradients(packed.train(), recipe, tiny_mined)
+    assert gradients_over_packed.keys() == expected.keys()
     for name, value in expected.items():
-        cosine = torch.nn.functional.cosine_similarity(found[name].flatten(), value.flatten(), dim=0)
+        gradient = gradients_over_packed[name]
+        cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), value.flatten(), dim=0)
         assert cosine > 0.9999, name
-        assert torch.allclose(found[name], value, rtol=1e-2, atol=1e-4 * float(value.abs().max())), name
+        assert torch.allclose(gradient, value, rtol=1e-2, atol=1e-4 * float(value.abs().max())), name
 
 
 def _unpack(embedder):
@@ -104,8 +95,8 @@ def _unpack(embedder):
 
 
 def test_the_weights_are_in_four_bits():
-    """What the recipe calls nf4 is stored so: the linear layers are packed, two values a byte."""
-    embedder = backbone.load(four_bits(), "nf4", "cpu")
+    """With precision nf4 the linear layers are packed, two values a byte."""
+    embedder = backbone.load(four_bit_recipe(), "nf4", "cpu")
     packed = [m for m in embedder.modules() if isinstance(m, bitsandbytes.nn.Linear4bit)]
     assert len(packed) == 14, "7 in each of 2 layers"
     assert all(m.weight.dtype == torch.uint8 and m.weight.quant_type == "nf4" for m in packed)
@@ -114,7 +105,7 @@ def test_the_weights_are_in_four_bits():
 
 def test_training_lowers_the_loss(trained, tiny_mined):
     """The loss on the training rows falls."""
-    recipe = four_bits()
+    recipe = four_bit_recipe()
     before = backbone.load(recipe, "nf4", "cpu")
     after = checkpoint.resolve(str(trained), device="cpu").load()
     with torch.no_grad():
@@ -122,23 +113,17 @@ def test_training_lowers_the_loss(trained, tiny_mined):
 
 
 def test_a_fresh_process_gives_the_same_vectors(trained):
-    """Saved, and loaded where nothing is left over from training: the same vectors."""
-    script = (
-        "import sys, json; from rounds.models import checkpoint; from rounds.encoding.encoder import encode;"
-        "source = checkpoint.resolve(sys.argv[1], device='cpu');"
-        "found = encode(source.load(), ['x y', 'angle'], source.recipe.prompts, 'query', source.precision);"
-        "print(json.dumps(found.tolist()))"
-    )
-    ran = subprocess.run([sys.executable, "-c", script, str(trained)], capture_output=True, text=True, check=True)
+    """Loaded in a process where nothing is left over from training, the embeddings are the same."""
+    texts = ["x y", "angle"]
     source = checkpoint.resolve(str(trained), device="cpu")
     assert source.precision == "nf4"
-    here = encode(source.load(), ["x y", "angle"], source.recipe.prompts, "query", source.precision)
-    np.testing.assert_allclose(json.loads(ran.stdout.splitlines()[-1]), here, atol=1e-6)
+    here = encode(source.load(), texts, source.recipe.prompts, "query", source.precision)
+    np.testing.assert_allclose(embed_in_fresh_process(trained, texts), here, atol=1e-6)
 
 
 def test_vectors_at_the_end_of_training_are_those_of_the_reloaded(tiny_mined, tiny_collection, tmp_path):
-    """The metrics that training printed are the reloaded checkpoint's."""
-    finetune(four_bits(), tiny_mined, tiny_collection, tmp_path / "train", None)
+    """The metrics of the last epoch are those of the reloaded checkpoint."""
+    finetune(four_bit_recipe(), tiny_mined, tmp_path / "train", tiny_collection)
     manifest = json.loads((tmp_path / "train" / "manifest.json").read_text())
     source = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
     row = evaluate_checkpoint(source, collection.read(tiny_collection), tmp_path / "other", False)
@@ -146,14 +131,14 @@ def test_vectors_at_the_end_of_training_are_those_of_the_reloaded(tiny_mined, ti
 
 
 def test_merging_in_four_bits_is_refused(trained, tmp_path):
-    """Inside 4-bit weights the adapter would drown in rounding."""
+    """Merging into 4-bit weights is refused: rounding would erase the adapter."""
     with refused("precision nf4", "bf16"):
         merged_checkpoint.merge(checkpoint.resolve(str(trained), device="cpu"), tmp_path / "merged", ["a"])
     assert not (tmp_path / "merged").exists()
 
 
 def test_a_quantized_base_is_refused(trained, tmp_path):
-    """A base model whose files are 4-bit takes no adapter in."""
+    """An adapter is not merged into a base model whose files are quantized."""
     source = checkpoint.resolve(str(trained), device="cpu", precision="fp32")
     base = tmp_path / "base"
     base.mkdir()
@@ -167,14 +152,16 @@ def test_a_quantized_base_is_refused(trained, tmp_path):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_merged_checkpoint_gives_the_adapter_s_vectors(trained, tmp_path, precision):
-    """Merged into 16 or 32 bits, reloaded by its own manifest, it answers as base model and adapter do."""
+    """Merged into 16 or 32 bits and reloaded by its own manifest, a model gives the adapter's embeddings."""
     source = checkpoint.resolve(str(trained), device="cpu", precision=precision)
     cosine = merged_checkpoint.merge(source, tmp_path / "merged", ["one", "two thirds", "an angle"])
     assert cosine > 0.999
     merged = checkpoint.resolve(str(tmp_path / "merged"), device="cpu")
     assert (merged.kind, merged.precision, merged.lineage) == ("merged", precision, source.lineage)
     texts = ["some other text"]
-    one, other = (encode(each.load(), texts, each.recipe.prompts, "query", each.precision) for each in (source, merged))
+    one, other = (
+        encode(model.load(), texts, model.recipe.prompts, "query", model.precision) for model in (source, merged)
+    )
     assert float((one * other).sum()) > 0.999
 
 
@@ -188,8 +175,8 @@ def test_vectors_that_differ_are_not_written(trained, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_adapter_is_not_merged(tiny, tmp_path):
-    """There is nothing to merge in a base model."""
+def test_a_base_model_is_not_merged(tiny, tmp_path):
+    """A base model has no adapter to merge."""
     with refused("is not an adapter"):
         merged_checkpoint.merge(checkpoint.resolve(None, tiny, "cpu"), tmp_path / "merged", ["a"])
 
@@ -198,8 +185,8 @@ def test_what_is_no_adapter_is_not_merged(tiny, tmp_path):
 def test_round_two_from_an_adapter_a_merged_checkpoint_and_the_base(
     kind, trained, tiny_mined, tiny_collection, tmp_path
 ):
-    """All three train, and the manifest tells them apart."""
-    recipe, start = four_bits(), str(trained)
+    """Round 2 trains from each of them, and its manifest names the kind of parent."""
+    recipe, start = four_bit_recipe(), str(trained)
     if kind == "merged":
         recipe = loader.load("tiny-mistral").replace("training", epochs=1)
         source = checkpoint.resolve(start, device="cpu", precision="fp32")
@@ -210,9 +197,19 @@ def test_round_two_from_an_adapter_a_merged_checkpoint_and_the_base(
     data, output = collection.read(tiny_collection), tmp_path / "train"
     source = checkpoint.resolve(start, device="cpu") if start else checkpoint.resolve(None, recipe, "cpu")
     finetune_round(
-        source, recipe, tiny_mined, output, validation=data, round_number=2, seed=42, processes=1, tracker="none",
-        allow_leak=False, overwrite=False, model_output=tmp_path,
-    )  # fmt: skip
+        source,
+        recipe,
+        tiny_mined,
+        output,
+        validation=data,
+        round_number=2,
+        seed=42,
+        processes=1,
+        tracker="none",
+        allow_leak=False,
+        overwrite=False,
+        model_output=tmp_path,
+    )
     manifest = json.loads((output / "lora_epoch_1" / "manifest.json").read_text())
     expected = {"adapter": "adapter", "merged": "merged", "restart": "base"}[kind]
     assert manifest["parent"]["kind"] == expected
@@ -222,18 +219,11 @@ def test_round_two_from_an_adapter_a_merged_checkpoint_and_the_base(
 
 
 def test_a_second_precision_stands_beside_the_first(trained):
-    """Evaluated in another precision, a checkpoint has a row of its own for each."""
+    """Evaluated in a second precision, a checkpoint has a row for each."""
     epochs = resolve_epochs(str(trained), None, "cpu")
-    found = expand_variants(epochs, "fp32", None, "rounds")
-    assert [(mark, source.precision) for mark, source in found.items()] == [
+    rows = expand_variants(epochs, "fp32", None, "rounds")
+    assert [(mark, source.precision) for mark, source in rows.items()] == [
         ("last, best, nf4", "nf4"),
         ("last, best, fp32", "fp32"),
     ]
-    assert len({json.dumps(source.key, sort_keys=True) for source in found.values()}) == 2
-
-
-def test_without_bitsandbytes_the_error_says_what_to_install(monkeypatch):
-    """A missing library is one line."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with refused("precision nf4", "needs bitsandbytes"):
-        resolve_precision("nf4", "cpu")
+    assert len({json.dumps(source.key, sort_keys=True) for source in rows.values()}) == 2

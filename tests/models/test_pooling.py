@@ -1,13 +1,14 @@
-"""Pooling: one vector of a text's states, as a slow loop over layers and tokens makes it."""
+"""Pooling: the embedding of a text equals that of a slow loop over layers and tokens."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import torch
 from helpers.tiny_task import refused
+from helpers.tuned_models import save_checkpoint
 
-from rounds.artifacts import store
 from rounds.config import loader
 from rounds.config.recipe import LAYER_POOLINGS, TOKEN_POOLINGS
 from rounds.encoding.encoder import encode
@@ -20,9 +21,17 @@ TEXTS = ["two thirds of a number", "x", "the sum of two odd numbers is even beca
 def recipe_of(pooling: str, tokens: str = "mean", normalize: bool = True, model: str = "bert", attention: str = "sdpa"):
     recipe = loader.load("tiny-mistral")
     changed = dataclasses.replace(
-        recipe.model, name_or_path=f"random:{model}", pooling=pooling, pooling_tokens=tokens, pooling_layers=2,
-        normalize=normalize, bos=None, eos=None, dropout=0.0, attention=attention,
-    )  # fmt: skip
+        recipe.model,
+        name_or_path=f"random:{model}",
+        pooling=pooling,
+        pooling_tokens=tokens,
+        pooling_layers=2,
+        normalize=normalize,
+        bos=None,
+        eos=None,
+        dropout=0.0,
+        attention=attention,
+    )
     full = dataclasses.replace(recipe.tuning, method="full")
     return dataclasses.replace(recipe, model=changed, tuning=full)
 
@@ -31,8 +40,8 @@ def loaded(recipe):
     return checkpoint.resolve(None, recipe, "cpu").load()
 
 
-def slowly(embedder, recipe, text: str) -> np.ndarray:
-    """One text without padding, layer by layer and token by token."""
+def embed_slowly(embedder, recipe, text: str) -> np.ndarray:
+    """Embed one text without padding, layer by layer and token by token."""
     model = recipe.model
     (ids,) = tokenize(embedder.tokenizer, [text], recipe.prompts, "query")
     with torch.no_grad():
@@ -41,9 +50,13 @@ def slowly(embedder, recipe, text: str) -> np.ndarray:
     tokens = model.pooling_tokens if model.pooling in LAYER_POOLINGS else model.pooling
     rows = []
     for position in range(len(ids)):
-        own = [layer[position] for layer in last[-2:]]
-        made = {"concat_last_n": np.concatenate(own), "sum_last_n": own[0] + own[1], "weighted_layers": sum(own) / 2}
-        rows.append(made.get(model.pooling, last[-1][position]))
+        one, other = (layer[position] for layer in last[-2:])
+        combined = {
+            "concat_last_n": np.concatenate([one, other]),
+            "sum_last_n": one + other,
+            "weighted_layers": (one + other) / 2,
+        }
+        rows.append(combined.get(model.pooling, last[-1][position]))
     vector = {"cls": rows[0], "last_token": rows[-1]}.get(tokens, sum(rows) / len(rows))
     return vector / np.linalg.norm(vector) if model.normalize else vector
 
@@ -51,32 +64,31 @@ def slowly(embedder, recipe, text: str) -> np.ndarray:
 @pytest.mark.parametrize(("attention", "normalize"), [("sdpa", True), ("eager", False)])
 @pytest.mark.parametrize(
     ("pooling", "tokens"),
-    [*((each, "mean") for each in TOKEN_POOLINGS), *((each, t) for each in LAYER_POOLINGS for t in TOKEN_POOLINGS)],
+    [*((pooling, "mean") for pooling in TOKEN_POOLINGS), *itertools.product(LAYER_POOLINGS, TOKEN_POOLINGS)],
 )
 def test_pooling_is_that_of_a_slow_loop(pooling, tokens, attention, normalize):
-    """Packed (sdpa) and padded (eager), normalized or raw."""
+    """Each pooling equals the slow loop, packed (sdpa) and padded (eager), normalized or raw."""
     recipe = recipe_of(pooling, tokens, normalize, attention=attention)
     embedder = loaded(recipe)
-    found = encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
-    for text, vector in zip(TEXTS, found, strict=True):
-        np.testing.assert_allclose(vector, slowly(embedder, recipe, text), atol=2e-6)
+    for text, vector in zip(TEXTS, encode(embedder, TEXTS, recipe.prompts, "query", "fp32"), strict=True):
+        np.testing.assert_allclose(vector, embed_slowly(embedder, recipe, text), atol=2e-6)
 
 
 def test_several_layers_behind_a_shared_prefix_are_pooled_alike():
-    """Decoders share the texts' beginning, packed and padded, and find the same states of all layers."""
+    """With the texts' common prefix computed once, packed or padded, the states of all layers are the same."""
     texts = [f"{'a long beginning that all texts share ' * 6}{n} and an end" for n in range(6)]
-    found = []
+    vectors = []
     for attention, share in (("sdpa", True), ("eager", True), ("eager", False)):
         recipe = recipe_of("concat_last_n", "last_token", model="mistral", attention=attention)
         recipe = recipe.replace("prompts", share_prefix=share)
-        found.append(encode(loaded(recipe), texts, recipe.prompts, "query", "fp32"))
-    for other in found[1:]:
-        np.testing.assert_allclose(found[0], other, atol=2e-6)
+        vectors.append(encode(loaded(recipe), texts, recipe.prompts, "query", "fp32"))
+    for other in vectors[1:]:
+        np.testing.assert_allclose(vectors[0], other, atol=2e-6)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_weights_of_layers_are_saved_and_loaded(method, tmp_path):
-    """They are trained, beside an adapter too."""
+    """The layers' weights are trained and saved, beside an adapter too."""
     recipe = recipe_of("weighted_layers", model="mistral")
     recipe = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, method=method))
     torch.manual_seed(0)
@@ -87,23 +99,20 @@ def test_weights_of_layers_are_saved_and_loaded(method, tmp_path):
     with torch.no_grad():
         weights[0].copy_(torch.tensor([0.2, 1.7]))
     expected = encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
-    manifest: dict = {}
-    with store.writing(tmp_path / "c", manifest) as temporary:
-        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", {"lineage": {}, "round": 1, "epoch": 1}))
-    again = checkpoint.resolve(str(tmp_path / "c"), device="cpu").load()
-    found = encode(again, TEXTS, recipe.prompts, "query", "fp32")
-    np.testing.assert_allclose(found, expected, atol=2e-6)
+    folder = save_checkpoint(embedder, recipe, tmp_path / "c")
+    reloaded = checkpoint.resolve(str(folder), device="cpu").load()
+    np.testing.assert_allclose(encode(reloaded, TEXTS, recipe.prompts, "query", "fp32"), expected, atol=2e-6)
 
 
 def test_more_layers_than_there_are_is_refused():
-    """The number of layers is named."""
+    """The message names the recipe's number of layers."""
     recipe = recipe_of("sum_last_n").replace("model", pooling_layers=9)
     with refused("model.pooling_layers 9", "layers"):
         loaded(recipe)
 
 
 def test_poolings_have_vectors_of_their_own():
-    """What a vector depends on is in its cache's key."""
+    """Every setting of the pooling is part of the key that names cached runs."""
     keys = [
         checkpoint.resolve(None, recipe.replace("model", pooling_layers=layers), "cpu").key
         for recipe in (recipe_of("sum_last_n"), recipe_of("sum_last_n", "cls"), recipe_of("concat_last_n"))

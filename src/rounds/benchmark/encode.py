@@ -16,7 +16,7 @@ from rounds.data.prompts import max_input_length
 from rounds.encoding import flagembedding
 from rounds.encoding.encoder import encode
 from rounds.models.checkpoint import Checkpoint
-from rounds.models.encoding_options import EncodingOptions
+from rounds.models.inference_options import InferenceOptions
 from rounds.models.weights import locate_model
 
 PEERS_QUERIES = 128
@@ -141,7 +141,7 @@ def _flag(bench: Bench, embedder: SentenceTransformer, recipe: Recipe) -> Callab
         from FlagEmbedding.inference.embedder.decoder_only import icl
     except ImportError as error:
         raise Skipped(f"cannot be imported ({str(error)[:120]})") from None
-    source = Checkpoint(recipe, None, False, None, {}, "", EncodingOptions("bf16", (bench.device,)))
+    source = Checkpoint(recipe, None, False, None, {}, "", InferenceOptions("bf16", (bench.device,)))
     folder = locate_model(recipe.model)
     with mock.patch.object(icl.AutoModel, "from_pretrained", lambda *_, **__: embedder[0].model):
         model = flagembedding.build(source, folder)

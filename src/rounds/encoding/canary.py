@@ -46,7 +46,7 @@ def _embed_with(side: SentenceTransformer, prompts: Prompts, kind: str, precisio
         size = vision.tower.config.image_size
         pattern = torch.linspace(-1, 1, 3 * size * size).sin().reshape(1, 3, size, size)
         with torch.inference_mode():
-            embeddings["picture"] = vision.project(vision.encode(pattern)).cpu().numpy()
+            embeddings["picture"] = vision.project(vision.encode_pixels(pattern)).cpu().numpy()
     return {name: np.round(vectors.astype(float), DIGITS).tolist() for name, vectors in embeddings.items()}
 
 

@@ -48,7 +48,7 @@ class CheckpointEncoder:
         if self.embedder is None:
             self._load()
         if self.image_cache:
-            vision_tower.set_cache_folder(self.embedder, self.image_cache)
+            vision_tower.set_feature_cache(self.embedder, self.image_cache)
         backend = functools.partial(encode_on_workers, self.workers) if self.workers else encode_ids
         return encode(self.embedder, texts, source.recipe.prompts, kind, source.precision, examples, options, backend)
 

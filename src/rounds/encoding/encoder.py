@@ -18,14 +18,14 @@ from rounds.config.recipe import Prompts
 from rounds.encoding import batching, prefix_cache
 from rounds.encoding.batching import Layout
 from rounds.encoding.tokenization import report_once, tokenize
-from rounds.models import dual_encoder, vision_tower
+from rounds.models import dual_encoder, image_inputs
 from rounds.models.precision import autocast
 
 Output = TypeVar("Output")
 
 Allocate = Callable[[tuple[int, int]], np.ndarray]
 
-ImageFeatures = dict[str, np.ndarray] | None  # name -> (rows, ...), as `vision_tower.image_arrays` returns them
+ImageFeatures = dict[str, np.ndarray] | None  # name -> (rows, ...), as `image_inputs.image_arrays` returns them
 
 allocate_in_memory: Allocate = functools.partial(np.empty, dtype=np.float32)
 
@@ -86,7 +86,7 @@ def encode(
         share_prefix=options.share_prefix and prompts.share_prefix,
         allocate=allocate_in_memory if repeats else options.allocate,
     )
-    image_features = vision_tower.image_arrays(embedder, distinct_texts)
+    image_features = image_inputs.image_arrays(embedder, distinct_texts)
     vectors = (backend or encode_ids)(embedder, ids, precision, distinct_options, image_features)
     if precision == "fp16":
         _recompute_overflows(embedder, ids, vectors, distinct_options, image_features)
@@ -132,7 +132,7 @@ def encode_ids(
 
     Args:
         options: no progress bar is shown without a `title`.
-        image_features: features of each row's image (`vision_tower.image_arrays`).
+        image_features: features of each row's image (`image_inputs.image_arrays`).
 
     Returns:
         (rows, dim) float32, in the order of `ids`.

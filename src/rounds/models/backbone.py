@@ -1,10 +1,11 @@
-"""Backbone: a recipe's base model from a hub, a folder, a Python package or random weights."""
+"""Backbone: a recipe's base model as an embedder, with its pooling, normalization and image modules."""
 
 from contextlib import nullcontext
 
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
+from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
@@ -12,12 +13,18 @@ from rounds.models import pooling, vision_language, vision_tower
 from rounds.models.precision import compute_dtype, resolve_attention
 from rounds.models.weights import locate_model, locate_vision_model
 
+DROPOUT_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")  # BERT's and decoders'
+
 
 def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -> SentenceTransformer:
-    """The base model with the recipe's pooling, on `device`, in evaluation mode.
+    """Load a recipe's base model with its pooling, on `device`, in evaluation mode.
 
     Args:
-        path: a folder with all weights that takes the base model's place (a fully fine-tuned checkpoint).
+        precision: a resolved precision (`precision.resolve_precision`).
+        path: a folder with all weights, in place of the base model's (a fully fine-tuned checkpoint).
+
+    Raises:
+        UserError: the model cannot be loaded, or does not do what the recipe says of it.
     """
     model = recipe.model
     shared = {"trust_remote_code": model.trust_remote_code}
@@ -32,62 +39,63 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
                 config_kwargs={**shared, **dropout_config(model.dropout)},
             )
     except (OSError, ValueError, ImportError) as error:
-        raise UserError(
-            f"model {path or model.name_or_path}: cannot be loaded ({' '.join(str(error).split())[:200]})"
-        ) from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"model {path or model.name_or_path}: cannot be loaded ({reason})") from None
     return assemble(transformer, recipe, device)
 
 
 def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceTransformer:
-    """The recipe's pooling behind a transformer that is already loaded; arguments and result as `load`'s."""
+    """Put a recipe's pooling, normalization and image modules behind a transformer, on `device`, in evaluation mode.
+
+    Raises:
+        UserError: the model has too few layers or other special tokens than the recipe says, or reads no images.
+    """
     model = recipe.model
-    transformer.register_forward_hook(_in_full)
+    transformer.register_forward_hook(_finish_token_states)
     modules = [transformer, *pooling.build_modules(transformer, model)]
     if model.normalize:
         modules.append(Normalize())
     if model.vision.name_or_path:
         dim = pooling.find_pooling(modules).get_embedding_dimension()
-        seeing = locate_vision_model(model)
-        modules.append(vision_tower.load(seeing, dim, model.vision, model.normalize, model.vision.revision).to(device))
+        folder, revision = locate_vision_model(model), model.vision.revision
+        modules.append(vision_tower.load(folder, dim, model.vision, model.normalize, revision).to(device))
     if model.vision.is_joint:
-        modules.append(
-            vision_language.attach(transformer, locate_model(model), model.vision.image_size, model.revision)
-        )
+        folder, side = locate_model(model), model.vision.image_size
+        modules.append(vision_language.attach(transformer, folder, side, model.revision))
     embedder = SentenceTransformer(modules=modules, device=device).eval()
     _prepare_tokenizer(embedder, model)
     _freeze_pooler(embedder)
-    for module in embedder.modules():
-        # In evaluation mode bitsandbytes repacks the weights for CPUs, and gradients through them are then garbage.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+    _keep_four_bit_layout(embedder)
     return embedder
 
 
 def weight_loading_arguments(recipe: Recipe, precision: str, device: str) -> dict:
-    """transformers' keyword arguments for attention, precision and quantization of a model's weights."""
+    """Return transformers' keyword arguments for attention, precision and quantization of a model's weights."""
+    is_quantized = precision in FOUR_BIT_PRECISIONS
     # Half-precision weights only where they are frozen: full fine-tuning keeps fp32 weights and autocasts.
-    half = recipe.tuning.method != "full" or precision in FOUR_BIT_PRECISIONS
-    dtype = compute_dtype(precision, device) if half else torch.float32
-    quantized = _four_bits(recipe.model, precision, dtype, device) if precision in FOUR_BIT_PRECISIONS else {}
-    # A sequence with pictures is not packed: its positions have three dimensions.
+    has_half_weights = recipe.tuning.method != "full" or is_quantized
+    dtype = compute_dtype(precision, device) if has_half_weights else torch.float32
+    quantization = _quantization_arguments(recipe.model, precision, dtype, device) if is_quantized else {}
+    # A sequence with images is not packed: its positions have three dimensions.
     attention = "sdpa" if recipe.model.vision.is_joint else resolve_attention(recipe.model.attention, device)
-    return {"attn_implementation": attention, "dtype": dtype, **quantized}
+    return {"attn_implementation": attention, "dtype": dtype, **quantization}
 
 
-def _in_full(module, arguments, output: dict) -> dict:
-    """Pool and normalize in fp32: in bf16 a unit vector's length is off by some 0.2%, and each similarity with it.
+def _finish_token_states(_module, arguments, output: dict) -> dict:
+    """Cast token states to fp32 for pooling, and drop those of virtual tokens.
 
-    Virtual tokens stand before the text's own and are dropped: they belong to no text, and no mask counts them.
+    In bf16 the length of a normalized embedding is off by some 0.2%, and each similarity with it. Virtual tokens come
+    first and are no part of the text, and no attention mask counts them.
     """
     length = arguments[0]["input_ids"].shape[1]
-    found = {**output, "token_embeddings": output["token_embeddings"][:, -length:].float()}
+    states = {"token_embeddings": output["token_embeddings"][:, -length:].float()}
     if layers := output.get("all_layer_embeddings"):
-        found["all_layer_embeddings"] = [states[:, -length:] for states in layers]
-    return found
+        states["all_layer_embeddings"] = [layer[:, -length:] for layer in layers]
+    return {**output, **states}
 
 
-def _four_bits(model: Model, precision: str, dtype: torch.dtype, device: str) -> dict:
-    """Keyword arguments with which transformers quantizes the weights while loading them (QLoRA: arXiv:2305.14314)."""
+def _quantization_arguments(model: Model, precision: str, dtype: torch.dtype, device: str) -> dict:
+    """Return keyword arguments for 4-bit weights, quantized while they are loaded (QLoRA: arXiv:2305.14314)."""
     from transformers import BitsAndBytesConfig
 
     config = BitsAndBytesConfig(
@@ -100,35 +108,48 @@ def _four_bits(model: Model, precision: str, dtype: torch.dtype, device: str) ->
 
 
 def dropout_config(rate: float | None) -> dict[str, float]:
-    """Config keys of BERT's and of the decoders' dropout rates; a config ignores those that it does not have."""
-    names = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")
-    return {} if rate is None else dict.fromkeys(names, rate)
+    """Return a model configuration's dropout keys, set to `rate`; a configuration ignores keys that it does not have.
+
+    >>> dropout_config(None)
+    {}
+    """
+    return {} if rate is None else dict.fromkeys(DROPOUT_KEYS, rate)
 
 
 def _prepare_tokenizer(embedder: SentenceTransformer, model: Model) -> None:
-    """Set what the recipe states and assert what it expects: wrong special tokens give silently worse vectors."""
+    """Set padding and special tokens as the recipe says, and check them: wrong ones silently give worse embeddings."""
     tokenizer = embedder.tokenizer
     tokenizer.padding_side = model.padding_side
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    for attempt in ("as it comes", "told so"):
-        ids = tokenizer("a text")["input_ids"]
-        found = {"bos": ids[0] == tokenizer.bos_token_id, "eos": ids[-1] == tokenizer.eos_token_id}
-        expected = {name: value for name in found if (value := getattr(model, name)) is not None}
-        wrong = [name for name, value in expected.items() if value != found[name]]
-        # transformers 5 forgets what tokenizer_config.json says of BOS and EOS, and setting one alone drops the other.
-        if wrong and attempt == "as it comes" and len(expected) == 2:
-            tokenizer.add_bos_token, tokenizer.add_eos_token = model.bos, model.eos
-        elif wrong:
-            name = wrong[0]
+    expected = {name: value for name in ("bos", "eos") if (value := getattr(model, name)) is not None}
+    # transformers 5 ignores BOS and EOS in tokenizer_config.json, and setting only one of them drops the other.
+    if len(expected) == 2 and _added_special_tokens(tokenizer) != expected:
+        tokenizer.add_bos_token, tokenizer.add_eos_token = model.bos, model.eos
+    added = _added_special_tokens(tokenizer)
+    for name, value in expected.items():
+        if added[name] != value:
             raise UserError(
-                f"model {model.name_or_path}: the recipe says {name}: {str(expected[name]).lower()}, "
-                f"but its tokenizer {'adds' if found[name] else 'does not add'} one"
+                f"model {model.name_or_path}: the recipe says {name}: {str(value).lower()}, "
+                f"but its tokenizer {'adds' if added[name] else 'does not add'} one"
             )
 
 
+def _added_special_tokens(tokenizer) -> dict[str, bool]:
+    """Return whether a tokenizer adds BOS and EOS to a text."""
+    ids = tokenizer("a text")["input_ids"]
+    return {"bos": ids[0] == tokenizer.bos_token_id, "eos": ids[-1] == tokenizer.eos_token_id}
+
+
 def _freeze_pooler(embedder: SentenceTransformer) -> None:
-    """BERT's pooler feeds no embedding here: without gradients, it would stall DistributedDataParallel."""
+    """Freeze BERT's pooler: it feeds no embedding, so it gets no gradients, and DistributedDataParallel would wait."""
     for name, parameter in embedder.named_parameters():
         if ".pooler." in name:
             parameter.requires_grad_(False)
+
+
+def _keep_four_bit_layout(embedder: nn.Module) -> None:
+    """Keep bitsandbytes from repacking 4-bit weights for CPUs in evaluation mode: gradients would be garbage after."""
+    for module in embedder.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False

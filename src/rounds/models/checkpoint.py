@@ -18,7 +18,7 @@ from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, Recipe, Tu
 from rounds.errors import Refused, UserError
 from rounds.models import backbone, dual_encoder, peft_methods, weights_io
 from rounds.models.devices import resolve_device
-from rounds.models.encoding_options import EncodingOptions
+from rounds.models.inference_options import InferenceOptions
 from rounds.models.precision import resolve_precision
 from rounds.models.weights import (
     adapter_digest,
@@ -46,7 +46,7 @@ class Checkpoint:
         manifest: None for base models and for models of other tools.
         lineage: training questions of the checkpoint and its ancestors (see `data.lineage`); None if unknown.
         weights_digest: SHA-256 over all weights that make up the model.
-        options: how it encodes texts.
+        options: how it embeds texts.
         is_initialization: whether this is the checkpoint of another task that a recipe starts from
             (`tuning.init_from`).
     """
@@ -57,7 +57,7 @@ class Checkpoint:
     manifest: dict | None
     lineage: dict[str, str] | None
     weights_digest: str
-    options: EncodingOptions
+    options: InferenceOptions
     is_initialization: bool = False
 
     @property
@@ -126,10 +126,10 @@ class Checkpoint:
         return {**key, "pooling": pooling, "prompts": prompts}
 
     def with_options(self, **changes) -> "Checkpoint":
-        """Return the same checkpoint with other encoding options.
+        """Return the same checkpoint with other inference options.
 
         Args:
-            changes: attributes of `EncodingOptions`.
+            changes: attributes of `InferenceOptions`.
 
         Raises:
             UserError: an option has a value that it cannot take.
@@ -195,7 +195,7 @@ def resolve(
     if recipe is None:
         reason = "has no checkpoint manifest" if folder else "no such folder"
         raise UserError(f"{name_or_path}: {reason}; name the recipe of this model with --recipe")
-    options = EncodingOptions(resolve_precision(precision or recipe.model.precision, device), (device,))
+    options = InferenceOptions(resolve_precision(precision or recipe.model.precision, device), (device,))
     if folder and (folder / weights_io.ADAPTER_CONFIG).is_file():
         return Checkpoint(recipe, folder, True, None, None, adapter_digest(recipe.model, folder), options)
     if folder and not _is_base_folder(folder, recipe):
@@ -241,7 +241,7 @@ def _resolve_checkpoint(
         digest = adapter_digest(trained_recipe.model, folder) if is_adapter else weights_digest(str(folder))
         if digest != manifest["weights"]:
             raise Refused(f"{folder}: the weights are not those that its manifest describes; restore or train again")
-        options = EncodingOptions(resolve_precision(precision or manifest["precision"], device), (device,))
+        options = InferenceOptions(resolve_precision(precision or manifest["precision"], device), (device,))
         return Checkpoint(trained_recipe, folder, is_adapter, manifest, manifest["lineage"], digest, options)
     except KeyError as error:
         raise UserError(f"{folder / store.MANIFEST}: key {error} is missing; train again") from None
@@ -263,7 +263,7 @@ def _comparable(recipe: Recipe, section: str) -> dict:
     return {key: value for key, value in values.items() if key not in LOCATION_KEYS}
 
 
-def _resolve_hub_model(name: str, recipe: Recipe, options: EncodingOptions) -> Checkpoint:
+def _resolve_hub_model(name: str, recipe: Recipe, options: InferenceOptions) -> Checkpoint:
     """Return another hub model in the place of the recipe's; nobody knows what it was trained on."""
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path=name))
     return Checkpoint(recipe, None, False, None, None, base_model_digest(recipe.model), options)

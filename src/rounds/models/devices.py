@@ -9,7 +9,11 @@ from rounds.errors import UserError
 
 
 def resolve_device(device: str | None) -> str:
-    """`cuda:0`, `cpu`, ...; None or empty takes a GPU where there is one."""
+    """Return a checked device, such as `cuda:0` or `cpu`; None or empty takes a GPU if there is one.
+
+    Raises:
+        UserError: the device does not exist on this machine, or several are named.
+    """
     if not device:
         return "cuda" if torch.cuda.is_available() else "cpu"
     _check_single(device)
@@ -25,18 +29,18 @@ def resolve_device(device: str | None) -> str:
 
 
 def resolve_devices(devices: str | None) -> tuple[str, ...]:
-    """`cuda:0,cuda:1`, `cpu,cpu`, ... -> each of them; a single one, or none, as `resolve_device` takes it.
+    """Parse and check a comma-separated list, such as `cuda:0,cuda:1` or `cpu,cpu`; each as `resolve_device` does.
 
     Raises:
-        UserError: CPUs and GPUs are mixed, or a GPU is named twice.
+        UserError: CPUs and GPUs are mixed, a GPU is named twice, or a device does not exist.
     """
     names = (devices or "").split(",")
     if len({name.partition(":")[0] for name in names}) > 1:
         raise UserError(f"devices {devices}: must be of one kind; name GPUs only (cuda:0,cuda:1) or cpu,cpu")
-    found = tuple(map(resolve_device, names))
-    if found[0] != "cpu" and len({name.partition(":")[2] or "0" for name in found}) < len(found):
+    resolved = tuple(map(resolve_device, names))
+    if resolved[0] != "cpu" and len({name.partition(":")[2] or "0" for name in resolved}) < len(resolved):
         raise UserError(f"devices {devices}: names a GPU twice; name each once, such as cuda:0,cuda:1")
-    return found
+    return resolved
 
 
 def _check_single(device: str) -> None:
@@ -48,29 +52,33 @@ def _check_single(device: str) -> None:
 
 
 def restrict_to_one_gpu(device: str) -> str:
-    """Make one CUDA card the only visible one: the Trainer would spread over all, and change the batch size.
+    """Make one GPU the only visible one, and return its name in this process.
 
-    Under torchrun each process takes the card of its own rank. Call it before anything else touches CUDA.
+    The Trainer would otherwise spread over all GPUs and change the batch size. Under torchrun each process takes the
+    GPU of its own rank. Call it before anything else touches CUDA.
+
+    Raises:
+        UserError: several devices are named.
     """
     _check_single(device)
     if device and not device.startswith("cuda"):
         return device
-    if rank := os.environ.get("LOCAL_RANK"):  # the Trainer takes the card of this number
+    if rank := os.environ.get("LOCAL_RANK"):  # the Trainer takes the GPU of this number
         return f"cuda:{rank}" if torch.cuda.is_available() else device
     index = device.partition(":")[2] or "0"
-    visible = [card for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card]
+    visible = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     if index.isdecimal():
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[int(index)] if int(index) < len(visible) else index
     return "cuda:0" if device else ""
 
 
 def peak_memory(device: str) -> float:
-    """MiB held at most so far: of the card, or of the process where there is none."""
+    """Return the most memory allocated so far, in MiB: on the GPU, or by this process where the device is a CPU."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def device_name(device: str) -> str:
-    """The device with its card's name."""
+    """Return the device, followed by the GPU's name in parentheses."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device

@@ -1,43 +1,43 @@
-"""Towers: queries and passages encoded by weights of their own, as sentence-transformers' Router keeps them."""
+"""Dual encoder: queries and passages embedded by weights of their own, in sentence-transformers' Router."""
 
 from collections.abc import Callable
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Router
 
-KINDS = ("query", "passage")
+KINDS = ("query", "passage")  # kinds of text, which are also the names of the encoders' folders
 
-_SIDES = "rounds_sides"
+_ENCODERS = "rounds_encoders"
 
 
-def set_encoders(embedder: SentenceTransformer, sides: dict[str, SentenceTransformer]) -> None:
-    """Put two encoders into `embedder`, in place of its own modules.
+def set_encoders(embedder: SentenceTransformer, encoders: dict[str, SentenceTransformer]) -> None:
+    """Replace an embedder's modules by two encoders, in place.
 
     Args:
-        sides: by kind, `query` and `passage`.
+        encoders: an encoder for each of `KINDS`.
     """
-    router = Router.for_query_document(list(sides["query"]), list(sides["passage"]))
+    router = Router.for_query_document(list(encoders["query"]), list(encoders["passage"]))
     for name in list(embedder._modules):
         del embedder._modules[name]
     embedder.add_module("0", router)
-    embedder.__dict__[_SIDES] = sides  # not a submodule: its parameters are the Router's
+    embedder.__dict__[_ENCODERS] = encoders  # not a submodule: its parameters are the Router's
 
 
 def is_dual(embedder: SentenceTransformer) -> bool:
-    """Whether an embedder has two sides."""
-    return _SIDES in embedder.__dict__
+    """Return whether an embedder has an encoder for each kind of text."""
+    return _ENCODERS in embedder.__dict__
 
 
 def encoder_for(embedder: SentenceTransformer, kind: str) -> SentenceTransformer:
-    """The encoder of one kind of text; the embedder itself where both kinds share it."""
+    """Return the encoder of one of `KINDS`: the embedder itself where both kinds share it."""
     if not is_dual(embedder):
         return embedder
-    side = embedder.__dict__[_SIDES][kind]
-    side.training = embedder.training
-    return side
+    encoder = embedder.__dict__[_ENCODERS][kind]
+    encoder.training = embedder.training
+    return encoder
 
 
-def apply_to_each(embedder: SentenceTransformer, work: Callable[[SentenceTransformer, str], object]) -> None:
-    """Do something with every side, and with the name of its subfolder (empty for an encoder that is shared)."""
+def apply_to_each(embedder: SentenceTransformer, function: Callable[[SentenceTransformer, str], object]) -> None:
+    """Call a function with each encoder and the name of its subfolder, which is empty for a shared encoder."""
     for kind in KINDS if is_dual(embedder) else ("",):
-        work(encoder_for(embedder, kind), kind)
+        function(encoder_for(embedder, kind), kind)

@@ -1,7 +1,8 @@
-"""Packing: attention for texts that stand one behind the other in one row of tokens, so that no padding is computed.
+"""Packed attention: texts one behind the other in a single row of tokens, so that no padding is computed.
 
-transformers knows it as `packed`. Given `cu_seq_lens_q` (the flattened inputs of its FlashAttention path, which
-sentence-transformers pools) a token sees its own text only, and the prefix where one is given; without, it is SDPA.
+transformers finds it under the name `packed`. Given `cu_seq_lens_q` (the flattened inputs of transformers'
+FlashAttention path, which sentence-transformers pools), a token attends to its own text only, and to a shared prefix if
+there is one; without `cu_seq_lens_q` it is SDPA.
 """
 
 from collections.abc import Sequence
@@ -18,149 +19,169 @@ from rounds.models import prompt_tuning
 
 NAME = "packed"
 
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+_kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def attend(
-    module, query, key, value, attention_mask, dropout=0.0, scaling=None, cu_seq_lens_q=None, prefix=None, **more
-):
-    """transformers' attention interface.
+    module, query, key, value, attention_mask, scaling=None, cu_seq_lens_q=None, prefix=None, **kwargs
+):  # transformers calls it with these names
+    """Compute attention, as an entry of transformers' attention interface.
 
     Args:
         query: (1, heads, tokens, dim).
         key, value: (1, key heads, tokens, dim).
-        cu_seq_lens_q: (texts + 1,) int, where each text starts, and the end.
-        prefix: a `Cache` that stands before every text.
+        cu_seq_lens_q: (texts + 1,) int, each text's first token, and the number of tokens.
+        prefix: a `Cache` of the tokens before every text.
+        kwargs: further arguments of SDPA.
 
     Returns:
         (1, tokens, heads, dim), None.
     """
     if cu_seq_lens_q is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **more
-        )
-    own = [each[0].transpose(0, 1).float().contiguous() for each in (query, key, value)]
-    before = [None, None]
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    heads = query.shape[1]
+    queries, keys, values = (states[0].transpose(0, 1).float().contiguous() for states in (query, key, value))
+    prefix_keys = prefix_values = None
     if prefix is not None:
         layer = prefix.layers[module.layer_idx]
-        before = [_heads(each[0].transpose(0, 1).float(), query.shape[1]) for each in (layer.keys, layer.values)]
-    own[1:] = [_heads(each, query.shape[1]) for each in own[1:]]
-    causal = getattr(module, "is_causal", False)
-    found = PackedAttention.apply(
-        *own, *before, equal_length_runs(cu_seq_lens_q.tolist()), causal, scaling or query.shape[-1] ** -0.5
+        prefix_keys, prefix_values = (
+            _repeat_heads(states[0].transpose(0, 1).float(), heads) for states in (layer.keys, layer.values)
+        )
+    output = PackedAttention.apply(
+        queries,
+        _repeat_heads(keys, heads),
+        _repeat_heads(values, heads),
+        prefix_keys,
+        prefix_values,
+        equal_length_runs(cu_seq_lens_q.tolist()),
+        getattr(module, "is_causal", False),
+        scaling or query.shape[-1] ** -0.5,
     )
-    return found.to(query.dtype)[None], None
+    return output.to(query.dtype)[None], None
 
 
-def _heads(states: Tensor, heads: int) -> Tensor:
-    """(tokens, key heads, dim) -> (tokens, heads, dim): grouped-query attention's keys, once for each query head."""
+def _repeat_heads(states: Tensor, heads: int) -> Tensor:
+    """(tokens, key heads, dim) -> (tokens, heads, dim): repeat grouped-query attention's keys for each query head."""
     times = heads // states.shape[1]
     return states if times == 1 else states.repeat_interleave(times, dim=1)
 
 
 def equal_length_runs(starts: list[int]) -> list[tuple[int, int, int]]:
-    """Neighbours of one length: (first token, texts, their length).
+    """Group neighbouring texts of equal length: (first token, number of texts, their length).
 
     >>> equal_length_runs([0, 5, 10, 12])
     [(0, 2, 5), (10, 1, 2)]
     """
-    found: list[tuple[int, int, int]] = []
+    runs: list[tuple[int, int, int]] = []
     for start, end in pairwise(starts):
-        if found and found[-1][2] == end - start:
-            found[-1] = (found[-1][0], found[-1][1] + 1, end - start)
+        if runs and runs[-1][2] == end - start:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1, end - start)
         else:
-            found.append((start, 1, end - start))
-    return found
+            runs.append((start, 1, end - start))
+    return runs
 
 
 class PackedAttention(torch.autograd.Function):
     """Softmax attention in fp32 by torch's fused CPU kernels: runs of equal length are batches without padding.
 
-    What stands before all texts is attended to by all tokens at once. Two parts of one softmax are joined by their
-    log-sum-exp, and the kernels' backward given the joint one yields each part's gradients (as in Ring Attention:
-    Liu et al. 2023, arXiv:2310.01889).
+    A prefix before all texts is attended to by all tokens at once. The two parts of a softmax are joined by their
+    log-sum-exp (LSE), and the kernels' backward passes, given the joint LSE, return the gradients of each part (as in
+    Ring Attention: Liu et al. 2023, arXiv:2310.01889).
     """
 
     @staticmethod
-    def forward(ctx, query, key, value, before_key, before_value, runs, causal, scale):
+    def forward(ctx, query, key, value, prefix_key, prefix_value, runs, causal, scale):
+        """Return (tokens, heads, dim).
+
+        Args:
+            query, key, value: (tokens, heads, dim) float32.
+            prefix_key, prefix_value: (prefix tokens, heads, dim) float32, or None.
+            runs: as `equal_length_runs` returns them.
+            causal: whether a token attends only to the tokens before it in its own text.
+            scale: factor of the query-key products.
+        """
         parts = [
-            _forward(*(_batch(each, run) for each in (query, key, value)), 0.0, causal, scale=scale) for run in runs
+            _kernel(*(_as_batch(states, run) for states in (query, key, value)), 0.0, causal, scale=scale)
+            for run in runs
         ]
-        out, sums = _stream([part for part, _ in parts]), [total for _, total in parts]
-        whole = None
-        if before_key is not None:
-            part, whole = _forward(*map(_whole, (query, before_key, before_value)), 0.0, False, scale=scale)
-            own = _stream([total[..., None] for total in sums])
-            before = whole[0].T[..., None]
-            out = torch.lerp(out, part[0].transpose(0, 1), torch.sigmoid(before - own))
-            joint = torch.logaddexp(before, own)
-            sums = [_batch(joint, run)[..., 0].contiguous() for run in runs]
-            whole = joint[..., 0].T[None].contiguous()
-        ctx.save_for_backward(query, key, value, before_key, before_value, out, whole, *sums)
-        ctx.how = runs, causal, scale
-        return out
+        output, run_lses = _as_stream([part for part, _ in parts]), [lse for _, lse in parts]
+        lse = None
+        if prefix_key is not None:
+            prefix_part, prefix_lse = _kernel(
+                *map(_as_one_text, (query, prefix_key, prefix_value)), 0.0, False, scale=scale
+            )
+            own_lse = _as_stream([run_lse[..., None] for run_lse in run_lses])
+            prefix_lse = prefix_lse[0].T[..., None]
+            output = torch.lerp(output, prefix_part[0].transpose(0, 1), torch.sigmoid(prefix_lse - own_lse))
+            joint = torch.logaddexp(prefix_lse, own_lse)
+            run_lses = [_as_batch(joint, run)[..., 0].contiguous() for run in runs]
+            lse = joint[..., 0].T[None].contiguous()
+        ctx.save_for_backward(query, key, value, prefix_key, prefix_value, output, lse, *run_lses)
+        ctx.settings = runs, causal, scale
+        return output
 
     @staticmethod
     def backward(ctx, gradient):
-        query, key, value, before_key, before_value, out, whole, *sums = ctx.saved_tensors
-        runs, causal, scale = ctx.how
-        streams = (gradient.contiguous(), query, key, value, out)
+        """Return the gradients of query, key, value and prefix."""
+        query, key, value, prefix_key, prefix_value, output, lse, *run_lses = ctx.saved_tensors
+        runs, causal, scale = ctx.settings
+        streams = (gradient.contiguous(), query, key, value, output)
         parts = [
-            _backward(*(_batch(each, run) for each in streams), total, 0.0, causal, scale=scale)
-            for run, total in zip(runs, sums, strict=True)
+            _kernel_backward(*(_as_batch(states, run) for states in streams), run_lse, 0.0, causal, scale=scale)
+            for run, run_lse in zip(runs, run_lses, strict=True)
         ]
-        by_query, by_key, by_value = map(_stream, zip(*parts, strict=True))
-        if before_key is None:
+        by_query, by_key, by_value = map(_as_stream, zip(*parts, strict=True))
+        if prefix_key is None:
             return by_query, by_key, by_value, None, None, None, None, None
-        given = map(_whole, (gradient, query, before_key, before_value, out))
-        found = _backward(*given, whole, 0.0, False, scale=scale)
-        more, before_key, before_value = (each[0].transpose(0, 1) for each in found)
-        return by_query + more, by_key, by_value, before_key, before_value, None, None, None
+        whole = map(_as_one_text, (gradient, query, prefix_key, prefix_value, output))
+        prefix_parts = _kernel_backward(*whole, lse, 0.0, False, scale=scale)
+        by_query_too, by_prefix_key, by_prefix_value = (part[0].transpose(0, 1) for part in prefix_parts)
+        return by_query + by_query_too, by_key, by_value, by_prefix_key, by_prefix_value, None, None, None
 
 
-def _stream(parts: Sequence[Tensor]) -> Tensor:
-    """The runs' (texts, heads, length, dim) -> (tokens, heads, dim)."""
+def _as_stream(parts: Sequence[Tensor]) -> Tensor:
+    """Runs of (texts, heads, length, dim) -> (tokens, heads, dim)."""
     return torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])
 
 
-def _batch(states: Tensor, run: tuple[int, int, int]) -> Tensor:
+def _as_batch(states: Tensor, run: tuple[int, int, int]) -> Tensor:
     """(tokens, heads, dim) -> a view (texts, heads, length, dim) of one run."""
     start, count, length = run
     return states.narrow(0, start, count * length).view(count, length, *states.shape[1:]).transpose(1, 2)
 
 
-def _whole(states: Tensor) -> Tensor:
+def _as_one_text(states: Tensor) -> Tensor:
     """(tokens, heads, dim) -> (1, heads, tokens, dim)."""
     return states.transpose(0, 1)[None]
 
 
 def attention_covers(embedder: SentenceTransformer, longest: int) -> bool:
-    """Whether a token sees all before it in a text of `longest` tokens: no sliding window, or one that holds it."""
+    """Return whether tokens attend to all of a text of `longest` tokens: no sliding window, or one that holds it."""
     window = getattr(embedder[0].model.config, "sliding_window", None)
     return not window or longest <= window
 
 
 def can_pack(embedder: SentenceTransformer, longest: int) -> bool:
-    """Whether the model was loaded with this attention (or FlashAttention) and needs nothing that it does not do.
+    """Return whether texts of at most `longest` tokens can be packed for this model.
 
-    Args:
-        longest: tokens of the longest text.
+    The model must have been loaded with packed attention or FlashAttention, and need nothing that those leave out:
+    dropout of attention weights, or a sliding window shorter than the longest text.
     """
     transformer = embedder[0].model
-    rate = max((getattr(transformer.config, name, None) or 0.0) for name in DROPOUTS)
-    able = (NAME,) if prompt_tuning.has_virtual_tokens(transformer) else (NAME, "flash_attention_2")
+    dropout = max((getattr(transformer.config, key, None) or 0.0) for key in DROPOUT_KEYS)
+    packing = (NAME,) if prompt_tuning.has_virtual_tokens(transformer) else (NAME, "flash_attention_2")
     return (
-        transformer.config._attn_implementation in able
+        transformer.config._attn_implementation in packing
         and attention_covers(embedder, longest)
         and getattr(transformer, "_supports_attention_backend", False)
-        and not (embedder.training and rate)
+        and not (embedder.training and dropout)
         and prompt_tuning.can_pack(transformer)
     )
 
-
-DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
 
 AttentionInterface.register(NAME, attend)
 

@@ -1,6 +1,7 @@
-"""Tuning: what a recipe trains in the backbone, and proof that it moved.
+"""Parameter-efficient fine-tuning: apply a recipe's tuning method to an embedder, and check that its weights moved.
 
-peft brings LoRA, IA3 and virtual tokens; bottlenecks, the projection head and unfrozen weights are ours.
+peft provides LoRA, IA3 and virtual tokens; bottleneck adapters, the projection head and the unfreezing of single
+weights are implemented here.
 """
 
 import copy
@@ -26,79 +27,99 @@ from rounds.config.recipe import Tuning
 from rounds.errors import UserError
 from rounds.models import dual_encoder, pooling, prompt_tuning, vision_language, vision_tower
 
-TASK = "FEATURE_EXTRACTION"
+TASK_TYPE = "FEATURE_EXTRACTION"
+
+# Parts of the names of inserted parameters. peft's file holds the virtual tokens that a P-tuning encoder computes,
+# and training cannot go on from those: it needs the encoder's own weights.
+INSERTED = (".bottleneck.", ".prompt_encoder.", ".visual_tokens.")
 
 
 def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "") -> None:
-    """Make the recipe's weights trainable, in place; with `separate`, in two copies of the model.
+    """Insert the tuning method's parameters and make them trainable, in place; with `separate`, in two copies.
 
-    New weights' initial values come from torch's global generator: seed it first.
+    Initial values come from torch's global random generator: seed it first.
 
     Args:
-        tokenizer: folder or name of the base model's, for virtual tokens that start from a text.
+        tokenizer: folder or name of the base model's tokenizer, for virtual tokens that start from a text.
+
+    Raises:
+        UserError: the recipe's targets match no module of the model.
     """
     if tuning.separate and not dual_encoder.is_dual(embedder):
-        one, other = (SentenceTransformer(modules=list(copy.deepcopy(embedder)), device=embedder.device) for _ in "12")
-        dual_encoder.set_encoders(embedder, {"query": one, "passage": other})
+        encoders = {
+            kind: SentenceTransformer(modules=list(copy.deepcopy(embedder)), device=embedder.device)
+            for kind in dual_encoder.KINDS
+        }
+        dual_encoder.set_encoders(embedder, encoders)
         embedder.eval()
-    dual_encoder.apply_to_each(embedder, lambda side, _: _apply(side, tuning, tokenizer))
-    if dual_encoder.is_dual(embedder):  # modules may have been added to the sides
-        dual_encoder.set_encoders(
-            embedder, {kind: dual_encoder.encoder_for(embedder, kind) for kind in dual_encoder.KINDS}
-        )
+    dual_encoder.apply_to_each(embedder, lambda encoder, _: _apply_to_encoder(encoder, tuning, tokenizer))
+    if dual_encoder.is_dual(embedder):  # the encoders may have new modules, which the router does not know yet
+        encoders = {kind: dual_encoder.encoder_for(embedder, kind) for kind in dual_encoder.KINDS}
+        dual_encoder.set_encoders(embedder, encoders)
 
 
-def _apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> None:
+def _apply_to_encoder(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> None:
     if tuning.method != "full":
         embedder.requires_grad_(False)
-    if (config := _config(tuning, tokenizer)) is not None:
-        try:
-            if config.is_prompt_learning:
-                prompt_tuning.attach(embedder, config)
-            else:
-                embedder[0].model = get_peft_model(embedder[0].model, config)
-        except ValueError as error:
-            key = "ia3" if tuning.method == "ia3" else "lora"
-            raise UserError(
-                f"tuning.{key}.targets {list(vars(getattr(tuning, key))['targets'])}: "
-                f"{' '.join(str(error).split())[:160]}"
-            ) from None
+    config = _peft_config(tuning, tokenizer)
+    if config is not None:
+        _insert_peft(embedder, config, tuning)
     add_modules(embedder, tuning)
     unfreeze(embedder, tuning)
 
 
-def _config(tuning: Tuning, tokenizer: str) -> PeftConfig | None:
-    """What peft is to do; None where it has no part."""
+def _insert_peft(embedder: SentenceTransformer, config: PeftConfig, tuning: Tuning) -> None:
+    try:
+        if config.is_prompt_learning:
+            prompt_tuning.attach(embedder, config)
+        else:
+            embedder[0].model = get_peft_model(embedder[0].model, config)
+    except ValueError as error:
+        section = "ia3" if tuning.method == "ia3" else "lora"
+        targets = list(getattr(tuning, section).targets)
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"tuning.{section}.targets {targets}: {reason}") from None
+
+
+def _peft_config(tuning: Tuning, tokenizer: str) -> PeftConfig | None:
+    """Return peft's configuration of the tuning method; None for methods that peft does not implement."""
     virtual = tuning.virtual
     if tuning.has_lora:
-        lora = tuning.lora
         return LoraConfig(
-            r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=list(lora.targets),
-            exclude_modules=r".*pooler.*", task_type=TASK,
-        )  # fmt: skip
+            r=tuning.lora.r,
+            lora_alpha=tuning.lora.alpha,
+            lora_dropout=tuning.lora.dropout,
+            target_modules=list(tuning.lora.targets),
+            exclude_modules=r".*pooler.*",
+            task_type=TASK_TYPE,
+        )
     if tuning.method == "ia3":
         targets, feedforward = list(tuning.ia3.targets) or None, list(tuning.ia3.feedforward) or None
-        return IA3Config(target_modules=targets, feedforward_modules=feedforward, task_type=TASK)
+        return IA3Config(target_modules=targets, feedforward_modules=feedforward, task_type=TASK_TYPE)
     if tuning.method == "prompt":
         text = {"prompt_tuning_init_text": virtual.init_text, "tokenizer_name_or_path": tokenizer}
-        start = {"prompt_tuning_init": "TEXT", **text} if virtual.init == "text" else {}
-        return PromptTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK, **start)
+        initial = {"prompt_tuning_init": "TEXT", **text} if virtual.init == "text" else {}
+        return PromptTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK_TYPE, **initial)
     if tuning.method == "p_tuning":
         hidden = virtual.hidden_size
-        return PromptEncoderConfig(num_virtual_tokens=virtual.tokens, encoder_hidden_size=hidden, task_type=TASK)
+        return PromptEncoderConfig(num_virtual_tokens=virtual.tokens, encoder_hidden_size=hidden, task_type=TASK_TYPE)
     if tuning.method == "prefix":
-        return PrefixTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK)
+        return PrefixTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK_TYPE)
     return None
 
 
 def add_virtual_tokens(embedder: SentenceTransformer, tuning: Tuning) -> None:
-    """Put random virtual tokens before each text, in place: a checkpoint's take their place."""
-    prompt_tuning.attach(embedder, _config(replace(tuning, virtual=replace(tuning.virtual, init="random")), ""))
+    """Put random virtual tokens before each text, in place, to be overwritten by a checkpoint's."""
+    random = replace(tuning, virtual=replace(tuning.virtual, init="random"))
+    prompt_tuning.attach(embedder, _peft_config(random, tokenizer=""))
     embedder[0].model.requires_grad_(False)
 
 
 class BottleneckAdapter(nn.Module):
-    """Down, a nonlinearity, up, added to what comes in; nothing at first, since `up` starts at zero."""
+    """Houlsby adapter: a down-projection, a nonlinearity and an up-projection, added to the input.
+
+    It starts as the identity, since the up-projection starts at zero.
+    """
 
     def __init__(self, dim: int, reduction_factor: int) -> None:
         super().__init__()
@@ -114,69 +135,68 @@ class BottleneckAdapter(nn.Module):
 
 
 def add_modules(embedder: SentenceTransformer, tuning: Tuning, is_tuned_model: bool = False) -> None:
-    """Add the modules of ours that the recipe asks for, in place.
+    """Add the recipe's modules that peft does not provide, in place.
 
     Args:
-        is_tuned_model: the model's own weights are tuned ones (a full or merged checkpoint): the head alone is added.
+        is_tuned_model: the model's own weights are tuned (a full or merged checkpoint), so no adapter goes into its
+            layers.
     """
     if tuning.method == "bottleneck" and not is_tuned_model:
-        _insert(embedder, tuning)
+        _insert_bottlenecks(embedder, tuning)
     if tuning.virtual.vision != "none":
         vision_tower.add_visual_tokens(vision_tower.find_tower(embedder), tuning.virtual, embedder[0].model)
-    if tuning.projection.dim and _head(embedder) is None:
-        _project(embedder, tuning)
+    if tuning.projection.dim and not any(isinstance(module, Dense) for module in embedder):
+        _append_projection(embedder, tuning)
 
 
-def _insert(embedder: SentenceTransformer, tuning: Tuning) -> None:
+def _insert_bottlenecks(embedder: SentenceTransformer, tuning: Tuning) -> None:
+    """Put an adapter behind each target layer of the text model and of the vision tower."""
     targets, factor = tuple(tuning.bottleneck.targets), tuning.bottleneck.reduction_factor
-    eyes = vision_tower.find_tower(embedder)
-    models = [embedder[0].model, *([eyes.tower] if eyes else [])]
-    places = [
+    vision = vision_tower.find_tower(embedder)
+    layers = [
         module
-        for model in models
+        for model in [embedder[0].model, *([vision.tower] if vision else [])]
         for name, module in model.named_modules()
         if name.endswith(targets) and hasattr(module, "out_features")
     ]
-    if not places:
+    if not layers:
         raise UserError(f"tuning.bottleneck.targets {list(targets)}: the model has no linear layer of these names")
-    for place in places:
-        place.bottleneck = BottleneckAdapter(place.out_features, factor).to(place.weight.device)
-        place.register_forward_hook(lambda module, _, output: module.bottleneck(output))
+    for layer in layers:
+        layer.bottleneck = BottleneckAdapter(layer.out_features, factor).to(layer.weight.device)
+        layer.register_forward_hook(lambda module, _, output: module.bottleneck(output))
 
 
-def _project(embedder: SentenceTransformer, tuning: Tuning) -> None:
-    behind = vision_tower.find_tower(embedder) or pooling.find_pooling(embedder)
-    dim, wanted = behind.get_embedding_dimension(), tuning.projection.dim
-    head = Dense(dim, wanted, bias=False, activation_function=nn.Identity())
+def _append_projection(embedder: SentenceTransformer, tuning: Tuning) -> None:
+    """Append a projection head that starts orthogonal; its `normalize` takes the place of the model's."""
+    last = vision_tower.find_tower(embedder) or pooling.find_pooling(embedder)
+    head = Dense(last.get_embedding_dimension(), tuning.projection.dim, bias=False, activation_function=nn.Identity())
     nn.init.orthogonal_(head.linear.weight)
-    head.register_forward_hook(_in_full)
-    behind = [module for module in embedder if not isinstance(module, Normalize)]
-    modules = [*behind, head.to(embedder.device), *([Normalize()] if tuning.projection.normalize else [])]
+    head.register_forward_hook(_embed_in_fp32)
+    kept = [module for module in embedder if not isinstance(module, Normalize)]
+    modules = [*kept, head.to(embedder.device), *([Normalize()] if tuning.projection.normalize else [])]
     for name in list(embedder._modules):
         del embedder._modules[name]
     for number, module in enumerate(modules):
         embedder.add_module(str(number), module)
 
 
-def _in_full(module, arguments, output: dict) -> dict:
+def _embed_in_fp32(_module, _arguments, output: dict) -> dict:
     return {**output, "sentence_embedding": output["sentence_embedding"].float()}
 
 
-def _head(embedder: SentenceTransformer) -> Dense | None:
-    return next((module for module in embedder if isinstance(module, Dense)), None)
-
-
 def unfreeze(embedder: SentenceTransformer, tuning: Tuning) -> None:
-    """Let gradients into `own`, in fp32: in half precision small steps would round to none.
+    """Make the tuned parameters beside peft's trainable, in fp32: half precision would round small steps to zero.
 
-    Of a frozen vision tower only what is inserted or unfrozen takes them.
+    Of a frozen vision tower, only inserted and unfrozen parameters become trainable.
     """
     names = extra_parameter_names(embedder, tuning)
-    if vision_language.find_patch_loader(embedder) and tuning.vision == "frozen" and not has_frozen_base(embedder):
-        embedder[0].model.visual.requires_grad_(False)
-    if (eyes := vision_tower.find_tower(embedder)) and tuning.vision == "frozen" and not has_frozen_base(embedder):
-        eyes.tower.requires_grad_(False)
-        names = names - _names_of(embedder, [eyes.tower]) | _names_of(embedder, _unfrozen(embedder, tuning))
+    if tuning.vision == "frozen" and not has_frozen_base(embedder):
+        if vision_language.find_patch_loader(embedder):
+            embedder[0].model.visual.requires_grad_(False)
+        if vision := vision_tower.find_tower(embedder):
+            vision.tower.requires_grad_(False)
+            names -= _parameter_names(embedder, [vision.tower])
+            names |= _parameter_names(embedder, _unfrozen_modules(embedder, tuning))
     for name, parameter in embedder.named_parameters():
         if name in names:
             parameter.data = parameter.data.float()
@@ -184,37 +204,34 @@ def unfreeze(embedder: SentenceTransformer, tuning: Tuning) -> None:
 
 
 def extra_parameter_names(embedder: SentenceTransformer, tuning: Tuning) -> set[str]:
-    """Names of the tuned parameters that neither peft's file nor the whole model's file holds."""
-    found = {
-        f"{number}.{name}"
-        for number, module in enumerate(embedder)
-        if isinstance(module, Dense | WeightedLayerPooling)
-        for name, _ in module.named_parameters()
-    }
-    eyes = vision_tower.find_tower(embedder)
-    seeing = [eyes] if eyes and (not has_frozen_base(embedder) or tuning.vision == "tuned") else []
+    """Return the names of the tuned parameters that neither peft's file nor the whole model's file holds."""
+    heads = [module for module in embedder if isinstance(module, Dense | WeightedLayerPooling)]
+    vision = vision_tower.find_tower(embedder)
     if not has_frozen_base(embedder):
-        return found | _names_of(embedder, seeing)
-    # peft's file holds what a P-tuning encoder makes, from which nobody can go on.
-    inserted = (".bottleneck.", ".prompt_encoder.", ".visual_tokens.")
-    found |= {name for name, _ in embedder.named_parameters() if any(part in name for part in inserted)}
-    seeing = seeing or [module for module in (eyes and (eyes.head, eyes.joined)) or () if module is not None]
-    return found | _names_of(embedder, [*seeing, *_unfrozen(embedder, tuning)])
+        return _parameter_names(embedder, [*heads, *([vision] if vision else [])])
+    vision_modules: list[nn.Module] = []
+    if vision:
+        vision_modules = [vision] if tuning.vision == "tuned" else [vision.head, vision.joined]
+    modules = [*heads, *filter(None, vision_modules), *_unfrozen_modules(embedder, tuning)]
+    inserted = {name for name, _ in embedder.named_parameters() if any(part in name for part in INSERTED)}
+    return inserted | _parameter_names(embedder, modules)
 
 
-def _unfrozen(embedder: SentenceTransformer, tuning: Tuning) -> list[nn.Module]:
-    transformer, eyes, found = embedder[0].model, vision_tower.find_tower(embedder), []
+def _unfrozen_modules(embedder: SentenceTransformer, tuning: Tuning) -> list[nn.Module]:
+    """Return the modules that `tuning.unfreeze` names."""
+    transformer, vision = embedder[0].model, vision_tower.find_tower(embedder)
+    modules: list[nn.Module] = []
     if "layer_norms" in tuning.unfreeze:
-        both = [*transformer.modules(), *(eyes.tower.modules() if eyes else ())]
-        found += [module for module in both if _is_norm(module)]
+        both = [*transformer.modules(), *(vision.tower.modules() if vision else ())]
+        modules += [module for module in both if _is_norm(module)]
     if "visual_embedding" in tuning.unfreeze:
-        found.append(eyes.tower.embeddings)
+        modules.append(vision.tower.embeddings)
     if "input_embeddings" in tuning.unfreeze:
-        found.append(transformer.get_input_embeddings())
-    return found
+        modules.append(transformer.get_input_embeddings())
+    return modules
 
 
-def _names_of(embedder: SentenceTransformer, modules: list[nn.Module]) -> set[str]:
+def _parameter_names(embedder: SentenceTransformer, modules: list[nn.Module]) -> set[str]:
     parameters = {id(parameter) for module in modules for parameter in module.parameters()}
     return {name for name, parameter in embedder.named_parameters() if id(parameter) in parameters}
 
@@ -224,27 +241,31 @@ def _is_norm(module: nn.Module) -> bool:
 
 
 def has_frozen_base(embedder: SentenceTransformer) -> bool:
-    """Whether the base model's weights stay as they are, but for unfrozen ones: a checkpoint holds the rest alone."""
+    """Return whether an adapter is trained over frozen weights, so that a checkpoint holds only what was added."""
     transformer = dual_encoder.encoder_for(embedder, "query")[0].model
     return isinstance(transformer, PeftModel) or any(
-        isinstance(each, BottleneckAdapter) for each in transformer.modules()
+        isinstance(module, BottleneckAdapter) for module in transformer.modules()
     )
 
 
-def trainable_parameters(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
-    """Trainable parameters by name."""
-    return {name: value for name, value in embedder.named_parameters() if value.requires_grad}
+def trainable_parameters(embedder: SentenceTransformer) -> dict[str, Tensor]:
+    """Return the trainable parameters by name."""
+    return {name: parameter for name, parameter in embedder.named_parameters() if parameter.requires_grad}
 
 
-def snapshot_trainable(embedder: SentenceTransformer) -> dict[str, torch.Tensor]:
-    """Copies of the trainable parameters, to compare with after training."""
+def snapshot_trainable(embedder: SentenceTransformer) -> dict[str, Tensor]:
+    """Return CPU copies of the trainable parameters, for `check_weights_moved` after training."""
     return {name: value.detach().cpu().clone() for name, value in trainable_parameters(embedder).items()}
 
 
-def check_weights_moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> None:
-    """Stop when training left the weights where they were.
+def check_weights_moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
+    """Refuse a training that changed no weights.
 
-    In an adapter only LoRA's B matrices count: weight decay alone moves A, and A without B changes nothing.
+    Of LoRA only the B matrices count: weight decay alone moves A, and A changes nothing while B is zero.
+
+    Args:
+        before: parameters by name, from `snapshot_trainable`.
+        after: the same parameters after training; others are ignored.
 
     Raises:
         UserError: no weight that matters moved.

@@ -1,4 +1,4 @@
-"""Pooling: the layers' hidden states -> one vector of a text."""
+"""Pooling: one embedding from the hidden states of a text's tokens."""
 
 from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer, WeightedLayerPooling
@@ -7,35 +7,42 @@ from torch import Tensor, cat, nn, stack
 from rounds.config.recipe import LAYER_POOLINGS, Model
 from rounds.errors import UserError
 
-MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}
+MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}  # a recipe's pooling -> sentence-transformers'
 
 
 class LastLayers(Module):
-    """Token embeddings made of several layers': one behind the other, or their sum."""
+    """Combine the last layers' hidden states into one state per token: concatenated or summed.
 
-    config_keys: list[str] = ["number", "how"]
+    Args:
+        number: number of layers.
+        how: `concat_last_n` or `sum_last_n`.
+    """
+
+    config_keys: list[str] = ["number", "how"]  # also the keys of its saved config, so they keep their names
 
     def __init__(self, number: int, how: str) -> None:
         super().__init__()
         self.number, self.how = number, how
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`all_layer_embeddings`, each (texts, tokens, dim), -> `token_embeddings`, number x dim wide or dim."""
-        last = features["all_layer_embeddings"][-self.number :]
-        last = [states.float() for states in last]
+        """Set `token_embeddings`, (texts, tokens, dim or number x dim), from `all_layer_embeddings`.
+
+        The latter is a list of (texts, tokens, dim), one for each layer.
+        """
+        last = [states.float() for states in features["all_layer_embeddings"][-self.number :]]
         features["token_embeddings"] = cat(last, dim=-1) if self.how == "concat_last_n" else stack(last).sum(0)
         return features
 
     def save(self, output_path: str, *args, **kwargs) -> None:
-        """Its two settings."""
+        """Write the settings; there are no weights."""
         self.save_config(output_path)
 
 
 def build_modules(transformer: Transformer, model: Model) -> list[nn.Module]:
-    """What stands behind the transformer, but for the normalization.
+    """Return the modules that pool the transformer's hidden states, without normalization.
 
     Raises:
-        UserError: the model has fewer layers than the recipe asks for.
+        UserError: the model has fewer layers than the recipe's `pooling_layers`.
     """
     dim = transformer.get_embedding_dimension()
     if model.pooling not in LAYER_POOLINGS:
@@ -48,10 +55,10 @@ def build_modules(transformer: Transformer, model: Model) -> list[nn.Module]:
         layers = WeightedLayerPooling(dim, config.num_hidden_layers, config.num_hidden_layers + 1 - number)
     else:
         layers = LastLayers(number, model.pooling)
-    whole = dim * number if model.pooling == "concat_last_n" else dim
-    return [layers, Pooling(whole, MODES[model.pooling_tokens])]
+    pooled_dim = dim * number if model.pooling == "concat_last_n" else dim
+    return [layers, Pooling(pooled_dim, MODES[model.pooling_tokens])]
 
 
 def find_pooling(embedder: nn.Module) -> Pooling:
-    """The module that makes one vector of a text's tokens."""
+    """Return the module that pools an embedder's token states."""
     return next(module for module in embedder if isinstance(module, Pooling))

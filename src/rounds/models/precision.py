@@ -1,7 +1,7 @@
 """Numeric precision and attention implementation that a device supports."""
 
 import importlib.util
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -9,12 +9,14 @@ from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.errors import UserError
 from rounds.models import packed_attention
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-def autocast(precision: str, device: str, keep_casts: bool = True):
-    """Mixed precision on `device`; nothing where it computes in fp32.
+
+def autocast(precision: str, device: str, keep_casts: bool = True) -> AbstractContextManager:
+    """Return a context for mixed precision on `device`; it does nothing where the device computes in fp32.
 
     Args:
-        keep_casts: cast each weight once for the whole region. Gradient checkpointing cannot find such casts again.
+        keep_casts: cast each weight once for the whole context. Gradient checkpointing cannot reuse such casts.
     """
     dtype = compute_dtype(precision, device)
     if dtype == torch.float32:
@@ -22,15 +24,18 @@ def autocast(precision: str, device: str, keep_casts: bool = True):
     return torch.autocast(device.partition(":")[0], dtype=dtype, cache_enabled=keep_casts)
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
 def resolve_precision(precision: str, device: str) -> str:
-    """`auto` -> bf16 where the device computes in it natively, else fp16 on a GPU and fp32 on a CPU."""
+    """Return a precision, `auto` replaced by the best that the device supports natively.
+
+    `auto` is bf16 where the device computes in it natively, else fp16 on a GPU and fp32 on a CPU.
+
+    Raises:
+        UserError: the precision is unknown, or this machine cannot compute in it.
+    """
     if precision not in ("auto", *DTYPES, *FOUR_BIT_PRECISIONS):
         raise UserError(f"precision {precision!r} is not one of auto, {', '.join([*DTYPES, *FOUR_BIT_PRECISIONS])}")
     if precision in FOUR_BIT_PRECISIONS and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(f"precision {precision}: needs bitsandbytes; pip install '.[four_bits]' brings it")
+        raise UserError(f"precision {precision}: needs bitsandbytes; install it with pip install '.[four_bits]'")
     if precision == "fp16" and device == "cpu":
         raise UserError("precision fp16: CPUs do not train or encode in it; use bf16 or fp32")
     if precision != "auto":
@@ -42,13 +47,17 @@ def resolve_precision(precision: str, device: str) -> str:
 
 
 def compute_dtype(precision: str, device: str) -> torch.dtype:
-    """What matrix products are computed in; 4-bit weights are unpacked to what `auto` takes."""
+    """Return the dtype of matrix products; 4-bit weights are unpacked to what `auto` resolves to."""
     return DTYPES[resolve_precision("auto", device) if precision in FOUR_BIT_PRECISIONS else precision]
 
 
 def resolve_attention(attention: str, device: str) -> str:
-    """`auto` -> FlashAttention where it is installed and the card can (Ampere and later), else SDPA; packed on CPUs."""
+    """Return transformers' name of an attention implementation.
+
+    `auto` is FlashAttention where it is installed and the GPU supports it (Ampere and later), else SDPA. On CPUs,
+    packed attention takes the place of SDPA.
+    """
     if attention == "auto":
-        capable = device.startswith("cuda") and torch.cuda.get_device_capability() >= (8, 0)
-        attention = "flash_attention_2" if capable and importlib.util.find_spec("flash_attn") else "sdpa"
+        supported = device.startswith("cuda") and torch.cuda.get_device_capability() >= (8, 0)
+        attention = "flash_attention_2" if supported and importlib.util.find_spec("flash_attn") else "sdpa"
     return packed_attention.NAME if attention == "sdpa" and device == "cpu" else attention

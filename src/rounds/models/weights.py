@@ -9,7 +9,7 @@ from rounds.artifacts import hashing
 from rounds.config.loader import DEFAULT_MODEL, MODEL_VARIABLE
 from rounds.config.recipe import Model
 from rounds.errors import UserError
-from rounds.models import dual_encoder, random_models
+from rounds.models import dual_encoder
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -43,7 +43,9 @@ def _locate_folder(name_or_path: str) -> Path | None:
     if scheme == "package" and colon:
         return _package_folder(name)
     if scheme == "random" and colon:
-        return random_models.random_model(name)
+        from rounds.models import random_models  # for tests only, and slow to import
+
+        return random_models.random_model_folder(name)
     folder = Path(name_or_path)
     if folder.is_dir():
         return folder

@@ -1,9 +1,9 @@
-"""Save and load weights: whole models, adapters, and parameters unfrozen beside them, keys compared."""
+"""Save and load weights: whole models, adapters, and tuned parameters beside them, with their keys compared."""
 
 import json
 from pathlib import Path
 
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
@@ -19,54 +19,62 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 MODEL_WEIGHTS = "model.safetensors"
 
-TUNED_WEIGHTS = "tuned.safetensors"  # what is neither in peft's file nor in the model's: `tuning.own`
+TUNED_WEIGHTS = "tuned.safetensors"  # holds `peft_methods.extra_parameter_names`
+
+TRANSFORMER_PREFIX = "0.model."  # the transformer's place in an embedder's parameter names
 
 
 def save_weights(
-    embedder: SentenceTransformer, folder: Path, how: Tuning, gathered: dict[str, Tensor] | None = None
+    embedder: SentenceTransformer, folder: Path, tuning: Tuning, gathered: dict[str, Tensor] | None = None
 ) -> None:
-    """Write the adapter, or else the whole model in sentence-transformers' layout, and what neither holds.
+    """Write an adapter, or else the whole model in sentence-transformers' layout, and the tuned parameters beside it.
 
     Args:
-        how: the recipe's tuning.
-        gathered: a sharded model's weights in one piece (an adapter's only), by their names in `embedder`.
+        tuning: the recipe's tuning method.
+        gathered: a sharded adapter's weights in one piece, by their names in `embedder`; None if it is not sharded.
     """
     if dual_encoder.is_dual(embedder):
-        dual_encoder.apply_to_each(embedder, lambda side, kind: save_weights(side, folder / kind, how))
+        dual_encoder.apply_to_each(embedder, lambda encoder, kind: save_weights(encoder, folder / kind, tuning))
         return
     model = embedder[0].model
     if isinstance(model, PeftModel):
-        within = "0.model."  # the transformer's place in the embedder
-        whole = gathered and {name.removeprefix(within): value for name, value in gathered.items()}
-        model.save_pretrained(folder, state_dict=whole)
+        state = gathered and {name.removeprefix(TRANSFORMER_PREFIX): value for name, value in gathered.items()}
+        model.save_pretrained(folder, state_dict=state)
         (folder / "README.md").unlink(missing_ok=True)
     elif not peft_methods.has_frozen_base(embedder):
         embedder.save_pretrained(str(folder), create_model_card=False)
-    if names := peft_methods.extra_parameter_names(embedder, how):
+    if names := peft_methods.extra_parameter_names(embedder, tuning):
         values = {name: value.detach().contiguous() for name, value in embedder.named_parameters() if name in names}
         folder.mkdir(parents=True, exist_ok=True)
         save_file(values, folder / TUNED_WEIGHTS)
 
 
-def load_weights(embedder: SentenceTransformer, folder: Path, how: Tuning) -> None:
-    """Read `save_weights`' files back into a model of the same build, in place."""
+def load_weights(embedder: SentenceTransformer, folder: Path, tuning: Tuning) -> None:
+    """Read the files of `save_weights` back into a model with the same modules, in place.
+
+    Raises:
+        Refused: keys are missing or unexpected.
+    """
     if dual_encoder.is_dual(embedder):
-        dual_encoder.apply_to_each(embedder, lambda side, kind: load_weights(side, folder / kind, how))
+        dual_encoder.apply_to_each(embedder, lambda encoder, kind: load_weights(encoder, folder / kind, tuning))
         return
-    if (folder / ADAPTER_WEIGHTS).is_file():
-        from peft import set_peft_model_state_dict
-
-        stored = load_file(folder / ADAPTER_WEIGHTS)
-        _compare_keys(set(stored), set(get_peft_model_state_dict(embedder[0].model)), str(folder / ADAPTER_WEIGHTS))
-        set_peft_model_state_dict(embedder[0].model, stored)
+    model, adapter = embedder[0].model, folder / ADAPTER_WEIGHTS
+    if adapter.is_file():
+        stored = load_file(adapter)
+        _compare_keys(set(stored), set(get_peft_model_state_dict(model)), str(adapter))
+        set_peft_model_state_dict(model, stored)
     elif (folder / MODEL_WEIGHTS).is_file():
-        embedder[0].model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
-    load_extra_parameters(embedder, folder, how)
+        model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
+    load_extra_parameters(embedder, folder, tuning)
 
 
-def load_extra_parameters(embedder: SentenceTransformer, folder: Path, how: Tuning) -> None:
-    """Read the weights of `tuning.own` back, in place."""
-    file, names = folder / TUNED_WEIGHTS, peft_methods.extra_parameter_names(embedder, how)
+def load_extra_parameters(embedder: SentenceTransformer, folder: Path, tuning: Tuning) -> None:
+    """Read the parameters of `peft_methods.extra_parameter_names` back, in place.
+
+    Raises:
+        Refused: keys are missing or unexpected.
+    """
+    file, names = folder / TUNED_WEIGHTS, peft_methods.extra_parameter_names(embedder, tuning)
     stored = load_file(file) if file.is_file() else {}
     _compare_keys(set(stored), names, str(file))
     for name, parameter in embedder.named_parameters():
@@ -75,28 +83,30 @@ def load_extra_parameters(embedder: SentenceTransformer, folder: Path, how: Tuni
 
 
 def attach_adapter(
-    embedder: SentenceTransformer, folder: Path, how: Tuning | None = None, trainable: bool = False
+    embedder: SentenceTransformer, folder: Path, tuning: Tuning | None = None, trainable: bool = False
 ) -> None:
-    """Put a saved adapter around (or into) the transformer, in place.
+    """Put a saved adapter around or into the transformer, in place.
 
     Args:
-        how: the recipe's tuning; None for an adapter that is not ours.
-        trainable: let gradients into its weights.
+        tuning: the recipe's tuning method; None for an adapter of another tool.
+        trainable: whether its weights are trained further.
 
     Raises:
-        UserError: the file is missing, or its keys are not exactly those of the adapter on this model. peft only
-            warns there, and the base model answers in the adapter's name.
+        UserError: the file is missing.
+        Refused: its keys are not exactly those of the adapter on this model. peft only warns there, and the base
+            model's embeddings would pass for the adapter's.
     """
     embedder.requires_grad_(False)
-    if how is not None and how.has_virtual_tokens:
-        peft_methods.add_virtual_tokens(embedder, how)  # peft's own file holds no encoder to go on with
-    elif how is None or how.method != "bottleneck":
+    if tuning is not None and tuning.has_virtual_tokens:
+        # peft's own file holds the virtual tokens that an encoder computed, and not the encoder that training needs.
+        peft_methods.add_virtual_tokens(embedder, tuning)
+    elif tuning is None or tuning.method != "bottleneck":
         _attach_peft(embedder, folder, trainable)
-    if how is not None:
-        peft_methods.add_modules(embedder, how)
-        load_extra_parameters(embedder, folder, how)
+    if tuning is not None:
+        peft_methods.add_modules(embedder, tuning)
+        load_extra_parameters(embedder, folder, tuning)
         if trainable:
-            peft_methods.unfreeze(embedder, how)
+            peft_methods.unfreeze(embedder, tuning)
 
 
 def _attach_peft(embedder: SentenceTransformer, folder: Path, trainable: bool) -> None:
@@ -107,28 +117,33 @@ def _attach_peft(embedder: SentenceTransformer, folder: Path, trainable: bool) -
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         model = PeftModel.from_pretrained(embedder[0].model, str(folder), is_trainable=trainable)
     except (RuntimeError, ValueError) as error:
-        raise Refused(
-            f"{folder}: the adapter does not fit the base model ({' '.join(str(error).split())[:160]})"
-        ) from None
+        reason = " ".join(str(error).split())[:160]
+        raise Refused(f"{folder}: the adapter does not fit the base model ({reason})") from None
     with safe_open(file, framework="pt") as stored:
-        _compare_keys(set(stored.keys()), set(get_peft_model_state_dict(model)), f"{file} ({config.get('peft_type')})")
+        keys = set(stored.keys())
+    _compare_keys(keys, set(get_peft_model_state_dict(model)), f"{file} ({config.get('peft_type')})")
     embedder[0].model = model
 
 
 def check_model_keys(embedder: SentenceTransformer, folder: Path, foreign: bool) -> None:
-    """All weights of the model are in the file, and of our own files no others: a foreign one may bring a head."""
+    """Refuse a weights file that lacks keys of the model, or, unless it is `foreign`, holds others.
+
+    Weights of another tool may bring a head that is not used here.
+
+    Raises:
+        Refused: keys are missing or unexpected.
+    """
     file = folder / MODEL_WEIGHTS
     if not file.is_file():
         return  # sharded or .bin: transformers' own loader has read the index
     with safe_open(file, framework="pt") as stored:
-        keys = {key.removeprefix("model.") for key in stored.keys()}
+        keys = {key.removeprefix("model.") for key in stored.keys() if not key.endswith("position_ids")}
     expected = {key.removeprefix("model.") for key in embedder[0].model.state_dict()}
-    keys = {key for key in keys if not key.endswith("position_ids")}
     _compare_keys(keys & expected if foreign else keys, expected, str(file))
 
 
-def _compare_keys(found: set[str], expected: set[str], source: str) -> None:
-    missing, unexpected = sorted(expected - found), sorted(found - expected)
+def _compare_keys(stored: set[str], expected: set[str], source: str) -> None:
+    missing, unexpected = sorted(expected - stored), sorted(stored - expected)
     if missing or unexpected:
         example = (missing or unexpected)[0]
         raise Refused(

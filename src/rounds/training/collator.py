@@ -12,7 +12,7 @@ from rounds.data.prompts import max_input_length
 from rounds.encoding import batching, prefix_cache
 from rounds.encoding.batching import Layout
 from rounds.encoding.tokenization import tokenize
-from rounds.models import dual_encoder, vision_tower
+from rounds.models import dual_encoder, image_inputs
 from rounds.training.dataset import Groups, _names
 
 
@@ -72,7 +72,7 @@ class Collator:
         ids = tokenize(self.tokenizer, distinct, self.prompts, "query")
         self.query_ids = dict(zip(distinct, ids, strict=True))
         self.passage_ids = tokenize(self.tokenizer, groups.passages, self.prompts, "passage")
-        self.image_inputs = vision_tower.image_inputs(
+        self.image_inputs = image_inputs.load_image_inputs(
             dual_encoder.encoder_for(embedder, "query"), [*distinct, *groups.passages]
         )
         self.start(0)

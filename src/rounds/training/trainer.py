@@ -191,7 +191,7 @@ def _trainable_model(plan: Plan) -> SentenceTransformer:
         embedder = start.load()
         peft_methods.apply(embedder, plan.recipe.tuning, locate_model(start.recipe.model))
     if plan.pictures:
-        vision_tower.set_cache_folder(embedder, plan.pictures)
+        vision_tower.set_feature_cache(embedder, plan.pictures)
     if plan.recipe.training.compile:
         dual_encoder.apply_to_each(embedder, lambda side, _: side[0].model.compile(dynamic=True))
     return embedder.train()

@@ -85,7 +85,7 @@ def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder:
         use_cpu=embedder.device.type == "cpu", bf16=precision == "bf16", fp16=precision == "fp16",
         dataloader_drop_last=len(rows) - held >= how.batch_size, disable_tqdm=True,
     )  # fmt: skip
-    pixels = eyes.preprocess(images)
+    pixels = eyes.preprocess_images(images)
     losses = _Losses()
     trainer = Trainer(
         model=model, args=arguments, train_dataset=range(held, len(rows)), callbacks=[losses],
@@ -98,7 +98,7 @@ def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder:
     vision_tower.save(eyes, output)
     with torch.inference_mode():
         seen, again = (
-            torch.cat([eyes.project(eyes.encode(part)) for part in shown.split(vision_tower.BATCH)]).cpu()
+            torch.cat([eyes.project(eyes.encode_pixels(part)) for part in shown.split(vision_tower.BATCH)]).cpu()
             for shown in (pixels[:held], varied(pixels[:held]))
         )
     return {
@@ -132,7 +132,7 @@ class Contrast(nn.Module):
 
     def forward(self, pixels: Tensor, captions: Tensor) -> dict[str, Tensor]:
         """`pixels` (n, 3, height, width), `captions` (n, dim)."""
-        views = [self.eyes.project(self.eyes.encode(varied(pixels))) for _ in range(2)]
+        views = [self.eyes.project(self.eyes.encode_pixels(varied(pixels))) for _ in range(2)]
         captions = nn.functional.normalize(captions, dim=1)
         same = captions @ captions.T > 1 - 1e-4  # two pictures of which the same is said
         losses = [self._both_ways(view, captions, same) for view in views]

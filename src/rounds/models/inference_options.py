@@ -1,4 +1,4 @@
-"""Encoding options: the choices that change how a checkpoint encodes texts, and not what it is."""
+"""Inference options: the choices that change how a checkpoint embeds texts, and not which model it is."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ ENGINES = ("rounds", "flagembedding")
 
 
 @dataclass(frozen=True)
-class EncodingOptions:
-    """How a checkpoint encodes texts.
+class InferenceOptions:
+    """How a checkpoint embeds texts.
 
     Attributes:
         precision: numeric precision: `fp32`, `bf16`, `fp16`, or `nf4`, `fp4` for 4-bit weights.
