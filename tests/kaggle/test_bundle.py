@@ -90,7 +90,7 @@ def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
     """A hub's base model needs a Kaggle input or a merged bundle; nothing is written."""
     model = dataclasses.replace(tiny.model, name_or_path="BAAI/bge-en-icl")
     recipe = dataclasses.replace(tiny, model=model)
-    source = Checkpoint(recipe, tmp_path, True, {}, {}, "0" * 64, InferenceOptions("bf16", ("cpu",)))
+    source = Checkpoint(recipe, "0" * 64, InferenceOptions("bf16", ("cpu",)), tmp_path, True, {}, {})
     folders = (tmp_path, tmp_path / "bundle", tmp_path / "notebook")
     with refused("BAAI/bge-en-icl", "BASE=", "MERGED=1"):
         bundle.write(source, [], {}, UPLOAD, Target("3.11", (), {}), *folders, False)

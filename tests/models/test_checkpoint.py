@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,13 @@ def test_a_finetune_folder_resolves_to_the_epoch_to_continue(tmp_path):
     assert checkpoint.resolve(str(tmp_path / "round"), device="cpu").folder.name == "lora_epoch_2"
 
 
-def test_the_base_model_s_folder_is_the_base_model(monkeypatch):
+def test_the_base_model_s_folder_is_the_base_model(tmp_path):
     """A recipe's own model folder resolves to the untrained base model, not to a model of unknown lineage."""
     recipe = loader.load("tiny-mistral")
-    folder = locate_model(recipe.model)
-    recipe = recipe.replace("model", name_or_path=folder)
-    by_folder, by_recipe = checkpoint.resolve(folder, recipe, "cpu"), checkpoint.resolve(None, recipe, "cpu")
+    folder = tmp_path / "base"
+    shutil.copytree(locate_model(recipe.model), folder, ignore=shutil.ignore_patterns(store.MANIFEST))
+    recipe = recipe.replace("model", name_or_path=str(folder))
+    by_folder, by_recipe = checkpoint.resolve(str(folder), recipe, "cpu"), checkpoint.resolve(None, recipe, "cpu")
     assert by_folder == by_recipe and by_folder.is_base and by_folder.lineage == {}
 
 

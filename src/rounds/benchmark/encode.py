@@ -141,7 +141,7 @@ def _flag(bench: Bench, embedder: SentenceTransformer, recipe: Recipe) -> Callab
         from FlagEmbedding.inference.embedder.decoder_only import icl
     except ImportError as error:
         raise Skipped(f"cannot be imported ({str(error)[:120]})") from None
-    source = Checkpoint(recipe, None, False, None, {}, "", InferenceOptions("bf16", (bench.device,)))
+    source = Checkpoint(recipe, "", InferenceOptions("bf16", (bench.device,)), lineage={})
     folder = locate_model(recipe.model)
     with mock.patch.object(icl.AutoModel, "from_pretrained", lambda *_, **__: embedder[0].model):
         model = flagembedding.build(source, folder)

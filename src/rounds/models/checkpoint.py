@@ -41,23 +41,23 @@ class Checkpoint:
 
     Attributes:
         recipe: how to build the model; from the manifest if there is one.
+        weights_digest: SHA-256 over all weights that make up the model.
+        options: how it embeds texts.
         folder: folder of the weights; None for the recipe's base model.
         is_adapter: whether the folder holds an adapter rather than all weights.
         manifest: None for base models and for models of other tools.
         lineage: training questions of the checkpoint and its ancestors (see `data.lineage`); None if unknown.
-        weights_digest: SHA-256 over all weights that make up the model.
-        options: how it embeds texts.
         is_initialization: whether this is the checkpoint of another task that a recipe starts from
             (`tuning.init_from`).
     """
 
     recipe: Recipe
-    folder: Path | None
-    is_adapter: bool
-    manifest: dict | None
-    lineage: dict[str, str] | None
     weights_digest: str
     options: InferenceOptions
+    folder: Path | None = None
+    is_adapter: bool = False
+    manifest: dict | None = None
+    lineage: dict[str, str] | None = None
     is_initialization: bool = False
 
     @property
@@ -197,12 +197,12 @@ def resolve(
         raise UserError(f"{name_or_path}: {reason}; name the recipe of this model with --recipe")
     options = InferenceOptions(resolve_precision(precision or recipe.model.precision, device), (device,))
     if folder and (folder / weights_io.ADAPTER_CONFIG).is_file():
-        return Checkpoint(recipe, folder, True, None, None, adapter_digest(recipe.model, folder), options)
+        return Checkpoint(recipe, adapter_digest(recipe.model, folder), options, folder, is_adapter=True)
     if folder and not _is_base_folder(folder, recipe):
-        return Checkpoint(recipe, folder, False, None, None, weights_digest(str(folder)), options)
+        return Checkpoint(recipe, weights_digest(str(folder)), options, folder)
     if folder is None and not _is_base_name(name_or_path, recipe):
         return _resolve_hub_model(name_or_path, recipe, options)
-    return Checkpoint(recipe, None, False, None, _base_lineage(recipe), base_model_digest(recipe.model), options)
+    return Checkpoint(recipe, base_model_digest(recipe.model), options, lineage=_base_lineage(recipe))
 
 
 def _existing_folder(name_or_path: str | None) -> Path | None:
@@ -242,7 +242,7 @@ def _resolve_checkpoint(
         if digest != manifest["weights"]:
             raise Refused(f"{folder}: the weights are not those that its manifest describes; restore or train again")
         options = InferenceOptions(resolve_precision(precision or manifest["precision"], device), (device,))
-        return Checkpoint(trained_recipe, folder, is_adapter, manifest, manifest["lineage"], digest, options)
+        return Checkpoint(trained_recipe, digest, options, folder, is_adapter, manifest, manifest["lineage"])
     except KeyError as error:
         raise UserError(f"{folder / store.MANIFEST}: key {error} is missing; train again") from None
 
@@ -266,7 +266,7 @@ def _comparable(recipe: Recipe, section: str) -> dict:
 def _resolve_hub_model(name: str, recipe: Recipe, options: InferenceOptions) -> Checkpoint:
     """Return another hub model in the place of the recipe's; nobody knows what it was trained on."""
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path=name))
-    return Checkpoint(recipe, None, False, None, None, base_model_digest(recipe.model), options)
+    return Checkpoint(recipe, base_model_digest(recipe.model), options)
 
 
 def _is_base_folder(folder: Path, recipe: Recipe) -> bool:

@@ -207,7 +207,7 @@ def _attached(start: Checkpoint, folder: Path) -> SentenceTransformer:
 
 def base_of(start: Checkpoint) -> Checkpoint:
     """The base model under an adapter checkpoint."""
-    return Checkpoint(start.recipe, None, False, None, {}, "", start.options)
+    return Checkpoint(start.recipe, "", start.options, lineage={})
 
 
 def _prepare(partial: Path, config: dict) -> None:
