@@ -145,10 +145,14 @@ def test_another_artefact_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "name",
     [
-        "candidate_pool.jsonl", "validation_queries.jsonl", "test_queries.jsonl", "validation_qrels.tsv",
-        "train_qrels.tsv", "questions.json",
+        "candidate_pool.jsonl",
+        "validation_queries.jsonl",
+        "test_queries.jsonl",
+        "validation_qrels.tsv",
+        "train_qrels.tsv",
+        "questions.json",
     ],
-)  # fmt: skip
+)
 def test_a_missing_file_is_refused(tmp_path, name):
     """A file that somebody deleted is named."""
     folder = write(tmp_path / "c")

@@ -1,4 +1,4 @@
-"""Examples: which training queries stand before a query."""
+"""Few-shot examples: which training queries precede a query, and how they are cut."""
 
 import dataclasses
 import random
@@ -98,8 +98,8 @@ def test_examples_come_from_the_training_side(tiny_collection):
     data = collection.read(tiny_collection)
     rows = collection.read_rows(tiny_collection / collection.FINETUNE, ("pos",))
     source = collection.example_bank(rows, with_examples().prompts)
-    assert {asked.question for asked in source.queries} == set(data.questions["train"])
-    assert not set(data.questions["train"]) & {asked.question for asked in data.metadata.values()}
+    assert {query.question for query in source.queries} == set(data.questions["train"])
+    assert not set(data.questions["train"]) & {query.question for query in data.metadata.values()}
 
 
 def tokens(texts: list[str], before, **prompts) -> list[list[int]]:

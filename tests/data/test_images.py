@@ -1,4 +1,4 @@
-"""Marks of pictures in texts: there and back, and refusals of what is not the picture that was meant."""
+"""Image markers in texts: attaching, finding and stripping them, and refusals of images that have changed."""
 
 import pytest
 from helpers.tiny_task import refused
@@ -17,8 +17,8 @@ def file(tmp_path):
     return path
 
 
-def test_a_mark_goes_there_and_back(file):
-    """Words, picture, and the picture alone; texts without one stay as they are."""
+def test_markers_are_attached_found_and_stripped(file):
+    """A marker is attached, found and stripped without loss; texts without an image stay as they are."""
     text = attach_image("Whose\nemblem?", str(file))
     assert strip_image(text) == "Whose\nemblem?" and find_image(text).path == str(file)
     assert find_image(keep_only_image(text)) == find_image(text) and not strip_image(keep_only_image(text))
@@ -28,7 +28,7 @@ def test_a_mark_goes_there_and_back(file):
 
 
 def test_a_picture_is_read_only_as_it_was(file):
-    """Changed, broken and missing files are refused by name."""
+    """Changed, broken and missing image files are refused by name."""
     picture = find_image(attach_image("", str(file)))
     assert picture.read().getpixel((0, 0)) == (255, 0, 0)
     Image.new("RGB", (4, 4), "blue").save(file)
@@ -46,21 +46,21 @@ def test_a_picture_is_read_only_as_it_was(file):
 
 
 def test_words_are_compared_without_marks(file):
-    """BM25 scores what is said, whatever is shown."""
+    """BM25 scores the same with and without image markers."""
     plain, queries = ["red lion", "blue eagle"], ["the red lion"]
     marked = [attach_image(text, str(file)) for text in plain]
     assert (bm25.score(queries, plain) == bm25.score([attach_image(queries[0], str(file))], marked)).all()
 
 
 def test_words_change_and_pictures_stay(file):
-    """What a probe does to a text leaves its picture's mark alone."""
+    """`map_words` changes the words and keeps the marker."""
     text = attach_image("Whose emblem?", str(file))
     assert map_words(text, str.upper) == attach_image("WHOSE EMBLEM?", str(file))
     assert map_words("Whose?", str.upper) == "WHOSE?"
 
 
-def test_what_reads_words_only_says_so():
-    """Stages that would read a picture's mark as words."""
+def test_text_only_stages_refuse_recipes_with_images():
+    """Stages that would read an image marker as words refuse a recipe with `model.vision`."""
     with refused("bundle: reads words only", "kbvqa has model.vision"):
         loader.load("kbvqa").require_text_only("bundle")
     loader.load("minilm").require_text_only("bundle")

@@ -1,4 +1,4 @@
-"""Questions on pictures: the generated sample is fair, the loader finds what answers, broken pictures are named."""
+"""Questions on images: the generated sample needs both words and image; the loader labels it and names broken files."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def sample(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def own(sample, tmp_path) -> Path:
-    """A copy to break."""
+    """Return a copy of the sample to break."""
     return Path(shutil.copytree(sample, tmp_path / "own"))
 
 
@@ -39,68 +39,68 @@ def rewrite(folder: Path, name: str, lines: list[dict]) -> None:
     (folder / f"{name}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
 
-def test_no_question_names_what_it_asks_for(sample):
-    """Neither its place nor its answer; each question's text is asked of several places."""
-    asked = rows(sample, "questions")
-    for row in asked:
+def test_no_question_names_its_place_or_answer(sample):
+    """A question holds neither its place nor its answer, and questions on several places share their text."""
+    questions = rows(sample, "questions")
+    for row in questions:
         assert row["provenance"][0] not in row["question"] and row["answer"] not in row["question"]
-    texts = [row["question"] for row in asked]
+    texts = [row["question"] for row in questions]
     assert len(set(texts)) <= 2 * len(FACTS) and len(texts) == PLACES * QUESTIONS_PER_PLACE
 
 
-def test_a_question_s_picture_is_not_its_article_s(sample):
-    """Every photograph of an emblem is another file with other bytes."""
-    shown = {row["image"] for name in ("questions", "captions") for row in rows(sample, name)}
-    shown |= {row["image"] for row in rows(sample, "passages")}
-    digests = {image_digest(str(sample / image)) for image in shown}
-    assert len(digests) == len(shown) == PLACES * (QUESTIONS_PER_PLACE + 1) + 6
+def test_no_two_images_are_equal(sample):
+    """Every photograph of an emblem, a question's or an article's, has other bytes."""
+    images = {row["image"] for name in ("questions", "captions") for row in rows(sample, name)}
+    images |= {row["image"] for row in rows(sample, "passages")}
+    digests = {image_digest(str(sample / image)) for image in images}
+    assert len(digests) == len(images) == PLACES * (QUESTIONS_PER_PLACE + 1) + 6
 
 
 def test_the_sample_is_the_same_twice(sample, tmp_path):
-    """By its seed alone."""
+    """Equal arguments give equal bytes."""
     places.generate(tmp_path, places=PLACES, captions=6)
     for file in sorted(sample.rglob("*.*")):
         assert file.read_bytes() == (tmp_path / file.relative_to(sample)).read_bytes(), file
 
 
 def test_relevant_passages_are_the_article_s_own_with_the_answer(sample):
-    """One a question here; other articles' passages with the same words are no negatives."""
-    task, said = kbvqa.load(sample)
-    told = {row["id"]: row for row in rows(sample, "passages")}
-    assert not said and len(task.queries) == PLACES * QUESTIONS_PER_PLACE
+    """Each question has one relevant passage; other articles' passages that hold the answer are excluded."""
+    dataset, messages = kbvqa.load(sample)
+    passages = {row["id"]: row for row in rows(sample, "passages")}
+    assert not messages and len(dataset.queries) == PLACES * QUESTIONS_PER_PLACE
     for row in rows(sample, "questions"):
-        (relevant,) = task.qrels[row["id"]]
-        assert told[relevant]["title"] == row["provenance"][0] and row["answer"] in told[relevant]["text"]
-        for other in task.excluded[row["id"]]:
-            assert other != relevant and row["answer"].lower() in told[other]["text"].lower()
-    groups = {query.group for query in task.queries}
+        (relevant,) = dataset.qrels[row["id"]]
+        assert passages[relevant]["title"] == row["provenance"][0] and row["answer"] in passages[relevant]["text"]
+        for other in dataset.excluded[row["id"]]:
+            assert other != relevant and row["answer"].lower() in passages[other]["text"].lower()
+    groups = {query.group for query in dataset.queries}
     assert groups == {row["provenance"][0] for row in rows(sample, "questions")}
 
 
 def test_texts_carry_their_pictures(sample):
-    """Queries and passages begin with a mark that leads to the file; types are the queries' subjects."""
-    task, _ = kbvqa.load(sample)
-    for text in (task.queries[0].fields["question"], task.passages["a0-year"]):
+    """Queries and passages begin with the marker of their image; the entity's type is the query's subject."""
+    dataset, _ = kbvqa.load(sample)
+    for text in (dataset.queries[0].fields["question"], dataset.passages["a0-year"]):
         assert find_image(text).read().size and attach_image(strip_image(text), find_image(text).path) == text
-    assert task.queries[0].fields["subject"] == rows(sample, "passages")[0]["type"]
+    assert dataset.queries[0].fields["subject"] == rows(sample, "passages")[0]["type"]
 
 
-def test_aliases_answer_where_the_answer_does_not(own):
-    """A question whose answer stands nowhere takes an alias's passage, of its own article only."""
+def test_aliases_label_passages_if_none_holds_the_answer(own):
+    """If no passage holds the answer, the article's own with an alias are relevant; else the question is reported."""
     lines = rows(own, "questions")
     lines[0] |= {"answer": "nowhere written", "aliases": [lines[0]["answer"]]}
     rewrite(own, "questions", lines)
-    task, said = kbvqa.load(own)
-    assert task.qrels["q0-0"] == ["a0-year"] and not said
+    dataset, messages = kbvqa.load(own)
+    assert dataset.qrels["q0-0"] == ["a0-year"] and not messages
     lines[0]["aliases"] = []
     rewrite(own, "questions", lines)
-    task, said = kbvqa.load(own)
-    assert "q0-0" not in task.qrels and "1 questions" in said[0] and "q0-0" in said[0]
+    dataset, messages = kbvqa.load(own)
+    assert "q0-0" not in dataset.qrels and "1 questions" in messages[0] and "q0-0" in messages[0]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "datasets"])
-def test_tables_of_other_kinds_are_the_same_task(kind, own):
-    """Parquet files and datasets folders hold what JSONL holds."""
+def test_all_table_formats_give_the_same_dataset(kind, own):
+    """Parquet files and `datasets` folders are read as JSONL files are."""
     expected, _ = kbvqa.load(own)
     for name in ("questions", "passages"):
         lines = rows(own, name)
@@ -109,12 +109,12 @@ def test_tables_of_other_kinds_are_the_same_task(kind, own):
             pd.DataFrame(lines).to_parquet(own / f"{name}.parquet")
         else:
             Dataset.from_list(lines).save_to_disk(str(own / name))
-    found, _ = kbvqa.load(own)
-    assert found == expected
+    dataset, _ = kbvqa.load(own)
+    assert dataset == expected
 
 
 def test_pictures_that_are_missing_or_broken_are_named_by_row(own):
-    """File, row and id, whichever table it is."""
+    """A missing or broken image is named with file, row and id, in both tables."""
     (own / "images" / "q1-2.jpg").unlink()
     with refused("questions row 8 (q1-2)", "no picture images/q1-2.jpg"):
         kbvqa.load(own)
@@ -123,20 +123,23 @@ def test_pictures_that_are_missing_or_broken_are_named_by_row(own):
         kbvqa.load(own)
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda lines: [{**lines[0], "answer": " "}, *lines[1:]], ("row 1", "answer is empty")),
-    (lambda lines: [{key: line[key] for key in line if key != "image"} for line in lines], ("image is missing",)),
-    (lambda lines: [lines[0], *lines], ("row 2", "appears twice")),
-    (lambda lines: [], ("questions.jsonl", "no rows")),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lines: [{**lines[0], "answer": " "}, *lines[1:]], ("row 1", "answer is empty")),
+        (lambda lines: [{key: line[key] for key in line if key != "image"} for line in lines], ("image is missing",)),
+        (lambda lines: [lines[0], *lines], ("row 2", "appears twice")),
+        (lambda lines: [], ("questions.jsonl", "no rows")),
+    ],
+)
 def test_broken_tables_are_named(change, words, own):
-    """Empty cells, missing columns, repeated ids, empty files."""
+    """Empty cells, missing columns, repeated ids and empty files are named."""
     rewrite(own, "questions", change(rows(own, "questions")))
     with refused(*words):
         kbvqa.load(own)
 
 
 def test_a_folder_without_tables_is_named(tmp_path):
-    """With the three forms that it may have."""
+    """The message names the three formats of a table."""
     with refused(tmp_path, "passages.jsonl", "passages.parquet"):
         kbvqa.load(tmp_path)

@@ -75,9 +75,9 @@ def test_digests_ignore_white_space_only():
     assert lineage.digest("What is 1 + 1?") != lineage.digest("What is 1 + 2?")
 
 
-def test_questions_hold_the_asked_groups_in_numerical_order():
-    """Each asked-for group once, with its text's digest; smaller ids first."""
+def test_question_digests_are_in_numerical_order():
+    """Each given group has the digest of its text; smaller ids come first."""
     task = make_task({group: ["1", "1", "1"] for group in ("10", "9", "100", "2")})
-    found = lineage.question_digests(task, {"100", "9", "10"})
-    assert list(found) == ["9", "10", "100"]
-    assert found["9"] == lineage.digest("question 9?")
+    digests = lineage.question_digests(task, {"100", "9", "10"})
+    assert list(digests) == ["9", "10", "100"]
+    assert digests["9"] == lineage.digest("question 9?")

@@ -1,4 +1,4 @@
-"""Other data than Eedi: pairs, BEIR's layout and weak labels become the same task, and bad files are one line."""
+"""Loaders of pairs, BEIR's layout and weak labels return datasets, and refuse bad files in one line."""
 
 import json
 from pathlib import Path
@@ -27,9 +27,12 @@ ROWS = [
 
 def written(path: Path, rows: list[dict]) -> Path:
     table = pd.DataFrame(rows)
-    {".csv": lambda: table.to_csv(path, index=False),
-     ".jsonl": lambda: table.to_json(path, orient="records", lines=True),
-     ".parquet": lambda: table.to_parquet(path)}[path.suffix]()  # fmt: skip
+    if path.suffix == ".csv":
+        table.to_csv(path, index=False)
+    elif path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True)
+    else:
+        table.to_parquet(path)
     return path
 
 
@@ -38,8 +41,8 @@ def jsonl(path: Path, rows: list[dict]) -> None:
 
 
 @pytest.mark.parametrize("ending", pairs.FILE_ENDINGS)
-def test_pairs_of_any_file_are_one_task(ending, tmp_path):
-    """Repeated queries and passages are one, white space aside; the group column keeps queries together."""
+def test_all_file_types_give_the_same_dataset(ending, tmp_path):
+    """Queries and passages that differ only in white space are one; the group column sets the queries' groups."""
     task = pairs.load(written(tmp_path / f"blumen{ending}", ROWS), "frage", "antwort", "thema")
     assert [query.fields["question"] for query in task.queries] == ["Was ist rot?", "Was ist blau?", "Was blüht?"]
     assert [query.group for query in task.queries] == ["Blumen", "Wasser", "Blumen"]
@@ -65,7 +68,7 @@ def test_broken_pairs_are_one_line(change, parts, tmp_path):
 
 @pytest.mark.parametrize("name", ["none.csv", "empty.csv", "text.jsonl", "odd.txt", "odd.parquet"])
 def test_files_that_are_no_tables_are_one_line(name, tmp_path):
-    """Missing, empty, of another format."""
+    """A file that is missing, empty or of another format is named."""
     path = tmp_path / name
     if name != "none.csv":
         path.write_text("" if name == "empty.csv" else "no {table", encoding="utf-8")
@@ -83,8 +86,8 @@ def beir_folder(folder: Path) -> Path:
     return folder
 
 
-def test_beir_s_layout_is_a_task(tmp_path):
-    """Titles stand before texts, several relevants count, a score of 0 does not."""
+def test_beir_layout_is_read(tmp_path):
+    """Titles precede texts; a query may have several relevant passages; a score of 0 is no label."""
     task = beir.load(beir_folder(tmp_path / "scifact"))
     assert task.passages == {"d1": "T one", "d2": "two"}
     assert task.qrels == {"b": ["d2"], "a": ["d1", "d2"]} and task.name == "scifact"
@@ -101,7 +104,7 @@ def test_beir_s_layout_is_a_task(tmp_path):
     ],
 )
 def test_broken_beir_files_are_one_line(file, text, parts, tmp_path):
-    """File and line are named."""
+    """A broken file is named with the line."""
     folder = beir_folder(tmp_path / "b")
     (folder / file).write_text(text, encoding="utf-8")
     with refused(folder / file, *parts):
@@ -124,32 +127,32 @@ def weak(folder: Path, *questions: dict) -> Path:
     return folder
 
 
-def test_the_answer_s_passages_are_relevant_and_the_aliases_are_no_negatives(tmp_path):
-    """Whole words, normalized; the original answer first; what only an alias stands in is excluded."""
-    asked = {"id": "q", "question": "Who built it?", "answer": "Gustave Eiffel!", "aliases": ["Eiffel", "the"]}
-    task, skipped = weak_labels.load(weak(tmp_path / "w", asked))
+def test_passages_with_the_answer_are_relevant_and_those_with_an_alias_excluded(tmp_path):
+    """Answers match as whole, normalized words; passages that hold only an alias are excluded from the negatives."""
+    question = {"id": "q", "question": "Who built it?", "answer": "Gustave Eiffel!", "aliases": ["Eiffel", "the"]}
+    task, skipped = weak_labels.load(weak(tmp_path / "w", question))
     assert task.qrels == {"q": ["1", "4"]} and task.excluded == {"q": ["2"]}
     assert skipped.answers == {"q": ["the"]} and not skipped.unanswered
 
 
-def test_aliases_serve_where_the_answer_stands_nowhere(tmp_path):
-    """Then they are the relevant ones, and nothing is left to exclude."""
-    asked = {"id": "q", "question": "Who?", "answer": "Monsieur Eiffel", "aliases": ["Eiffel"]}
+def test_aliases_label_passages_if_none_holds_the_answer(tmp_path):
+    """Without a passage that holds the answer, those with an alias are relevant, and none is excluded."""
+    question = {"id": "q", "question": "Who?", "answer": "Monsieur Eiffel", "aliases": ["Eiffel"]}
     none = {"id": "r", "question": "Where?", "answer": "Atlantis"}
-    task, skipped = weak_labels.load(weak(tmp_path / "w", asked, none))
+    task, skipped = weak_labels.load(weak(tmp_path / "w", question, none))
     assert task.qrels == {"q": ["1", "2", "4"]} and task.excluded == {"q": []}
     assert skipped.unanswered == ["r"]
 
 
 @pytest.mark.parametrize("answer", ["", "?!", "the", "in the", "No.", "A"])
-def test_answers_that_say_nothing_are_known(answer):
-    """They normalize to nothing or to stop words."""
+def test_uninformative_answers(answer):
+    """Answers that normalize to nothing or to stop words are uninformative; with another word they are not."""
     assert weak_labels.is_uninformative(answer) and not weak_labels.is_uninformative(f"{answer} 1889")
 
 
 @pytest.mark.parametrize("answer", ["built", "eiffel", "1923", "was", "gustave eiffel", "knew no", "city was there"])
 def test_the_index_finds_what_a_scan_finds(answer):
-    """Word boundaries, against a slow loop over words."""
+    """The index finds the same passages as a slow loop over words: whole words only."""
     wanted = weak_labels.normalize(answer).split()
     slow = []
     for identifier, text in PASSAGES.items():
@@ -159,13 +162,13 @@ def test_the_index_finds_what_a_scan_finds(answer):
     assert AnswerIndex(PASSAGES).find_answer(answer) == slow
 
 
-def test_excluded_passages_are_nobody_s_negatives(tiny, tmp_path):
-    """Neither mined for the query, nor a candidate in its batches."""
-    asked = [
+def test_excluded_passages_are_never_negatives(tiny, tmp_path):
+    """Excluded passages are not mined for their query, and are masked in its batches."""
+    questions = [
         {"id": str(n), "question": f"Who built bridge {n}?", "answer": f"Builder{n}", "aliases": [f"Nick{n}"]}
         for n in range(12)
     ]
-    folder = weak(tmp_path / "w", *asked)
+    folder = weak(tmp_path / "w", *questions)
     texts = [(f"a{n}", f"Builder{n} built it.") for n in range(12)] + [(f"b{n}", f"Nick{n} did.") for n in range(12)]
     jsonl(folder / "passages.jsonl", [{"id": key, "text": text} for key, text in texts])
     task, _ = registry.load_dataset("weak_labels", folder, Columns())
@@ -182,8 +185,8 @@ def test_excluded_passages_are_nobody_s_negatives(tiny, tmp_path):
         assert {data.passages[each] for each in data.known[row]} == {f"Builder{number} built it.", f"Nick{number} did."}
 
 
-def test_the_french_sample_can_be_learned_from_and_leaks_nothing(tmp_path):
-    """Three questions an animal, kept on one side; no question holds its animal's name, no passage answers two."""
+def test_the_french_sample_has_no_leaks(tmp_path):
+    """Splits keep an animal's three questions together, no question names its animal, no passage answers two."""
     rows = french_pairs.generate(tmp_path / "pairs.csv", animals=40)
     task = pairs.load(tmp_path / "pairs.csv", "question", "passage", "animal")
     assert rows == len(task.queries) == len(task.passages) == 120
@@ -195,7 +198,7 @@ def test_the_french_sample_can_be_learned_from_and_leaks_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_a_round_of_pairs_runs(tiny, tmp_path):
-    """Mine, train and evaluate on the French sample with a multilingual recipe's prompts, several relevants allowed."""
+    """Mining, training and evaluation run on the French sample."""
     french_pairs.generate(tmp_path / "pairs.csv", animals=30)
     task, _ = registry.load_dataset("pairs", tmp_path / "pairs.csv", Columns("question", "passage", "animal"))
     where = tmp_path / "c"
@@ -208,13 +211,13 @@ def test_a_round_of_pairs_runs(tiny, tmp_path):
 
 
 def test_an_unknown_task_is_refused():
-    """The names that there are stand in the line."""
+    """An unknown task is refused with the names of those that exist."""
     with refused("task 'pair'", "pairs"):
         registry.load_dataset("pair", Path("x"), Columns())
 
 
 def test_the_multilingual_recipe_trains_as_its_reference_does():
-    """64 queries' passages are each other's negatives, in chunks of memory that one card has; prefixes are E5's."""
+    """The recipe has a batch of 64 with gradient caching, E5's prefixes, and its reference's dimensions."""
     recipe = loader.load("multilingual-e5-large-matryoshka")
     training = recipe.training
     assert (training.batch_size, training.epochs, training.learning_rate) == (64, 1, 2e-5)

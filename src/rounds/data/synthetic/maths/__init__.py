@@ -1,6 +1,6 @@
-"""A generated data set in the schema of the Eedi competition: a procedure stands behind each misconception.
+"""Generate a dataset in the schema of the Eedi competition, with a wrong procedure behind each misconception.
 
-`generate` writes the four files; `draw_questions` gives the same questions as objects, labels included.
+`generate` writes the four files; `draw_questions` yields the same questions as objects, with their labels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLACEHOLDER = " ".join(str(number) for number in range(25))
 
 
 def question_row(number: int, question: Question) -> list[Any]:
-    """The columns that train.csv and test.csv share."""
+    """Return the columns that train.csv and test.csv share."""
     template = question.template
     return [
         number,
@@ -40,7 +40,7 @@ def question_row(number: int, question: Question) -> list[Any]:
 
 
 def label_columns(question: Question) -> list[str]:
-    """The misconception ids as the original file writes them: floats, empty where there is no label."""
+    """Return the misconception ids as the original file has them: floats, empty without a label."""
     return ["" if option.label is None else f"{option.label}.0" for option in question.options]
 
 
@@ -53,7 +53,7 @@ def generate(
 ) -> dict[str, int]:
     """Write train.csv, test.csv, misconception_mapping.csv and sample_submission.csv into an existing folder.
 
-    Equal arguments give equal bytes. `progress(iterable, total)` may wrap the loop over questions.
+    Equal arguments give equal bytes. `progress(iterable, total)` wraps the loop over questions.
     """
     out_dir = Path(out_dir)
     total = questions + test_questions

@@ -1,4 +1,4 @@
-"""All templates together, and the ids of misconceptions, constructs and subjects."""
+"""Collect all templates, and number misconceptions, constructs and subjects."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ TOPICS = (
 )
 TEMPLATES: tuple[Template, ...] = tuple(template for topic in TOPICS for template in topic.TEMPLATES)
 
-# Each text once, in the order in which the templates name it.
+# Each misconception's text once, in the order of the templates.
 CORPUS: tuple[str, ...] = tuple(dict.fromkeys(slip.text for template in TEMPLATES for slip in template.slips))
 
-# Like the original, a few texts stand under two ids that differ in trailing line breaks only.
+# As in the original, a few texts have two ids, and differ in trailing line breaks only.
 TWICE = CORPUS[:: len(CORPUS) // 4][1:4]
 
 
 def _listed() -> tuple[str, ...]:
-    """The mapping's texts by id, shuffled so that neighbours in it share no topic."""
+    """Return the misconceptions' texts by id, shuffled so that neighbouring ids share no topic."""
     texts = list(CORPUS) + [text + "\r\n" for text in TWICE]
     random.Random("misconception ids").shuffle(texts)
     return tuple(texts)
 
 
 def _numbered(names: list[str], first: int, step: int) -> dict[str, int]:
-    """An id per distinct name, in order, with gaps."""
+    """Number the distinct names in order, with gaps."""
     return {name: first + step * place for place, name in enumerate(dict.fromkeys(names))}
 
 
@@ -69,7 +69,7 @@ SUBJECTS = _numbered([template.subject for template in TEMPLATES], 33, 3)
 
 
 def ids_by_text() -> dict[str, tuple[int, ...]]:
-    """All ids under which each text stands."""
+    """Return all ids of each text."""
     ids: dict[str, tuple[int, ...]] = {}
     for number_, listed in enumerate(LISTED):
         ids[listed.rstrip()] = (*ids.get(listed.rstrip(), ()), number_)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from math import gcd, isqrt
 
-from .question import Shown, Slip, Template, listing, math
+from .question import PrintedValue, Slip, Template, listing, math
 
 
 def is_prime(n: int) -> bool:
@@ -281,7 +281,7 @@ FACTORS = (
             ),
             Slip(
                 "When building a number from primes, splits a number into pieces that are added, not multiplied",
-                lambda p: Shown(("sum", p.n), math(f"{p.n // 2}+{p.n - p.n // 2}")),
+                lambda p: PrintedValue(("sum", p.n), math(f"{p.n // 2}+{p.n - p.n // 2}")),
             ),
         ),
     ),

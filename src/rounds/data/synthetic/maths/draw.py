@@ -1,4 +1,4 @@
-"""Drawing questions: which template, which numbers, which wrong options, and which of them are labelled."""
+"""Draw questions: a template, its numbers, the wrong options, and which of them are labelled."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ ATTEMPTS = 60
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the seed decides for all questions: frequencies, and which misconceptions train never labels."""
+class DrawingPlan:
+    """What the seed decides for all questions: frequencies, and the misconceptions that train never labels."""
 
     slip_weight: dict[str, float]
     held: frozenset[str]
@@ -31,26 +31,26 @@ class Plan:
     test_weights: tuple[float, ...]
 
 
-def plan(seed: int) -> Plan:
-    """Long-tailed weights for templates and slips, and the texts held back from train's labels."""
+def plan(seed: int) -> DrawingPlan:
+    """Draw long-tailed weights of templates and slips, and the texts that train never labels."""
     rng = random.Random(f"plan {seed}")
     slip_weight = dict(zip(CORPUS, long_tail(len(CORPUS), 0.6, rng), strict=True))
     weights = long_tail(len(TEMPLATES), 0.5, rng)
     held = held_back(rng)
     shares = [sum(slip.text in held for slip in template.slips) + 0.25 for template in TEMPLATES]
     test = [weight * share for weight, share in zip(weights, shares, strict=True)]
-    return Plan(slip_weight, held, tuple(accumulate(weights)), tuple(accumulate(test)))
+    return DrawingPlan(slip_weight, held, tuple(accumulate(weights)), tuple(accumulate(test)))
 
 
 def long_tail(count: int, power: float, rng: random.Random) -> list[float]:
-    """Weights that fall with a power of the rank, ranks shuffled."""
+    """Return weights that fall with a power of the rank, in shuffled order."""
     weights = [(rank + 1) ** -power for rank in range(count)]
     rng.shuffle(weights)
     return weights
 
 
 def held_back(rng: random.Random) -> frozenset[str]:
-    """About HELD_SHARE of the corpus: most slips of a few templates, none that several templates share."""
+    """Draw about HELD_SHARE of the corpus: most slips of a few templates, none that several templates share."""
     uses: dict[str, int] = {}
     for template in TEMPLATES:
         for slip in template.slips:
@@ -83,8 +83,8 @@ def draw_questions(questions: int, test_questions: int, seed: int) -> Iterator[t
         number += 1
 
 
-def fresh(scheme: Plan, rng: random.Random, train: bool) -> Question:
-    """A question from a drawn template."""
+def fresh(scheme: DrawingPlan, rng: random.Random, train: bool) -> Question:
+    """Draw a template and a question from it."""
     while True:
         cumulative = scheme.train_weights if train else scheme.test_weights
         template = rng.choices(TEMPLATES, cum_weights=cumulative)[0]
@@ -93,8 +93,8 @@ def fresh(scheme: Plan, rng: random.Random, train: bool) -> Question:
             return question
 
 
-def question_at(template: Template, scheme: Plan, rng: random.Random, train: bool = True) -> Question | None:
-    """A question from this template, or None where its draws give too few options that can be labelled."""
+def question_at(template: Template, scheme: DrawingPlan, rng: random.Random, train: bool = True) -> Question | None:
+    """Draw a question from a template; return None if its draws give too few options that can be labelled."""
     for _ in range(ATTEMPTS):
         params = SimpleNamespace(**template.draw(rng))
         names = tuple(rng.sample(NAMES, 4))
@@ -109,14 +109,14 @@ def question_at(template: Template, scheme: Plan, rng: random.Random, train: boo
     return None
 
 
-def repeated(earlier: Question, scheme: Plan, rng: random.Random) -> Question:
-    """The same text once more, with wrong options and labels drawn anew."""
+def repeated(earlier: Question, scheme: DrawingPlan, rng: random.Random) -> Question:
+    """Return a question with the same text and newly drawn wrong options and labels."""
     maker = relabel if earlier.dialogue else choose
     return maker(earlier, scheme, rng, True) or earlier
 
 
-def relabel(earlier: Question, scheme: Plan, rng: random.Random, train: bool) -> Question:
-    """The same dialogue with its options in another order."""
+def relabel(earlier: Question, scheme: DrawingPlan, rng: random.Random, train: bool) -> Question:
+    """Return the same dialogue with its options in another order."""
     order = rng.sample(range(4), 4)
     options = tuple(earlier.options[place] for place in order)
     return with_options(earlier, options, order.index(earlier.correct))
@@ -139,7 +139,7 @@ def usable(base: Question) -> list[tuple[Slip, Any, str]]:
     return out
 
 
-def ranked(candidates: list, scheme: Plan, rng: random.Random, train: bool) -> list:
+def ranked(candidates: list, scheme: DrawingPlan, rng: random.Random, train: bool) -> list:
     """Candidates in a random order in which heavy slips tend to come first, and in test those held back."""
 
     def score(candidate) -> float:
@@ -151,7 +151,7 @@ def ranked(candidates: list, scheme: Plan, rng: random.Random, train: bool) -> l
     return [candidate for _, candidate in sorted(((score(c), c) for c in candidates), key=lambda x: -x[0])]
 
 
-def choose(base: Question, scheme: Plan, rng: random.Random, train: bool) -> Question | None:
+def choose(base: Question, scheme: DrawingPlan, rng: random.Random, train: bool) -> Question | None:
     """Fill the wrong options with slips, some with their label dropped, and with generic distractors."""
     candidates = ranked(usable(base), scheme, rng, train)
     free = [c for c in candidates if not train or c[0].text not in scheme.held]
@@ -226,7 +226,7 @@ def shuffled(base: Question, right: Option, wrong: list[Option], rng: random.Ran
     return with_options(base, tuple(options), correct)
 
 
-def talk(base: Question, scheme: Plan, rng: random.Random, train: bool) -> Question | None:
+def talk(base: Question, scheme: DrawingPlan, rng: random.Random, train: bool) -> Question | None:
     """Two learners state an answer each: one of them may be right, or neither."""
     candidates = [c for c in ranked(usable(base), scheme, rng, train) if not train or c[0].text not in scheme.held]
     right = base.template.answer(base.params)

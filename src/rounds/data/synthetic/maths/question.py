@@ -1,4 +1,4 @@
-"""Templates, slips and drawn questions, and the LaTeX that prints their values."""
+"""Question templates, slips (procedures of misconceptions) and drawn questions, and the LaTeX of their values."""
 
 from __future__ import annotations
 
@@ -11,13 +11,35 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 NAMES = (
-    "Amara", "Bilal", "Chloe", "Dev", "Elif", "Farid", "Greta", "Hana", "Idris", "Jonas", "Kofi", "Leila",
-    "Mateo", "Nadia", "Oskar", "Priya", "Quinn", "Rosa", "Sanjay", "Tess", "Umar", "Vera", "Wanda", "Yusuf",
-)  # fmt: skip
+    "Amara",
+    "Bilal",
+    "Chloe",
+    "Dev",
+    "Elif",
+    "Farid",
+    "Greta",
+    "Hana",
+    "Idris",
+    "Jonas",
+    "Kofi",
+    "Leila",
+    "Mateo",
+    "Nadia",
+    "Oskar",
+    "Priya",
+    "Quinn",
+    "Rosa",
+    "Sanjay",
+    "Tess",
+    "Umar",
+    "Vera",
+    "Wanda",
+    "Yusuf",
+)
 _SLOT = re.compile(r"<(\w+)>")
 
 
-class Shown(NamedTuple):
+class PrintedValue(NamedTuple):
     """A value with its own printed form, such as an unsimplified fraction."""
 
     value: Any
@@ -26,14 +48,14 @@ class Shown(NamedTuple):
 
 @dataclass(frozen=True)
 class Slip:
-    """A misconception at work in one template: its text and the buggy procedure that it leads to."""
+    """A misconception in one template: its text, and the wrong procedure that it leads to."""
 
     text: str
     procedure: Callable[..., Any]
     arg: Any = None
 
     def run(self, params: SimpleNamespace) -> Any:
-        """The wrong answer, or None where the misconception gives no answer."""
+        """Return the wrong answer, or None if the misconception leads to none."""
         try:
             return self.procedure(params) if self.arg is None else self.procedure(params, self.arg)
         except ZeroDivisionError:
@@ -41,13 +63,13 @@ class Slip:
 
 
 def family(text: str, args: tuple, procedure: Callable[..., Any]) -> tuple[Slip, ...]:
-    """One slip per argument; `<k>` in the text stands for it (or for the first of a (words, value) pair)."""
+    """Return one slip per argument; it replaces `<k>` in the text (of a pair of words and value, the words do)."""
     pairs = [arg if isinstance(arg, tuple) else (str(arg), arg) for arg in args]
     return tuple(Slip(text.replace("<k>", words), procedure, value) for words, value in pairs)
 
 
 def num(value: Any) -> str:
-    """A number as LaTeX without delimiters: integer, terminating decimal or fraction.
+    """Return a number as LaTeX without delimiters: integer, terminating decimal or fraction.
 
     >>> num(Fraction(5, 4)), num(Fraction(-1, 3))
     ('1.25', '-\\\\frac{1}{3}')
@@ -58,7 +80,7 @@ def num(value: Any) -> str:
 
 
 def decimal(value: int | Fraction) -> str | None:
-    """The decimal expansion, or None where it has more than six places."""
+    """Return the decimal expansion, or None if it has more than six places."""
     scaled = value * 10**6
     if scaled.denominator != 1:
         return None
@@ -68,26 +90,26 @@ def decimal(value: int | Fraction) -> str | None:
 
 
 def frac(value: int | Fraction) -> str:
-    """A fraction in lowest terms; an integer stays one."""
+    """Return a fraction in lowest terms as LaTeX; an integer has no fraction bar."""
     if value.denominator == 1:
         return str(int(value))
     return ("-" if value < 0 else "") + f"\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
 
 
-def over(top: int, bottom: int) -> Shown | None:
-    """A fraction printed as it stands, without cancelling."""
+def over(top: int, bottom: int) -> PrintedValue | None:
+    """Return a fraction that is printed without cancelling, or None if it is not positive."""
     if bottom <= 0 or top <= 0:
         return None
-    return Shown(Fraction(top, bottom), math(f"\\frac{{{top}}}{{{bottom}}}"))
+    return PrintedValue(Fraction(top, bottom), math(f"\\frac{{{top}}}{{{bottom}}}"))
 
 
 def math(text: str) -> str:
-    """Inline LaTeX in Eedi's delimiters."""
+    """Return inline LaTeX in Eedi's delimiters."""
     return f"\\( {text} \\)"
 
 
 def terms(coefficients: tuple, letters: tuple[str, ...]) -> str:
-    """A sum of terms: `terms((2, -1, 3), ("x^{2}", "x", ""))` is `2 x^{2}-x+3`."""
+    """Return a sum of terms: `terms((2, -1, 3), ("x^{2}", "x", ""))` is `2 x^{2}-x+3`."""
     out = ""
     for coefficient, letter in zip(coefficients, letters, strict=True):
         if coefficient == 0:
@@ -98,22 +120,22 @@ def terms(coefficients: tuple, letters: tuple[str, ...]) -> str:
     return out or "0"
 
 
-# How a template prints an answer: each takes (value, params) and gives None for what cannot be printed.
+# Printers of answers: each takes (value, params) and returns None for a value that it cannot print.
 
 
 def plain(value: Any, params: SimpleNamespace) -> str | None:
-    """A whole number or a terminating decimal."""
+    """Print a whole number or a terminating decimal."""
     text = decimal(value)
     return text and math(text)
 
 
 def fraction(value: Any, params: SimpleNamespace) -> str:
-    """A fraction in lowest terms."""
+    """Print a fraction in lowest terms."""
     return math(frac(value))
 
 
 def unit(name: str, power: int = 1) -> Callable[[Any, SimpleNamespace], str | None]:
-    """A number of units: `unit("cm", 2)` prints square centimetres."""
+    """Return a printer of numbers with a unit: `unit("cm", 2)` prints square centimetres."""
     suffix = f" \\mathrm{{~{name}}}" + (f"^{{{power}}}" if power > 1 else "")
 
     def show(value: Any, params: SimpleNamespace) -> str | None:
@@ -124,7 +146,7 @@ def unit(name: str, power: int = 1) -> Callable[[Any, SimpleNamespace], str | No
 
 
 def suffixed(suffix: str, prefix: str = "") -> Callable[[Any, SimpleNamespace], str | None]:
-    """A number between fixed LaTeX, for degrees, per cent, money or multiples of pi."""
+    """Return a printer of numbers between fixed LaTeX, for degrees, per cent or multiples of pi."""
 
     def show(value: Any, params: SimpleNamespace) -> str | None:
         text = decimal(value)
@@ -139,7 +161,7 @@ pi = suffixed(" \\pi")
 
 
 def money(value: Any, params: SimpleNamespace) -> str | None:
-    """Pounds, with two digits of pence where there are any."""
+    """Print pounds, with two digits of pence if there are any."""
     pence = value * 100
     if pence.denominator != 1:
         return None
@@ -148,23 +170,23 @@ def money(value: Any, params: SimpleNamespace) -> str | None:
 
 
 def pair(value: Any, params: SimpleNamespace) -> str | None:
-    """Coordinates."""
+    """Print coordinates."""
     parts = [decimal(part) for part in value]
     return None if None in parts else math(f"({parts[0]}, {parts[1]})")
 
 
 def ratio(value: Any, params: SimpleNamespace) -> str:
-    """A ratio `a: b`."""
+    """Print a ratio `a: b`."""
     return math(": ".join(num(part) for part in value))
 
 
 def listing(value: Any, params: SimpleNamespace) -> str:
-    """Several numbers, separated by commas."""
+    """Print several numbers, separated by commas."""
     return math(", ".join(num(part) for part in value))
 
 
 def sums(*letters: str) -> Callable[[Any, SimpleNamespace], str]:
-    """A tuple of coefficients as a sum of terms; `v` in a letter stands for the template's variable."""
+    """Return a printer of coefficients as a sum of terms; `v` in a letter stands for the template's variable."""
 
     def show(value: Any, params: SimpleNamespace) -> str:
         variable = getattr(params, "v", "x")
@@ -174,17 +196,17 @@ def sums(*letters: str) -> Callable[[Any, SimpleNamespace], str]:
 
 
 def equals(value: Any, params: SimpleNamespace) -> str | None:
-    """`x = 3` with the template's variable."""
+    """Print `x = 3` with the template's variable."""
     text = num(value)
     return math(f"{getattr(params, 'v', 'x')}={text}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """A kind of question: how to draw its numbers, its right answer, and every slip that applies to it.
+    """A kind of question: how to draw its numbers, its right answer, and all slips that apply to it.
 
-    `say` adds text for slots in the wordings; `near` gives a wrong value that no slip explains;
-    `ok` says whether a value is a plausible option; `alone` is false where the wordings need the options.
+    `say` returns texts for slots in the wordings, `near` a wrong value that no slip explains, and `ok` whether a value
+    is a plausible option. `alone` is false if the wordings refer to the options.
     """
 
     key: str
@@ -201,39 +223,39 @@ class Template:
     alone: bool = True
 
     def text(self, params: SimpleNamespace, wording: int, names: tuple[str, ...]) -> str:
-        """The question as it is asked."""
+        """Return the question's text in one of the wordings, with all slots filled in."""
         slots = {"name": names[0], "name2": names[1], **vars(params)}
         if self.say:
             slots |= self.say(params)
         return _SLOT.sub(lambda match: num(slots[match[1]]), self.wordings[wording])
 
     def print(self, value: Any, params: SimpleNamespace) -> str | None:
-        """An answer as an option shows it, or None where it makes no option."""
-        if isinstance(value, Shown):
+        """Return an answer as an option prints it, or None if it is no plausible option."""
+        if isinstance(value, PrintedValue):
             return value.text
         if self.ok and not isinstance(value, str) and not self.ok(value):
             return None
         return value if isinstance(value, str) else self.show(value, params)
 
     def explain(self, params: SimpleNamespace) -> dict[Any, list[tuple[Slip, Any]]]:
-        """Every wrong value that some slip yields, with the slips that do and their unreduced results."""
+        """Return each wrong value that a slip yields, with those slips and their unreduced results."""
         right = bare(self.answer(params))
-        found: dict[Any, list[tuple[Slip, Any]]] = {}
+        explanations: dict[Any, list[tuple[Slip, Any]]] = {}
         for slip in self.slips:
             result = slip.run(params)
             if result is not None and bare(result) != right:
-                found.setdefault(bare(result), []).append((slip, result))
-        return found
+                explanations.setdefault(bare(result), []).append((slip, result))
+        return explanations
 
 
 def bare(value: Any) -> Any:
-    """The value without its printed form: what two answers are compared by."""
-    return value.value if isinstance(value, Shown) else value
+    """Return the value without its printed form, for comparing answers."""
+    return value.value if isinstance(value, PrintedValue) else value
 
 
 @dataclass(frozen=True)
 class Option:
-    """One of four answers; `slip` is what explains its value, `label` the id that the file gives."""
+    """One of four answers: `slip` explains its value, `label` is the misconception id in the file."""
 
     value: Any
     text: str
@@ -243,7 +265,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Question:
-    """A drawn question; `dialogue` marks those that ask which of two learners is right."""
+    """A drawn question; `dialogue` marks questions that ask which of two learners is right."""
 
     template: Template
     params: SimpleNamespace

@@ -6,7 +6,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from .number import ALWAYS_UP, CUTS_OFF, SMALL_FOR_INDEX
-from .question import Shown, Slip, Template, decimal, family, math
+from .question import PrintedValue, Slip, Template, decimal, family, math
 
 
 def rounded(value: Fraction, step: Fraction) -> Fraction:
@@ -14,11 +14,11 @@ def rounded(value: Fraction, step: Fraction) -> Fraction:
     return (value / step + Fraction(1, 2)).__floor__() * step
 
 
-def padded(value: Fraction, dp: int) -> Shown:
+def padded(value: Fraction, dp: int) -> PrintedValue:
     """A decimal with exactly dp places, trailing zeros kept."""
     text = decimal(value)
     whole, _, part = text.partition(".")
-    return Shown(value, math(f"{whole}.{part.ljust(dp, '0')}" if dp else whole))
+    return PrintedValue(value, math(f"{whole}.{part.ljust(dp, '0')}" if dp else whole))
 
 
 ROUNDING = (
@@ -120,9 +120,9 @@ ROUNDING = (
             Slip(
                 "Treats the noughts that lead a small number as figures that count when rounding to significant figures",
                 lambda p: (
-                    Shown(rounded(p.n, Fraction(1, 100)), math("0.01"))
+                    PrintedValue(rounded(p.n, Fraction(1, 100)), math("0.01"))
                     if rounded(p.n, Fraction(1, 100))
-                    else Shown(Fraction(0), math("0.00"))
+                    else PrintedValue(Fraction(0), math("0.00"))
                 ),
             ),
             Slip(
