@@ -78,9 +78,19 @@ def test_an_adapter_encodes_through_flagembedding(tiny, tiny_mined, tiny_collect
     """A trained adapter, merged for FlagEmbedding, gives the adapter's vectors."""
     data = collection.read(tiny_collection)
     finetune_round(
-        checkpoint.resolve(None, tiny, "cpu"), tiny, tiny_mined, tmp_path / "train", validation=None, round_number=1,
-        seed=42, processes=1, tracker="none", allow_leak=False, overwrite=False, model_output=tmp_path,
-    )  # fmt: skip
+        checkpoint.resolve(None, tiny, "cpu"),
+        tiny,
+        tiny_mined,
+        tmp_path / "train",
+        validation=None,
+        round_number=1,
+        seed=42,
+        processes=1,
+        tracker="none",
+        allow_leak=False,
+        overwrite=False,
+        model_output=tmp_path,
+    )
     source = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
     assert least_cosine(source, "passage") >= 0.9999
     ours, theirs = (
