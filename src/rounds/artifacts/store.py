@@ -23,7 +23,6 @@ MANIFEST = "manifest.json"
 
 MADE_FROM = "made_from"  # in a manifest: the command that made the artefact and what it read
 
-
 _declared: dict[Path, dict] = {}
 
 
@@ -116,18 +115,18 @@ def file_manifest(path: Path) -> Path:
 
 
 def declare(output: Path, made_from: dict) -> None:
-    """Say what this process makes `output` from: its manifest records that, and another `made_from` is replaced."""
+    """Declare what this process makes `output` from; its manifest records that, and another output is replaced."""
     _declared[output.resolve()] = made_from
 
 
 def declared(output: Path) -> dict:
-    """What was declared of `output`, as its manifest records it; empty where nothing was."""
+    """Return the declaration for `output` as a part of its manifest; empty if there is none."""
     made_from = _declared.get(output.resolve())
     return {} if made_from is None else {MADE_FROM: made_from}
 
 
 def is_made_from(output: Path, made_from: dict) -> bool:
-    """Whether a folder or file is complete, and its manifest says that it was made from just this.
+    """Return whether a folder or file is complete, and its manifest has exactly this declaration.
 
     A file's manifest holds its digest as well, so that an edited file is not taken for the artefact.
     """
