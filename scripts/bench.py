@@ -7,7 +7,7 @@ from pathlib import Path
 from rounds import cli
 from rounds.artifacts import store
 from rounds.benchmark import table
-from rounds.benchmark.table import Task
+from rounds.benchmark.table import BenchmarkInputs
 from rounds.config import loader
 from rounds.errors import UserError
 
@@ -29,8 +29,8 @@ def main(flags: Flags) -> None:
     if flags.readme and flags.only:
         raise UserError("readme: a table of some rows is printed only; leave out ONLY to write it")
     start = time.perf_counter()
-    task = Task(loader.load(flags.recipe), Path(flags.train_data), Path(flags.data_dir), print)
-    text = table.table(*table.run(task, flags.only))
+    inputs = BenchmarkInputs(loader.load(flags.recipe), Path(flags.train_data), Path(flags.data_dir), print)
+    text = table.table(*table.run(inputs, flags.only))
     print(f"{text}\n\n{(time.perf_counter() - start) / 60:.0f} min in all; seconds and MiB: theirs / ours")
     if flags.readme:
         table.write(text, Path(flags.readme))

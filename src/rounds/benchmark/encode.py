@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from rounds.benchmark import models, workloads
+from rounds.benchmark import models
 from rounds.benchmark.bench import Bench, Load, cosines, spread, unshared
+from rounds.benchmark.encoding_work import join_query_texts
 from rounds.benchmark.report import Section, Skipped
 from rounds.benchmark.texts import Texts
 from rounds.config.recipe import Recipe
@@ -107,7 +108,7 @@ def _beside_peers(bench: Bench, section: Section, embedder: SentenceTransformer,
 
 
 def _texts(embedder: SentenceTransformer, recipe: Recipe, given: Texts) -> list[str]:
-    return workloads.whole_texts(embedder.tokenizer, recipe, given.queries, given.before)
+    return join_query_texts(embedder.tokenizer, recipe, given.queries, given.before)
 
 
 def _stock(embedder: SentenceTransformer, recipe: Recipe) -> Callable[[Texts], np.ndarray]:

@@ -1,4 +1,4 @@
-"""Bench: the same work by us and by our peers, side by side in one run, results compared before times are."""
+"""Benchmark table: time the same work with Rounds and with peer libraries, after checking that the results agree."""
 
 import dataclasses
 import tempfile
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.benchmark import workloads
-from rounds.benchmark.workloads import FLAG, OURS, STOCK, UNSHARED, Contender, Outcome
+from rounds.benchmark import contenders, encoding_work, round_work, training_work
+from rounds.benchmark.contenders import FLAG, OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.data import collection
@@ -35,12 +35,14 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One peer's work beside ours.
+class Comparison:
+    """A row of the table: one peer's work beside ours.
 
     Attributes:
-        theirs, ours: by precision.
-        agreement: what was compared, in words.
+        work: Description of the work.
+        peer: The peer's name.
+        theirs, ours: Outcomes by precision.
+        agreement: How far the results agree, in words.
     """
 
     work: str
@@ -50,120 +52,124 @@ class Row:
     agreement: str
 
     def ratio(self, theirs: str, ours: str) -> float:
-        """Their seconds in one precision over ours in another."""
+        """Return the peer's seconds in one precision over ours in another."""
         return self.theirs[theirs].seconds / self.ours[ours].seconds
 
 
 @dataclass(frozen=True)
-class Task:
-    """What all rows work on.
+class BenchmarkInputs:
+    """The model and the data that all rows work on.
 
     Attributes:
-        recipe: the model of rows b to e.
-        mined: mined JSONL of the collection's training rows.
-        folder: the collection.
-        say: called with a line for each outcome.
+        recipe: Recipe of the model in rows b to e.
+        mined: Mined JSONL of the collection's training rows.
+        folder: The collection.
+        log: Called with one line for each outcome.
     """
 
     recipe: Recipe
     mined: Path
     folder: Path
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
-    def ask(self, work: Callable, party: Contender, *arguments) -> Outcome:
-        """One party's outcome, and a line about it."""
-        outcome = workloads.run_alone(work, party, *arguments)
-        who = f"{party.name}, {party.precision}"
-        self.say(f"  {work.__name__:14s} {who:32s} {outcome.seconds:9.2f} s  {outcome.peak:6.0f} MiB")
+    def measure(self, work: Callable, contender: Contender, *arguments) -> Outcome:
+        """Run the work with one contender, and log its outcome."""
+        outcome = contenders.run_alone(work, contender, *arguments)
+        name = f"{contender.name}, {contender.precision}"
+        self.log(f"  {work.__name__:14s} {name:32s} {outcome.seconds:9.2f} s  {outcome.peak:6.0f} MiB")
         return outcome
 
 
-def run(task: Task, only: str) -> tuple[list[Row], dict[tuple[int, int], Outcome]]:
-    """Rows of the table, and the scale curve by (passages, dim).
+def run(inputs: BenchmarkInputs, only: str) -> tuple[list[Comparison], dict[tuple[int, int], Outcome]]:
+    """Run the benchmark.
 
     Args:
-        only: letters of the rows to run; empty for all.
+        inputs: The model and the data.
+        only: Letters of the rows to run; empty for all.
+
+    Returns:
+        The rows of the table, and the outcomes of the scale curve by (passages, dim).
 
     Raises:
-        UserError: an unknown letter, too few rows, or results that differ.
+        UserError: `only` has an unknown letter, there are too few training rows, or results differ.
     """
     if unknown := set(only) - set(WORKS):
         raise UserError(f"ONLY={only}: no row {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
-    rows: list[Row] = []
+    rows: list[Comparison] = []
     scale: dict[tuple[int, int], Outcome] = {}
     for letter, work in WORKS.items():
         if not only or letter in only:
-            task.say(f"{letter}: {work.__doc__}")
-            found = work(task)
+            inputs.log(f"{letter}: {work.__doc__}")
+            results = work(inputs)
             if letter == "s":
-                scale = found
+                scale = results
             else:
-                rows += [dataclasses.replace(row, work=f"({letter}) {row.work}") for row in found]
+                rows += [dataclasses.replace(row, work=f"({letter}) {row.work}") for row in results]
     return rows, scale
 
 
 def _compare(
-    task: Task, title: str, peers: list[str], work: Callable, arguments: tuple, agree: Callable[..., str]
-) -> list[Row]:
-    """All parties' outcomes in both precisions, ours first, and what the results have in common."""
-    present = [peer for peer in peers if workloads.is_installed(peer)]
+    inputs: BenchmarkInputs, title: str, peers: list[str], work: Callable, arguments: tuple, agree: Callable[..., str]
+) -> list[Comparison]:
+    """Measure all contenders in both precisions, ours first, and check that their results agree."""
+    present = [peer for peer in peers if contenders.is_installed(peer)]
     found = {
-        name: {each: task.ask(work, Contender(name, each), *arguments) for each in workloads.precisions(name)}
+        name: {each: inputs.measure(work, Contender(name, each), *arguments) for each in contenders.precisions(name)}
         for name in (OURS, *present)
     }
     ours = found.pop(OURS)
-    return [Row(title, peer, theirs, ours, agree(title, peer, theirs, ours)) for peer, theirs in found.items()]
+    return [Comparison(title, peer, theirs, ours, agree(title, peer, theirs, ours)) for peer, theirs in found.items()]
 
 
-def _behind_examples(task: Task) -> list[Row]:
+def _behind_examples(inputs: BenchmarkInputs) -> list[Comparison]:
     """encode queries behind shared examples"""
     found = []
     for name, shape in DECODERS.items():
-        with _decoder(shape) as recipe:
-            queries, before, shared, own = _shared_texts(task, recipe, SHARING)
+        with random_decoder(shape) as recipe:
+            queries, before, shared, own = make_shared_texts(inputs, recipe, SHARING)
             title = f"{name}: {len(queries)} queries, {shared} shared + {own:.0f} own tokens"
-            agree = _vectors_agree(len(queries))
+            agree = make_vector_check(len(queries))
             peers = [UNSHARED, STOCK, FLAG]
-            found += _compare(task, title, peers, workloads.encode_texts, (recipe, queries, before, []), agree)
+            found += _compare(inputs, title, peers, encoding_work.encode_texts, (recipe, queries, before, []), agree)
     return found
 
 
-def _encode(task: Task) -> list[Row]:
+def _encode(inputs: BenchmarkInputs) -> list[Comparison]:
     """encode queries and corpus with the recipe's model"""
-    data = collection.read(task.folder)
-    queries = list(dict.fromkeys(row["query"] for row in _rows(task)))
+    data = collection.read(inputs.folder)
+    queries = list(dict.fromkeys(row["query"] for row in _rows(inputs)))
     passages = list(data.passages.values())
-    title = f"{task.recipe.name}: encode {len(queries)} queries, {len(passages)} passages"
+    title = f"{inputs.recipe.name}: encode {len(queries)} queries, {len(passages)} passages"
     return _compare(
-        task,
+        inputs,
         title,
         [STOCK, FLAG],
-        workloads.encode_texts,
-        (task.recipe, queries, None, passages),
-        _vectors_agree(len(queries)),
+        encoding_work.encode_texts,
+        (inputs.recipe, queries, None, passages),
+        make_vector_check(len(queries)),
     )
 
 
-def _mine(task: Task) -> list[Row]:
+def _mine(inputs: BenchmarkInputs) -> list[Comparison]:
     """mine, end to end: load, encode, search, sample"""
-    title = f"{task.recipe.name}: mine {task.recipe.mining.range_for_sampling} for {len(_rows(task))} rows"
+    title = f"{inputs.recipe.name}: mine {inputs.recipe.mining.range_for_sampling} for {len(_rows(inputs))} rows"
 
     def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
         counts = {len(each) for side in (theirs, ours) for each in side["fp32"].result.values()}
-        if counts != {task.recipe.mining.negative_number}:
+        if counts != {inputs.recipe.mining.negative_number}:
             raise UserError(f"{title}: {peer} and rounds mined different numbers of negatives ({counts})")
         return f"{counts.pop()} negatives each"
 
-    recipe = task.recipe.replace("mining", candidates="corpus")  # as the peer mines
-    return _compare(task, title, [STOCK], workloads.mine, (recipe, task.folder), agree)
+    recipe = inputs.recipe.replace("mining", candidates="corpus")  # as the peer mines
+    return _compare(inputs, title, [STOCK], round_work.mine, (recipe, inputs.folder), agree)
 
 
-def _steps(task: Task) -> list[Row]:
+def _steps(inputs: BenchmarkInputs) -> list[Comparison]:
     """training steps"""
-    training = task.recipe.training
-    if len(_rows(task)) < STEPS * training.batch_size:
-        raise UserError(f"{task.mined}: has fewer than the {STEPS * training.batch_size} rows that are needed")
-    title = f"{task.recipe.name}: training step, {training.batch_size} x {training.group_size}"
+    training = inputs.recipe.training
+    if len(_rows(inputs)) < STEPS * training.batch_size:
+        raise UserError(f"{inputs.mined}: has fewer than the {STEPS * training.batch_size} rows that are needed")
+    title = f"{inputs.recipe.name}: training step, {training.batch_size} x {training.group_size}"
 
     def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
         off = np.abs(np.array(theirs["fp32"].result) - ours["fp32"].result).max()
@@ -171,50 +177,53 @@ def _steps(task: Task) -> list[Row]:
             raise UserError(f"{title}: the losses of {peer} and rounds differ by up to {off:.4f}")
         return f"loss +- {off:.0e}"
 
-    rows = _compare(task, title, [STOCK], workloads.steps, (task.recipe, task.mined, STEPS), agree)
-    with _decoder(DECODERS["decoder, 97M"]) as recipe:
-        queries, before, shared, own = _shared_texts(task, recipe, IN_STEP)
+    rows = _compare(inputs, title, [STOCK], training_work.steps, (inputs.recipe, inputs.mined, STEPS), agree)
+    with random_decoder(DECODERS["decoder, 97M"]) as recipe:
+        queries, before, shared, own = make_shared_texts(inputs, recipe, IN_STEP)
         title = f"decoder, 97M: step of {IN_STEP} queries, {shared} shared + {own:.0f} own tokens"
         arguments = (recipe, queries, before)
         return rows + _compare(
-            task, title, [UNSHARED, STOCK], workloads.examples_step, arguments, _vectors_agree(len(queries))
+            inputs, title, [UNSHARED, STOCK], training_work.examples_step, arguments, make_vector_check(len(queries))
         )
 
 
-def _round(task: Task) -> list[Row]:
+def _round(inputs: BenchmarkInputs) -> list[Comparison]:
     """a whole round: mine, train one epoch, evaluate"""
 
     def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
         return f"MAP@25 {theirs['fp32'].result:.3f} / {ours['fp32'].result:.3f}"
 
-    title = f"{task.recipe.name}: round of one epoch"
-    return _compare(task, title, [STOCK], workloads.whole_round, (task.recipe, task.folder), agree)
+    title = f"{inputs.recipe.name}: round of one epoch"
+    return _compare(inputs, title, [STOCK], round_work.whole_round, (inputs.recipe, inputs.folder), agree)
 
 
-def _scale(task: Task) -> dict[tuple[int, int], Outcome]:
+def _scale(inputs: BenchmarkInputs) -> dict[tuple[int, int], Outcome]:
     """search and mine for 1,000 queries as the corpus grows"""
-    party = Contender(OURS, "fp32")
-    return {
-        (size, dim): task.ask(workloads.search_corpus, party, ASKING, size, dim) for dim in DIMS for size in SIZES
-    }  # fmt: skip
+    contender, work = Contender(OURS, "fp32"), round_work.search_corpus
+    return {(size, dim): inputs.measure(work, contender, ASKING, size, dim) for dim in DIMS for size in SIZES}
 
 
 WORKS: dict[str, Callable] = {
-    "a": _behind_examples, "b": _encode, "c": _mine, "d": _steps, "e": _round, "s": _scale,
-}  # fmt: skip
+    "a": _behind_examples,
+    "b": _encode,
+    "c": _mine,
+    "d": _steps,
+    "e": _round,
+    "s": _scale,
+}
 
 
 # Random Mistrals: hidden size, layers, heads, inner size.
 DECODERS = {"tiny decoder": (64, 2, 4, 128), "decoder, 97M": (768, 12, 12, 2816)}
 
 
-def _rows(task: Task) -> list[dict]:
-    return collection.read_rows(task.mined, ("pos", "neg"))
+def _rows(inputs: BenchmarkInputs) -> list[dict]:
+    return collection.read_rows(inputs.mined, ("pos", "neg"))
 
 
 @contextmanager
-def _decoder(shape: tuple[int, int, int, int]) -> Iterator[Recipe]:
-    """A recipe like bge-en-icl's on a Mistral of random weights."""
+def random_decoder(shape: tuple[int, int, int, int]) -> Iterator[Recipe]:
+    """Yield a recipe like bge-en-icl's for a Mistral of random weights."""
     import torch
     from transformers import AutoTokenizer, MistralConfig, MistralModel
 
@@ -224,10 +233,15 @@ def _decoder(shape: tuple[int, int, int, int]) -> Iterator[Recipe]:
         tokenizer = AutoTokenizer.from_pretrained(locate_model(tiny.model))
         tokenizer.save_pretrained(folder)
         config = MistralConfig(
-            vocab_size=len(tokenizer), hidden_size=hidden, intermediate_size=inner, num_hidden_layers=layers,
-            num_attention_heads=heads, num_key_value_heads=heads // 2, max_position_embeddings=2048,
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            intermediate_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads // 2,
+            max_position_embeddings=2048,
             sliding_window=None,
-        )  # fmt: skip
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             MistralModel(config).save_pretrained(folder)
@@ -238,12 +252,14 @@ def _decoder(shape: tuple[int, int, int, int]) -> Iterator[Recipe]:
         )
 
 
-def _shared_texts(task: Task, recipe: Recipe, count: int) -> tuple[list[str], list[list[str]], int, float]:
-    """Short queries of the training rows, the examples that stand before each, and the mean tokens of both."""
+def make_shared_texts(
+    inputs: BenchmarkInputs, recipe: Recipe, count: int
+) -> tuple[list[str], list[list[str]], int, float]:
+    """Return short training queries, the examples before each, and the mean numbers of shared and of other tokens."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model.name_or_path)
-    short = list(dict.fromkeys(" ".join(row["query"].split()[:WORDS]) for row in _rows(task)))
+    short = list(dict.fromkeys(" ".join(row["query"].split()[:WORDS]) for row in _rows(inputs)))
     queries, rest = short[:count], short[count:]
     prefix, suffix = prefix_and_suffix(recipe.prompts, "query")
     examples: list[str] = []
@@ -265,16 +281,20 @@ def _common(one: list[int], other: list[int]) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def _vectors_agree(queries: int) -> Callable[..., str]:
-    """Same precision: least cosine, and the top 25 up to ties; in bf16: how much of our fp32 top 25 each keeps."""
+def make_vector_check(queries: int) -> Callable[..., str]:
+    """Return a check that compares two sides' vectors.
+
+    In fp32, cosines and the top 25 (up to ties) must agree; in bf16, it reports the share of our fp32 top 25 that
+    each side keeps.
+    """
 
     def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
         one, other = theirs["fp32"].result, ours["fp32"].result
         cosine = float((one * other).sum(axis=1).min())
-        if cosine < SAME or _overlap(one, other, queries) < 1:
+        if cosine < SAME or top_overlap(one, other, queries) < 1:
             raise UserError(f"{title}: the vectors of {peer} and rounds differ (least cosine {cosine:.5f})")
         kept = [
-            f"{_overlap(side['bf16'].result, other, queries):.3f}" if "bf16" in side else NONE
+            f"{top_overlap(side['bf16'].result, other, queries):.3f}" if "bf16" in side else NONE
             for side in (theirs, ours)
         ]
         return f"cosine {cosine:.5f}; bf16 keeps {kept[0]} / {kept[1]}"
@@ -282,9 +302,11 @@ def _vectors_agree(queries: int) -> Callable[..., str]:
     return agree
 
 
-def _overlap(one: np.ndarray, other: np.ndarray, queries: int, tie: float = 2e-5) -> float:
-    """Share of `other`'s top 25 that `one` ranks there too, or would but for ties; of queries among themselves where
-    there are no passages."""
+def top_overlap(one: np.ndarray, other: np.ndarray, queries: int, tie: float = 2e-5) -> float:
+    """Return the share of `other`'s top 25 that `one` ranks there too, up to ties.
+
+    Without passages, the queries are ranked among themselves.
+    """
     start = queries if len(one) > queries else 0
     scores = [vectors[:queries] @ vectors[start:].T for vectors in (one, other)]
     depth = min(TOP, scores[0].shape[1])
@@ -293,8 +315,8 @@ def _overlap(one: np.ndarray, other: np.ndarray, queries: int, tie: float = 2e-5
     return float((wanted & (scores[0] >= edges[0] - tie)).sum() / max(wanted.sum(), 1))
 
 
-def table(rows: list[Row], scale: dict[tuple[int, int], Outcome]) -> str:
-    """Markdown: seconds as theirs / ours, ratios, memory, and the scale curve."""
+def table(rows: list[Comparison], scale: dict[tuple[int, int], Outcome]) -> str:
+    """Return the Markdown tables: seconds as theirs / ours, ratios and memory; then the scale curve."""
     lines = []
     if rows:
         lines += [
@@ -326,10 +348,10 @@ def _figure(seconds: float) -> str:
 
 
 def write(text: str, path: Path) -> None:
-    """Put a table between the two markers of a file.
+    """Write a table between the two markers of a file.
 
     Raises:
-        UserError: the markers are not there.
+        UserError: The file has no markers.
     """
     whole = path.read_text(encoding="utf-8")
     if BEGIN not in whole or END not in whole.partition(BEGIN)[2]:
