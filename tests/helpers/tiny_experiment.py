@@ -1,4 +1,4 @@
-"""An experiment's folder as the stages leave it, made up: random vectors that come nearer to the truth each round."""
+"""A made-up experiment folder, as the stages write it; its random vectors rank better in each round."""
 
 import os
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ DIM = 64
 
 @dataclass(frozen=True)
 class Experiment:
-    """Where it lies; `gather` takes the three."""
+    """The folders of an experiment, as `gather_facts` takes them."""
 
     folder: Path
     data_dir: Path
@@ -29,7 +29,7 @@ class Experiment:
 
 
 def make(model_output: Path, data_dir: Path, rounds: int = 2) -> Experiment:
-    """Round 0 and `rounds` more, each mined, trained for two epochs and evaluated."""
+    """Write round 0 and `rounds` more, each mined, trained for two epochs and evaluated."""
     data, folder = collection.read(data_dir), model_output / "tiny-v1"
     for number in range(rounds + 1):
         before = evaluate(data, model_output, folder / f"round{number}", number)
@@ -40,7 +40,7 @@ def make(model_output: Path, data_dir: Path, rounds: int = 2) -> Experiment:
 
 
 def evaluate(data: Collection, model_output: Path, folder: Path, number: int) -> ResultRow:
-    """`eval/` of a round, and beside its checkpoint the run and the vectors."""
+    """Write a round's `eval/`, and the run and the vectors beside its checkpoint."""
     home = model_output / "base" / "tiny" if number == 0 else folder / "train" / "epoch_2" / "runs"
     queries, corpus = vectors(data, number)
     path = home / "validation-0" / "corpus-0-ids" / run_store.RUN_FILE
@@ -80,7 +80,7 @@ def _row(run: Run, data: Collection, number: int) -> ResultRow:
 
 
 def train(folder: Path, number: int, metrics: dict) -> None:
-    """`train/` of a round: its manifest, and its continued checkpoint's."""
+    """Write a round's `train/`: its manifest, and that of the checkpoint that it hands on."""
     parent = {"name": f"../round{number - 1}/train/epoch_2", "weights": f"w{number - 1}" * 8, "base": number == 1}
     epochs = [{"folder": f"epoch_{epoch}", "metrics": metrics} for epoch in (1, 2)]
     store.write_json(folder / "train" / "epoch_2" / store.MANIFEST, {"weights": f"w{number}" * 8})
@@ -90,7 +90,7 @@ def train(folder: Path, number: int, metrics: dict) -> None:
 
 
 def mine(data: Collection, experiment: Path, number: int) -> None:
-    """The mined file of a round, with the miner's vectors of its queries beside the miner's run."""
+    """Write a round's mined file, and the miner's query vectors beside the miner's run."""
     folder, rows = experiment / f"round{number}", collection.read_rows(data.folder / collection.FINETUNE, ("pos",))
     home = experiment.parent / "base" / "tiny" if number == 1 else experiment / f"round{number - 1}/train/epoch_2/runs"
     generator, ids = np.random.default_rng(number), list(data.passages)

@@ -1,4 +1,4 @@
-"""GPU check: one command that proves the flagship on a card, in sections that each catch their own failure."""
+"""GPU check: measure the flagship model on a GPU, in sections that fail independently."""
 
 import io
 import tempfile
@@ -25,8 +25,8 @@ class Part:
     """A section of the check.
 
     Attributes:
-        work: measures, and puts what it finds into the report; its docstring says what.
-        seconds: that it takes on an H100, by estimate; where less is left, it is skipped.
+        work: Measures, and adds rows and checks to the report.
+        seconds: Estimated time on an H100; with less time left, the section is skipped.
     """
 
     work: Callable[[Bench, Section], None]
@@ -49,9 +49,10 @@ class Options:
     """What to run.
 
     Attributes:
-        minutes: for all sections together.
-        sections: names, in any order; empty: all.
-        small: tiny shapes on a CPU.
+        minutes: Time for all sections together.
+        sections: Names of sections, in any order; empty for all.
+        small: Use tiny models on a CPU.
+        output: Folder of the report.
     """
 
     minutes: float
@@ -61,10 +62,10 @@ class Options:
 
 
 def run(options: Options, say: Callable[[str], None], parts: dict[str, Part] = PARTS) -> Report:
-    """Run the sections that fit into the budget, one after the other; say a line when each is done.
+    """Run the sections that fit into the time budget, one after the other, and log a line after each.
 
     Raises:
-        UserError: an unknown section, no time, or no card and not `small`.
+        UserError: A section is unknown, `minutes` is not positive, or there is no GPU and `small` is not set.
     """
     started = time.perf_counter()
     _check(options, parts)
@@ -76,7 +77,7 @@ def run(options: Options, say: Callable[[str], None], parts: dict[str, Part] = P
             if options.sections and name not in options.sections:
                 continue
             left = options.minutes * 60 - (time.perf_counter() - started)
-            say(f"{name}: {_measure(report, bench, name, part, left)}")
+            say(f"{name}: {run_section(report, bench, name, part, left)}")
     say(f"{options.output / TABLE}: {time.perf_counter() - started:.0f} s in all")
     return report
 
@@ -90,8 +91,8 @@ def _check(options: Options, parts: dict[str, Part]) -> None:
         raise UserError("this machine has no CUDA GPU; pass --small to run the same on tiny models on a CPU")
 
 
-def _measure(report: Report, bench: Bench, name: str, part: Part, left: float) -> str:
-    """One section; whatever it raises ends this section alone."""
+def run_section(report: Report, bench: Bench, name: str, part: Part, left: float) -> str:
+    """Run one section and return a line about it; an error ends this section only."""
     section, start = report.start(name), time.perf_counter()
     needed = 0 if bench.small else part.seconds
     if left < needed or left <= 0:
@@ -113,7 +114,7 @@ def _measure(report: Report, bench: Bench, name: str, part: Part, left: float) -
 
 
 def machine(small: bool) -> dict[str, str]:
-    """The card (or CPU), and what computes on it."""
+    """Return the name of the GPU (or `CPU`) and the versions of the libraries."""
     found = {"device": "CPU"}
     if not small:
         card = torch.cuda.get_device_properties(0)

