@@ -17,7 +17,7 @@ from rounds.evaluation import parity
 from rounds.evaluation.parity import Tolerance
 from rounds.evaluation.results import ResultRow
 from rounds.evaluation.stage import evaluate_checkpoint
-from rounds.mining.stage import mine_file
+from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
 from rounds.training.stage import finetune_round
 
@@ -59,11 +59,10 @@ def run(bench: Bench, section: Section) -> None:
     if bench.metrics:
         bench.metrics.wait()
     pool = data.folder / collection.POOL
+    job = MiningJob(base, recipe.mining, data.folder / collection.FINETUNE, pool, mined, SEED, output)
     seconds, zero = bench.time(lambda: evaluate_checkpoint(base, data, output, False))
     section.note("evaluate the base model", seconds=seconds, map_at_25=float(zero.metrics["MAP@25"]))
-    seconds, _ = bench.time(
-        lambda: mine_file(base, recipe.mining, data.folder / collection.FINETUNE, pool, mined, SEED, output, False)
-    )
+    seconds, _ = bench.time(lambda: mine_file(job))
     section.note("mine", seconds=seconds)
     seconds, _ = bench.time(train)
     section.note(f"finetune, {recipe.training.epochs} epochs", seconds=seconds, peak_gib=bench.peak_gib())
