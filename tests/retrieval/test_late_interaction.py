@@ -36,7 +36,7 @@ def test_scores_equal_a_slow_reference():
         ids, own = passages[column]
         similar = [[float(a @ b) for b in queries[row][1]] for a in own]
         met = [max(line) for line in similar]
-        weights = [max(np.log(3 / (1 + document_count[token])), 0) + late_interaction.COMMON for token in ids]
+        weights = [max(np.log(3 / (1 + document_count[token])), 0) + late_interaction.MIN_TOKEN_WEIGHT for token in ids]
         expected = {
             "mean": np.mean(met), "weighted": np.average(met, weights=weights), "least": min(met),
             "of query": np.mean(np.max(similar, axis=0)),

@@ -72,42 +72,34 @@ def test_copies_of_one_passage_stay_in_corpus_order():
     assert all(b - a == 1 and c - b == 1 for a, b, c in places)
 
 
-def in_blocks(monkeypatch, numbers: int) -> None:
-    monkeypatch.setattr(exact_search, "BLOCK", numbers)
-    monkeypatch.setattr(exact_search, "COLUMNS", max(1, numbers // 8))
-
-
 @pytest.mark.parametrize("vectors", [random_vectors, grid_vectors, equal_vectors])
 @pytest.mark.parametrize("numbers", [1, 100, 999, 5000])
 @pytest.mark.parametrize("depth", [1, 20, 150, 300])
-def test_blocks_of_any_size_give_one_run(monkeypatch, vectors, numbers, depth):
+def test_blocks_of_any_size_give_one_run(vectors, numbers, depth):
     """A run is the same in one block or many, of queries and of corpus, and that of a slow sort."""
     queries, passages = vectors(np.random.default_rng(7), 30, 300)
     whole = search.rank(names(30, "q"), queries, names(300), passages, depth)
-    in_blocks(monkeypatch, numbers)
-    run = search.rank(names(30, "q"), queries, names(300), passages, depth)
+    run = search.rank(names(30, "q"), queries, names(300), passages, depth, block_size=numbers)
     rows, _ = slow_rank(queries, passages, depth)
     assert run.passages.tolist() == whole.passages.tolist()
     assert run.passages.tolist() == [[names(300)[number] for number in row] for row in rows]
     assert run.scores.tolist() == whole.scores.tolist()
 
 
-def test_a_tie_over_blocks_keeps_corpus_order(monkeypatch):
+def test_a_tie_over_blocks_keeps_corpus_order():
     """Equal passages of which each stands in a block of its own come in corpus order."""
-    in_blocks(monkeypatch, 64)
     passages = unit(np.random.default_rng(8).normal(size=(200, 8)))
     passages[[5, 60, 130, 199]] = passages[5]
-    run = search.rank(["q"], passages[[5]], names(200), passages, 3)
+    run = search.rank(["q"], passages[[5]], names(200), passages, 3, block_size=64)
     assert run.passages.tolist() == [[names(200)[number] for number in (5, 60, 130)]]
 
 
-def test_many_equal_scores_take_no_more_memory_than_a_block(monkeypatch):
+def test_many_equal_scores_take_no_more_memory_than_a_block():
     """Where the whole corpus ties, memory is of the order of a block, far below queries x corpus."""
-    in_blocks(monkeypatch, 2**14)
     queries, passages = np.ones((300, 4), np.float32), np.ones((20_000, 4), np.float32)
     ids, corpus = names(300, "q"), names(20_000)
     tracemalloc.start()
-    run = search.rank(ids, queries, corpus, passages, 10)
+    run = search.rank(ids, queries, corpus, passages, 10, block_size=2**14)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert set(map(tuple, run.passages.tolist())) == {tuple(corpus[:10])}
@@ -120,10 +112,10 @@ def test_memory_mapped_vectors_are_read_in_blocks(monkeypatch, tmp_path, dtype):
     queries, corpus, passages = _named(np.random.default_rng(9), 20, 400)
     np.save(tmp_path / "passages.npy", passages.astype(dtype))
     expected = search.rank(names(20, "q"), queries, corpus, passages.astype(dtype), 30)
-    in_blocks(monkeypatch, 256)
     sizes, convert = [], exact_search.to_float32
     monkeypatch.setattr(exact_search, "to_float32", lambda vectors: sizes.append(vectors.size) or convert(vectors))
-    run = search.rank(names(20, "q"), queries, corpus, np.load(tmp_path / "passages.npy", mmap_mode="r"), 30)
+    mapped = np.load(tmp_path / "passages.npy", mmap_mode="r")
+    run = search.rank(names(20, "q"), queries, corpus, mapped, 30, block_size=256)
     assert run.passages.tolist() == expected.passages.tolist()
     assert max(sizes) <= 256
 

@@ -13,9 +13,15 @@ TUNED_BY = "MRR@100"
 def tune(
     queries: dict[str, str], passages: dict[str, str], qrels: dict[str, list[str]]
 ) -> list[tuple[float, float, float]]:
-    """Every point of `GRID` as (k1, b, MRR@100), the best first; the queries must not be those of an evaluation."""
-    found = []
+    """Score BM25 at each point of `GRID` and return (k1, b, MRR@100) of each, the best first.
+
+    Args:
+        queries: query id -> text; not the queries of an evaluation.
+        passages: passage id -> text.
+        qrels: query id -> relevant passage ids.
+    """
+    points = []
     for k1, b in itertools.product(GRID["k1"], GRID["b"]):
         run = bm25.rank(queries, passages, METRIC_DEPTH, k1, b)
-        found.append((k1, b, float(per_query(run, qrels, (TUNED_BY,))[TUNED_BY].mean())))
-    return sorted(found, key=lambda point: -point[2])
+        points.append((k1, b, float(per_query(run, qrels, (TUNED_BY,))[TUNED_BY].mean())))
+    return sorted(points, key=lambda point: -point[2])

@@ -1,6 +1,5 @@
 """Ledger: one row per evaluated checkpoint, with CV and LB, in `model_output/ledger.csv`."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -13,47 +12,61 @@ from rounds.errors import UserError
 KEY = ["data", "split", "fingerprint", "lineage", "validation"]
 
 COLUMNS = [
-    "data", "split", "recipe", "round", "epoch", "label", "lineage", "MAP@25", "Recall@25", "MAP@25 seen",
-    "MAP@25 unseen", "queries", "LB public", "LB private", "submission", "precision", "checkpoint", "weights",
-    "fingerprint", "validation",
-]  # fmt: skip
+    *("data", "split", "recipe", "round", "epoch", "label", "lineage"),
+    *("MAP@25", "Recall@25", "MAP@25 seen", "MAP@25 unseen", "queries"),
+    *("LB public", "LB private", "submission"),
+    *("precision", "checkpoint", "weights", "fingerprint", "validation"),
+]
+
+MIN_CHECKPOINTS = 3  # for a correlation
 
 
 def record(path: Path, rows: list[dict]) -> None:
-    """Add rows, or bring the rows of the same checkpoint, split and precision up to date; LB columns are kept."""
-    with store.lock(path.parent):
-        table = {tuple(row[key] for key in KEY): row for row in read(path)}
-        for row in rows:
-            new = {column: str(row[column]) for column in COLUMNS if row.get(column) is not None}
-            key = tuple(new.get(name, "") for name in KEY)
-            # Submitted before it was evaluated: the submission's row becomes this one.
-            submitted = table.pop((*key[:3], "", ""), {}) if any(key[3:]) else {}
-            table[key] = {**submitted, **table.get(key, {}), **new}
-        _write(path, list(table.values()))
-
-
-def name_submission(path: Path, about: dict, name: str) -> None:
-    """Note which submission a checkpoint made: at its rows, or in a new one where it was never evaluated.
+    """Add rows, or update the rows of the same checkpoint, split and precision; their LB columns are kept.
 
     Args:
-        about: values of `COLUMNS` for a new row; its `fingerprint` finds the rows.
+        path: the ledger; it is created if it does not exist.
+        rows: values by column; keys that are no columns are ignored.
+    """
+    with store.lock(path.parent):
+        ledger = {tuple(row[name] for name in KEY): row for row in read(path)}
+        for row in rows:
+            values = _cells(row)
+            key = tuple(values.get(name, "") for name in KEY)
+            # A checkpoint that was submitted before it was evaluated has a row without lineage and validation.
+            submitted = ledger.pop((*key[:3], "", ""), {}) if any(key[3:]) else {}
+            ledger[key] = {**submitted, **ledger.get(key, {}), **values}
+        _write(path, list(ledger.values()))
+
+
+def name_submission(path: Path, checkpoint: dict, submission: str) -> None:
+    """Write the name of a submission into its checkpoint's rows, or into a new row if it was never evaluated.
+
+    Args:
+        path: the ledger.
+        checkpoint: values by column for a new row; existing rows are found by its `fingerprint`.
+        submission: the submission's name.
     """
     with store.lock(path.parent):
         rows = read(path)
-        mine = [row for row in rows if row["fingerprint"] == about["fingerprint"]]
-        if not mine:
-            mine = [{column: str(about[column]) for column in COLUMNS if about.get(column) is not None}]
-            rows += mine
-        for row in mine:
-            row["submission"] = name
+        checkpoint_rows = [row for row in rows if row["fingerprint"] == checkpoint["fingerprint"]]
+        if not checkpoint_rows:
+            checkpoint_rows = [_cells(checkpoint)]
+            rows += checkpoint_rows
+        for row in checkpoint_rows:
+            row["submission"] = submission
         _write(path, rows)
 
 
 def score(path: Path, scores: dict[str, tuple[str, str]]) -> list[str]:
-    """Write public and private LB scores at the rows of their submissions; returns the names that no row has.
+    """Write public and private LB scores into the rows of their submissions.
 
     Args:
-        scores: submission name -> (public, private), empty where there is none yet.
+        path: the ledger.
+        scores: submission name -> (public, private); an empty score leaves the row's score as it is.
+
+    Returns:
+        the names of submissions that no row has.
     """
     with store.lock(path.parent):
         rows = read(path)
@@ -66,45 +79,54 @@ def score(path: Path, scores: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def correlations(rows: list[dict]) -> list[dict]:
-    """Per data and split, how CV and LB go together over checkpoints; polluted rows do not count.
+    """Correlate CV and LB over the checkpoints of each data set and split, without polluted rows.
+
+    Args:
+        rows: as `read` returns them.
 
     Returns:
-        `data`, `split`, `n` checkpoints with both, and Pearson's and Spearman's correlation of MAP@25 with each LB
-        (None below three checkpoints, or where one of the two does not vary).
+        `data`, `split`, `side` (`LB public` or `LB private`), `n` checkpoints with both scores, and `pearson` and
+        `spearman` correlation of MAP@25 with the LB; None below three checkpoints, or if a score does not vary.
     """
-    found = []
+    correlated = []
     for data, split in dict.fromkeys((row["data"], row["split"]) for row in rows):
-        both = [row for row in rows if (row["data"], row["split"]) == (data, split) and is_comparable(row)]
+        comparable = [row for row in rows if (row["data"], row["split"]) == (data, split) and is_comparable(row)]
         for side in ("LB public", "LB private"):
-            pairs = [(float(row["MAP@25"]), float(row[side])) for row in both if row[side]]
+            pairs = [(float(row["MAP@25"]), float(row[side])) for row in comparable if row[side]]
             if pairs:
-                found.append({"data": data, "split": split, "side": side, "n": len(pairs), **_correlated(pairs)})
-    return found
+                correlated.append({"data": data, "split": split, "side": side, "n": len(pairs), **_correlate(pairs)})
+    return correlated
 
 
 def is_comparable(row: dict) -> bool:
-    """Whether the row has a CV that was measured on questions that the checkpoint had not seen."""
+    """Return whether the row has a CV that was measured on questions outside the checkpoint's training."""
     return bool(row["MAP@25"]) and row["lineage"] == lineage.CLEAN
 
 
-def _correlated(pairs: list[tuple[float, float]]) -> dict[str, float | None]:
+def _correlate(pairs: list[tuple[float, float]]) -> dict[str, float | None]:
     cv, lb = zip(*pairs, strict=True)
-    if len(pairs) < 3 or len(set(cv)) == 1 or len(set(lb)) == 1:
+    if len(pairs) < MIN_CHECKPOINTS or len(set(cv)) == 1 or len(set(lb)) == 1:
         return {"pearson": None, "spearman": None}
     return {"pearson": float(pearsonr(cv, lb).statistic), "spearman": float(spearmanr(cv, lb).statistic)}
 
 
+def _cells(values: dict) -> dict[str, str]:
+    """Return the values of the ledger's columns as text, without missing ones."""
+    return {column: str(values[column]) for column in COLUMNS if values.get(column) is not None}
+
+
 def _write(path: Path, rows: list[dict]) -> None:
-    frame = pd.DataFrame(rows)
-    added = [column for column in frame.columns if column not in COLUMNS]  # by hand, in a spreadsheet
-    frame = frame.reindex(columns=[*COLUMNS, *added]).fillna("")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    frame.to_csv(temporary, index=False)
-    os.replace(temporary, path)
+    table = pd.DataFrame(rows)
+    user_columns = [column for column in table.columns if column not in COLUMNS]  # added by hand, in a spreadsheet
+    store.write_text(path, table.reindex(columns=[*COLUMNS, *user_columns]).fillna("").to_csv(index=False))
 
 
 def read(path: Path) -> list[dict]:
-    """All rows, as strings; none where the file is absent."""
+    """Read all rows as text; there are none if the file does not exist.
+
+    Raises:
+        UserError: the file is not a CSV with the ledger's columns.
+    """
     if not path.is_file():
         return []
     try:

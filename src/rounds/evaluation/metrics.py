@@ -1,6 +1,6 @@
-"""Evaluation: qrels x runs -> metrics (ranx), over all queries and over seen and unseen passages apart.
+"""Metrics of a run against relevance judgements (ranx), over all queries and over seen and unseen passages apart.
 
-With one relevant passage a query, MAP@k is MRR@k and Recall@k is HitRate@k.
+With one relevant passage per query, MAP@k equals MRR@k and Recall@k equals HitRate@k.
 """
 
 import numpy as np
@@ -25,64 +25,85 @@ HEADLINE_METRICS = ("MAP@25", "Recall@25")
 
 METRIC_DEPTH = 100
 
-SAMPLED = 500  # passages whose cosines are looked at
+COSINE_SAMPLE = 500  # passages whose pairwise cosines are averaged
 
-SCORES = 50_000_000  # similarities of the validation loss, at most
+MAX_LOSS_SCORES = 50_000_000  # query-passage scores that the validation loss computes at most
 
 
 def per_query(
     run: Run, qrels: dict[str, list[str]], metrics: tuple[str, ...] = tuple(METRICS)
 ) -> dict[str, np.ndarray]:
-    """Each metric of each query.
+    """Return each metric of each query.
+
+    Args:
+        run: the ranking; passages behind `METRIC_DEPTH` do not count.
+        qrels: query id -> relevant passage ids.
+        metrics: names of `METRICS`.
 
     Returns:
         metric name -> (queries,) float64, in the order of `run.queries`.
 
     Raises:
-        UserError: a query of the run has no relevant passage, or the other way round.
+        UserError: the run and the qrels hold different queries.
     """
     if set(run.queries) != set(qrels):
         raise UserError(f"run and qrels do not hold the same queries ({len(run.queries)} and {len(qrels)})")
-    # Ids of one width: numba compiles ranx anew for each width of strings. Ranks as scores: ranx sorts ties unstably.
-    ids: dict[str, str] = {}
+    # numba compiles ranx anew for each width of strings, so all ids get one width.
+    passage_ids: dict[str, str] = {}
 
-    def wide(passage: str) -> str:
-        return ids.setdefault(passage, f"{len(ids):09d}")
+    def padded_id(passage: str) -> str:
+        return passage_ids.setdefault(passage, f"{len(passage_ids):09d}")
 
-    names = {query: f"{row:09d}" for row, query in enumerate(run.queries)}
-    judged = ranx.Qrels({names[query]: {wide(passage): 1 for passage in qrels[query]} for query in run.queries})
+    query_ids = {query: f"{row:09d}" for row, query in enumerate(run.queries)}
+    judged = ranx.Qrels(
+        {query_ids[query]: {padded_id(passage): 1 for passage in qrels[query]} for query in run.queries}
+    )
+    # ranx sorts ties unstably, so ranks stand in for scores.
     ranked = ranx.Run(
         {
-            names[query]: {wide(passage): -float(rank) for rank, passage in enumerate(run.passages[row, :METRIC_DEPTH])}
+            query_ids[query]: {
+                padded_id(passage): -float(rank) for rank, passage in enumerate(run.passages[row, :METRIC_DEPTH])
+            }
             for row, query in enumerate(run.queries)
         }
     )
     ranx.evaluate(judged, ranked, [METRICS[name] for name in metrics], return_mean=False)
     return {
-        name: np.array([ranked.scores[METRICS[name]][names[query]] for query in run.queries], dtype=np.float64)
+        name: np.array([ranked.scores[METRICS[name]][query_ids[query]] for query in run.queries], dtype=np.float64)
         for name in metrics
     }
 
 
 def summarize(scores: dict[str, np.ndarray], queries: list[str], unseen: set[str]) -> dict[str, float | int | None]:
-    """Means over all queries, and of `APART` over those on seen and on unseen passages.
+    """Return the mean of each metric, and of `HEADLINE_METRICS` over queries on seen and on unseen passages apart.
 
     Args:
         scores: as `per_query` returns them, in the order of `queries`.
-        unseen: queries whose passages training never labelled.
+        queries: query ids.
+        unseen: ids of the queries whose passages no training query is labelled with.
+
+    Returns:
+        metric name -> mean, rounded to 6 decimals; None for a part without queries. `queries` and `unseen_queries`
+        are counts.
     """
     is_unseen = np.array([query in unseen for query in queries])
-    table: dict[str, float | int | None] = {"queries": len(queries), "unseen_queries": int(is_unseen.sum())}
+    means: dict[str, float | int | None] = {"queries": len(queries), "unseen_queries": int(is_unseen.sum())}
     for name, values in scores.items():
-        table[name] = round(float(values.mean()), 6)
+        means[name] = round(float(values.mean()), 6)
         if name in HEADLINE_METRICS:
             for part, mask in (("seen", ~is_unseen), ("unseen", is_unseen)):
-                table[f"{name} {part}"] = round(float(values[mask].mean()), 6) if mask.any() else None
-    return table
+                means[f"{name} {part}"] = round(float(values[mask].mean()), 6) if mask.any() else None
+    return means
 
 
 def random_run(queries: list[str], passages: list[str], seed: int = 42) -> Run:
-    """Return a run that ranks passages at random, to `METRIC_DEPTH`."""
+    """Return a run that ranks passages at random, to `METRIC_DEPTH`.
+
+    Args:
+        queries: query ids.
+        passages: passage ids.
+        seed: of the ranking.
+    """
     generator = np.random.default_rng(seed)
     depth = min(METRIC_DEPTH, len(passages))
     ranked = np.stack([generator.choice(len(passages), depth, replace=False) for _ in queries])
@@ -90,9 +111,15 @@ def random_run(queries: list[str], passages: list[str], seed: int = 42) -> Run:
 
 
 def mean_cosine(vectors: np.ndarray, seed: int = 42) -> float:
-    """Mean cosine of pairs of different random passages; near 1, the vectors have collapsed into one direction."""
-    rows = np.random.default_rng(seed).permutation(len(vectors))[:SAMPLED]
+    """Return the mean cosine between different vectors; near 1, they have collapsed into one direction.
+
+    Args:
+        vectors: (rows, dim); a random sample of `COSINE_SAMPLE` rows is compared.
+        seed: of the sample.
+    """
+    rows = np.random.default_rng(seed).permutation(len(vectors))[:COSINE_SAMPLE]
     unit = unit_vectors(vectors[rows])
+    # The squared norm of the sum is the sum over all pairs, of which those of a row with itself are 1 each.
     total = np.square(np.linalg.norm(unit.sum(axis=0, dtype=np.float64))) - len(rows)
     return float(total / max(len(rows) * (len(rows) - 1), 1))
 
@@ -100,18 +127,21 @@ def mean_cosine(vectors: np.ndarray, seed: int = 42) -> float:
 def retrieval_loss(
     queries: np.ndarray, passages: np.ndarray, relevant: list[list[int]], temperature: float, seed: int = 42
 ) -> float:
-    """InfoNCE of queries against the whole corpus: what training lowers, on queries that it does not see.
+    """Return the InfoNCE loss of held-out queries against the whole corpus, as training minimizes it.
 
     Args:
-        queries: (queries, dim).
+        queries: (queries, dim); a random sample of them if there would be more than `MAX_LOSS_SCORES` scores.
         passages: (passages, dim).
-        relevant: each query's rows of `passages`; the best scored of them is its positive, the others are left out.
+        relevant: for each query, rows of `passages`; the best scored one is its positive, the others are left out.
+        temperature: divides the scores.
+        seed: of the sample.
     """
-    rows = np.sort(np.random.default_rng(seed).permutation(len(queries))[: max(SCORES // len(passages), 1)])
+    count = max(MAX_LOSS_SCORES // len(passages), 1)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(queries))[:count])
     scores = np.asarray(queries[rows], dtype=np.float64) @ np.asarray(passages, dtype=np.float64).T / temperature
     losses = []
-    for own, row in zip(scores, rows, strict=True):
-        positive = own[relevant[row]].max()
-        others = np.delete(own, relevant[row])
-        losses.append(np.logaddexp.reduce(np.append(others, positive)) - positive)
+    for query_scores, row in zip(scores, rows, strict=True):
+        positive = query_scores[relevant[row]].max()
+        negatives = np.delete(query_scores, relevant[row])
+        losses.append(np.logaddexp.reduce(np.append(negatives, positive)) - positive)
     return float(np.mean(losses))

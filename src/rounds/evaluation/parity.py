@@ -1,4 +1,4 @@
-"""Parity: what two runs differ in, from the corpus to the metric; the first difference is the cause of the rest."""
+"""Parity: compare two runs from the corpus to the metric; the first difference is the cause of the others."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,20 @@ from rounds.retrieval.vectors import cosines
 
 DEPTH = 25
 
-SHOWN = 3
+MAX_SETTINGS = 3  # differing settings that a check names
+
+MAX_TEXT = 60  # characters of a differing text that a check quotes
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two runs of one checkpoint may be apart.
+    """How much two runs of one checkpoint may differ.
 
     Attributes:
-        min_cosine, mean_cosine: of the probes' vectors, at least.
-        overlap: mean share of the top 25 that both rank there, at least.
-        metric: difference of MAP@25, at most.
+        min_cosine: lower bound of each probe's cosine between the two runs.
+        mean_cosine: lower bound of the probes' mean cosine.
+        overlap: lower bound of the mean share of the top 25 that both runs have in common.
+        metric: upper bound of the difference of MAP@25.
     """
 
     min_cosine: float = 0.99
@@ -35,7 +38,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two runs."""
+    """One of the two runs, with its fingerprint (`encoding.fingerprint`)."""
 
     name: str
     about: dict
@@ -44,12 +47,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Check:
-    """One question asked of both.
+    """The result of one comparison.
 
     Attributes:
+        name: what was compared.
         same: whether nothing differs.
-        within: whether what differs is within the tolerance; None where the question has no answer.
-        cause: the setting that differs.
+        within: whether the difference is within the tolerance; None if it could not be measured.
+        found: the compared values, for the printed table.
+        cause: the setting that differs; empty if none is known.
     """
 
     name: str
@@ -60,122 +65,144 @@ class Check:
 
 
 def load(folder: Path, name: str) -> Side:
-    """A run and its fingerprint, from the folder that holds both."""
-    files = [folder / file for file in (fingerprint.FILE, "run.trec")]
-    store.require_files(*files)
-    return Side(name, fingerprint.read(files[0]), read_trec(files[1]))
+    """Read a run and its fingerprint from the folder that holds both.
+
+    Raises:
+        UserError: one of the two files is missing or is not what its name says.
+    """
+    fingerprint_file, run_file = folder / fingerprint.FILE, folder / "run.trec"
+    store.require_files(fingerprint_file, run_file)
+    return Side(name, fingerprint.read(fingerprint_file), read_trec(run_file))
 
 
 def recorded(path: Path, model_output: Path) -> Path | None:
-    """The run's folder behind a run's own folder, an evaluation's folder or a submission's CSV; None for other paths.
+    """Return the run's folder behind a run's folder, an evaluation's folder or a submission's CSV.
 
     Args:
-        model_output: what evaluations and submissions name their runs relative to.
+        path: any path.
+        model_output: evaluations and submissions name their runs relative to it.
+
+    Returns:
+        None for any other path.
+
+    Raises:
+        UserError: the evaluation or the submission names no run.
     """
     if (path / fingerprint.FILE).is_file():
         return path
     manifest = path.with_name(f"{path.stem}.manifest.json")
     if (path / "metrics.json").is_file():
-        found = [row["about"].get("run") for row in store.read_json(path / "metrics.json")]
+        runs = [row["about"].get("run") for row in store.read_json(path / "metrics.json")]
     elif path.suffix == ".csv" and manifest.is_file():
-        found = [store.read_json(manifest).get("run")]
+        runs = [store.read_json(manifest).get("run")]
     else:
         return None
-    if not any(found):
+    if not any(runs):
         raise UserError(f"{path}: names no run; evaluate (or submit) again")
-    return model_output / [each for each in found if each][-1]
+    return model_output / [run for run in runs if run][-1]
 
 
 def compare(
     a: Side, b: Side, tolerance: Tolerance = Tolerance(), qrels: dict[str, list[str]] | None = None
 ) -> list[Check]:
-    """The checks in their order.
+    """Compare two runs: corpus, queries, formatted texts, vectors, top 25 and metric, in this order.
 
     Args:
-        qrels: relevant passages of the runs' queries, for the difference of the metric.
+        a: one run.
+        b: the other run.
+        tolerance: how much they may differ.
+        qrels: query id -> relevant passage ids, for the metric; None leaves it out.
     """
-    checks = [_list(a, b, "corpus", "passages"), _list(a, b, "queries", "queries"), _texts(a, b)]
-    checks.append(_vectors(a, b, tolerance))
-    same_queries = set(a.run.queries) == set(b.run.queries)
-    if not same_queries:
+    checks = [
+        _compare_lists(a, b, "corpus", "passages"),
+        _compare_lists(a, b, "queries", "queries"),
+        _compare_texts(a, b),
+        _compare_vectors(a, b, tolerance),
+    ]
+    if set(a.run.queries) != set(b.run.queries):
         return checks
     overlap = _overlap(a.run, b.run)
     depth = min(DEPTH, a.run.scores.shape[1], b.run.scores.shape[1])
     checks.append(Check(f"top-{depth} overlap", overlap == 1, overlap >= tolerance.overlap, f"{overlap:.4f}"))
     if qrels is not None and set(qrels) == set(a.run.queries):
-        scores = [per_query(side.run, qrels, (MAIN_METRIC,))[MAIN_METRIC].mean() for side in (a, b)]
-        apart = float(scores[1] - scores[0])
-        found = f"{scores[0]:.4f} and {scores[1]:.4f} ({apart:+.4f})"
-        checks.append(Check(MAIN_METRIC, apart == 0, abs(apart) <= tolerance.metric, found))
+        checks.append(_compare_metric(a, b, tolerance, qrels))
     return checks
 
 
 def cause(checks: list[Check]) -> Check | None:
-    """The first check that is beyond its tolerance."""
+    """Return the first check beyond its tolerance; None if there is none."""
     return next((check for check in checks if check.within is False), None)
 
 
-def _list(a: Side, b: Side, key: str, what: str) -> Check:
-    ours, theirs = a.about[key], b.about[key]
-    if ours["list"] == theirs["list"]:
-        return Check(f"{key} list" if key == "corpus" else key, True, True, f"{ours['number']} {what}")
-    found = f"{ours['number']} and {theirs['number']} {what}"
-    name = "passages" if key == "corpus" else key
-    probes = [side.about["probes"][name] for side in (a, b)]
-    own = sorted(probes[0].keys() ^ probes[1].keys()) or sorted(
-        each for each in probes[0] if probes[0][each]["text"] != probes[1][each]["text"]
+def _compare_lists(a: Side, b: Side, key: str, noun: str) -> Check:
+    """Compare the ids and texts of the corpus or of the queries."""
+    name = f"{key} list" if key == "corpus" else key
+    list_a, list_b = a.about[key], b.about[key]
+    if list_a["list"] == list_b["list"]:
+        return Check(name, True, True, f"{list_a['number']} {noun}")
+    probes_a, probes_b = (side.about["probes"][noun] for side in (a, b))
+    differing = sorted(probes_a.keys() ^ probes_b.keys()) or sorted(
+        probe for probe in probes_a if probes_a[probe]["text"] != probes_b[probe]["text"]
     )
-    cause = f"another {key} list" + (f", such as {own[0]}" if own else "")
-    return Check(f"{key} list" if key == "corpus" else key, False, False, found, cause)
+    example = f", such as {differing[0]}" if differing else ""
+    numbers = f"{list_a['number']} and {list_b['number']} {noun}"
+    return Check(name, False, False, numbers, f"another {key} list{example}")
 
 
-def _texts(a: Side, b: Side) -> Check:
-    same = all(a.about[key]["texts"] == b.about[key]["texts"] for key in ("corpus", "queries"))
-    settings = store.differences(a.about["texts"], b.about["texts"], "prompts.")
-    if same:
-        found = "the same" + (f", though {'; '.join(settings[:SHOWN])}" if settings else "")
-        return Check("formatted texts", True, True, found)
-    kinds = [key for key in ("corpus", "queries") if a.about[key]["texts"] != b.about[key]["texts"]]
-    cause = "; ".join(settings[:SHOWN]) or _example(a, b)
-    return Check("formatted texts", False, False, f"of {' and '.join(kinds)} differ", cause)
+def _compare_texts(a: Side, b: Side) -> Check:
+    """Compare the texts that the models read, prompts included."""
+    settings = "; ".join(store.differences(a.about["texts"], b.about["texts"], "prompts.")[:MAX_SETTINGS])
+    differing = [key for key in ("corpus", "queries") if a.about[key]["texts"] != b.about[key]["texts"]]
+    if not differing:
+        return Check("formatted texts", True, True, "the same" + (f", though {settings}" if settings else ""))
+    found = f"of {' and '.join(differing)} differ"
+    return Check("formatted texts", False, False, found, settings or _differing_text(a, b))
 
 
-def _example(a: Side, b: Side) -> str:
-    """The first probe whose text differs."""
+def _differing_text(a: Side, b: Side) -> str:
+    """Quote the first probe whose text differs."""
     for kind in ("queries", "passages"):
-        ours, theirs = (side.about["probes"][kind] for side in (a, b))
-        for key in ours.keys() & theirs.keys():
-            if ours[key]["text"] != theirs[key]["text"]:
-                return f"texts of one format, but {key} reads {ours[key]['text'][:60]!r}, {theirs[key]['text'][:60]!r}"
+        probes_a, probes_b = (side.about["probes"][kind] for side in (a, b))
+        for key in probes_a.keys() & probes_b.keys():
+            text_a, text_b = (probes[key]["text"] for probes in (probes_a, probes_b))
+            if text_a != text_b:
+                return f"texts of one format, but {key} reads {text_a[:MAX_TEXT]!r}, {text_b[:MAX_TEXT]!r}"
     return "texts of one format that differ in content"
 
 
-def _vectors(a: Side, b: Side, tolerance: Tolerance) -> Check:
-    settings = [
+def _compare_vectors(a: Side, b: Side, tolerance: Tolerance) -> Check:
+    """Compare the vectors of the probes that both fingerprints hold."""
+    differences = [
         *store.differences(a.about["model"], b.about["model"], "model."),
         *store.differences(a.about["texts"], b.about["texts"], "prompts."),
         *store.differences(a.about["made"], b.about["made"], ""),
     ]
-    cause = "; ".join(settings[:SHOWN])
-    pairs = [
-        (ours[key]["vector"], theirs[key]["vector"])
-        for ours, theirs in ((a.about["probes"][kind], b.about["probes"][kind]) for kind in ("queries", "passages"))
-        for key in ours.keys() & theirs.keys()
-    ]
+    settings = "; ".join(differences[:MAX_SETTINGS])
+    pairs = _probe_vectors(a, b)
     if not pairs:
-        return Check("vectors", False, None, "no probe in common", cause)
+        return Check("vectors", False, None, "no probe in common", settings)
     if len({len(vector) for pair in pairs for vector in pair}) > 1:
         dims = " and ".join(str(len(vector)) for vector in pairs[0])
-        return Check("vectors", False, False, f"of {dims} dimensions", cause)
-    ours, theirs = (np.array(side, dtype=np.float64) for side in zip(*pairs, strict=True))
-    similarity = cosines(ours, theirs)
-    least, mean = float(similarity.min()), float(similarity.mean())
-    within = least >= tolerance.min_cosine and mean >= tolerance.mean_cosine
-    found = f"cosine of {len(pairs)} probes: min {least:.6f}, mean {mean:.6f}"
-    return Check("vectors", bool((ours == theirs).all()), within, found, cause or "no setting that is known")
+        return Check("vectors", False, False, f"of {dims} dimensions", settings)
+    vectors_a, vectors_b = (np.array(vectors, dtype=np.float64) for vectors in zip(*pairs, strict=True))
+    similarity = cosines(vectors_a, vectors_b)
+    minimum, mean = float(similarity.min()), float(similarity.mean())
+    within = minimum >= tolerance.min_cosine and mean >= tolerance.mean_cosine
+    found = f"cosine of {len(pairs)} probes: min {minimum:.6f}, mean {mean:.6f}"
+    same = bool((vectors_a == vectors_b).all())
+    return Check("vectors", same, within, found, settings or "no setting that is known")
+
+
+def _probe_vectors(a: Side, b: Side) -> list[tuple[list[float], list[float]]]:
+    pairs = []
+    for kind in ("queries", "passages"):
+        probes_a, probes_b = (side.about["probes"][kind] for side in (a, b))
+        pairs += [(probes_a[key]["vector"], probes_b[key]["vector"]) for key in probes_a.keys() & probes_b.keys()]
+    return pairs
 
 
 def _overlap(a: Run, b: Run) -> float:
+    """Return the mean share of the top 25 that two runs of the same queries have in common."""
     rows = {query: row for row, query in enumerate(b.queries)}
     depth = min(DEPTH, a.scores.shape[1], b.scores.shape[1])
     shared = [
@@ -185,8 +212,15 @@ def _overlap(a: Run, b: Run) -> float:
     return float(np.mean(shared))
 
 
+def _compare_metric(a: Side, b: Side, tolerance: Tolerance, qrels: dict[str, list[str]]) -> Check:
+    score_a, score_b = (per_query(side.run, qrels, (MAIN_METRIC,))[MAIN_METRIC].mean() for side in (a, b))
+    difference = float(score_b - score_a)
+    found = f"{score_a:.4f} and {score_b:.4f} ({difference:+.4f})"
+    return Check(MAIN_METRIC, difference == 0, abs(difference) <= tolerance.metric, found)
+
+
 def table(a: Side, b: Side, checks: list[Check]) -> str:
-    """What `make parity` prints."""
+    """Return the lines that `make parity` prints: one per check, and the verdict with its cause."""
     width = max(len(check.name) for check in checks)
     lines = [f"A: {a.name}", f"B: {b.name}"]
     for check in checks:
@@ -202,7 +236,10 @@ def table(a: Side, b: Side, checks: list[Check]) -> str:
 
 
 def parse(text: str) -> tuple[str, str | None]:
-    """`model_output/x@fp32` -> the name and the precision to compute in.
+    """Split `NAME@PRECISION` into the name and the precision to compute in; None without a precision.
+
+    Raises:
+        UserError: the name is empty.
 
     >>> parse("minilm@bf16"), parse("minilm")
     (('minilm', 'bf16'), ('minilm', None))

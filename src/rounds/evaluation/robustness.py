@@ -1,4 +1,4 @@
-"""Probes: how a checkpoint takes small changes of a text, what its tokenizer makes of the data, how much fits."""
+"""Robustness: how much small changes of a query's text move its vector and its ranking."""
 
 import random
 from collections.abc import Callable
@@ -18,31 +18,34 @@ LEAST_TOKENS, MOST_TOKENS = 1024, 131_072
 ROOM = 0.8  # of the memory there is, to be used
 
 
-def _other_case(text: str) -> str:
-    """One word, the same for a text each time, in the other case."""
+def _swap_case_of_a_word(text: str) -> str:
+    """Change the case of one word, which is the same word each time for a text."""
     words = text.split(" ")
     rng = random.Random(text)
-    places = [n for n, word in enumerate(words) if word.lower() != word.upper()]
-    if places:
-        place = rng.choice(places)
-        words[place] = words[place].lower() if words[place] != words[place].lower() else words[place].upper()
+    cased = [position for position, word in enumerate(words) if word.lower() != word.upper()]
+    if cased:
+        position = rng.choice(cased)
+        word = words[position]
+        words[position] = word.lower() if word != word.lower() else word.upper()
     return " ".join(words)
 
 
 CHANGES: dict[str, Callable[[str], str]] = {
     "a space added": lambda text: f"{text} ",
     "a trailing newline": lambda text: f"{text}\n",
-    "a word in other case": _other_case,
+    "a word in other case": _swap_case_of_a_word,
 }
 
 
 @dataclass(frozen=True)
 class Brittle:
-    """What one change does to the queries' vectors.
+    """The effect of one change on the queries.
 
     Attributes:
-        mean, least: cosine of a query's vector before and after.
-        overlap: mean share of the top 25 that stays.
+        change: the name of the change, a key of `CHANGES`.
+        mean: mean cosine of a query's vector before and after the change.
+        least: the lowest of these cosines.
+        overlap: mean share of a query's top 25 passages that stays in its top 25.
     """
 
     change: str
@@ -52,25 +55,34 @@ class Brittle:
 
 
 def brittleness(
-    source: Checkpoint, queries: list[str], passages: list[str], before: list[list[str]] | None = None
+    source: Checkpoint, queries: list[str], passages: list[str], examples: list[list[str]] | None = None
 ) -> list[Brittle]:
-    """Encode the queries once more after each of `CHANGES`."""
+    """Embed queries before and after each of `CHANGES` and compare vectors and rankings.
+
+    Args:
+        source: the checkpoint.
+        queries: texts; only words outside image references are changed.
+        passages: texts of the corpus.
+        examples: each query's few-shot examples; None for recipes without examples.
+    """
     embedder, recipe = source.load(), source.recipe
 
     def embed(texts: list[str], kind: str, examples: list[list[str]] | None = None) -> np.ndarray:
         return encode(embedder, texts, recipe.prompts, kind, source.precision, examples=examples)
 
-    corpus, plain = embed(passages, "passage"), embed(queries, "query", before)
-    tops = _tops(plain, corpus)
-    found = []
+    corpus, original = embed(passages, "passage"), embed(queries, "query", examples)
+    original_tops = _top_passages(original, corpus)
+    effects = []
     for name, change in CHANGES.items():
-        vectors = embed([map_words(query, change) for query in queries], "query", before)
-        similarity = cosines(plain, vectors)
-        kept = [len(one & other) / len(one) for one, other in zip(tops, _tops(vectors, corpus), strict=True)]
-        found.append(Brittle(name, float(similarity.mean()), float(similarity.min()), float(np.mean(kept))))
-    return found
+        changed = embed([map_words(query, change) for query in queries], "query", examples)
+        similarity = cosines(original, changed)
+        changed_tops = _top_passages(changed, corpus)
+        shares = [len(top & other) / len(top) for top, other in zip(original_tops, changed_tops, strict=True)]
+        effects.append(Brittle(name, float(similarity.mean()), float(similarity.min()), float(np.mean(shares))))
+    return effects
 
 
-def _tops(queries: np.ndarray, corpus: np.ndarray) -> list[set[int]]:
+def _top_passages(queries: np.ndarray, corpus: np.ndarray) -> list[set[int]]:
+    """Return the rows of each query's best `TOP` passages."""
     depth = min(TOP, len(corpus))
     return [set(np.argpartition(-(corpus @ query), depth - 1)[:depth].tolist()) for query in queries]

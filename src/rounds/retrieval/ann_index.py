@@ -1,4 +1,4 @@
-"""Approximate nearest-neighbour indexes (HNSW, IVF-PQ) for corpora too large for exact search."""
+"""Approximate nearest-neighbour indexes (HNSW, IVF-PQ) for corpora that are too large for exact search."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -10,90 +10,118 @@ from rounds.errors import UserError
 from rounds.retrieval import exact_search
 from rounds.retrieval.run import Run
 
-LINKS = 32
+HNSW_LINKS = 32
 
-WIDER = 2  # an approximate index proposes this many times the depth
+CANDIDATES_PER_RESULT = 2  # an index proposes this many times the depth; the candidates are scored exactly
 
-LEAST_POINTS, POINTS = 39, 64  # to train a centroid on; faiss warns below 39
+MIN_POINTS_PER_CENTROID = 39  # faiss warns below it
 
-LEAST_BITS = 4
+MAX_POINTS_PER_CENTROID = 64
+
+MIN_CODE_BITS = 4
 
 
-def check_index(kind: str, corpus: int) -> None:
-    """Refuse an index that so small a corpus cannot train."""
-    least = LEAST_POINTS << LEAST_BITS
-    if kind == "ivfpq" and corpus < least:
+def check_index(kind: str, corpus_size: int) -> None:
+    """Refuse an index that cannot be trained on so small a corpus.
+
+    Args:
+        kind: `exact`, `hnsw` or `ivfpq`.
+        corpus_size: the number of passages.
+
+    Raises:
+        UserError: the index is IVF-PQ and the corpus has too few passages to train it.
+    """
+    minimum = MIN_POINTS_PER_CENTROID << MIN_CODE_BITS
+    if kind == "ivfpq" and corpus_size < minimum:
         raise UserError(
-            f"mining.index ivfpq trains on {least} passages or more, the corpus has {corpus}; set mining.index: exact"
+            f"mining.index ivfpq trains on {minimum} passages or more, the corpus has {corpus_size}; "
+            "set mining.index: exact"
         )
 
 
 def build(kind: str, passages: np.ndarray) -> faiss.Index:
-    """An approximate index of `passages` for inner products.
+    """Build an approximate index for inner products.
 
     Args:
-        kind: `hnsw` (Malkov and Yashunin 2016, arXiv:1603.09320; holds the vectors too) or `ivfpq` (Jegou et al. 2011;
-            a byte or less for each 8 dimensions).
+        kind: `hnsw` (Malkov and Yashunin 2016, arXiv:1603.09320), which holds the vectors too, or `ivfpq` (Jegou et
+            al. 2011), which holds a byte or less for each 8 dimensions.
         passages: (corpus, dim) floats.
 
     Raises:
         UserError: the corpus is too small to train the index.
     """
-    corpus, dim = passages.shape
-    check_index(kind, corpus)
+    check_index(kind, len(passages))
     if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dim, LINKS, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexHNSWFlat(passages.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
     else:
-        index = _trained_ivfpq(passages)
-    for _, block in exact_search.blocks(passages):
+        index = _train_ivfpq(passages)
+    for _, block in exact_search.float32_blocks(passages):
         index.add(block)
     return index
 
 
-def _trained_ivfpq(passages: np.ndarray) -> faiss.Index:
-    corpus, dim = passages.shape
-    bits = min(8, int(corpus / LEAST_POINTS).bit_length() - 1)
-    lists = min(int(4 * corpus**0.5), corpus // LEAST_POINTS)
-    padded = -(-dim // 8) * 8
-    description = f"Pad{padded},IVF{lists},PQ{padded // 8}x{bits}"
+def _train_ivfpq(passages: np.ndarray) -> faiss.Index:
+    """Train an index of inverted lists with product quantization, sized to the corpus, on a sample of it."""
+    corpus_size, dim = passages.shape
+    bits = min(8, int(corpus_size / MIN_POINTS_PER_CENTROID).bit_length() - 1)
+    lists = min(int(4 * corpus_size**0.5), corpus_size // MIN_POINTS_PER_CENTROID)
+    padded_dim = -(-dim // 8) * 8  # the next multiple of 8
+    description = f"Pad{padded_dim},IVF{lists},PQ{padded_dim // 8}x{bits}"
     index = faiss.index_factory(dim, description, faiss.METRIC_INNER_PRODUCT)
     inverted = faiss.downcast_index(faiss.extract_index_ivf(index))
-    for clusters in (inverted.cp, inverted.pq.cp):
-        clusters.niter, clusters.max_points_per_centroid = 10, POINTS
-    inverted.do_polysemous_training = False  # a minute for codes that this search does not read
+    for clustering in (inverted.cp, inverted.pq.cp):
+        clustering.niter, clustering.max_points_per_centroid = 10, MAX_POINTS_PER_CENTROID
+    inverted.do_polysemous_training = False  # takes a minute, and this search does not use polysemous codes
     inverted.nprobe = max(16, lists // 16)
-    sample = min(corpus, POINTS * max(lists, 2**bits))
-    rows = np.random.default_rng(0).choice(corpus, sample, replace=False)
-    index.train(exact_search.to_float32(passages[np.sort(rows)]))
+    sample_size = min(corpus_size, MAX_POINTS_PER_CENTROID * max(lists, 2**bits))
+    sample = np.random.default_rng(0).choice(corpus_size, sample_size, replace=False)
+    index.train(exact_search.to_float32(passages[np.sort(sample)]))
     return index
 
 
 @lru_cache(maxsize=1)
 def build_from_file(kind: str, path: Path) -> faiss.Index:
-    """`build` of a NumPy file; the last one is kept, for mining that has to go deeper."""
+    """Build an index of the vectors in a NumPy file; the last one is cached, since mining may search again deeper."""
     return build(kind, np.load(path, mmap_mode="r"))
 
 
-def top(queries: np.ndarray, passages: np.ndarray, depth: int, index: faiss.Index) -> tuple[np.ndarray, np.ndarray]:
-    """As `_exact`, from what the index proposes; where it finds fewer than `depth`, exact."""
-    width = min(WIDER * depth, len(passages))
+def search(queries: np.ndarray, passages: np.ndarray, depth: int, index: faiss.Index) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best passages among those that an index proposes, with exact scores.
+
+    Queries for which the index proposes fewer than `depth` passages are searched exactly.
+
+    Args:
+        queries: (queries, dim) float32.
+        passages: (corpus, dim) floats, the vectors of the index.
+        depth: passages per query, at most the corpus.
+        index: as `build` returns it.
+
+    Returns:
+        (queries, depth) scores and (queries, depth) rows of `passages`, as `exact_search.search` returns them.
+    """
+    width = min(CANDIDATES_PER_RESULT * depth, len(passages))
     if isinstance(index, faiss.IndexHNSW):
         index.hnsw.efSearch = width
-    _, order = index.search(queries, width)
-    scores = exact_search.products(queries, passages, np.maximum(order, 0))
-    scores, order = exact_search.best(np.where(order < 0, -np.inf, scores), order, depth)
-    lacking = np.flatnonzero((order < 0).any(axis=1))
-    if len(lacking):
-        scores[lacking], order[lacking] = exact_search.top(queries[lacking], passages, depth)
-    return scores, order
+    _, rows = index.search(queries, width)
+    scores = exact_search.inner_products(queries, passages, np.maximum(rows, 0))
+    scores, rows = exact_search.select_best(np.where(rows < 0, -np.inf, scores), rows, depth)
+    incomplete = np.flatnonzero((rows < 0).any(axis=1))
+    if len(incomplete):
+        scores[incomplete], rows[incomplete] = exact_search.search(queries[incomplete], passages, depth)
+    return scores, rows
 
 
 def recall(run: Run, exact: Run, depth: int) -> float:
-    """Mean share of `exact`'s top `depth` that `run`, of the same queries, has in its own.
+    """Return the mean share of the exact run's top `depth` that is in the other run's top `depth`.
+
+    Args:
+        run: the approximate run.
+        exact: the exact run of the same queries in the same order.
+        depth: passages per query to compare.
 
     >>> one, other = (Run(["q"], np.array([ids]), np.zeros((1, 2))) for ids in (["a", "b"], ["b", "c"]))
     >>> recall(one, other, 2)
     0.5
     """
     pairs = zip(run.passages[:, :depth].tolist(), exact.passages[:, :depth].tolist(), strict=True)
-    return float(np.mean([len(set(one) & set(other)) / len(other) for one, other in pairs]))
+    return float(np.mean([len(set(ids) & set(exact_ids)) / len(exact_ids) for ids, exact_ids in pairs]))

@@ -1,4 +1,4 @@
-"""BM25: the lexical baseline's run (bm25s, defaults, English stop words), and a search for better parameters."""
+"""BM25, the lexical baseline (bm25s with its defaults: Lucene's variant and English stop words)."""
 
 import bm25s
 import numpy as np
@@ -10,13 +10,14 @@ K1, B = 1.5, 0.75
 
 
 def rank(queries: dict[str, str], passages: dict[str, str], depth: int, k1: float = K1, b: float = B) -> Run:
-    """Top `depth` passages for each query, ties in corpus order.
+    """Return the top `depth` passages of each query; passages with equal scores keep the corpus's order.
 
     Args:
         queries: query id -> text.
         passages: passage id -> text.
-        k1: how soon a repeated word stops to count more.
-        b: how much a passage's length counts, 0 to 1.
+        depth: passages per query; the whole corpus if it is smaller.
+        k1: saturation of term frequency; a larger value lets repeated words count more.
+        b: strength of length normalization, from 0 to 1.
     """
     scores = score(list(queries.values()), list(passages.values()), k1, b)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
@@ -25,10 +26,21 @@ def rank(queries: dict[str, str], passages: dict[str, str], depth: int, k1: floa
 
 
 def score(queries: list[str], passages: list[str], k1: float = K1, b: float = B) -> np.ndarray:
-    """Scores (queries, passages) float32 of every pair, rounded; parameters as `rank` takes them."""
+    """Return the score of every pair of query and passage; image references in texts are ignored.
+
+    Args:
+        queries: texts.
+        passages: texts.
+        k1: as in `rank`.
+        b: as in `rank`.
+
+    Returns:
+        (queries, passages) float32, rounded to `DECIMALS`.
+    """
     passages, queries = (list(map(strip_image, texts)) for texts in (passages, queries))
     index = bm25s.BM25(k1=k1, b=b)
     index.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
-    tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)
-    scores = np.stack([index.get_scores(each) if each else np.zeros(len(passages)) for each in tokens])
+    query_tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)
+    no_match = np.zeros(len(passages))  # for a query of stop words only, which has no tokens
+    scores = np.stack([index.get_scores(tokens) if tokens else no_match for tokens in query_tokens])
     return np.round(scores.astype(np.float32), DECIMALS)

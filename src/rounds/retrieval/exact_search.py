@@ -1,4 +1,4 @@
-"""Exact top-k search by inner product, in blocks, with ties in corpus order."""
+"""Exact top-k search by inner product, in blocks; passages with equal scores keep the order of the corpus."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -9,101 +9,155 @@ import numpy as np
 from rounds.errors import UserError
 from rounds.retrieval.run import DECIMALS
 
-SLACK = 16
+EXTRA_CANDIDATES = 16  # faiss proposes this many passages beyond the depth
 
-BLOCK = 2**24  # numbers held at once beside the vectors and the run: 64 MB of float32
+BLOCK_SIZE = 2**24  # numbers held at once beside the vectors and the run: 64 MB of float32
 
-COLUMNS = 4096
+SCAN_COLUMNS = 4096  # passages that an exhaustive scan compares at once
 
-GPU_WIDTH = 2048  # faiss's limit
+MAX_GPU_DEPTH = 2048  # faiss's limit
 
 
-def top(queries: np.ndarray, passages: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and row numbers: faiss proposes a little more than `depth`, and float64 puts it in order."""
-    width = min(depth + SLACK, len(passages))
-    near, order = _nearest(queries, passages, width)
-    if order.size and order.min() < 0:
+def search(
+    queries: np.ndarray, passages: np.ndarray, depth: int, block_size: int = BLOCK_SIZE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best passages of each query.
+
+    faiss proposes a few more passages than `depth` in float32; they are scored again in float64. Queries whose last
+    scores are too close to call are compared with the whole corpus.
+
+    Args:
+        queries: (queries, dim) float32.
+        passages: (corpus, dim) floats.
+        depth: passages per query, at most the corpus.
+        block_size: numbers held at once; it changes memory, never results.
+
+    Returns:
+        (queries, depth) float64 scores rounded to `DECIMALS`, falling along each row, and (queries, depth) rows of
+        `passages`.
+
+    Raises:
+        UserError: vectors hold NaN.
+    """
+    width = min(depth + EXTRA_CANDIDATES, len(passages))
+    approximate, rows = _faiss_candidates(queries, passages, width, block_size)
+    if rows.size and rows.min() < 0:
         raise UserError("vectors hold values that are not numbers; encode with model.precision bf16 or fp32")
-    scores = products(queries, passages, order)
-    error = np.abs(near - scores).max(initial=0)
-    edge = near[:, -1] + 2 * error + 10.0**-DECIMALS
-    scores, order = best(scores, order, depth)
+    scores = inner_products(queries, passages, rows, block_size)
+    # A passage that faiss left out scores at most this, given the largest error seen among those that it proposed.
+    error = np.abs(approximate - scores).max(initial=0)
+    bound = approximate[:, -1] + 2 * error + 10.0**-DECIMALS
+    scores, rows = select_best(scores, rows, depth)
     if width < len(passages):
-        tied = np.flatnonzero(scores[:, -1] <= edge)  # what faiss left out may be as good
-        if len(tied):
-            scores[tied], order[tied] = _scan(queries[tied], passages, depth)
-    return scores, order
+        unsure = np.flatnonzero(scores[:, -1] <= bound)
+        if len(unsure):
+            scores[unsure], rows[unsure] = _exhaustive_search(queries[unsure], passages, depth, block_size)
+    return scores, rows
 
 
-def _nearest(queries: np.ndarray, passages: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """faiss's float32 top `width`, merged over blocks of the corpus."""
-    top = faiss.ResultHeap(len(queries), width, keep_max=True)
-    for start, block in blocks(passages):
-        scores, order = _knn(queries, block, min(width, len(block)))
-        top.add_result(scores, np.where(order < 0, -1, order + start))
-    top.finalize()
-    return top.D, top.I
+def _faiss_candidates(
+    queries: np.ndarray, passages: np.ndarray, width: int, block_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return faiss's float32 top `width`, merged over blocks of the corpus; rows are -1 where scores are NaN."""
+    heap = faiss.ResultHeap(len(queries), width, keep_max=True)
+    for start, block in float32_blocks(passages, block_size):
+        scores, rows = _knn(queries, block, min(width, len(block)))
+        heap.add_result(scores, np.where(rows < 0, -1, rows + start))
+    heap.finalize()
+    return heap.D, heap.I
 
 
 def _knn(queries: np.ndarray, block: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    if faiss.get_num_gpus() and width <= GPU_WIDTH:
-        return faiss.knn_gpu(_gpu(), queries, block, width, metric=faiss.METRIC_INNER_PRODUCT)
+    if faiss.get_num_gpus() and width <= MAX_GPU_DEPTH:
+        return faiss.knn_gpu(_gpu_resources(), queries, block, width, metric=faiss.METRIC_INNER_PRODUCT)
     return faiss.knn(queries, block, width, metric=faiss.METRIC_INNER_PRODUCT)
 
 
 @cache
-def _gpu() -> "faiss.StandardGpuResources":
+def _gpu_resources() -> "faiss.StandardGpuResources":
     return faiss.StandardGpuResources()
 
 
-def products(queries: np.ndarray, passages: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """(queries, width) float64 inner products with the passages `order`: alike whatever faiss summed in which order."""
-    width = order.shape[1]
-    scores, pairs = np.empty(order.size), max(1, BLOCK // 4 // passages.shape[1])
-    for start in range(0, order.size, pairs):
-        part = slice(start, start + pairs)
-        rows = np.arange(start, min(start + pairs, order.size)) // width
-        scores[part] = np.einsum("nd,nd->n", queries[rows], passages[order.reshape(-1)[part]], dtype=np.float64)
-    return scores.reshape(order.shape)
+def inner_products(
+    queries: np.ndarray, passages: np.ndarray, rows: np.ndarray, block_size: int = BLOCK_SIZE
+) -> np.ndarray:
+    """Return float64 inner products of each query with its candidates, independent of faiss's order of summation.
+
+    Args:
+        queries: (queries, dim).
+        passages: (corpus, dim).
+        rows: (queries, width) rows of `passages`.
+        block_size: numbers held at once.
+
+    Returns:
+        (queries, width) float64.
+    """
+    width, flat_rows = rows.shape[1], rows.reshape(-1)
+    scores = np.empty(rows.size)
+    pairs = max(1, block_size // 4 // passages.shape[1])
+    for start in range(0, rows.size, pairs):
+        stop = min(start + pairs, rows.size)
+        query_rows = np.arange(start, stop) // width
+        scores[start:stop] = np.einsum(
+            "nd,nd->n", queries[query_rows], passages[flat_rows[start:stop]], dtype=np.float64
+        )
+    return scores.reshape(rows.shape)
 
 
-def best(scores: np.ndarray, order: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """The top of each row; rounding makes passages of one text tie, and the corpus order decides."""
+def select_best(scores: np.ndarray, rows: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best candidates of each query, the earlier passage first among equal scores.
+
+    Scores are rounded to `DECIMALS` first, so that passages with the same text tie.
+
+    Args:
+        scores: (queries, width).
+        rows: (queries, width) rows of the corpus.
+        depth: candidates to keep per query.
+    """
     scores = np.round(scores, DECIMALS)
-    best = np.lexsort((order, -scores), axis=1)[:, :depth]
-    return np.take_along_axis(scores, best, axis=1), np.take_along_axis(order, best, axis=1)
+    order = np.lexsort((rows, -scores), axis=1)[:, :depth]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
-def _scan(queries: np.ndarray, passages: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Exact top where any number of passages may tie: every product in float64, a bounded part at a time."""
-    columns = max(depth, COLUMNS)
-    rows = max(1, BLOCK // 8 // columns)
-    found = [_scan_rows(queries[start : start + rows], passages, depth, columns)
-             for start in range(0, len(queries), rows)]  # fmt: skip
-    return tuple(np.concatenate(each) for each in zip(*found, strict=True))
+def _exhaustive_search(
+    queries: np.ndarray, passages: np.ndarray, depth: int, block_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the exact top `depth` where any number of passages may tie: all products in float64, block by block."""
+    columns = max(depth, min(SCAN_COLUMNS, block_size // 8))
+    rows_at_once = max(1, block_size // 8 // columns)
+    parts = [
+        _scan_corpus(queries[start : start + rows_at_once], passages, depth, columns)
+        for start in range(0, len(queries), rows_at_once)
+    ]
+    scores, rows = zip(*parts, strict=True)
+    return np.concatenate(scores), np.concatenate(rows)
 
 
-def _scan_rows(queries: np.ndarray, passages: np.ndarray, depth: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+def _scan_corpus(queries: np.ndarray, passages: np.ndarray, depth: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compare queries with `columns` passages at a time and keep the best `depth` of those compared so far."""
     queries, count = queries.astype(np.float64), len(queries)
-    scores, order = np.empty((count, 0)), np.empty((count, 0), np.int64)
+    scores, rows = np.empty((count, 0)), np.empty((count, 0), np.int64)
     for start in range(0, len(passages), columns):
         block = np.asarray(passages[start : start + columns], np.float64)
-        numbers = np.arange(start, start + len(block))
+        block_rows = np.arange(start, start + len(block))
         scores = np.hstack([scores, np.round(queries @ block.T, DECIMALS)])
-        order = np.hstack([order, np.broadcast_to(numbers, (count, len(block)))])
-        if scores.shape[1] > depth:  # keep what is above the edge, and of its ties the first
-            edge = -np.partition(-scores, depth - 1, axis=1)[:, [depth - 1]]
-            above, tied = scores > edge, scores == edge
+        rows = np.hstack([rows, np.broadcast_to(block_rows, (count, len(block)))])
+        if scores.shape[1] > depth:
+            # Keep the scores above the depth-th best, and of those equal to it the first ones in corpus order.
+            last = -np.partition(-scores, depth - 1, axis=1)[:, [depth - 1]]
+            above, tied = scores > last, scores == last
             keep = above | (tied & (tied.cumsum(axis=1) <= depth - above.sum(axis=1, keepdims=True)))
-            scores, order = scores[keep].reshape(count, depth), order[keep].reshape(count, depth)
-    return best(scores, order, depth)
+            scores, rows = scores[keep].reshape(count, depth), rows[keep].reshape(count, depth)
+    return select_best(scores, rows, depth)
 
 
-def blocks(passages: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    rows = max(1, BLOCK // passages.shape[1])
+def float32_blocks(passages: np.ndarray, block_size: int = BLOCK_SIZE) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the first row and the float32 vectors of consecutive blocks of a (corpus, dim) array."""
+    rows = max(1, block_size // passages.shape[1])
     for start in range(0, len(passages), rows):
         yield start, to_float32(passages[start : start + rows])
 
 
 def to_float32(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors as a contiguous float32 array, which faiss needs."""
     return np.ascontiguousarray(vectors, dtype=np.float32)

@@ -1,5 +1,6 @@
 """Run: a ranking of the corpus for each query, read and written as TREC run files."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pandas as pd
 
 from rounds.errors import UserError
 
-DECIMALS = 6
+DECIMALS = 6  # of scores, in files and where they are compared
+
+TREC_COLUMNS = {"query": str, "q0": str, "passage": str, "rank": int, "score": np.float32, "tag": str}
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Run:
     Attributes:
         queries: query ids.
         passages: (queries, depth) passage ids, best first.
-        scores: (queries, depth) float32, falling along each row.
+        scores: (queries, depth) float32, never rising along a row.
     """
 
     queries: list[str]
@@ -26,12 +29,18 @@ class Run:
     scores: np.ndarray
 
     def top(self, depth: int) -> "Run":
-        """The same run, cut to its first `depth` passages."""
+        """Return the run with the first `depth` passages of each query."""
         return Run(self.queries, self.passages[:, :depth], self.scores[:, :depth])
 
 
 def write_trec(run: Run, path: Path, tag: str) -> None:
-    """Write `query Q0 passage rank score tag` lines, ranks from 1 (trec_eval's run format)."""
+    """Write a run in trec_eval's format: `query Q0 passage rank score tag` lines, ranks from 1.
+
+    Args:
+        run: the ranking.
+        path: the file to write.
+        tag: the name of the run, the last column.
+    """
     count, depth = run.scores.shape
     ranks = [f" {rank} " for rank in range(1, depth + 1)]
     with open(path, "w", encoding="utf-8") as file:
@@ -44,17 +53,21 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
 
 
 def read_trec(path: Path) -> Run:
-    """Read a run in which every query has equally many passages.
+    """Read a run in trec_eval's format.
 
     Raises:
-        UserError: no such file, not six columns, or ragged.
+        UserError: the file is missing or has other columns, or its queries do not have equally many passages.
     """
     try:
         table = pd.read_csv(
-            path, sep=" ", header=None, names=["query", "q0", "passage", "rank", "score", "tag"],
-            dtype={"query": str, "q0": str, "passage": str, "rank": int, "score": np.float32, "tag": str},
-            keep_default_na=False, quoting=3,
-        )  # fmt: skip
+            path,
+            sep=" ",
+            header=None,
+            names=list(TREC_COLUMNS),
+            dtype=TREC_COLUMNS,
+            keep_default_na=False,
+            quoting=csv.QUOTE_NONE,
+        )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (ValueError, pd.errors.EmptyDataError, pd.errors.ParserError):

@@ -1,4 +1,4 @@
-"""Ranking: vectors -> run, and runs on disk in TREC's format. Works without torch."""
+"""Rank a corpus for each query by the inner product of their vectors; needs no torch."""
 
 import faiss
 import numpy as np
@@ -14,19 +14,24 @@ def rank(
     passages: np.ndarray,
     depth: int,
     index: faiss.Index | None = None,
+    block_size: int = exact_search.BLOCK_SIZE,
 ) -> Run:
-    """Top `depth` by inner product, rounded, ties in corpus order.
+    """Return the top `depth` passages of each query; passages with equal rounded scores keep the corpus's order.
 
-    Queries and passages are read block by block, so either may be a memory-mapped file. Neither the blocks nor the
-    number of threads nor the other queries change a query's result.
+    Queries and passages are read block by block, so either may be a memory-mapped file. Neither the block size nor
+    the number of threads nor the other queries change a query's result.
 
     Args:
+        query_ids: ids of the rows of `queries`.
         queries: (queries, dim) floats.
-        passages: (corpus, dim) floats, rows in the order of `passage_ids`.
-        index: an approximate index of `passages` (`build`) proposes what is ranked; None: exact.
+        passage_ids: ids of the rows of `passages`.
+        passages: (corpus, dim) floats.
+        depth: passages per query; the whole corpus if it is smaller.
+        index: an approximate index of `passages` (`ann_index.build`) that proposes candidates; None searches exactly.
+        block_size: numbers held at once beside the vectors and the run.
 
     Raises:
-        UserError: vectors hold values that are not numbers.
+        UserError: vectors hold NaN.
 
     >>> run = rank(["q"], np.eye(2, dtype="f4")[:1], ["a", "b"], np.eye(2, dtype="f4"), depth=2)
     >>> run.passages.tolist(), run.scores.tolist()
@@ -34,13 +39,13 @@ def rank(
     """
     depth = min(depth, len(passages))
     scores = np.empty((len(queries), depth), np.float32)
-    order = np.empty((len(queries), depth), np.int64)
-    rows = max(1, exact_search.BLOCK // (depth + exact_search.SLACK + queries.shape[1]))
-    for start in range(0, len(queries), rows):
-        part = slice(start, start + rows)
+    rows = np.empty((len(queries), depth), np.int64)
+    queries_at_once = max(1, block_size // (depth + exact_search.EXTRA_CANDIDATES + queries.shape[1]))
+    for start in range(0, len(queries), queries_at_once):
+        part = slice(start, start + queries_at_once)
         block = exact_search.to_float32(queries[part])
-        found = (
-            exact_search.top(block, passages, depth) if index is None else ann_index.top(block, passages, depth, index)
-        )
-        scores[part], order[part] = found
-    return Run(list(query_ids), np.array(passage_ids, dtype=object)[order], scores)
+        if index is None:
+            scores[part], rows[part] = exact_search.search(block, passages, depth, block_size)
+        else:
+            scores[part], rows[part] = ann_index.search(block, passages, depth, index)
+    return Run(list(query_ids), np.array(passage_ids, dtype=object)[rows], scores)
