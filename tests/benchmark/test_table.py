@@ -10,7 +10,7 @@ from rounds.benchmark import contenders, encoding_work, round_work, table, train
 from rounds.benchmark.contenders import OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.benchmark.table import BenchmarkInputs, Comparison
 from rounds.config import loader
-from rounds.training.dataset import read_groups
+from rounds.training.dataset import read_training_groups
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def inputs(recipe, mined, folder) -> BenchmarkInputs:
 def test_parties_encode_the_same(tiny_full, tiny_mined):
     """Rounds with and without a shared prefix and the stock library give the same vectors behind examples."""
     recipe = tiny_full.replace("prompts", examples="fixed", examples_number=3)
-    rows = read_groups(tiny_mined, 42, recipe).queries
+    rows = read_training_groups(tiny_mined, 42, recipe).queries
     before = [[f"<instruct>x\n<query>{rows[-1]}\n<response>y"] * 2] * 12
     found = [
         encoding_work.encode_texts(Contender(name, "fp32"), recipe, rows[:12], before, ["a passage", "b"])[1]
@@ -49,7 +49,7 @@ def test_training_steps_lose_the_same(tiny_full, tiny_mined):
 def test_steps_behind_examples_give_the_same_vectors(tiny_full, tiny_mined):
     """The forward pass of a training step gives the same vectors with a shared prefix, without one, and in stock."""
     recipe = tiny_full.replace("prompts", examples="fixed", examples_number=3)
-    rows = read_groups(tiny_mined, 42, recipe).queries
+    rows = read_training_groups(tiny_mined, 42, recipe).queries
     before = [[f"<instruct>x\n<query>{rows[-1]}\n<response>y"] * 2] * 8
     found = [
         training_work.examples_step(Contender(name, "fp32"), recipe, rows[:8], before)[1]

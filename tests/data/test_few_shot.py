@@ -14,7 +14,7 @@ from rounds.encoding.tokenization import report_once, tokenize
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.models import backbone, checkpoint
 from rounds.training.collator import Collator
-from rounds.training.dataset import read_groups
+from rounds.training.dataset import read_training_groups
 
 TINY = loader.load("tiny-mistral")
 
@@ -133,14 +133,14 @@ def test_examples_beyond_the_limit_are_left_out(capsys):
 def test_training_draws_zero_to_the_limit_per_batch(tiny_mined):
     """Each batch has its own number of examples, the same for all of its queries and again in a repeated epoch."""
     recipe = with_examples(limit=3, examples_max_length=2000)
-    data = read_groups(tiny_mined, 42, recipe)
+    data = read_training_groups(tiny_mined, 42, recipe)
     collate = Collator(data, backbone.load(recipe, "fp32", "cpu"), recipe, 42)
     rows = list(range(6))
     plain = [len(collate.query_ids[data.queries[row]]) for row in rows]
 
     def epoch(number: int) -> list[list[int]]:
-        collate.start(number)
-        return [[len(ids) for ids in collate._queries(rows)] for _ in range(30)]
+        collate.start_epoch(number)
+        return [[len(ids) for ids in collate.tokenize_queries(rows)] for _ in range(30)]
 
     batches = epoch(0)
     assert plain in batches, "some batch has no examples"

@@ -15,7 +15,7 @@ from rounds.data.loaders import beir, pairs, registry, weak_labels
 from rounds.data.loaders.registry import Columns
 from rounds.data.loaders.weak_labels import AnswerIndex
 from rounds.data.synthetic import french_pairs
-from rounds.training.dataset import read_groups
+from rounds.training.dataset import read_training_groups
 
 ROWS = [
     {"frage": "Was ist rot?", "antwort": "Die Rose ist rot.", "thema": "Blumen"},
@@ -179,10 +179,13 @@ def test_excluded_passages_are_never_negatives(tiny, tmp_path):
     for row in store.read_jsonl(tmp_path / "m.jsonl", ("neg_id",)):
         number = row["query_id"]
         assert len(row["neg_id"]) == 20 and not {f"a{number}", f"b{number}"} & set(row["neg_id"])
-    data = read_groups(tmp_path / "m.jsonl", 1, tiny)
+    data = read_training_groups(tmp_path / "m.jsonl", 1, tiny)
     for row, query in enumerate(data.queries):
         number = query.split()[-1].rstrip("?")
-        assert {data.passages[each] for each in data.known[row]} == {f"Builder{number} built it.", f"Nick{number} did."}
+        assert {data.passages[each] for each in data.false_negatives[row]} == {
+            f"Builder{number} built it.",
+            f"Nick{number} did.",
+        }
 
 
 def test_the_french_sample_has_no_leaks(tmp_path):

@@ -16,8 +16,8 @@ from rounds.retrieval.run import Run
 from rounds.retrieval.vectors import truncate_vectors
 from rounds.training import losses
 from rounds.training.collator import Collator
-from rounds.training.dataset import read_groups
-from rounds.training.loss_module import ContrastiveLoss
+from rounds.training.dataset import read_training_groups
+from rounds.training.loss_module import EmbeddingLoss
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -25,7 +25,7 @@ def test_cutting_is_the_same_in_training_and_in_runs(normalize):
     """One definition on either side."""
     vectors = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
     for dim in (1, 7, 12):
-        expected = losses.cut(torch.tensor(vectors), dim, normalize).numpy()
+        expected = losses.truncate(torch.tensor(vectors), dim, normalize).numpy()
         np.testing.assert_allclose(truncate_vectors(vectors, dim, normalize), expected, atol=1e-6)
     assert truncate_vectors(vectors, None, normalize) is vectors
 
@@ -33,7 +33,7 @@ def test_cutting_is_the_same_in_training_and_in_runs(normalize):
 def test_the_loss_is_the_sum_over_dimensions(tiny, tiny_mined, tmp_path):
     """Each dimension's InfoNCE on vectors that are cut and normalized again."""
     recipe = tiny.replace("training", batch_size=4)
-    data = read_groups(few_rows(tiny_mined, tmp_path), 42, recipe)
+    data = read_training_groups(few_rows(tiny_mined, tmp_path), 42, recipe)
     embedder = checkpoint.resolve(None, recipe, "cpu").load()
     collate = Collator(data, embedder, recipe, 42)
 
@@ -41,7 +41,7 @@ def test_the_loss_is_the_sum_over_dimensions(tiny, tiny_mined, tmp_path):
         how = recipe.replace("training", matryoshka_dims=dims).training
         chunks, labels = chunks_and_labels(collate([{"row": row} for row in range(4)]))
         with torch.no_grad():
-            return float(ContrastiveLoss(embedder, how, "fp32")(chunks, labels))
+            return float(EmbeddingLoss(embedder, how, "fp32")(chunks, labels))
 
     whole = embedder.get_embedding_dimension()
     assert loss([whole]) == pytest.approx(loss([]), rel=1e-5)

@@ -16,7 +16,7 @@ from rounds.evaluation import bm25_tuning
 from rounds.mining.sampling import Negatives, sample_negatives
 from rounds.mining.sources import SOURCES, MiningTask, drop_false_negatives, mine_negatives, shares
 from rounds.retrieval.run import Run
-from rounds.training.dataset import read_groups
+from rounds.training.dataset import read_training_groups
 
 PASSAGES = {str(n): f"passage {n} about {'fractions' if n % 2 else 'angles'}" for n in range(60)}
 QUERIES = {f"q{n}": f"query {n} about {'fractions' if n % 2 else 'angles'}" for n in range(12)}
@@ -154,7 +154,7 @@ def test_a_mined_file_says_each_negative_s_source(tiny, tiny_collection, tmp_pat
     rows = store.read_jsonl(output, ("neg", "neg_id", "neg_source"))
     assert all(len(row["neg_source"]) == len(row["neg"]) == 5 for row in rows)
     assert {source for row in rows for source in row["neg_source"]} == {"dense", "bm25", "random", "same_group"}
-    assert "from dense" in line and read_groups(output, 42, recipe).negatives
+    assert "from dense" in line and read_training_groups(output, 42, recipe).negatives
 
 
 @pytest.mark.slow

@@ -19,8 +19,8 @@ from rounds.encoding.encoder import encode
 from rounds.evaluation.stage import evaluate_checkpoint, expand_variants, resolve_epochs
 from rounds.models import backbone, checkpoint, peft_methods
 from rounds.training.collator import Collator
-from rounds.training.dataset import read_groups
-from rounds.training.loss_module import ContrastiveLoss
+from rounds.training.dataset import read_training_groups
+from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.stage import finetune_round
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -41,10 +41,10 @@ def trained(tiny_mined, tiny_collection, tmp_path_factory):
 
 
 def loss_of(embedder, recipe, mined, rows: int = 8) -> torch.Tensor:
-    data = read_groups(mined, 42, recipe)
+    data = read_training_groups(mined, 42, recipe)
     collate = Collator(data, embedder, recipe, 42)
     batch = chunks_and_labels(collate([{"row": row} for row in range(rows)]))
-    return ContrastiveLoss(embedder, Training(temperature=0.05), "fp32")(*batch)
+    return EmbeddingLoss(embedder, Training(temperature=0.05), "fp32")(*batch)
 
 
 def gradients(embedder, recipe, mined) -> dict[str, torch.Tensor]:

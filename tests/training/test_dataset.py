@@ -6,20 +6,20 @@ from helpers.tiny_task import refused
 from rounds.artifacts import store
 from rounds.config import loader
 from rounds.data.text import normalize_text
-from rounds.training.collator import BatchSampler
-from rounds.training.dataset import Groups, read_groups
+from rounds.training.batch_sampler import BatchSampler
+from rounds.training.dataset import TrainingGroups, read_training_groups
 
 
 def row(query: str, pos: list[str], neg: list[str]) -> dict:
     return {"query": query, "pos": pos, "neg": neg}
 
 
-def read(folder, rows: list[dict], seed: int = 42) -> Groups:
+def read(folder, rows: list[dict], seed: int = 42) -> TrainingGroups:
     store.write_jsonl(folder / "data.jsonl", rows)
-    return read_groups(folder / "data.jsonl", seed, loader.load("minilm"))
+    return read_training_groups(folder / "data.jsonl", seed, loader.load("minilm"))
 
 
-def negatives(found: Groups, number: int) -> list[str]:
+def negatives(found: TrainingGroups, number: int) -> list[str]:
     return [found.passages[each] for each in found.negatives[number]]
 
 
@@ -80,7 +80,11 @@ def test_positives_of_all_rows_of_a_query_text_are_known(tmp_path):
     """Two rows with one query text: what is positive in either is negative in neither."""
     found = read(tmp_path, [row("q", ["a"], ["b", "c"]), row("q", ["b "], ["a", "d"]), row("r", ["e"], ["a", "b"])])
     assert [sorted(negatives(found, n)) for n in range(3)] == [["c"], ["d"], ["a", "b"]]
-    assert [{found.passages[n].strip() for n in known} for known in found.known] == [{"a", "b"}, {"a", "b"}, {"e"}]
+    assert [{found.passages[n].strip() for n in known} for known in found.false_negatives] == [
+        {"a", "b"},
+        {"a", "b"},
+        {"e"},
+    ]
 
 
 def test_each_text_is_held_once(tmp_path):

@@ -25,8 +25,8 @@ from rounds.encoding.encoder import encode
 from rounds.models import backbone, checkpoint, peft_methods, weights_io
 from rounds.training.callbacks import EpochCheckpointCallback
 from rounds.training.collator import Collator
-from rounds.training.dataset import read_groups
-from rounds.training.loss_module import ContrastiveLoss
+from rounds.training.dataset import read_training_groups
+from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import COMPLETE, STATE
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -187,11 +187,11 @@ def test_training_lowers_the_loss(tiny, tiny_mined, tmp_path):
 
 
 def mean_loss(embedder, recipe, data: Path) -> float:
-    rows = read_groups(data, 42, recipe)
+    rows = read_training_groups(data, 42, recipe)
     collate = Collator(rows, embedder, recipe, 42)
     batch = collate([{"row": row} for row in range(len(rows.queries))])
     with torch.no_grad():
-        return float(ContrastiveLoss(embedder, Training(temperature=0.02), "fp32")(*chunks_and_labels(batch)))
+        return float(EmbeddingLoss(embedder, Training(temperature=0.02), "fp32")(*chunks_and_labels(batch)))
 
 
 @pytest.mark.parametrize("budget", [32, 200, 100_000])
@@ -200,7 +200,7 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
     """Gradient caching, whatever its micro-batches, gives the loss and the gradients of one graph."""
     lora = dataclasses.replace(tiny.tuning.lora, dropout=dropout)
     recipe = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
-    rows = read_groups(tiny_mined, 42, recipe)
+    rows = read_training_groups(tiny_mined, 42, recipe)
     found = []
     for cached in (False, True):
         torch.manual_seed(0)
@@ -212,7 +212,7 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
         collate = Collator(rows, embedder, recipe.replace("training", micro_batch_tokens=budget), 42)
         how = Training(temperature=0.05, micro_batch_tokens=budget if cached else 0)
         torch.manual_seed(1)
-        loss = ContrastiveLoss(embedder.train(), how, "fp32")(
+        loss = EmbeddingLoss(embedder.train(), how, "fp32")(
             *chunks_and_labels(collate([{"row": n} for n in range(10)]))
         )
         loss.backward()
@@ -225,7 +225,7 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
 
 def test_micro_batches_keep_to_their_budget(tiny, tiny_mined):
     """No chunk has more padded tokens than asked for, unless one text alone has."""
-    rows = read_groups(tiny_mined, 42, tiny)
+    rows = read_training_groups(tiny_mined, 42, tiny)
     embedder = backbone.load(tiny, "fp32", "cpu")
     collate = Collator(rows, embedder, tiny.replace("training", micro_batch_tokens=256), 42)
     chunks, labels = chunks_and_labels(collate([{"row": n} for n in range(10)]))
@@ -252,7 +252,7 @@ def test_gradient_checkpointing_changes_memory_only(tiny, tiny_mined, precision,
     """Recomputing activations gives the gradients of keeping them, under mixed precision and gradient caching too."""
     lora = dataclasses.replace(tiny.tuning.lora, dropout=0.0)
     recipe = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
-    rows = read_groups(tiny_mined, 42, recipe)
+    rows = read_training_groups(tiny_mined, 42, recipe)
     found = []
     for on in (False, True):
         torch.manual_seed(0)
@@ -263,7 +263,7 @@ def test_gradient_checkpointing_changes_memory_only(tiny, tiny_mined, precision,
         how = Training(gradient_checkpointing=on, micro_batch_tokens=budget)
         collate = Collator(rows, embedder, dataclasses.replace(recipe, training=how), 42)
         batch = chunks_and_labels(collate([{"row": n} for n in range(6)]))
-        ContrastiveLoss(embedder.train(), how, precision)(*batch).backward()
+        EmbeddingLoss(embedder.train(), how, precision)(*batch).backward()
         found.append(
             {name: p.grad for name, p in peft_methods.trainable_parameters(embedder).items() if p.grad is not None}
         )
@@ -276,11 +276,11 @@ def test_gradient_checkpointing_changes_memory_only(tiny, tiny_mined, precision,
 def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
     """Chunks, unique passages and masks change nothing: the loss is the mean of each query's own InfoNCE."""
     embedder = backbone.load(tiny, "fp32", "cpu")
-    rows = read_groups(tiny_mined, 42, tiny)
+    rows = read_training_groups(tiny_mined, 42, tiny)
     collate = Collator(rows, embedder, tiny, 42)
     numbers = list(range(10))
     found = float(
-        ContrastiveLoss(embedder, Training(temperature=0.05), "fp32")(
+        EmbeddingLoss(embedder, Training(temperature=0.05), "fp32")(
             *chunks_and_labels(collate([{"row": n} for n in numbers]))
         )
     )
@@ -291,7 +291,7 @@ def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
     losses = []
     for n, query in zip(numbers, queries, strict=True):
         positive = drawn[n][0]
-        kept = [p for p in sorted(pool) if p == positive or p not in rows.known[n]]
+        kept = [p for p in sorted(pool) if p == positive or p not in rows.false_negatives[n]]
         scores = passages[kept] @ query / 0.05
         losses.append(np.log(np.exp(scores).sum()) - scores[kept.index(positive)])
     assert found == pytest.approx(np.mean(losses), rel=1e-4)

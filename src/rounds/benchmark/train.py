@@ -18,8 +18,8 @@ from rounds.encoding import merged_checkpoint, prefix_cache
 from rounds.encoding.encoder import encode
 from rounds.models import checkpoint, peft_methods
 from rounds.training.collator import Collator
-from rounds.training.dataset import Groups, read_groups
-from rounds.training.loss_module import ContrastiveLoss
+from rounds.training.dataset import TrainingGroups, read_training_groups
+from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import Plan
 from rounds.training.trainer import finetune
 
@@ -48,7 +48,7 @@ def run(bench: Bench, section: Section) -> None:
         section.note(f"{shape.name} in {precision}", held_gib=bench.peak_gib())
         torch.manual_seed(0)
         peft_methods.apply(embedder, recipe.tuning)
-        _variants(bench, section, embedder.train(), recipe, read_groups(mined, 0, recipe))
+        _variants(bench, section, embedder.train(), recipe, read_training_groups(mined, 0, recipe))
         del embedder
     _to_disk_and_back(bench, section, mined)
 
@@ -66,7 +66,9 @@ class _AllExamples:
         return high
 
 
-def _variants(bench: Bench, section: Section, embedder: SentenceTransformer, recipe: Recipe, data: Groups) -> None:
+def _variants(
+    bench: Bench, section: Section, embedder: SentenceTransformer, recipe: Recipe, data: TrainingGroups
+) -> None:
     """The same steps from the same weights with checkpointing and gradient cache on and off."""
     before, losses = peft_methods.snapshot_trainable(embedder), {}
     for checkpointing, cached in itertools.product((True, False), (True, False)):
@@ -99,7 +101,9 @@ def _restore(embedder: SentenceTransformer, values: dict[str, Tensor]) -> None:
             parameter.copy_(values[name])
 
 
-def _steps(bench: Bench, embedder: SentenceTransformer, recipe: Recipe, data: Groups) -> tuple[float, list[float]]:
+def _steps(
+    bench: Bench, embedder: SentenceTransformer, recipe: Recipe, data: TrainingGroups
+) -> tuple[float, list[float]]:
     """Median seconds of a step on one batch, and each step's loss."""
     how = recipe.training
     if how.gradient_checkpointing:
@@ -110,7 +114,7 @@ def _steps(bench: Bench, embedder: SentenceTransformer, recipe: Recipe, data: Gr
     collator = Collator(data, embedder, recipe, 0, share)
     collator.sizes = _AllExamples()
     chunks, labels = _on(bench.device, collator([{"row": row} for row in range(how.batch_size)]))
-    loss_of = ContrastiveLoss(embedder, how, recipe.model.precision, recipe.normalizes)
+    loss_of = EmbeddingLoss(embedder, how, recipe.model.precision, recipe.normalizes)
     optimizer = torch.optim.AdamW(peft_methods.trainable_parameters(embedder).values(), lr=how.learning_rate)
     losses, seconds = [], []
 

@@ -24,8 +24,8 @@ from rounds.models import checkpoint
 from rounds.models.precision import autocast
 from rounds.training import losses, stock_baseline
 from rounds.training.collator import Collator
-from rounds.training.dataset import read_groups
-from rounds.training.loss_module import ContrastiveLoss
+from rounds.training.dataset import read_training_groups
+from rounds.training.loss_module import EmbeddingLoss
 
 WARM_UP = 8  # steps that are not timed: kernels are compiled for new shapes
 
@@ -68,7 +68,7 @@ class UnmaskedCollator(Collator):
         labels["passage_order"] = torch.tensor([order[number] for number in slots])
         labels["passages"] = torch.arange(len(slots))
         labels["positive"] = torch.tensor(starts)
-        labels["known"] = torch.full((len(rows), 1), -2)
+        labels["false_negatives"] = torch.full((len(rows), 1), -2)
         return batch
 
 
@@ -115,18 +115,18 @@ def steps(contender: Contender, recipe: Recipe, mined: Path, count: int) -> tupl
 
 
 def _rounds_inputs(contender: Contender, recipe: Recipe, mined: Path, rows: int) -> dict:
-    groups = read_groups(mined, SEED, recipe)
+    groups = read_training_groups(mined, SEED, recipe)
     embedder = checkpoint.resolve(None, recipe, "cpu", contender.precision).load().train()
     return {
         "model": embedder,
         "train_dataset": Dataset.from_dict({"row": list(range(rows))}),
-        "loss": ContrastiveLoss(embedder, recipe.training, contender.precision),
+        "loss": EmbeddingLoss(embedder, recipe.training, contender.precision),
         "data_collator": UnmaskedCollator(groups, embedder, recipe, SEED),
     }
 
 
 def _stock_inputs(contender: Contender, recipe: Recipe, mined: Path, rows: int) -> dict:
-    groups = read_groups(mined, SEED, recipe)
+    groups = read_training_groups(mined, SEED, recipe)
     embedder = stock_baseline.stock(recipe, "fp32", "cpu").train()
     embedder.max_seq_length = recipe.prompts.query_max_length
     drawn = [groups.draw(row, 0, recipe.training.group_size) for row in range(rows)]

@@ -40,7 +40,7 @@ class EpochCheckpointCallback(TrainerCallback):
         self._show(state)
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
-        self.collator.start(round(state.epoch or 0))
+        self.collator.start_epoch(round(state.epoch or 0))
         self.losses = []
         self.started = time.perf_counter()
 
@@ -82,7 +82,7 @@ class EpochCheckpointCallback(TrainerCallback):
         folder = self.partial / f"{'lora_epoch' if self.plan.recipe.tuning.has_lora else 'epoch'}_{epoch}"
         shutil.rmtree(folder, ignore_errors=True)
         about = {**self.plan.about, "epoch": epoch, "seed": self.plan.seed, "train_seconds": seconds}
-        about["first_rows"] = self.collator.first
+        about["first_rows"] = self.collator.first_rows
         manifest: dict = {}
         with store.writing(folder, manifest) as temporary:
             precision = self.plan.start.precision

@@ -1,9 +1,11 @@
-"""Groups: a query with one positive and some of its hard negatives, fresh ones each epoch, as batches of tokens."""
+"""Training groups: a query with one positive and some of its hard negatives, other ones in each epoch."""
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from datasets import Dataset
 
@@ -12,87 +14,137 @@ from rounds.data import collection, few_shot
 from rounds.data.images import MODALITY_FILTERS
 from rounds.data.text import normalize_text
 from rounds.errors import UserError
+from rounds.training.losses import LOSSES
+
+
+class DrawnGroup(NamedTuple):
+    """A row's positive and negatives in one epoch, as passage numbers."""
+
+    positive: int
+    negatives: list[int]
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Training data: texts once, rows of numbers.
+class TrainingGroups:
+    """Training data: each text once, and rows that refer to passages by number.
 
     Attributes:
-        queries: each row's query text.
-        passages: distinct passage texts; two that differ in white space only are one.
-        positives: each row's positives, as numbers of passages.
+        queries: query text of each row.
+        passages: distinct passage texts; texts that differ in white space only are one passage.
+        positives: each row's positives, as passage numbers.
         negatives: each row's hard negatives, shuffled by the row's own generator.
-        known: each row's passages that are never its negatives: positives of any row with the same query text, and
-            what the rows exclude.
-        before: each row's examples, best first; as many as a batch may take.
-        teacher: each row's passages with a teacher's scores; empty where the loss needs none.
+        false_negatives: passages that must not serve as a row's negatives: positives of any row with the same query
+            text, and passages that such a row excludes.
+        examples: each row's few-shot examples, best first; as many as a batch may use.
+        teacher_scores: a teacher's score of each of the row's passages; empty if the loss needs none.
     """
 
     queries: list[str]
     passages: list[str]
     positives: list[list[int]]
     negatives: list[list[int]]
-    known: list[set[int]]
-    before: list[list[str]]
-    teacher: list[dict[int, float]] = field(default_factory=list)
+    false_negatives: list[set[int]]
+    examples: list[list[str]]
+    teacher_scores: list[dict[int, float]] = field(default_factory=list)
 
-    def draw(self, row: int, epoch: int, size: int) -> tuple[int, list[int]]:
-        """The row's positive and `size - 1` negatives in an epoch (from 0): a window that moves on each epoch."""
+    def draw(self, row: int, epoch: int, size: int) -> DrawnGroup:
+        """Return a row's positive and `size - 1` negatives: a window over its negatives that moves on each epoch.
+
+        With fewer negatives than that, return all of them. Epochs count from 0.
+        """
         positive = self.positives[row][epoch % len(self.positives[row])]
         pool = self.negatives[row]
         count = min(size - 1, len(pool))
-        return positive, [pool[(epoch * count + step) % len(pool)] for step in range(count)]
+        return DrawnGroup(positive, [pool[(epoch * count + step) % len(pool)] for step in range(count)])
 
 
-def read_groups(path: Path, seed: int, recipe: Recipe) -> Groups:
-    """Read FlagEmbedding-style JSONL (`query`, `pos`, `neg`); examples are chosen among its own rows.
+class _PassageTable:
+    """Numbers distinct passages in the order in which they come."""
+
+    def __init__(self, keep_modality: Callable[[str], str]) -> None:
+        self.keep_modality = keep_modality
+        self.texts: list[str] = []
+        self.numbers: dict[str, int] = {}
+
+    def add(self, text: str) -> int:
+        """Return the number of a passage; a new text gets the next one."""
+        text = self.keep_modality(text)
+        key = normalize_text(text)
+        if key not in self.numbers:
+            self.numbers[key] = len(self.texts)
+            self.texts.append(text)
+        return self.numbers[key]
+
+    def find(self, text: str) -> int | None:
+        """Return the number of a passage, or None if it has not been added."""
+        return self.numbers.get(normalize_text(self.keep_modality(text)))
+
+
+def read_training_groups(path: Path, seed: int, recipe: Recipe) -> TrainingGroups:
+    """Read FlagEmbedding-style JSONL (`query`, `pos`, `neg`).
+
+    Few-shot examples are chosen from the file's own rows.
+
+    Args:
+        seed: shuffles each row's negatives.
+        recipe: names the modality, loss and number of few-shot examples.
 
     Raises:
-        UserError: a broken line, a row without a positive, or no row with a negative.
+        UserError: a broken line, a row without a positive, no row with a negative, or missing teacher scores.
     """
-    numbers: dict[str, int] = {}
-    passages: list[str] = []
-
-    shown = MODALITY_FILTERS[recipe.training.pictures]
-
-    def number(text: str) -> int:
-        text = shown(text)
-        key = normalize_text(text)
-        if key not in numbers:
-            numbers[key] = len(passages)
-            passages.append(text)
-        return numbers[key]
-
-    queries, positives, negatives, known = [], [], [], {}
-    rows = [{**row, "query": shown(row["query"])} for row in collection.read_rows(path, ("pos", "neg"))]
+    keep_modality = MODALITY_FILTERS[recipe.training.pictures]
+    rows = [{**row, "query": keep_modality(row["query"])} for row in collection.read_rows(path, ("pos", "neg"))]
+    table = _PassageTable(keep_modality)
+    positives, negatives = [], []
     for line, row in enumerate(rows, 1):
         if not row["pos"]:
             raise UserError(f"{path} line {line}: pos is empty")
-        queries.append(row["query"])
-        positives.append([number(text) for text in row["pos"]])
-        known.setdefault(row["query"], set()).update(positives[-1])
-        pool = list(dict.fromkeys(number(text) for text in row["neg"]))
-        key = hashlib.sha256(f"{seed}\0{row['query']}\0{row['pos'][0]}".encode()).hexdigest()
-        random.Random(key).shuffle(pool)
-        negatives.append(pool)
-    for query, row in zip(queries, rows, strict=True):  # perhaps relevant: nobody's negatives either
-        texts = (normalize_text(shown(text)) for text in row.get("excluded", ()))
-        known[query] |= {numbers[text] for text in texts if text in numbers}
-    owned = [known[query] for query in queries]
-    negatives = [[n for n in pool if n not in own] for pool, own in zip(negatives, owned, strict=True)]
+        positives.append([table.add(text) for text in row["pos"]])
+        negatives.append(_shuffle_negatives(row, list(dict.fromkeys(table.add(text) for text in row["neg"])), seed))
+    false_negatives = _false_negatives(rows, positives, table)
+    pairs = zip(negatives, false_negatives, strict=True)
+    negatives = [[number for number in pool if number not in excluded] for pool, excluded in pairs]
     if not any(negatives):
         raise UserError(f"{path}: no row has negatives; mine them first (hn_mine.py)")
-    bank = collection.example_bank(rows, recipe.prompts) if recipe.training.examples_limit else None
-    asked = [collection.query_metadata(row) for row in rows] if bank else []
-    before = few_shot.select_examples(bank, asked, recipe.training.examples_limit) if bank else [[] for _ in rows]
-    teacher = _teacher(rows, path, numbers) if recipe.training.loss != "info_nce" else []
-    return Groups(queries, passages, positives, negatives, owned, before, teacher)
+    return TrainingGroups(
+        queries=[row["query"] for row in rows],
+        passages=table.texts,
+        positives=positives,
+        negatives=negatives,
+        false_negatives=false_negatives,
+        examples=_select_examples(rows, recipe),
+        teacher_scores=_teacher_scores(rows, path, table) if LOSSES[recipe.training.loss].needs_teacher else [],
+    )
 
 
-def _teacher(rows: list[dict], path: Path, numbers: dict[str, int]) -> list[dict[int, float]]:
-    """Each row's scores by passage number, as FlagEmbedding's `pos_scores` and `neg_scores` hold them."""
-    found = []
+def _shuffle_negatives(row: dict, pool: list[int], seed: int) -> list[int]:
+    """Shuffle by the seed and the row's texts, so that the row's place in the file does not matter."""
+    key = hashlib.sha256(f"{seed}\0{row['query']}\0{row['pos'][0]}".encode()).hexdigest()
+    random.Random(key).shuffle(pool)
+    return pool
+
+
+def _false_negatives(rows: list[dict], positives: list[list[int]], table: _PassageTable) -> list[set[int]]:
+    """Return each row's passages that are positive or excluded in any row with the same query text."""
+    by_query: dict[str, set[int]] = {}
+    for row, numbers in zip(rows, positives, strict=True):
+        excluded = (table.find(text) for text in row.get("excluded", ()))
+        by_query.setdefault(row["query"], set()).update(numbers, (n for n in excluded if n is not None))
+    return [by_query[row["query"]] for row in rows]
+
+
+def _select_examples(rows: list[dict], recipe: Recipe) -> list[list[str]]:
+    """Return up to `training.examples_limit` few-shot examples of each row."""
+    limit = recipe.training.examples_limit
+    bank = collection.example_bank(rows, recipe.prompts) if limit else None
+    if bank is None:
+        return [[] for _ in rows]
+    return few_shot.select_examples(bank, [collection.query_metadata(row) for row in rows], limit)
+
+
+def _teacher_scores(rows: list[dict], path: Path, table: _PassageTable) -> list[dict[int, float]]:
+    """Return each row's scores by passage number, as FlagEmbedding's `pos_scores` and `neg_scores` hold them."""
+    teacher_scores = []
     for line, row in enumerate(rows, 1):
         texts, scores = row["pos"] + row["neg"], [*(row.get("pos_scores") or []), *(row.get("neg_scores") or [])]
         if len(scores) != len(texts) or "pos_scores" not in row:
@@ -100,15 +152,11 @@ def _teacher(rows: list[dict], path: Path, numbers: dict[str, int]) -> list[dict
                 f"{path} line {line}: has no teacher's score of each passage (pos_scores, neg_scores); "
                 "mine with mining.reranker, or train with loss info_nce"
             )
-        found.append({numbers[normalize_text(text)]: float(each) for text, each in zip(texts, scores, strict=True)})
-    return found
+        # Texts of `pos` and `neg` are in the table, so adding them only looks their numbers up.
+        teacher_scores.append({table.add(text): float(score) for text, score in zip(texts, scores, strict=True)})
+    return teacher_scores
 
 
-def row_dataset(groups: Groups) -> Dataset:
-    """The Trainer's dataset: row numbers, which `Collator` turns into tokens."""
+def row_dataset(groups: TrainingGroups) -> Dataset:
+    """Return the Trainer's dataset: row numbers, from which the collator makes tokens."""
     return Dataset.from_dict({"row": range(len(groups.queries))})
-
-
-def _names(chunks: dict) -> list[str]:
-    """`chunk0`, `chunk1`, ... of a collated batch."""
-    return [key.removesuffix("_input_ids") for key in chunks if key.endswith("_input_ids")]

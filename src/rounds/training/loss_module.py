@@ -1,4 +1,4 @@
-"""Loss module of the trainer: embed the collator's chunks, then apply a loss to the vectors."""
+"""Loss module of the trainer: embed the collator's chunks, then apply the recipe's loss to the embeddings."""
 
 import sys
 from contextlib import nullcontext
@@ -13,85 +13,93 @@ from rounds.encoding import prefix_cache
 from rounds.errors import UserError
 from rounds.models import dual_encoder
 from rounds.models.precision import autocast
-from rounds.training import losses
+from rounds.training.losses import LOSSES, EmbeddedBatch, truncate
 
 
-class ContrastiveLoss(CachedLossMixin, nn.Module):
-    """Forward passes over the collator's chunks, then InfoNCE over all processes' passages.
+class EmbeddingLoss(CachedLossMixin, nn.Module):
+    """Embed the collator's chunks and compute the recipe's loss (`losses.LOSSES`).
 
-    With `micro_batch_tokens`, the memory of one chunk is enough for any batch: gradients of the vectors are kept, and
-    each chunk is embedded a second time to send them on (GradCache: Gao et al. 2021, arXiv:2101.06983).
+    With `micro_batch_tokens`, the memory of one chunk is enough for any batch: gradients of the embeddings are kept,
+    and each chunk is embedded a second time to propagate them (GradCache: Gao et al. 2021, arXiv:2101.06983).
+
+    Args:
+        model: the model to train.
+        settings: the recipe's section `training`.
+        precision: `fp32`, `bf16` or `fp16`.
+        normalize: the model's embeddings have unit length, and truncated ones get it.
     """
 
     mini_batch_size = sys.maxsize  # each chunk of the collator is one mini-batch
 
-    def __init__(self, model: SentenceTransformer, how: Training, precision: str, normalize: bool = True) -> None:
+    def __init__(self, model: SentenceTransformer, settings: Training, precision: str, normalize: bool = True) -> None:
         super().__init__()
-        self.how, self.dims, self.normalize = how, how.matryoshka_dims, normalize
-        self.model, self.precision = model, precision
-        self.temperature, self.checkpointing = how.temperature, how.gradient_checkpointing
-        self.uses_gradient_cache = bool(how.micro_batch_tokens)
+        self.model, self.settings, self.precision, self.normalize = model, settings, precision, normalize
+        self.uses_gradient_cache = bool(settings.micro_batch_tokens)  # read by the library
 
     def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
-        """`features` are the batch's chunks; `labels` as `groups.Collator` makes them."""
+        """Return the loss of a batch: `features` are its chunks, `labels` as the collator returns them."""
         if self.uses_gradient_cache:
             return self.forward_cached(features, labels)
         # One autocast region for all chunks casts each weight once; the Trainer's, one for each forward pass, would
         # cast them for every chunk.
-        with self._computing():
+        with self._autocast():
             return self.calculate_loss([[self._embed(chunk)] for chunk in features], labels)
 
-    def _embed(self, chunk: dict[str, Tensor]) -> Tensor:
-        own = {name: value for name, value in chunk.items() if name not in ("prefix", "side")}
-        model = (
-            dual_encoder.encoder_for(self.model, dual_encoder.KINDS[int(chunk["side"])])
-            if "side" in chunk
-            else self.model
-        )
-        if "prefix" not in chunk:
-            return model(own)["sentence_embedding"]
-        cache = prefix_cache.compute_prefix(getattr(model, "module", model), chunk["prefix"][0].tolist())
-        return prefix_cache.embed(model, own, cache)
-
     def embed_minibatch(self, sentence_feature, begin, end, with_grad, copy_random_state, random_state=None):
-        """One chunk in its fixed shape, where the library's own would cut it to its longest row."""
-        with self._computing(), random_state or nullcontext(), torch.set_grad_enabled(with_grad):
+        """Embed one chunk in its fixed shape; the library's method would cut it to its longest row."""
+        with self._autocast(), random_state or nullcontext(), torch.set_grad_enabled(with_grad):
             state = RandContext(*sentence_feature.values()) if copy_random_state else None
             return self._embed(sentence_feature), state
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: dict[str, Tensor], *, with_backward=False) -> Tensor:
-        """`reps` are the chunks' vectors."""
-        vectors = torch.cat([chunk for (chunk,) in reps])
-        queries, passages = vectors[labels["query_order"]], vectors[labels["passage_order"]]
-        if (most := max(self.dims, default=0)) > passages.shape[1]:
-            raise UserError(f"training.matryoshka_dims has {most}: the vectors have {passages.shape[1]} dimensions")
-        measured = self._info_nce if self.how.loss == "info_nce" else self._distil
-        sizes = self.dims or [None]
-        pairs = [
-            [each if dim is None else losses.cut(each, dim, self.normalize) for each in (queries, passages)]
-            for dim in sizes
-        ]
-        loss = sum(measured(*pair, labels) for pair in pairs)
+        """Return the loss of the chunks' embeddings, summed over the Matryoshka dimensions.
+
+        Raises:
+            UserError: a dimension that the embeddings do not have, or a loss that is not a finite number.
+        """
+        embeddings = torch.cat([chunk for (chunk,) in reps])
+        dims = self.settings.matryoshka_dims
+        if (largest := max(dims, default=0)) > embeddings.shape[1]:
+            message = f"training.matryoshka_dims has {largest}: the vectors have {embeddings.shape[1]} dimensions"
+            raise UserError(message)
+        compute = LOSSES[self.settings.loss].compute
+        loss = sum(compute(self._batch(embeddings, labels, dim), self.settings) for dim in dims or [None])
         if not torch.isfinite(loss):
             raise UserError("the loss is not a finite number: lower learning_rate or raise temperature and train again")
         if with_backward:
             loss.backward()
         return loss
 
-    def _info_nce(self, queries: Tensor, passages: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        passages, keys, copies = losses.gather_passages(passages, labels["passages"])
-        positive = (keys[None, :] == labels["positive"][:, None]).int().argmax(dim=1)
-        known = (labels["known"][:, :, None] == keys[None, None, :]).any(dim=1)
-        return losses.info_nce(queries, passages, positive, known | copies[None, :], self.temperature)
+    def _batch(self, embeddings: Tensor, labels: dict[str, Tensor], dim: int | None) -> EmbeddedBatch:
+        """Return the embeddings by query and passage, truncated to `dim`; None keeps all dimensions."""
+        queries, passages = embeddings[labels["query_order"]], embeddings[labels["passage_order"]]
+        if dim is not None:
+            queries, passages = (truncate(vectors, dim, self.normalize) for vectors in (queries, passages))
+        return EmbeddedBatch(
+            queries=queries,
+            passages=passages,
+            passage_keys=labels["passages"],
+            positive_keys=labels["positive"],
+            false_negative_keys=labels["false_negatives"],
+            group_rows=labels.get("group_rows"),
+            teacher_scores=labels.get("teacher_scores"),
+        )
 
-    def _distil(self, queries: Tensor, passages: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        group, teacher = labels["group"], labels["teacher"] / self.how.teacher_temperature
-        scores = (queries.float()[:, None, :] * passages.float()[group.clamp(min=0)]).sum(dim=2)
-        if self.how.loss == "margin_mse":
-            return losses.margin_mse(scores, teacher, group >= 0)
-        return losses.distillation(scores / self.temperature, teacher, group >= 0)
+    def _embed(self, chunk: dict[str, Tensor]) -> Tensor:
+        """Return the embeddings (rows, dim) of a chunk, by the encoder of its side and after its shared prefix."""
+        features = {name: value for name, value in chunk.items() if name not in ("prefix", "side")}
+        model = self.model
+        if "side" in chunk:
+            model = dual_encoder.encoder_for(model, dual_encoder.KINDS[int(chunk["side"])])
+        if "prefix" not in chunk:
+            return model(features)["sentence_embedding"]
+        cache = prefix_cache.compute_prefix(getattr(model, "module", model), chunk["prefix"][0].tolist())
+        return prefix_cache.embed(model, features, cache)
 
-    def _computing(self):
-        """Mixed precision. Gradient checkpointing computes again outside of it, and cannot find casts kept within."""
+    def _autocast(self):
+        """Compute in mixed precision.
+
+        Gradient checkpointing computes again outside of this region, and cannot find casts that are kept within.
+        """
         device = next(self.model.parameters()).device.type
-        return autocast(self.precision, device, keep_casts=not self.checkpointing)
+        return autocast(self.precision, device, keep_casts=not self.settings.gradient_checkpointing)

@@ -1,4 +1,14 @@
-"""Losses: pure functions of embeddings; the forward pass is elsewhere."""
+"""Losses: pure functions of embeddings; the forward pass is elsewhere.
+
+To add a loss:
+
+1. Write a function `(EmbeddedBatch, Training) -> scalar Tensor` here and register it in `LOSSES`.
+2. Allow its name in the recipe (`training.loss`, in `rounds.config`) and describe it there.
+3. Test it against a slow loop in `tests/training/test_losses.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
@@ -6,15 +16,87 @@ import torch.distributed.nn.functional as distributed
 import torch.nn.functional as F
 from torch import Tensor
 
+from rounds.config.recipe import Training
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """Embeddings of one process's batch, and which passages belong to which query.
+
+    Attributes:
+        queries: (queries, dim).
+        passages: (passages, dim), each distinct passage once.
+        passage_keys: (passages,) int64, passage numbers; equal for equal passages, in all processes.
+        positive_keys: (queries,) int64, passage number of each query's positive.
+        false_negative_keys: (queries, n) int64, numbers of passages that must not serve as a query's negatives;
+            filled up with -2.
+        group_rows: (queries, group) int64, rows in `passages` of each query's own group, the positive first; filled
+            up with -1. None without a teacher.
+        teacher_scores: (queries, group), a teacher's scores of `group_rows`; None without a teacher.
+    """
+
+    queries: Tensor
+    passages: Tensor
+    passage_keys: Tensor
+    positive_keys: Tensor
+    false_negative_keys: Tensor
+    group_rows: Tensor | None = None
+    teacher_scores: Tensor | None = None
+
+    def group_scores(self) -> Tensor:
+        """Return the similarities (queries, group) of each query with its own group."""
+        passages = self.passages.float()[self.group_rows.clamp(min=0)]
+        return (self.queries.float()[:, None, :] * passages).sum(dim=2)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss that a recipe can name.
+
+    Attributes:
+        compute: returns the batch's loss, a scalar.
+        needs_teacher: uses `group_rows` and `teacher_scores`.
+    """
+
+    compute: Callable[[EmbeddedBatch, Training], Tensor]
+    needs_teacher: bool = False
+
+
+def info_nce_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
+    """Compute InfoNCE over the passages of all processes."""
+    passages, keys, duplicates = gather_passages(batch.passages, batch.passage_keys)
+    positive = (keys[None, :] == batch.positive_keys[:, None]).int().argmax(dim=1)
+    false_negatives = (batch.false_negative_keys[:, :, None] == keys[None, None, :]).any(dim=1)
+    return info_nce(batch.queries, passages, positive, false_negatives | duplicates[None, :], settings.temperature)
+
+
+def distillation_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
+    """Compute the KL divergence from the teacher's distribution over each group."""
+    teacher = batch.teacher_scores / settings.teacher_temperature
+    return distillation(batch.group_scores() / settings.temperature, teacher, batch.group_rows >= 0)
+
+
+def margin_mse_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
+    """Compute the squared error of each group's margins against the teacher's."""
+    teacher = batch.teacher_scores / settings.teacher_temperature
+    return margin_mse(batch.group_scores(), teacher, batch.group_rows >= 0)
+
+
+LOSSES = {
+    "info_nce": Loss(info_nce_loss),
+    "distillation": Loss(distillation_loss, needs_teacher=True),
+    "margin_mse": Loss(margin_mse_loss, needs_teacher=True),
+}
+
 
 def info_nce(queries: Tensor, passages: Tensor, positive: Tensor, excluded: Tensor, temperature: float) -> Tensor:
-    """InfoNCE over every passage of the batch (van den Oord et al. 2018, arXiv:1807.03748).
+    """Compute InfoNCE over every passage of the batch (van den Oord et al. 2018, arXiv:1807.03748).
 
     Args:
         queries: (queries, dim).
         passages: (passages, dim), each distinct passage once.
         positive: (queries,) int64, the row of each query's positive in `passages`.
-        excluded: (queries, passages) bool, True where a passage may not serve as that query's negative.
+        excluded: (queries, passages) bool, True where a passage must not serve as that query's negative.
         temperature: similarities are divided by it.
 
     Returns:
@@ -22,18 +104,18 @@ def info_nce(queries: Tensor, passages: Tensor, positive: Tensor, excluded: Tens
     """
     with torch.autocast(queries.device.type, enabled=False):  # bf16 similarities are off by some 0.2 after division
         scores = (queries.float() @ passages.float().T) / temperature
-    keep = F.one_hot(positive, len(passages)).bool()
-    scores = scores.masked_fill(excluded & ~keep, -torch.inf)
+    is_positive = F.one_hot(positive, len(passages)).bool()
+    scores = scores.masked_fill(excluded & ~is_positive, -torch.inf)
     return F.cross_entropy(scores, positive)
 
 
 def distillation(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
-    """KL divergence of the student's distribution over each group from the teacher's (Hinton et al. 2015).
+    """Compute the KL divergence of the student's distribution over each group from the teacher's (Hinton et al. 2015).
 
     Args:
-        scores: (queries, group) the student's, divided by its temperature.
-        teacher: (queries, group) a reranker's, divided by its own.
-        present: (queries, group) bool, False for places of a group that is not full.
+        scores: (queries, group) similarities, divided by the temperature.
+        teacher: (queries, group) a reranker's scores, divided by its temperature.
+        present: (queries, group) bool, False where a group has no passage.
 
     Returns:
         Mean over the queries, a scalar.
@@ -44,38 +126,42 @@ def distillation(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
 
 
 def margin_mse(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
-    """Mean squared error of the margins between each positive and its negatives (Hofstaetter et al. 2020,
-    arXiv:2010.02666).
+    """Compute the mean squared error of the margins between each positive and its negatives.
+
+    Hofstaetter et al. 2020, arXiv:2010.02666.
 
     Args:
         scores: (queries, group) similarities, the positive's first.
-        teacher, present: as `distillation` takes them.
+        teacher, present: as for `distillation`.
+
+    Returns:
+        Mean over the negatives, a scalar.
     """
     errors = (scores[:, :1] - scores[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
     return errors[present[:, 1:]].square().mean()
 
 
-def cut(vectors: Tensor, dim: int, normalize: bool) -> Tensor:
-    """The first `dim` numbers of each vector, of unit length again where the whole ones are.
+def truncate(vectors: Tensor, dim: int, normalize: bool) -> Tensor:
+    """Keep the first `dim` dimensions of `vectors` (rows, all dimensions), scaled to unit length if `normalize`.
 
-    >>> cut(torch.tensor([[3.0, 4.0, 12.0]]), 2, True)
+    >>> truncate(torch.tensor([[3.0, 4.0, 12.0]]), 2, True)
     tensor([[0.6000, 0.8000]])
     """
-    cut_off = vectors[:, :dim].float()
-    return F.normalize(cut_off, dim=1) if normalize else cut_off
+    truncated = vectors[:, :dim].float()
+    return F.normalize(truncated, dim=1) if normalize else truncated
 
 
 def gather_passages(passages: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """All processes' passages, with gradients to the process that encoded each.
+    """Gather the passages of all processes; gradients flow to the process that embedded each.
 
     Args:
         passages: (passages, dim) of this process; the number may differ between processes.
         keys: (passages,) int64, equal for equal passages.
 
     Returns:
-        (all, dim) embeddings, (all,) keys, and (all,) bool, True for the padding and for every copy of a passage
-        but the first, so that the loss over the rest is one process's on the whole batch. Alone, a process gets
-        its own back.
+        Embeddings (all, dim), keys (all,), and a mask of duplicates (all,) bool: True for padding and for every copy
+        of a passage but the first, so that the loss over the rest is one process's loss on the whole batch. A single
+        process gets its own passages back.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return passages, keys, torch.zeros_like(keys, dtype=torch.bool)
@@ -87,6 +173,6 @@ def gather_passages(passages: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Ten
     all_keys = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
     dist.all_gather(all_keys, padded)
     keys = torch.cat(all_keys)
-    # A passage is a copy when an equal key stands before it.
-    copies = torch.triu(keys[:, None] == keys[None, :], diagonal=1).any(dim=0)
-    return gathered, keys, copies | (keys == -1)
+    # A passage is a duplicate if an equal key comes before it.
+    duplicates = torch.triu(keys[:, None] == keys[None, :], diagonal=1).any(dim=0)
+    return gathered, keys, duplicates | (keys == -1)

@@ -20,10 +20,11 @@ from rounds.models.devices import peak_memory
 from rounds.models.precision import compute_dtype
 from rounds.models.weights import locate_model
 from rounds.training import sharding
+from rounds.training.batch_sampler import BatchSampler
 from rounds.training.callbacks import EpochCheckpointCallback
-from rounds.training.collator import BatchSampler, Collator
-from rounds.training.dataset import Groups, read_groups, row_dataset
-from rounds.training.loss_module import ContrastiveLoss
+from rounds.training.collator import Collator
+from rounds.training.dataset import TrainingGroups, read_training_groups, row_dataset
+from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
 from rounds.training.progress import PROGRESS_FILE
 
@@ -44,7 +45,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
         UserError: a loss that is not a number, weights that did not move, or unusable data.
     """
     _check_processes(plan.recipe)
-    data = read_groups(plan.data, plan.seed, plan.recipe)
+    data = read_training_groups(plan.data, plan.seed, plan.recipe)
     partial = plan.output.with_name(f"{plan.output.name}.partial")
     if store.is_main_process():
         _prepare(partial, plan.config)
@@ -67,7 +68,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
 
 
 def _manifest(
-    plan: Plan, history: list[dict], data: Groups, trainer: SentenceTransformerTrainer, seconds: float
+    plan: Plan, history: list[dict], data: TrainingGroups, trainer: SentenceTransformerTrainer, seconds: float
 ) -> dict:
     last = history[-1]
     best = max(history, key=lambda each: each["metrics"].get("MAP@25", 0.0)) if last.get("metrics") else last
@@ -105,7 +106,7 @@ class _Trainer(SentenceTransformerTrainer):
 
 
 def _trainer(
-    plan: Plan, partial: Path, embedder: SentenceTransformer, data: Groups, keeper: EpochCheckpointCallback
+    plan: Plan, partial: Path, embedder: SentenceTransformer, data: TrainingGroups, keeper: EpochCheckpointCallback
 ) -> SentenceTransformerTrainer:
     training = plan.recipe.training
     processes = sharding.process_count()
@@ -151,7 +152,7 @@ def _trainer(
             model=embedder,
             args=arguments,
             train_dataset=row_dataset(data),
-            loss=ContrastiveLoss(embedder, training, plan.start.precision, plan.recipe.normalizes),
+            loss=EmbeddingLoss(embedder, training, plan.start.precision, plan.recipe.normalizes),
             data_collator=keeper.collator,
             callbacks=[keeper],
         )
