@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
-from rounds.reranking import cross_validation
+from rounds.reranking import cross_validation, folds, views
 
 
 @dataclass
@@ -22,17 +22,15 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
-    folds = [cross_validation.read_fold(Path(folder)) for folder in flags.folds]
-    members = folds[0].members
-    fused = cross_validation.views(members) + (
-        cross_validation.ablations(members, folds[0].table) if flags.ablate else []
-    )
-    queries = sum(len(fold.data.validation) for fold in folds)
-    title = f"{folds[0].data.data}, {len(folds)} folds of {folds[0].data.split}, {queries} queries"
-    table = cross_validation.stage_table(cross_validation.stages(folds, fused), folds, title)
+    read = [folds.read_fold(Path(folder)) for folder in flags.folds]
+    models, candidates = read[0].models, read[0].table
+    fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])
+    queries = sum(len(fold.data.validation) for fold in read)
+    title = f"{read[0].data.data}, {len(read)} folds of {read[0].data.split}, {queries} queries"
+    table = cross_validation.stage_table(cross_validation.evaluate_stages(read, fusions), read, title)
     Console().print(table.screen())
     if flags.output:
-        print(", ".join(map(str, cross_validation.write(table, Path(flags.output)))))
+        print(", ".join(map(str, cross_validation.write_table(table, Path(flags.output)))))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from rounds.flags import OneDevice, Replacing, Seeded
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking import stage
+from rounds.reranking.stage import RerankingInputs
 
 
 @dataclass(kw_only=True)
@@ -27,9 +28,9 @@ class Flags(OneDevice, Replacing, Seeded):
 def main(flags: Flags) -> None:
     """Train a reranker on other folds' candidates, and score a table of candidates with it."""
     recipe, device = loader.load(flags.recipe), resolve_device(flags.device or None)
-    folds, table, output = [Path(fold) for fold in flags.folds], Path(flags.table), Path(flags.output_dir)
     refined = checkpoint.resolve(flags.refined, None, device) if flags.refined else None
-    print(stage.rerank(recipe, folds, table, output, flags.seed, device, flags.overwrite, refined))
+    inputs = RerankingInputs(recipe, [Path(fold) for fold in flags.folds], Path(flags.table), refined)
+    print(stage.rerank(inputs, Path(flags.output_dir), flags.seed, device, flags.overwrite))
 
 
 if __name__ == "__main__":

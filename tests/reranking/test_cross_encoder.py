@@ -15,10 +15,12 @@ from rounds.artifacts import store
 from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.models import checkpoint, cross_encoder
+from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
-from rounds.reranking import cross_encoder_training, cross_validation, stage
-from rounds.reranking.cross_encoder_training import Group, Listwise
-from rounds.reranking.features import FILE, read_candidates
+from rounds.reranking import cross_encoder_training, folds, stage
+from rounds.reranking.candidates import FILE, read_candidates
+from rounds.reranking.cross_encoder_training import ListwiseLoss, RerankingGroup
+from rounds.reranking.stage import RerankingInputs
 
 TEMPLATE = "Question: {query}\nMistake: {passage}\nIs it this one?"
 
@@ -40,19 +42,17 @@ def decoder(tmp_path_factory):
 
 
 def reranking(kind: str, decoder) -> Recipe:
-    """A tiny recipe of either kind."""
-    tiny = loader.load("tiny-qwen2")
-    name = "random:bert" if kind == "classifier" else str(decoder)
-    how = dataclasses.replace(
-        tiny.reranking, max_length=64, depth=20, template=TEMPLATE if kind != "classifier" else ""
+    """Return a tiny recipe of a `classifier` or a `decoder`."""
+    recipe = loader.load("tiny-qwen2").replace(
+        "reranking", max_length=64, depth=20, template="" if kind == "classifier" else TEMPLATE
     )
-    tuning = dataclasses.replace(tiny.tuning, method="full" if kind == "classifier" else "lora")
-    found = dataclasses.replace(tiny, name=kind, tuning=tuning, reranking=how)
-    found = found.replace("model", name_or_path=name)
-    return found.replace("training", epochs=12, batch_size=8, group_size=3, learning_rate=5e-3)
+    recipe = recipe.replace("tuning", method="full" if kind == "classifier" else "lora")
+    recipe = recipe.replace("model", name_or_path="random:bert" if kind == "classifier" else str(decoder))
+    recipe = recipe.replace("training", epochs=12, batch_size=8, group_size=3, learning_rate=5e-3)
+    return dataclasses.replace(recipe, name=kind)
 
 
-GROUPS = [Group(f"question {n}", {f"right {n}": 0.0}, {f"wrong {m}": 0.0 for m in range(5)}) for n in range(6)]
+GROUPS = [RerankingGroup(f"question {n}", {f"right {n}": 0.0}, {f"wrong {m}": 0.0 for m in range(5)}) for n in range(6)]
 PAIRS = [(group.query, text) for group in GROUPS for text in [*group.positives, *group.negatives]]
 
 
@@ -60,12 +60,12 @@ PAIRS = [(group.query, text) for group in GROUPS for text in [*group.positives, 
 @pytest.mark.parametrize("kind", ["classifier", "decoder"])
 def test_a_trained_reranker_tells_apart_what_it_was_taught_and_loads_as_it_was_saved(kind, decoder, tmp_path):
     """The loss falls, positives stand above most negatives, and a second load scores the same."""
-    how = reranking(kind, decoder)
-    about = cross_encoder_training.train(how, GROUPS * 4, tmp_path / "model", 42, "cpu")
+    recipe = reranking(kind, decoder)
+    about = cross_encoder_training.train(recipe, GROUPS * 4, tmp_path / "model", 42, "cpu")
     assert about["groups"] == 24 and about["train loss"] < 0.9 * np.log(3)
-    scores = cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", how)
+    scores = cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe)
     assert (scores.reshape(6, 6).argmax(axis=1) == 0).mean() > 0.8
-    assert np.array_equal(scores, cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", how))
+    assert np.array_equal(scores, cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe))
     if kind == "decoder":
         assert (tmp_path / "model" / "adapter_config.json").is_file()
 
@@ -76,8 +76,8 @@ def test_a_decoder_s_score_is_the_log_odds_of_yes(decoder):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    how = reranking("decoder", decoder)
-    (score,) = cross_encoder.score(str(decoder), PAIRS[:1], "cpu", how)
+    recipe = reranking("decoder", decoder)
+    (score,) = cross_encoder.score(str(decoder), PAIRS[:1], "cpu", recipe)
     tokenizer, model = AutoTokenizer.from_pretrained(decoder), AutoModelForCausalLM.from_pretrained(decoder)
     text = TEMPLATE.replace("{query}", PAIRS[0][0]).replace("{passage}", PAIRS[0][1])
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
@@ -89,11 +89,11 @@ def test_a_decoder_s_score_is_the_log_odds_of_yes(decoder):
 
 def test_groups_are_drawn_anew_for_each_epoch():
     """Every group once an epoch, its positive first, other negatives the second time, the same for one seed."""
-    rows = list(cross_encoder_training.draw(GROUPS, 2, 3, 42))
+    rows = list(cross_encoder_training.sample_groups(GROUPS, 2, 3, 42))
     assert (
         rows
-        == list(cross_encoder_training.draw(GROUPS, 2, 3, 42))
-        != list(cross_encoder_training.draw(GROUPS, 2, 3, 43))
+        == list(cross_encoder_training.sample_groups(GROUPS, 2, 3, 42))
+        != list(cross_encoder_training.sample_groups(GROUPS, 2, 3, 43))
     )
     for epoch in (rows[:6], rows[6:]):
         assert sorted(query for query, _ in epoch) == sorted(group.query for group in GROUPS)
@@ -109,15 +109,15 @@ def test_groups_are_drawn_anew_for_each_epoch():
 
 def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
     """No negatives, another tuning, and a template without its places."""
-    how = reranking("classifier", decoder)
+    recipe = reranking("classifier", decoder)
     with refused("nothing to learn from"):
-        cross_encoder_training.train(how, [Group("q", {"p": 0.0}, {})], tmp_path, 42, "cpu")
-    prompting = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method="prompt"))
+        cross_encoder_training.train(recipe, [RerankingGroup("q", {"p": 0.0}, {})], tmp_path, 42, "cpu")
+    prompting = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, method="prompt"))
     with refused("full, lora or qlora"):
         cross_encoder_training.train(prompting, GROUPS, tmp_path, 42, "cpu")
-    elsewhere = dataclasses.replace(how.tuning, method="lora")
+    elsewhere = dataclasses.replace(recipe.tuning, method="lora")
     with refused("tuning.lora", "q_proj"):
-        cross_encoder_training.train(dataclasses.replace(how, tuning=elsewhere), GROUPS, tmp_path, 42, "cpu")
+        cross_encoder_training.train(dataclasses.replace(recipe, tuning=elsewhere), GROUPS, tmp_path, 42, "cpu")
     with refused("reranking.residual", "listwise"):
         loader.from_dict({"name": "x", "reranking": {"residual": 1, "loss": "pointwise"}}, "x.yaml")
     with refused("reranking.residual", "at least 0"):
@@ -125,7 +125,7 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
     with refused("reranking.template", "{passage}"):
         loader.from_dict({"name": "x", "reranking": {"template": "{query}?"}}, "x.yaml")
     with refused("reranker ./nowhere", "no such folder"):
-        cross_encoder.score("./nowhere", PAIRS, "cpu", how)
+        cross_encoder.score("./nowhere", PAIRS, "cpu", recipe)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def tables(raw, tiny, tmp_path_factory):
     return found
 
 
-def test_candidates_are_made_once_and_refuse_another_member(tables, tiny, tmp_path):
+def test_candidates_are_made_once_and_refuse_another_checkpoint(tables, tiny, tmp_path):
     """Up to date on the second call; another checkpoint needs another folder."""
     from rounds.data import collection
 
@@ -166,9 +166,9 @@ def test_candidates_are_made_once_and_refuse_another_member(tables, tiny, tmp_pa
 
 def test_a_reranker_never_scores_questions_that_it_learned_from(tables, decoder, tmp_path):
     """A fold as its own teacher is refused, and nothing is left behind."""
-    how = reranking("classifier", decoder)
+    recipe = reranking("classifier", decoder)
     with refused(tables[0], "questions that are to be scored"):
-        stage.rerank(how, [tables[0]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+        stage.rerank(RerankingInputs(recipe, [tables[0]], tables[0]), tmp_path / "rerank", 42, "cpu", False)
     assert not list(tmp_path.iterdir())
 
 
@@ -198,7 +198,7 @@ def test_the_listwise_loss_equals_the_slow_sum(chunk):
     for texts, prior in zip(inputs[1], labels, strict=True):
         scores = [0.5 * len(text) + extra for text, extra in zip(texts, prior.tolist(), strict=True)]
         expected += (math.log(sum(math.exp(score) for score in scores)) - scores[0]) / 2
-    loss = Listwise(model, chunk)(inputs, labels)
+    loss = ListwiseLoss(model, chunk)(inputs, labels)
     assert loss.item() == pytest.approx(expected, abs=1e-5)
     loss.backward()
     assert model.weight.grad != 0
@@ -206,14 +206,14 @@ def test_the_listwise_loss_equals_the_slow_sum(chunk):
 
 def test_an_encoder_starts_with_the_first_stage_s_ranking(decoder, tmp_path):
     """Its head is zero, its inputs are pairs, and its pooling is the recipe's."""
-    how = reranking("classifier", decoder).replace("model", pooling="cls")
-    assert cross_encoder.score(locate_model(how.model), PAIRS[:3], "cpu", how).tolist() == [0.0, 0.0, 0.0]
-    model = cross_encoder.load(locate_model(how.model), how, "cpu")
+    recipe = reranking("classifier", decoder).replace("model", pooling="cls")
+    assert cross_encoder.score(locate_model(recipe.model), PAIRS[:3], "cpu", recipe).tolist() == [0.0, 0.0, 0.0]
+    model = cross_encoder.load(locate_model(recipe.model), recipe, "cpu")
     assert model[1].pooling_mode == "cls"
     tokens = model.preprocess([("one", "two"), ("one " * 200, "two")])
-    assert tokens["input_ids"].shape[1] == how.reranking.max_length
+    assert tokens["input_ids"].shape[1] == recipe.reranking.max_length
     with refused("pooling"):
-        layers = how.replace("model", pooling="sum_last_n")
+        layers = recipe.replace("model", pooling="sum_last_n")
         cross_encoder_training.train(layers, GROUPS, tmp_path, 42, "cpu")
 
 
@@ -223,59 +223,64 @@ def test_a_finished_classifier_keeps_its_head(method, tmp_path):
     from sentence_transformers import CrossEncoder
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
-    how = reranking("classifier", None)
-    base, folder = locate_model(how.model), tmp_path / "finished"
+    recipe = reranking("classifier", None)
+    base, folder = locate_model(recipe.model), tmp_path / "finished"
     torch.manual_seed(0)
     config = AutoConfig.from_pretrained(base, num_labels=1)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
     expected = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity()).predict(PAIRS)
-    assert np.allclose(cross_encoder.score(str(folder), PAIRS, "cpu", how), expected, atol=1e-5)
+    assert np.allclose(cross_encoder.score(str(folder), PAIRS, "cpu", recipe), expected, atol=1e-5)
     assert len(set(expected.tolist())) > 1
-    lora = dataclasses.replace(how.tuning.lora, targets=["query", "value"])
-    how = dataclasses.replace(how, tuning=dataclasses.replace(how.tuning, method=method, lora=lora))
-    how = how.replace("training", learning_rate=1e-9, epochs=1)
-    cross_encoder_training.train(how, GROUPS, tmp_path / "model", 42, "cpu", folder)
-    assert np.allclose(cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", how), expected, atol=1e-5)
+    lora = dataclasses.replace(recipe.tuning.lora, targets=["query", "value"])
+    recipe = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, method=method, lora=lora))
+    recipe = recipe.replace("training", learning_rate=1e-9, epochs=1)
+    cross_encoder_training.train(recipe, GROUPS, tmp_path / "model", 42, "cpu", folder)
+    assert np.allclose(cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe), expected, atol=1e-5)
 
 
-def test_negatives_are_passages_that_were_right_somewhere(tables, tiny):
-    """Unless the recipe takes the whole corpus; the best come first, and positives are candidates."""
-    data, found, members = stage._read(tables[0])
-    known = {passage for passages in data.qrels.values() for passage in passages[:1]}
-    labelled = tiny.replace("mining", candidates="labelled")
-    for how in (labelled, tiny):
-        for group in stage._groups(data, found, members, how, known):
-            assert len(group.negatives) <= how.reranking.depth and not group.positives.keys() & group.negatives.keys()
-            assert list(group.negatives.values()) == sorted(group.negatives.values(), reverse=True)
-            row = [query for query, text in data.validation.items() if text == group.query]
-            right = {data.passages[passage] for query in row for passage in data.qrels[query]}
-            assert group.positives.keys() <= right
-            if how is labelled:
-                assert group.negatives.keys() <= {data.passages[passage] for passage in known}
+@pytest.mark.parametrize("candidates", ["labelled", "corpus"])
+def test_negatives_are_labelled_passages_unless_the_recipe_takes_the_corpus(candidates, tables, tiny):
+    """The best come first, and positives are relevant candidates."""
+    fold, recipe = stage.read_candidate_folder(tables[0]), tiny.replace("mining", candidates=candidates)
+    known = {passage for passages in fold.data.qrels.values() for passage in passages[:1]}
+    known_texts = {fold.data.passages[passage] for passage in known}
+    for group in stage.reranking_groups(fold, recipe, known):
+        assert len(group.negatives) <= recipe.reranking.depth
+        assert not group.positives.keys() & group.negatives.keys()
+        assert list(group.negatives.values()) == sorted(group.negatives.values(), reverse=True)
+        queries = [query for query, text in fold.data.validation.items() if text == group.query]
+        relevant = {fold.data.passages[passage] for query in queries for passage in fold.data.qrels[query]}
+        assert group.positives.keys() <= relevant
+        if candidates == "labelled":
+            assert group.negatives.keys() <= known_texts
 
 
 def test_a_reranker_starts_from_the_checkpoint_that_ranked_its_table(tables, decoder, tmp_path):
     """Another, none, or the base model is refused in one line, and nothing is left behind."""
-    how = reranking("classifier", decoder).replace("reranking", start_from="refined")
-    arguments = (how, [tables[1]], tables[0], tmp_path / "rerank", 42, "cpu", False)
+    recipe = reranking("classifier", decoder).replace("reranking", start_from="refined")
+
+    def rerank(refined: Checkpoint | None) -> None:
+        inputs = RerankingInputs(recipe, [tables[1]], tables[0], refined)
+        stage.rerank(inputs, tmp_path / "rerank", 42, "cpu", False)
+
     with refused("--refined"):
-        stage.rerank(*arguments)
+        rerank(None)
     with refused("fully tuned or merged"):
-        stage.rerank(*arguments, checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu"))
+        rerank(checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu"))
     other = dataclasses.replace(checkpoint.resolve(None, loader.load("tiny-qwen2"), "cpu"), folder=tmp_path)
     with refused("not the checkpoint that", tables[0]):
-        stage.rerank(*arguments, other)
+        rerank(other)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 def test_what_the_first_stage_says_is_part_of_a_residual_reranker_s_score(tables, decoder, tmp_path):
     """With next to no training the score is `residual` times the similarity."""
-    how = reranking("classifier", decoder).replace("reranking", residual=20.0)
-    how = how.replace("training", epochs=1, learning_rate=1e-9)
-    stage.rerank(how, [tables[1]], tables[0], tmp_path / "rerank", 42, "cpu", False)
-    scores, table = np.load(tmp_path / "rerank" / cross_validation.SCORES), read_candidates(tables[0] / FILE)
+    recipe = reranking("classifier", decoder).replace("reranking", residual=20.0)
+    recipe = recipe.replace("training", epochs=1, learning_rate=1e-9)
+    stage.rerank(RerankingInputs(recipe, [tables[1]], tables[0]), tmp_path / "rerank", 42, "cpu", False)
+    scores, table = np.load(tmp_path / "rerank" / folds.SCORES), read_candidates(tables[0] / FILE)
     near = ~np.isnan(scores)
     assert np.allclose(scores[near], 20 * table.features["tiny-mistral round 0: score"][near], atol=1e-3)
 
@@ -283,19 +288,21 @@ def test_what_the_first_stage_says_is_part_of_a_residual_reranker_s_score(tables
 @pytest.mark.slow
 def test_a_reranker_s_scores_become_features(tables, decoder, tmp_path):
     """The best `depth` of each query are scored, the others are not; the table carries the scores to the fusion."""
-    how = reranking("classifier", decoder)
+    recipe = reranking("classifier", decoder)
     output = tables[0].with_name("rerank")
-    line = stage.rerank(how, [tables[1]], tables[0], output, 42, "cpu", False)
-    assert "1 folds" in line and "up to date" in stage.rerank(how, [tables[1]], tables[0], output, 42, "cpu", False)
-    table = cross_validation.table_of(tables[0])
+    line = stage.rerank(RerankingInputs(recipe, [tables[1]], tables[0]), output, 42, "cpu", False)
+    assert "1 folds" in line and "up to date" in stage.rerank(
+        RerankingInputs(recipe, [tables[1]], tables[0]), output, 42, "cpu", False
+    )
+    table = folds.read_scored_candidates(tables[0])
     scored = ~np.isnan(table.features["reranker: score"])
-    assert np.bincount(table.query[scored]).tolist() == [how.reranking.depth] * len(table.queries)
+    assert np.bincount(table.query_rows[scored]).tolist() == [recipe.reranking.depth] * len(table.queries)
     best = table.features["reranker: below best"][scored]
     assert best.max() == 0 and (table.features["reranker: rank"][scored][best == 0] < 0.7).all()
     bare = read_candidates(tables[0] / FILE)
     assert (
         "reranker: score" not in bare.features
-        and cross_validation.table_of(tables[1]).features.keys() == bare.features.keys()
+        and folds.read_scored_candidates(tables[1]).features.keys() == bare.features.keys()
     )
 
 
@@ -306,11 +313,11 @@ def test_scores_of_other_candidates_are_refused(tables, tmp_path):
     folder.with_name("rerank").mkdir()
     store.write_json(folder.with_name("rerank") / "manifest.json", {"config": {"table": "another"}})
     with refused("rerank", "other candidates"):
-        cross_validation.table_of(folder)
+        folds.read_scored_candidates(folder)
 
 
-def test_a_member_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
-    """Who knows what it saw: nothing learns from its ranking of validation queries."""
+def test_a_checkpoint_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
+    """No second stage learns from the ranking of a checkpoint whose training questions are unknown."""
     from rounds.data import collection
 
     data = collection.read(tables[0] / store.read_manifest(tables[0])["collection"])

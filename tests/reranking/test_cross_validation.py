@@ -9,10 +9,10 @@ from rounds.data.collection import Collection
 from rounds.evaluation import significance
 from rounds.evaluation.metrics import HEADLINE_METRICS
 from rounds.evaluation.table import Table
-from rounds.reranking import cross_validation, fusion
-from rounds.reranking.cross_validation import Fold
-from rounds.reranking.features import Candidates
-from rounds.reranking.fusion import Dropout, Fusion
+from rounds.reranking import cross_validation, folds, fusion, views
+from rounds.reranking.candidates import Candidates
+from rounds.reranking.folds import Cost, Fold
+from rounds.reranking.fusion import Fusion, QueryDropout
 
 DEPTH = 30
 
@@ -24,7 +24,7 @@ def table(generator: np.random.Generator, prefix: str, queries: int = 40) -> Can
     relevant = np.zeros(queries * DEPTH, dtype=bool)
     relevant[np.arange(queries) * DEPTH + generator.integers(0, DEPTH, queries)] = True
     noise = generator.standard_normal((2, len(query))).astype(np.float32)
-    features = {"m: told": 4 * relevant + noise[0], "votes m: noise": noise[1], "labels: noise": noise[0] * 0,
+    features = {"m: signal": 4 * relevant + noise[0], "votes m: noise": noise[1], "labels: noise": noise[0] * 0,
                 "words: noise": noise[1] * 0, "siblings: noise": noise[1] * 0}  # fmt: skip
     return Candidates([f"{prefix}{n}" for n in range(queries)], query, passage, relevant, features)
 
@@ -33,19 +33,19 @@ def fold(seed: int, rounds: tuple[str, ...] = ("BM25", "zero-shot")) -> Fold:
     generator = np.random.default_rng(seed)
     found = table(generator, f"{seed}-")
     pairs = np.flatnonzero(found.relevant)
-    qrels = {found.queries[found.query[pair]]: [found.passage[pair]] for pair in pairs}
+    qrels = {found.queries[found.query_rows[pair]]: [found.passage_ids[pair]] for pair in pairs}
     unseen = set(found.queries[:25])
     data = Collection(None, "tiny", "v5", {}, dict.fromkeys(qrels, ""), {}, {}, qrels, unseen, {})
     scores = {label: {name: generator.random(40) for name in HEADLINE_METRICS} for label in rounds}
-    return Fold(data, scores, {label: (seed + 1.0, None) for label in rounds}, found, ["m"])
+    return Fold(data, scores, {label: Cost(seed + 1.0, None) for label in rounds}, found, ["m"])
 
 
 def test_the_fusion_finds_what_tells_and_says_the_same_twice():
     """The feature that tells decides; a second fit gives the same scores."""
     one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
     model = fusion.fit([one], [("m", "labels")])
-    run = other.run(model.score(other))
-    best = other.run(other.features["m: told"])
+    run = other.to_run(model.score(other))
+    best = other.to_run(other.features["m: signal"])
     assert np.mean(run.passages[:, 0] == best.passages[:, 0]) > 0.8
     assert np.array_equal(model.score(other), fusion.fit([one], [("m", "labels")]).score(other))
 
@@ -55,21 +55,21 @@ def test_probabilities_are_a_query_s_own():
     one, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
     model = fusion.fit([one], [("m", "words")])
     scores = model.score(other)
-    assert np.allclose(np.bincount(other.query, scores), 1)
-    kept = (other.query > 30) | (np.arange(len(other.query)) % 7 != 0)
+    assert np.allclose(np.bincount(other.query_rows, scores), 1)
+    kept = (other.query_rows > 30) | (np.arange(len(other.query_rows)) % 7 != 0)
     fewer = Candidates(
-        other.queries, other.query[kept], other.passage[kept], other.relevant[kept],
+        other.queries, other.query_rows[kept], other.passage_ids[kept], other.relevant[kept],
         {name: values[kept] for name, values in other.features.items()},
     )  # fmt: skip
-    same = model.score(fewer)[fewer.query > 30]
-    assert np.allclose(same, scores[other.query > 30], atol=1e-6)
+    same = model.score(fewer)[fewer.query_rows > 30]
+    assert np.allclose(same, scores[other.query_rows > 30], atol=1e-6)
 
 
 def test_a_feature_without_a_value_counts_as_the_mean_and_is_marked():
     """NaN and infinities give finite scores; that a value is missing can itself be learned."""
     one = table(np.random.default_rng(1), "q", 200)
     hidden = np.where(one.relevant, np.nan, np.float32(1.5))
-    one.features["m: told"] = hidden.astype(np.float32)
+    one.features["m: signal"] = hidden.astype(np.float32)
     one.features["words: noise"][::5] = -np.inf
     scores = fusion.fit([one], [("m", "words")]).score(one)
     assert np.isfinite(scores).all() and scores[one.relevant].min() > scores[~one.relevant].max()
@@ -77,25 +77,25 @@ def test_a_feature_without_a_value_counts_as_the_mean_and_is_marked():
 
 def test_dropout_hides_a_value_from_all_pairs_of_a_query():
     """A query's pairs lose the same values, another query others; nothing is lost when scoring."""
-    layer = Dropout(0.5)
+    layer = QueryDropout(0.5)
     left = layer(torch.ones(20, 7, 9))
     assert (left == left[:, :1]).all() and 0 < (left == 0).float().mean() < 1 and not (left == left[:1]).all()
     assert (layer.eval()(torch.ones(2, 3, 4)) == 1).all()
 
 
 def test_the_loss_equals_the_slow_sum():
-    """After training, a step's loss: minus the log of the relevant pairs' share of exp(score), over taught queries."""
+    """A query's loss is minus the log of its relevant pairs' share of exp(score); padding counts for nothing."""
     one = table(np.random.default_rng(1), "q", 6)
-    one.relevant[:DEPTH] = False
     one.relevant[DEPTH : DEPTH + 2] = True
-    lists, there = fusion._lists(one.of(("m",)), fusion._rows(one))
-    right, _ = fusion._lists(one.relevant[:, None].astype(np.float32), fusion._rows(one))
-    scores = lists[..., 0]
-    found = -fusion._masked(fusion._masked(scores, there).log_softmax(1), right[..., 0] > 0)[1:].logsumexp(1)
-    for query in range(1, 6):
-        own = one.query == query
-        weights = np.exp(one.features["m: told"][own].astype(np.float64))
-        assert found[query - 1].item() == pytest.approx(-np.log(weights[one.relevant[own]].sum() / weights.sum()), 1e-4)
+    query_rows = one.query_rows
+    kept = (query_rows > 2) | (np.arange(len(query_rows)) % 3 != 0) | one.relevant
+    scores, is_pair = fusion.pad_lists(one.feature_matrix(("m",))[kept], query_rows[kept])
+    relevant, _ = fusion.pad_lists(one.relevant[kept, None].astype(np.float32), query_rows[kept])
+    losses = fusion.listwise_losses(scores[..., 0], is_pair, relevant[..., 0] > 0)
+    for query, loss in enumerate(losses.tolist()):
+        pairs = (query_rows == query) & kept
+        weights = np.exp(one.features["m: signal"][pairs].astype(np.float64))
+        assert loss == pytest.approx(-np.log(weights[one.relevant[pairs]].sum() / weights.sum()), 1e-4)
 
 
 def test_the_fusion_refuses_what_teaches_nothing():
@@ -119,8 +119,8 @@ def test_no_fold_is_ranked_by_what_its_own_labels_taught(monkeypatch):
         return fit(tables, groups)
 
     monkeypatch.setattr(cross_validation.fusion, "fit", spy)
-    monkeypatch.setattr(Fusion, "score", lambda self, each: scored.append(id(each)) or np.zeros(len(each.query)))
-    cross_validation.stages(folds, [("fusion", [("m",)])])
+    monkeypatch.setattr(Fusion, "score", lambda self, each: scored.append(id(each)) or np.zeros(len(each.query_rows)))
+    cross_validation.evaluate_stages(folds, [("fusion", [("m",)])])
     tables = {id(each.table) for each in folds}
     assert [set(own) | {left} for own, left in zip(fitted, scored, strict=True)] == [tables] * 3
     assert all(left not in own for own, left in zip(fitted, scored, strict=True))
@@ -129,32 +129,32 @@ def test_no_fold_is_ranked_by_what_its_own_labels_taught(monkeypatch):
 def test_means_and_spread_are_those_of_the_folds():
     """Mean over folds, their standard deviation, seen and unseen rows apart, and Fisher's p over all queries."""
     folds = [fold(seed) for seed in range(3)]
-    rows = cross_validation.stages(folds, [])
+    rows = cross_validation.evaluate_stages(folds, [])
     assert [row.label for row in rows] == ["BM25", "zero-shot"] and [row.minutes for row in rows] == [2.0, 2.0]
     first, second = cross_validation.stage_table(rows, folds, "").rows
-    scores = [each.rounds["BM25"]["MAP@25"] for each in folds]
+    scores = [each.round_scores["BM25"]["MAP@25"] for each in folds]
     means = [own.mean() for own in scores]
     assert first[1:3] == [f"{np.mean(means):.4f}", f"{np.std(means, ddof=1):.4f}"]
     assert first[3:5] == [f"{np.mean([o[25:].mean() for o in scores]):.4f}",
                           f"{np.mean([o[:25].mean() for o in scores]):.4f}"]  # fmt: skip
-    others = np.concatenate([each.rounds["zero-shot"]["MAP@25"] for each in folds])
+    others = np.concatenate([each.round_scores["zero-shot"]["MAP@25"] for each in folds])
     assert first[6] == "" and second[6] == f"{significance.fisher_p_value(others, np.concatenate(scores)):.4f}"
 
 
 def test_folds_that_do_not_belong_together_are_refused():
     """A single fold, and folds with other rounds."""
     with refused("two folds or more", "FOLDS"):
-        cross_validation.stages([fold(0)], [])
+        cross_validation.evaluate_stages([fold(0)], [])
     with refused("different rounds"):
-        cross_validation.stages([fold(0), fold(1, ("BM25",))], [])
+        cross_validation.evaluate_stages([fold(0), fold(1, ("BM25",))], [])
 
 
 def test_the_table_is_kept_as_markdown_csv_and_json(tmp_path):
     """All files hold every row; the Markdown says what was measured."""
     folds = [fold(seed) for seed in range(2)]
-    stages = cross_validation.stages(folds, cross_validation.views(["m"]))
+    stages = cross_validation.evaluate_stages(folds, views.default_views(["m"]))
     table = cross_validation.stage_table(stages, folds, "a title")
-    files = cross_validation.write(table, tmp_path / "cv-tiny")
+    files = cross_validation.write_table(table, tmp_path / "cv-tiny")
     text = files[0].read_text()
     assert text.startswith("a title\n") and all(f"| {name} |" in text for name in ("BM25", "fusion", "ensemble"))
     assert [line.partition(",")[0] for line in files[1].read_text().splitlines()] == [
@@ -162,12 +162,17 @@ def test_the_table_is_kept_as_markdown_csv_and_json(tmp_path):
         *(row.label for row in stages),
     ]
     assert Table.load(files[2]) == table
-    names = [label for label, _ in cross_validation.ablations(["m"], folds[0].table)]
+
+
+def test_ablations_leave_out_one_kind_of_feature_or_add_the_reranker():
+    """Kinds without a feature are not ablated; the reranked ensemble reads the reranker beside each view."""
+    folds = [fold(seed) for seed in range(2)]
+    names = [label for label, _ in views.ablation_views(["m"], folds[0].table)]
     assert names == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
-    assert all(len(view) == 5 for _, views in cross_validation.ablations(["m"], folds[0].table) for view in views)
-    scored = folds[0].table.with_scores("reranker", np.zeros(len(folds[0].table.query)))
-    label, (view,) = cross_validation.ablations(["m"], scored)[-1]
-    assert label == "ensemble, reranked" and view == (*cross_validation.views(["m"])[-1][1][0], "reranker")
+    assert all(len(view) == 5 for _, views in views.ablation_views(["m"], folds[0].table) for view in views)
+    scored = folds[0].table.with_scores("reranker", np.zeros(len(folds[0].table.query_rows)))
+    label, (view,) = views.ablation_views(["m"], scored)[-1]
+    assert label == "ensemble, reranked" and view == (*views.default_views(["m"])[-1][1][0], "reranker")
 
 
 def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
@@ -175,17 +180,17 @@ def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
     members = ["m round 0 topic", "m round 0 problem", "m round 0", "m round 1", "m round 2"]
     own = table(np.random.default_rng(1), "q")
     own.features["votes m round 2: score"] = own.features["labels: noise"]
-    (_, last), (_, everyone) = cross_validation.views(members)
+    (_, last), (_, everyone) = views.default_views(members)
     assert [view[:3] for view in last] == [("m round 2", "votes m round 2", "tokens m round 2")]
     sets = [[], *([part] for part in members[:2])]
     assert [[group for group in view if group in members] for view in everyone] == [["m round 2", *own] for own in sets]
-    found = dict(cross_validation.ablations(members, own))
+    found = dict(views.ablation_views(members, own))
     assert [[group for group in view if group in members] for view in found["ensemble, all rounds"]] == [
         [member, *part] for member in members[3:] for part in sets
     ]
     assert found["fusion without votes"][0][0] == members[-1] and "votes" not in str(found["fusion without votes"])
     assert "fusion without tokens" not in found  # no member has any
-    assert cross_validation.views(["m round 0"])[1][1] == cross_validation.views(["m round 0"])[0][1]
+    assert views.default_views(["m round 0"])[1][1] == views.default_views(["m round 0"])[0][1]
 
 
 def test_views_are_averaged():
@@ -201,4 +206,4 @@ def test_a_folder_without_candidates_is_named(missing, tmp_path):
     if missing:
         (tmp_path / "manifest.json").write_text('{"kind": "evaluation"}')
     with refused(tmp_path, "no candidates"):
-        cross_validation.read_fold(tmp_path)
+        folds.read_fold(tmp_path)

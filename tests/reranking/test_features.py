@@ -1,25 +1,19 @@
 """Candidates: every feature against a slow reference, no label of a query in its own features, runs from scores."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from helpers.tiny_task import refused
 
 from rounds.data.few_shot import QueryMetadata
-from rounds.reranking import features
+from rounds.reranking.candidates import FILE, Candidates, read_candidates, write_candidates
 from rounds.reranking.features import (
-    FILE,
     HUB,
     LEXICAL,
     NEAREST,
-    SHARPNESS,
-    Candidates,
-    Labelled,
-    Member,
+    VOTE_TEMPERATURE,
+    FusedModel,
+    LabelledQueries,
     build_candidates,
-    read_candidates,
-    write_candidates,
 )
 
 CORPUS = [f"p{number}" for number in range(80)]
@@ -32,105 +26,131 @@ def unit(generator: np.random.Generator, rows: int) -> np.ndarray:
 
 
 @pytest.fixture
-def given() -> dict:
-    """Six queries of three questions, seven labels, eighty passages, two members."""
+def inputs() -> dict:
+    """Arguments of `build_candidates`: six queries of three questions, seven labels, eighty passages, two models."""
     generator = np.random.default_rng(1)
-    asked = {f"{n // 2}_{n % 2}": QueryMetadata("text", str(n // 2), f"c{n // 2}", f"s{n % 2}") for n in range(6)}
+    queries = {f"{n // 2}_{n % 2}": QueryMetadata("text", str(n // 2), f"c{n // 2}", f"s{n % 2}") for n in range(6)}
     training = [QueryMetadata("text", f"t{n}", f"c{n % 4}", f"s{n % 3}") for n in range(len(LABELS))]
-    members = [
-        Member(name, unit(generator, 6), unit(generator, len(LABELS)), unit(generator, 80)) for name in ("a", "b")
+    models = [
+        FusedModel(name, unit(generator, 6), unit(generator, len(LABELS)), unit(generator, 80)) for name in ("a", "b")
     ]
     return {
-        "asked": asked, "passages": CORPUS, "labelled": Labelled(training, LABELS), "members": members,
-        "lexical": generator.poisson(0.3, (6, 80)).astype(np.float32), "qrels": {"0_0": ["p3"], "2_1": ["p60"]},
-    }  # fmt: skip
+        "queries": queries,
+        "passage_ids": CORPUS,
+        "labelled": LabelledQueries(training, LABELS),
+        "models": models,
+        "bm25_scores": generator.poisson(0.3, (6, 80)).astype(np.float32),
+        "qrels": {"0_0": ["p3"], "2_1": ["p60"]},
+    }
 
 
-def test_candidates_are_the_nearest_the_voted_for_and_the_lexical(given):
-    """A pair is listed where one of the three rankings has it near its top, and nowhere else."""
-    found, main = build_candidates(**given), given["members"][-1]
-    for row, query in enumerate(given["asked"]):
-        similar, near = main.passages @ main.queries[row], main.labelled @ main.queries[row]
-        nearest = {CORPUS[n] for n in np.argsort(-similar)[:NEAREST]}
+def test_candidates_are_the_nearest_the_voted_for_and_the_lexical(inputs):
+    """A pair is a candidate if and only if one of the three rankings has it near its top."""
+    table, main = build_candidates(**inputs), inputs["models"][-1]
+    for row, query in enumerate(inputs["queries"]):
+        similarity, bm25_scores = main.passages @ main.queries[row], inputs["bm25_scores"][row]
+        nearest = {CORPUS[n] for n in np.argsort(-similarity)[:NEAREST]}
         voted = {CORPUS[n] for n in LABELS}  # fewer than VOTED
-        words = [n for n in np.argsort(-given["lexical"][row], kind="stable")[:LEXICAL]]
-        lexical = {CORPUS[n] for n in words if given["lexical"][row][n] > 0}
-        own = found.passage[found.query == row].tolist()
-        assert found.queries[row] == query and len(own) == len(set(own))
-        assert set(own) == nearest | voted | lexical
-        assert len(near) == len(LABELS)
+        lexical = {CORPUS[n] for n in np.argsort(-bm25_scores, kind="stable")[:LEXICAL] if bm25_scores[n] > 0}
+        passages = table.passage_ids[table.query_rows == row].tolist()
+        assert table.queries[row] == query and len(passages) == len(set(passages))
+        assert set(passages) == nearest | voted | lexical
 
 
-def test_features_equal_a_slow_reference(given):
-    """Similarities, votes, counts and siblings, pair by pair."""
-    found, labelled = build_candidates(**given), given["labelled"]
-    queries = list(given["asked"].values())
-    for pair in range(0, len(found.query), 7):
-        row, column = found.query[pair], CORPUS.index(found.passage[pair])
-        has = {name: float(values[pair]) for name, values in found.features.items()}
-        for member in given["members"]:
-            similar, near = member.passages @ member.queries[row], member.labelled @ member.queries[row]
-            voters = [near[n] for n in range(len(LABELS)) if LABELS[n] == column]
-            in_construct = [
-                near[n] for n in range(len(LABELS))
-                if LABELS[n] == column and labelled.asked[n].construct == queries[row].construct
-            ]  # fmt: skip
-            hub = np.sort(member.labelled @ member.passages[column])[-HUB:].mean()
-            assert has[f"{member.name}: score"] == pytest.approx(similar[column], abs=1e-6)
-            assert has[f"{member.name}: below best"] == pytest.approx(similar[column] - similar.max(), abs=1e-6)
-            assert has[f"{member.name}: rank"] == pytest.approx(np.log1p((similar > similar[column]).sum()), abs=1e-5)
-            above = max(similar[n] for n in LABELS)
-            assert has[f"{member.name}: below labelled"] == pytest.approx(similar[column] - above, abs=1e-6)
-            assert has[f"{member.name}: near everything"] == pytest.approx(hub, abs=1e-6)
-            assert has[f"votes {member.name}: score"] == pytest.approx(max(voters, default=-1), abs=1e-6)
-            assert has[f"votes {member.name}: in construct"] == pytest.approx(max(in_construct, default=-1), abs=1e-6)
-            weight = sum(np.exp((vote - 1) / SHARPNESS) for vote in voters)
-            assert has[f"votes {member.name}: weight"] == pytest.approx(weight, rel=1e-4, abs=1e-9)
-            weights = [np.exp((vote - 1) / SHARPNESS) for vote in near]
-            mean = sum(each * member.passages[n] for each, n in zip(weights, LABELS, strict=True))
-            expected = member.passages[column] @ mean / np.linalg.norm(mean)
-            assert has[f"votes {member.name}: spread score"] == pytest.approx(expected, abs=1e-5)
-        same = [n for n in range(len(LABELS)) if labelled.asked[n].subject == queries[row].subject]
-        assert has["labels: count"] == (column == LABELS).sum()
-        assert has["labels: queries of subject"] == len(same)
-        assert has["labels: count in subject"] == sum(LABELS[n] == column for n in same)
-        main = given["members"][-1]
+@pytest.fixture
+def sampled_pairs(inputs) -> list[tuple[int, int, dict[str, float]]]:
+    """Every seventh pair of the table: its query's row, its passage's row in the corpus, and its features."""
+    table = build_candidates(**inputs)
+    return [
+        (
+            int(table.query_rows[pair]),
+            CORPUS.index(table.passage_ids[pair]),
+            {name: float(values[pair]) for name, values in table.features.items()},
+        )
+        for pair in range(0, len(table.query_rows), 7)
+    ]
+
+
+def test_similarity_features_equal_a_slow_reference(inputs, sampled_pairs):
+    """Score, distance from the best, rank, distance from the best labelled passage, and hubness, pair by pair."""
+    for row, column, features in sampled_pairs:
+        for model in inputs["models"]:
+            similarity = model.passages @ model.queries[row]
+            score, best_labelled = similarity[column], max(similarity[n] for n in LABELS)
+            hubness = np.sort(model.labelled @ model.passages[column])[-HUB:].mean()
+            assert features[f"{model.name}: score"] == pytest.approx(score, abs=1e-6)
+            assert features[f"{model.name}: below best"] == pytest.approx(score - similarity.max(), abs=1e-6)
+            assert features[f"{model.name}: rank"] == pytest.approx(np.log1p((similarity > score).sum()), abs=1e-5)
+            assert features[f"{model.name}: below labelled"] == pytest.approx(score - best_labelled, abs=1e-6)
+            assert features[f"{model.name}: near everything"] == pytest.approx(hubness, abs=1e-6)
+
+
+def test_vote_features_equal_a_slow_reference(inputs, sampled_pairs):
+    """Nearest vote, nearest vote within the construct, summed weight and spread votes, pair by pair."""
+    labelled, queries = inputs["labelled"].metadata, list(inputs["queries"].values())
+    for row, column, features in sampled_pairs:
+        for model in inputs["models"]:
+            similarity = model.labelled @ model.queries[row]
+            voters = [n for n in range(len(LABELS)) if LABELS[n] == column]
+            votes = [similarity[n] for n in voters]
+            in_construct = [similarity[n] for n in voters if labelled[n].construct == queries[row].construct]
+            weights = np.exp((similarity - 1) / VOTE_TEMPERATURE)
+            mean = sum(weight * model.passages[n] for weight, n in zip(weights, LABELS, strict=True))
+            spread = model.passages[column] @ mean / np.linalg.norm(mean)
+            group = f"votes {model.name}"
+            assert features[f"{group}: score"] == pytest.approx(max(votes, default=-1), abs=1e-6)
+            assert features[f"{group}: in construct"] == pytest.approx(max(in_construct, default=-1), abs=1e-6)
+            assert features[f"{group}: weight"] == pytest.approx(sum(weights[n] for n in voters), rel=1e-4, abs=1e-9)
+            assert features[f"{group}: spread score"] == pytest.approx(spread, abs=1e-5)
+
+
+def test_label_word_and_sibling_features_equal_a_slow_reference(inputs, sampled_pairs):
+    """Counts of labels, BM25 scores, and similarity to the other wrong answer of the question, pair by pair."""
+    labelled, queries, main = inputs["labelled"].metadata, list(inputs["queries"].values()), inputs["models"][-1]
+    for row, column, features in sampled_pairs:
+        same_subject = [n for n in range(len(LABELS)) if labelled[n].subject == queries[row].subject]
         sibling = row + 1 if row % 2 == 0 else row - 1
-        expected = main.passages[column] @ main.queries[sibling]
-        assert has["siblings: score"] == pytest.approx(expected, abs=1e-6)
-        assert has["words: score"] == given["lexical"][row, column]
+        assert features["labels: count"] == (column == LABELS).sum()
+        assert features["labels: queries of subject"] == len(same_subject)
+        assert features["labels: count in subject"] == sum(LABELS[n] == column for n in same_subject)
+        assert features["siblings: score"] == pytest.approx(main.passages[column] @ main.queries[sibling], abs=1e-6)
+        assert features["words: score"] == inputs["bm25_scores"][row, column]
 
 
-def test_a_query_s_own_label_changes_no_feature(given):
+def test_a_query_s_own_label_changes_no_feature(inputs):
     """Other labels of the queries to rank change `relevant`, and nothing else."""
-    found = build_candidates(**given)
-    other = build_candidates(**{**given, "qrels": {"0_0": ["p7"], "1_1": ["p11"]}})
-    assert found.relevant.sum() and not np.array_equal(found.relevant, other.relevant)
-    assert np.array_equal(found.query, other.query) and np.array_equal(found.passage, other.passage)
-    assert all(np.array_equal(found.features[name], other.features[name]) for name in found.features)
+    table = build_candidates(**inputs)
+    other = build_candidates(**{**inputs, "qrels": {"0_0": ["p7"], "1_1": ["p11"]}})
+    assert table.relevant.sum() and not np.array_equal(table.relevant, other.relevant)
+    assert np.array_equal(table.query_rows, other.query_rows)
+    assert np.array_equal(table.passage_ids, other.passage_ids)
+    assert all(np.array_equal(table.features[name], other.features[name]) for name in table.features)
 
 
 def test_a_run_has_the_best_scores_first_and_no_gaps():
     """Lists of different lengths are cut to the shortest; ties keep the table's order."""
-    passage = np.array(["a", "b", "c", "d", "e"], dtype=object)
-    table = Candidates(["x", "y"], np.array([0, 0, 0, 1, 1]), passage, np.zeros(5, bool), {})
-    run = table.run(np.array([0.1, 0.9, 0.5, 0.2, 0.2]))
+    passages = np.array(["a", "b", "c", "d", "e"], dtype=object)
+    table = Candidates(["x", "y"], np.array([0, 0, 0, 1, 1]), passages, np.zeros(5, bool), {})
+    run = table.to_run(np.array([0.1, 0.9, 0.5, 0.2, 0.2]))
     assert run.queries == ["x", "y"] and run.passages.tolist() == [["b", "c"], ["d", "e"]]
     assert run.scores.tolist() == [[np.float32(0.9), 0.5], [np.float32(0.2), np.float32(0.2)]]
 
 
-def test_a_table_reads_back_as_it_was_written(given, tmp_path):
-    """Ids, labels and features survive the file; something else in its place is named."""
-    found = build_candidates(**given)
-    write_candidates(found, tmp_path / FILE)
-    again = read_candidates(tmp_path / FILE)
-    for each in dataclasses.fields(Candidates):
-        one, other = getattr(found, each.name), getattr(again, each.name)
-        if each.name == "features":
-            assert list(one) == list(other) and all(np.array_equal(one[name], other[name]) for name in one)
-        else:
-            assert np.array_equal(one, other)
-    assert again.of(("labels",)).shape == (len(found.query), sum(name.startswith("labels: ") for name in one))
+def test_a_table_reads_back_as_it_was_written(inputs, tmp_path):
+    """Ids, labels and features survive the file, in their order."""
+    table = build_candidates(**inputs)
+    write_candidates(table, tmp_path / FILE)
+    read = read_candidates(tmp_path / FILE)
+    for name in ("queries", "query_rows", "passage_ids", "relevant"):
+        assert np.array_equal(getattr(table, name), getattr(read, name))
+    assert list(table.features) == list(read.features)
+    assert all(np.array_equal(table.features[name], read.features[name]) for name in table.features)
+    labels = [name for name in table.features if name.startswith("labels: ")]
+    assert read.feature_matrix(("labels",)).shape == (len(table.query_rows), len(labels))
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path):
+    """A missing file and another kind of file are named."""
     (tmp_path / "other.npz").write_text("no")
     with refused("other.npz", "not a table of candidates"):
         read_candidates(tmp_path / "other.npz")
@@ -138,8 +158,7 @@ def test_a_table_reads_back_as_it_was_written(given, tmp_path):
         read_candidates(tmp_path / "none.npz")
 
 
-def test_too_many_pairs_are_refused(given, monkeypatch):
+def test_too_many_pairs_are_refused(inputs):
     """The limit is named before memory runs out."""
-    monkeypatch.setattr(features, "MOST", 100)
     with refused("6 queries and 80 passages", "100"):
-        build_candidates(**given)
+        build_candidates(**inputs, max_pairs=100)

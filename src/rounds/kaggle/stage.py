@@ -12,31 +12,38 @@ from rounds.errors import UserError
 from rounds.evaluation import ledger
 from rounds.kaggle import submission
 from rounds.models.checkpoint import Checkpoint
-from rounds.reranking import cross_validation, fusion
+from rounds.reranking import folds, fusion, views
 
 
-def submit_fused(folds: list[Path], table: Path, sample: Path, output: Path) -> str:
-    """Learn on the folds' candidates, rank the test queries', and write the checked CSV; returns the line to print.
+def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, output: Path) -> str:
+    """Fit the ensemble on the folds' candidates, rank the test queries by it, and write the checked CSV.
 
     Args:
-        folds: folders of candidates whose labels are known.
-        table: folder of the test queries' candidates.
-        sample: the competition's sample_submission.csv.
+        fold_folders: Folders of candidates with known labels.
+        table_folder: Folder of the test queries' candidates.
+        sample: The competition's sample_submission.csv.
+        output: The CSV to write.
+
+    Returns:
+        The line to print.
 
     Raises:
-        UserError: the folders' members differ, or a fold's queries are the ones to rank.
+        UserError: The folders fuse different models, or the queries to rank have labels.
     """
-    manifests = [cross_validation.manifest_of(folder) for folder in (*folds, table)]
-    if any(each["members"] != manifests[-1]["members"] for each in manifests):
-        raise UserError(f"{table}: has other members than {folds[0]}; make both with the same rounds of one recipe")
-    data = collection.read(table / manifests[-1]["collection"])
+    *fold_manifests, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
+    if any(fold_manifest["members"] != manifest["members"] for fold_manifest in fold_manifests):
+        raise UserError(
+            f"{table_folder}: fuses other models than {fold_folders[0]}; make both with the same rounds of one recipe"
+        )
+    data = collection.read(table_folder / manifest["collection"])
     if data.validation:
-        raise UserError(f"{table}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
-    learned, found = [cross_validation.table_of(folder) for folder in folds], cross_validation.table_of(table)
-    views = cross_validation.views(manifests[-1]["members"])[-1][1]
-    run = found.run(fusion.fit(learned, views).score(found))
+        raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
+    learned = [folds.read_scored_candidates(folder) for folder in fold_folders]
+    table = folds.read_scored_candidates(table_folder)
+    _, ensemble = views.default_views(manifest["members"])[-1]
+    run = table.to_run(fusion.fit(learned, ensemble).score(table))
     rows = submission.write(run, data.passages, sample, output)
-    about = {"members": manifests[-1]["members"], "folds": [each["config"] for each in manifests[:-1]]}
+    about = {"members": manifest["members"], "folds": [fold_manifest["config"] for fold_manifest in fold_manifests]}
     store.write_json(store.file_manifest(output), {"kind": "submission", "fused": True, **about})
     return f"{output}: {rows} rows, checked"
 

@@ -22,14 +22,19 @@ from rounds.models import cross_encoder, pooling
 from rounds.models.precision import compute_dtype, resolve_precision
 from rounds.models.weights import locate_model
 
+TUNING_METHODS = ("full", "lora", "qlora")
+
+Example = tuple[str, dict[str, float]]  # a query, and text -> first-stage score of its passages, a positive first
+
 
 @dataclass(frozen=True)
-class Group:
+class RerankingGroup:
     """A query with the passages that the reranker learns to tell apart.
 
     Attributes:
-        positives: text -> the first stage's similarity, of its relevant passages.
-        negatives: the same of candidates that are not.
+        query: The query's text.
+        positives: Text -> first-stage similarity of the relevant passages.
+        negatives: Text -> first-stage similarity of candidates that are not relevant.
     """
 
     query: str
@@ -37,74 +42,139 @@ class Group:
     negatives: dict[str, float]
 
 
-class Listwise(torch.nn.Module):
+class ListwiseLoss(torch.nn.Module):
     """Cross-entropy of a group's first passage, the positive, against the others (ListNet, Cao et al. 2007).
 
-    Forwards of `chunk` pairs: pairs of one query are of like length, so that little is padding.
+    Args:
+        model: The cross-encoder.
+        chunk_size: Pairs a forward pass. Pairs of one query are of similar length, so little of a chunk is padding.
     """
 
-    def __init__(self, model: CrossEncoder, chunk: int) -> None:
+    def __init__(self, model: CrossEncoder, chunk_size: int) -> None:
         super().__init__()
-        self.model, self.chunk = model, chunk
+        self.model, self.chunk_size = model, chunk_size
 
     def forward(self, inputs: list[list], labels: list[torch.Tensor], **_) -> torch.Tensor:
-        """Mean over the groups.
+        """Return the mean over the groups.
 
         Args:
-            inputs: queries, and for each its passages.
-            labels: for each query (passages,), added to the scores: what the first stage says.
+            inputs: Queries, and the list of passages of each.
+            labels: (passages,) of each query, the first stage's part of the scores, which is added to the model's.
         """
         pairs = [(query, text) for query, texts in zip(*inputs, strict=True) for text in texts]
-        parts = [pairs[start : start + self.chunk] for start in range(0, len(pairs), self.chunk)]
-        tokens = (batch_to_device(self.model.preprocess(part), self.model.device) for part in parts)
-        scores = torch.cat([self.model(each)["scores"].view(-1) for each in tokens]).float()
-        groups = zip(scores.split([len(each) for each in labels]), labels, strict=True)
-        return -torch.stack([(own + prior.to(own.device)).log_softmax(0)[0] for own, prior in groups]).mean()
+        chunks = [pairs[start : start + self.chunk_size] for start in range(0, len(pairs), self.chunk_size)]
+        tokens = (batch_to_device(self.model.preprocess(chunk), self.model.device) for chunk in chunks)
+        scores = torch.cat([self.model(chunk)["scores"].view(-1) for chunk in tokens]).float()
+        groups = zip(scores.split([len(priors) for priors in labels]), labels, strict=True)
+        losses = [(group_scores + priors.to(scores.device)).log_softmax(0)[0] for group_scores, priors in groups]
+        return -torch.stack(losses).mean()
 
 
-def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: str, start: Path | None = None) -> dict:
-    """Train on groups drawn anew for each epoch and save the model; returns what to say of it.
+def train(
+    recipe: Recipe, groups: list[RerankingGroup], output: Path, seed: int, device: str, start: Path | None = None
+) -> dict:
+    """Train a cross-encoder and save it.
 
     Args:
-        start: folder of the weights to begin with, in the place of the recipe's.
+        recipe: The reranker's recipe.
+        groups: Queries with their candidates; those without a positive or a negative are skipped. Each epoch draws
+            other passages from them.
+        output: Folder of the model.
+        seed: Seed of weights, groups and batches.
+        device: Where to train.
+        start: Folder of the initial weights, in the place of the recipe's model.
+
+    Returns:
+        `train loss`, `groups` and `steps`, for the manifest.
 
     Raises:
-        UserError: no group has a negative, or a tuning that a reranker does not have.
+        UserError: The recipe is not one of a reranker, no group has both a positive and a negative, or the loss is not
+            finite.
     """
-    how = recipe.training
-    if recipe.tuning.method not in ("full", "lora", "qlora"):
-        raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full, lora or qlora")
-    if not recipe.reranking.template and recipe.model.pooling not in pooling.MODES:
-        raise UserError(f"recipe {recipe.name}: a reranker's model.pooling is one of {', '.join(pooling.MODES)}")
+    _check_recipe(recipe)
     groups = [group for group in groups if group.positives and group.negatives]
     if not groups:
         raise UserError("no query has both a relevant passage and another candidate: there is nothing to learn from")
     set_seed(seed)
+    model = _load_model(recipe, start, device)
+    settings = recipe.training
+    examples = list(sample_groups(groups, settings.epochs, settings.group_size, seed))
+    if recipe.reranking.loss == "listwise":
+        dataset = _listwise_dataset(examples, recipe.reranking.residual)
+        loss = ListwiseLoss(model, 2 * settings.group_size)
+    else:
+        dataset, loss = _pointwise_dataset(examples), BinaryCrossEntropyLoss(model)
+    arguments = _training_arguments(recipe, model, len(examples), output, seed, device)
+    trainer = _CrossEncoderTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss)
+    trainer.remove_callback(ProgressCallback)
+    trainer.add_callback(_ProgressBar)
+    result = trainer.train()
+    if not np.isfinite(result.training_loss):
+        raise UserError("the reranker's loss is not a finite number: lower training.learning_rate")
+    model.save_pretrained(str(output))
+    return {"train loss": round(result.training_loss, 6), "groups": len(groups), "steps": result.global_step}
+
+
+def _check_recipe(recipe: Recipe) -> None:
+    if recipe.tuning.method not in TUNING_METHODS:
+        raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full, lora or qlora")
+    if not recipe.reranking.template and recipe.model.pooling not in pooling.MODES:
+        raise UserError(f"recipe {recipe.name}: a reranker's model.pooling is one of {', '.join(pooling.MODES)}")
+
+
+def _load_model(recipe: Recipe, start: Path | None, device: str) -> CrossEncoder:
+    """Load the initial model, with a new adapter where the recipe tunes with LoRA."""
     model = cross_encoder.load(str(start) if start else locate_model(recipe.model), recipe, device)
-    if recipe.tuning.has_lora:
-        pooled, decoder = isinstance(model[-1], Dense), recipe.reranking.template
-        kind = "FEATURE_EXTRACTION" if pooled else "CAUSAL_LM" if decoder else "SEQ_CLS"
-        try:
-            model.add_adapter(_lora(recipe, kind))
-        except ValueError as error:  # peft names the targets that the model lacks
-            raise UserError(f"recipe {recipe.name}: tuning.lora: {' '.join(str(error).split())[:200]}") from None
-    rows = list(draw(groups, how.epochs, how.group_size, seed))
-    listwise = recipe.reranking.loss == "listwise"
-    data = _lists(rows, recipe.reranking.residual) if listwise else _pairs(rows)
+    if not recipe.tuning.has_lora:
+        return model
+    if _has_new_head(model):
+        task_type = "FEATURE_EXTRACTION"
+    else:
+        task_type = "CAUSAL_LM" if recipe.reranking.template else "SEQ_CLS"
+    lora = recipe.tuning.lora
+    try:
+        model.add_adapter(
+            LoraConfig(
+                r=lora.r,
+                lora_alpha=lora.alpha,
+                lora_dropout=lora.dropout,
+                target_modules=list(lora.targets),
+                task_type=task_type,
+            )
+        )
+    except ValueError as error:  # peft names the target modules that the model lacks
+        raise UserError(f"recipe {recipe.name}: tuning.lora: {' '.join(str(error).split())[:200]}") from None
+    return model
+
+
+def _has_new_head(model: CrossEncoder) -> bool:
+    """Return whether the model is an encoder with a linear head that starts from zero."""
+    return isinstance(model[-1], Dense)
+
+
+def _training_arguments(
+    recipe: Recipe, model: CrossEncoder, example_count: int, output: Path, seed: int, device: str
+) -> CrossEncoderTrainingArguments:
+    """Translate the recipe into the trainer's arguments; the examples of all epochs are one epoch of the trainer."""
+    settings = recipe.training
+    pairs_per_example = 1 if recipe.reranking.loss == "listwise" else settings.group_size
+    head_rates = (
+        {r"\.linear\.": cross_encoder.HEAD_LEARNING_RATE_FACTOR * settings.learning_rate}
+        if _has_new_head(model)
+        else {}
+    )
     dtype = compute_dtype(resolve_precision(recipe.model.precision, device), device)
-    arguments = CrossEncoderTrainingArguments(
+    return CrossEncoderTrainingArguments(
         output_dir=str(output),
         num_train_epochs=1,
-        per_device_train_batch_size=how.batch_size * (1 if listwise else how.group_size),
-        gradient_accumulation_steps=how.gradient_accumulation_steps,
-        learning_rate=how.learning_rate,
-        learning_rate_mapping={r"\.linear\.": cross_encoder.HEAD_LEARNING_RATE_FACTOR * how.learning_rate}
-        if isinstance(model[-1], Dense)
-        else {},
-        warmup_steps=int(how.warmup_ratio * len(rows) / how.batch_size),
-        weight_decay=how.weight_decay,
-        max_grad_norm=how.max_grad_norm,
-        gradient_checkpointing=how.gradient_checkpointing,
+        per_device_train_batch_size=settings.batch_size * pairs_per_example,
+        gradient_accumulation_steps=settings.gradient_accumulation_steps,
+        learning_rate=settings.learning_rate,
+        learning_rate_mapping=head_rates,
+        warmup_steps=int(settings.warmup_ratio * example_count / settings.batch_size),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        gradient_checkpointing=settings.gradient_checkpointing,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
         use_cpu=device == "cpu",
@@ -113,60 +183,50 @@ def train(recipe: Recipe, groups: list[Group], output: Path, seed: int, device: 
         seed=seed,
         report_to="none",
     )
-    loss = Listwise(model, 2 * how.group_size) if listwise else BinaryCrossEntropyLoss(model)
-    trainer = _Trainer(model=model, args=arguments, train_dataset=data, loss=loss)
-    trainer.remove_callback(ProgressCallback)
-    trainer.add_callback(_Bar)
-    found = trainer.train()
-    if not np.isfinite(found.training_loss):
-        raise UserError("the reranker's loss is not a finite number: lower training.learning_rate")
-    model.save_pretrained(str(output))
-    return {"train loss": round(found.training_loss, 6), "groups": len(groups), "steps": found.global_step}
 
 
-def _lora(recipe: Recipe, kind: str) -> LoraConfig:
-    """peft's configuration."""
-    how = recipe.tuning.lora
-    return LoraConfig(
-        r=how.r, lora_alpha=how.alpha, lora_dropout=how.dropout, target_modules=list(how.targets), task_type=kind
-    )
-
-
-class _Trainer(CrossEncoderTrainer):
-    """Without a model card: it would sample the dataset for widget examples."""
+class _CrossEncoderTrainer(CrossEncoderTrainer):
+    """The library's trainer without its model card, which would sample the dataset for widget examples."""
 
     def add_model_card_callback(self, default_args_dict: dict) -> None:
-        """Nothing."""
+        """Add no callback."""
 
 
-class _Bar(ProgressCallback):
-    """The library's bar alone, without its dictionaries of logs."""
+class _ProgressBar(ProgressCallback):
+    """The library's progress bar without its log lines."""
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        """Nothing."""
+        """Print nothing."""
 
 
-def draw(groups: list[Group], epochs: int, size: int, seed: int) -> Iterable[tuple[str, dict[str, float]]]:
-    """For each epoch and group, in an order that the seed gives: the query, and `size` passages, a positive first.
+def sample_groups(groups: list[RerankingGroup], epochs: int, size: int, seed: int) -> Iterable[Example]:
+    """Yield each group once an epoch, in an order given by the seed, with `size` passages, a positive first.
 
-    >>> group = Group("q", {"right": 0.5}, {"a": 0.4, "b": 0.3, "c": 0.2})
-    >>> [(query, len(passages), next(iter(passages))) for query, passages in draw([group], 2, 3, 42)]
+    >>> group = RerankingGroup("q", {"right": 0.5}, {"a": 0.4, "b": 0.3, "c": 0.2})
+    >>> [(query, len(passages), next(iter(passages))) for query, passages in sample_groups([group], 2, 3, 42)]
     [('q', 3, 'right'), ('q', 3, 'right')]
     """
     generator = random.Random(seed)
     for _ in range(epochs):
         for group in generator.sample(groups, len(groups)):
-            chosen = [generator.choice(list(group.positives))]
-            chosen += generator.sample(list(group.negatives), min(size - 1, len(group.negatives)))
-            yield group.query, {text: (group.positives | group.negatives)[text] for text in chosen}
+            texts = [generator.choice(list(group.positives))]
+            texts += generator.sample(list(group.negatives), min(size - 1, len(group.negatives)))
+            yield group.query, {text: (group.positives | group.negatives)[text] for text in texts}
 
 
-def _lists(rows: list[tuple[str, dict[str, float]]], residual: float) -> Dataset:
-    labels = [[residual * prior for prior in passages.values()] for _, passages in rows]
-    texts = [list(passages) for _, passages in rows]
-    return Dataset.from_dict({"query": [query for query, _ in rows], "passages": texts, "labels": labels})
+def _listwise_dataset(examples: list[Example], residual: float) -> Dataset:
+    """Return one row an example; the labels are the first stage's scores times `residual`."""
+    return Dataset.from_dict(
+        {
+            "query": [query for query, _ in examples],
+            "passages": [list(passages) for _, passages in examples],
+            "labels": [[residual * prior for prior in passages.values()] for _, passages in examples],
+        }
+    )
 
 
-def _pairs(rows: list[tuple[str, dict[str, float]]]) -> Dataset:
-    flat = [(query, text, float(not place)) for query, passages in rows for place, text in enumerate(passages)]
-    return Dataset.from_dict(dict(zip(("query", "passage", "label"), map(list, zip(*flat, strict=True)), strict=True)))
+def _pointwise_dataset(examples: list[Example]) -> Dataset:
+    """Return one row a pair, labelled 1 for the positive and 0 for the others."""
+    pairs = [(query, text, float(not place)) for query, passages in examples for place, text in enumerate(passages)]
+    queries, texts, labels = map(list, zip(*pairs, strict=True))
+    return Dataset.from_dict({"query": queries, "passage": texts, "label": labels})

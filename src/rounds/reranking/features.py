@@ -1,108 +1,54 @@
-"""Candidates: the pairs of query and passage that a second stage scores, and what is known of each pair.
+"""Candidate features: choose each query's candidate passages and compute what the fusion learns from.
 
-Knows no model: similarities come in as vectors, and words as BM25's scores. Every value of a pair is computed from the
-query, the corpus and the labelled training queries of the same split, never from the query's own label.
+No model is loaded here: similarities come in as vectors, lexical matches as BM25 scores. Every feature is computed from
+the queries, the corpus and the labelled training queries of the same split, never from a query's own label.
 """
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
 from rounds.data import latex
 from rounds.data.few_shot import QueryMetadata
 from rounds.errors import UserError
-from rounds.retrieval.run import Run
+from rounds.reranking.candidates import Candidates, in_group
 from rounds.retrieval.vectors import unit_vectors
 
-FILE = "candidates.npz"
+NEAREST, VOTED, LEXICAL = 50, 15, 10  # passages that each of the three rankings adds to a query's candidates
 
-NEAREST, VOTED, LEXICAL = 50, 15, 10  # passages of each ranking that become candidates
+VOTE_TEMPERATURE = 0.05  # a labelled query votes with weight exp((cosine - 1) / VOTE_TEMPERATURE)
 
-SHARPNESS = 0.05  # of the votes' weights: exp(cosine / SHARPNESS)
+HUB = 30  # a passage's hubness is its mean similarity to this many of the nearest training queries
 
-HUB = 30  # training queries whose mean similarity says how near a passage is to everything
+QUERY_PARTS = ("topic", "problem")  # parts of a query that the base model also embeds alone
 
-PARTS = ("topic", "problem")  # of a query, which the base model also reads alone
+MAX_PAIRS = 50_000_000  # queries times passages held in memory at once, some 200 MB a matrix
 
-MOST = 50_000_000  # pairs of query and passage held at once, some 200 MB a matrix
+Pairs = tuple[np.ndarray, np.ndarray]  # of each pair: the row of its query, and of its passage in the corpus
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """Pairs, sorted by query.
+class LabelledQueries:
+    """Training queries with the passages that they are labelled with, one entry a label.
 
     Attributes:
-        queries: query ids, each with at least one pair.
-        query: (pairs,) int64, row of `queries`.
-        passage: (pairs,) passage ids.
-        relevant: (pairs,) bool; all False where nobody knows.
-        features: name -> (pairs,) float32; NaN where a pair has no value. `GROUP: NAME` belongs to a group.
+        metadata: (labels) metadata of each label's query; a query with two labels stands here twice.
+        passage_rows: (labels,) int64, each label's passage as a row of the corpus.
     """
 
-    queries: list[str]
-    query: np.ndarray
-    passage: np.ndarray
-    relevant: np.ndarray
-    features: dict[str, np.ndarray]
-
-    def names(self, groups: tuple[str, ...]) -> list[str]:
-        """The features of some groups, in their own order."""
-        return [name for name in self.features if name.partition(": ")[0] in groups]
-
-    def of(self, groups: tuple[str, ...]) -> np.ndarray:
-        """(pairs, features) float32 of `names`."""
-        return np.stack([self.features[name] for name in self.names(groups)], axis=1)
-
-    def with_scores(self, group: str, scores: np.ndarray) -> "Candidates":
-        """The same pairs, with one more scorer's (pairs,) scores as features; NaN where it gave none."""
-        filled = np.where(np.isnan(scores), -np.inf, scores)
-        best = np.full(len(self.queries), -np.inf)
-        np.maximum.at(best, self.query, filled)
-        order = np.lexsort((-filled, self.query))
-        starts = np.searchsorted(self.query, np.arange(len(self.queries)))
-        ranks = np.empty(len(scores))
-        ranks[order] = np.arange(len(scores)) - starts[self.query]
-        with np.errstate(invalid="ignore"):
-            values = {"score": scores, "below best": scores - best[self.query], "rank": np.log1p(ranks)}
-        values["rank"] = np.where(np.isnan(scores), np.nan, values["rank"])
-        return self.with_group(group, values)
-
-    def with_group(self, group: str, values: dict[str, np.ndarray]) -> "Candidates":
-        """The same pairs, with (pairs,) features more."""
-        return replace(self, features=self.features | _named(group, values))
-
-    def run(self, scores: np.ndarray) -> Run:
-        """The pairs as a run, best first, cut to the length of the shortest list; ties stay in their order."""
-        counts = np.bincount(self.query, minlength=len(self.queries))
-        order = np.lexsort((-np.asarray(scores, dtype=np.float64), self.query))
-        starts = np.concatenate([[0], counts.cumsum()[:-1]])
-        best = order[starts[:, None] + np.arange(counts.min())]
-        return Run(self.queries, self.passage[best], np.asarray(scores, dtype=np.float32)[best])
+    metadata: list[QueryMetadata]
+    passage_rows: np.ndarray
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Training queries with what they are labelled with.
+class FusedModel:
+    """Vectors of one checkpoint whose similarities (inner products) become features.
 
     Attributes:
-        asked: one for each label of each query.
-        passage: (labels,) int64, row of the corpus.
-    """
-
-    asked: list[QueryMetadata]
-    passage: np.ndarray
-
-
-@dataclass(frozen=True)
-class Member:
-    """One checkpoint's vectors of unit length or not; similarity is their inner product.
-
-    Attributes:
-        name: the feature group.
-        queries: (queries, dim).
-        labelled: (labels, dim), in the order of `Labelled`.
-        passages: (corpus, dim).
+        name: The feature group.
+        queries: (queries, dim), vectors of the queries to rank for.
+        labelled: (labels, dim), vectors of the training queries, in the order of `LabelledQueries`.
+        passages: (corpus, dim), vectors of the passages.
     """
 
     name: str
@@ -112,209 +58,231 @@ class Member:
 
 
 def build_candidates(
-    asked: dict[str, QueryMetadata],
-    passages: list[str],
-    labelled: Labelled,
-    members: list[Member],
-    lexical: np.ndarray,
+    queries: dict[str, QueryMetadata],
+    passage_ids: list[str],
+    labelled: LabelledQueries,
+    models: list[FusedModel],
+    bm25_scores: np.ndarray,
     qrels: dict[str, list[str]],
+    max_pairs: int = MAX_PAIRS,
 ) -> Candidates:
-    """The candidates of each query, with features in the groups `MEMBER` (one a member), `votes MEMBER`, `labels`,
-    `words` and `siblings`.
+    """Choose the candidates of each query and compute their features.
 
-    A query's candidates are the nearest passages of the last member, those that its nearest labelled queries vote
-    for, and BM25's best.
+    The candidates are the nearest passages of the last model, those that its nearest labelled queries vote for, and the
+    best by BM25. The feature groups are `MODEL` and `votes MODEL` for each model, `labels`, `words` and `siblings`.
 
     Args:
-        asked: query id -> query; queries of one question are siblings.
-        passages: passage ids in corpus order.
-        members: the last is the checkpoint whose ranking is refined.
-        lexical: (queries, corpus) BM25's scores.
-        qrels: query id -> relevant passage ids; a query without an entry has none.
+        queries: Query id -> metadata. Queries of one question are siblings.
+        passage_ids: Passage ids in corpus order.
+        labelled: The labelled training queries.
+        models: The fused models; the ranking of the last is the one to improve.
+        bm25_scores: (queries, corpus).
+        qrels: Query id -> relevant passage ids. A query without an entry has no relevant pair.
+        max_pairs: The most queries times passages to hold in memory.
 
     Raises:
-        UserError: queries times passages are more than this holds in memory.
+        UserError: There are more queries times passages than `max_pairs`.
     """
-    if len(asked) * len(passages) > MOST:
-        raise UserError(f"{len(asked)} queries and {len(passages)} passages are too many pairs to fuse (most: {MOST})")
-    main = members[-1]
-    similar, voted = main.queries @ main.passages.T, votes(main.queries @ main.labelled.T, labelled, len(passages))
-    chosen = _top(similar, NEAREST) | (_top(voted, VOTED) & (voted > -1)) | (_top(lexical, LEXICAL) & (lexical > 0))
-    pairs = np.nonzero(chosen)
+    if len(queries) * len(passage_ids) > max_pairs:
+        raise UserError(
+            f"{len(queries)} queries and {len(passage_ids)} passages are too many pairs to fuse (most: {max_pairs}); "
+            "rank fewer queries at once"
+        )
+    metadata, main = list(queries.values()), models[-1]
+    similarity = main.queries @ main.passages.T
+    votes = nearest_votes(main.queries @ main.labelled.T, labelled, len(passage_ids))
+    is_candidate = (
+        _top(similarity, NEAREST)
+        | (_top(votes, VOTED) & (votes > -1))
+        | (_top(bm25_scores, LEXICAL) & (bm25_scores > 0))
+    )
+    pairs = np.nonzero(is_candidate)
     features: dict[str, np.ndarray] = {}
-    for member in members:
-        features |= _of_member(member, labelled, list(asked.values()), pairs)
-    features |= _of_labels(list(asked.values()), labelled, len(passages), main, pairs)
-    features |= _named("words", _ranked(lexical, pairs))
-    features |= _of_siblings(list(asked.values()), similar, pairs)
-    number = {passage: row for row, passage in enumerate(passages)}
-    relevant = np.zeros(chosen.shape, dtype=bool)
-    for row, query in enumerate(asked):
-        relevant[row, [number[passage] for passage in qrels.get(query, ())]] = True
-    ids = np.array(passages, dtype=object)
-    features = {name: np.asarray(values, dtype=np.float32) for name, values in features.items()}
-    return Candidates(list(asked), pairs[0], ids[pairs[1]], relevant[pairs], features)
+    for model in models:
+        features |= in_group(model.name, _similarity_features(model, labelled, pairs))
+        features |= in_group(f"votes {model.name}", _vote_features(model, metadata, labelled, pairs))
+    features |= in_group("labels", _label_features(metadata, labelled, main, pairs))
+    features |= in_group("words", _rank_features(bm25_scores, pairs))
+    features |= in_group("siblings", _sibling_features(metadata, similarity, pairs))
+    return Candidates(
+        queries=list(queries),
+        query_rows=pairs[0],
+        passage_ids=np.array(passage_ids, dtype=object)[pairs[1]],
+        relevant=_relevance(list(queries), passage_ids, qrels)[pairs],
+        features={name: np.asarray(values, dtype=np.float32) for name, values in features.items()},
+    )
 
 
-def votes(similar: np.ndarray, labelled: Labelled, corpus: int) -> np.ndarray:
-    """How near the nearest training query is that is labelled with each passage.
+def nearest_votes(similarity: np.ndarray, labelled: LabelledQueries, corpus_size: int) -> np.ndarray:
+    """Return the highest similarity to any training query labelled with the passage (kNN vote).
 
     Args:
-        similar: (queries, labels) to the training queries.
+        similarity: (queries, labels), similarity of the queries to the labelled training queries.
+        labelled: The labelled training queries.
+        corpus_size: Number of passages.
 
     Returns:
-        (queries, corpus), -1 for a passage that no training query is labelled with.
+        (queries, corpus) float32, -1 for a passage that no training query is labelled with.
 
-    >>> votes(np.array([[0.5, 0.25, 0.75]], "f4"), Labelled([], np.array([2, 0, 2])), 3).tolist()
+    >>> similarity = np.array([[0.5, 0.25, 0.75]], dtype=np.float32)
+    >>> nearest_votes(similarity, LabelledQueries([], np.array([2, 0, 2])), 3).tolist()
     [[0.25, -1.0, 0.75]]
     """
-    found = np.full((len(similar), corpus), -1.0, dtype=np.float32)
-    order = np.argsort(labelled.passage, kind="stable")
-    distinct, starts = np.unique(labelled.passage[order], return_index=True)
-    found[:, distinct] = np.maximum.reduceat(similar[:, order], starts, axis=1)
-    return found
+    votes = np.full((len(similarity), corpus_size), -1.0, dtype=np.float32)
+    order = np.argsort(labelled.passage_rows, kind="stable")
+    voted_rows, starts = np.unique(labelled.passage_rows[order], return_index=True)
+    votes[:, voted_rows] = np.maximum.reduceat(similarity[:, order], starts, axis=1)
+    return votes
 
 
-def part_of(asked: QueryMetadata, part: str) -> str:
-    """A query's topic (its construct), its problem (lines that are neither construct nor subject), or all of it.
+def query_part(query: QueryMetadata, part: str) -> str:
+    """Return a part of a query's text.
 
-    >>> asked = QueryMetadata("Add\\nSums\\n1 + 1?\\n2\\n11", "5", "Add", "Sums")
-    >>> [part_of(asked, part).splitlines() for part in PARTS]
+    Args:
+        query: The query.
+        part: `topic` for its construct, `problem` for the lines that are neither construct nor subject, and an empty
+            string for the whole text. A query without the part gives its whole text.
+
+    >>> query = QueryMetadata("Add\\nSums\\n1 + 1?\\n2\\n11", "5", "Add", "Sums")
+    >>> [query_part(query, part).splitlines() for part in QUERY_PARTS]
     [['Add'], ['1 + 1?', '2', '11']]
     """
     if part == "topic":
-        return asked.construct or asked.text
+        return query.construct or query.text
     if part == "problem":
-        topic = {plain for name in (asked.construct, asked.subject) for plain in (name.strip(), latex.words(name))}
-        return "\n".join(line for line in asked.text.splitlines() if line.strip() not in topic) or asked.text
-    return asked.text
+        topic_lines = {line for name in (query.construct, query.subject) for line in (name.strip(), latex.words(name))}
+        return "\n".join(line for line in query.text.splitlines() if line.strip() not in topic_lines) or query.text
+    return query.text
 
 
-def _top(scores: np.ndarray, count: int) -> np.ndarray:
-    """(queries, corpus) bool: each row's best `count`, ties in corpus order."""
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
-    chosen = np.zeros(scores.shape, dtype=bool)
-    np.put_along_axis(chosen, best, True, axis=1)
-    return chosen
+def _similarity_features(model: FusedModel, labelled: LabelledQueries, pairs: Pairs) -> dict[str, np.ndarray]:
+    """Compare the pair's similarity with the query's best, and with the best labelled and unlabelled passage."""
+    query_rows, passage_rows = pairs
+    similarity = model.queries @ model.passages.T
+    is_labelled = np.isin(np.arange(similarity.shape[1]), labelled.passage_rows)
+    best_labelled, best_unlabelled = (
+        np.where(mask, similarity, -1).max(axis=1)[query_rows] for mask in (is_labelled, ~is_labelled)
+    )
+    features = _rank_features(similarity, pairs)
+    features["below labelled"] = features["score"] - best_labelled
+    features["below unlabelled"] = features["score"] - best_unlabelled
+    features["labelled above unlabelled"] = best_labelled - best_unlabelled
+    features["best"] = similarity.max(axis=1)[query_rows]
+    features["near everything"] = _hubness(model)[passage_rows]
+    return features
 
 
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    """(queries, corpus) float32: log(1 + rank), ranks from 0."""
+def _hubness(model: FusedModel) -> np.ndarray:
+    """Return each passage's (corpus,) mean similarity to its `HUB` nearest training queries."""
+    return np.sort(model.labelled @ model.passages.T, axis=0)[-HUB:].mean(axis=0)
+
+
+def _vote_features(
+    model: FusedModel, queries: list[QueryMetadata], labelled: LabelledQueries, pairs: Pairs
+) -> dict[str, np.ndarray]:
+    """Let labelled training queries vote for their passages (kNN), the nearest most."""
+    query_rows = pairs[0]
+    corpus_size = len(model.passages)
+    similarity = model.queries @ model.labelled.T
+    weights = np.exp((similarity - 1) / VOTE_TEMPERATURE)
+    passage_weights = _sum_by_passage(weights, labelled, corpus_size)[pairs]
+    query_weights = np.maximum(weights.sum(axis=1), 1e-9)[query_rows]
+    in_construct = np.where(_share_field(queries, labelled.metadata, "construct"), similarity, -1)
+    features = _rank_features(nearest_votes(similarity, labelled, corpus_size), pairs)
+    features["weight"] = passage_weights
+    features["share"] = passage_weights / query_weights
+    for name, values in _rank_features(_spread_votes(weights, model.passages, labelled), pairs).items():
+        features[f"spread {name}"] = values
+    features["in construct"] = nearest_votes(in_construct, labelled, corpus_size)[pairs]
+    features["nearest"] = similarity.max(axis=1)[query_rows]
+    features["nearest in construct"] = in_construct.max(axis=1)[query_rows]
+    return features
+
+
+def _spread_votes(weights: np.ndarray, passages: np.ndarray, labelled: LabelledQueries) -> np.ndarray:
+    """Return the similarity of each passage to the weighted mean of the labelled passages, (queries, corpus).
+
+    So a vote also reaches passages that no training query is labelled with.
+
+    Args:
+        weights: (queries, labels) of the votes.
+        passages: (corpus, dim).
+        labelled: The labelled training queries.
+    """
+    mean = weights @ passages[labelled.passage_rows]
+    return unit_vectors(mean, 1e-9) @ passages.T
+
+
+def _label_features(
+    queries: list[QueryMetadata], labelled: LabelledQueries, model: FusedModel, pairs: Pairs
+) -> dict[str, np.ndarray]:
+    """Count the passage's training labels, also within the query's construct and subject."""
+    query_rows, passage_rows = pairs
+    corpus_size = len(model.passages)
+    counts = np.bincount(labelled.passage_rows, minlength=corpus_size)
+    features = {"labelled": counts[passage_rows] > 0, "count": counts[passage_rows]}
+    for field in ("construct", "subject"):
+        same = _share_field(queries, labelled.metadata, field)
+        features[f"count in {field}"] = _sum_by_passage(same.astype(np.float32), labelled, corpus_size)[pairs]
+        features[f"queries of {field}"] = same.sum(axis=1)[query_rows]
+    similarity = model.passages @ model.passages.T
+    np.fill_diagonal(similarity, -1)
+    for name, mask in (("labelled", counts > 0), ("unlabelled", counts == 0)):
+        features[f"nearest {name} passage"] = np.where(mask[None], similarity, -1).max(axis=1)[passage_rows]
+    return features
+
+
+def _sibling_features(queries: list[QueryMetadata], similarity: np.ndarray, pairs: Pairs) -> dict[str, np.ndarray]:
+    """Compare the passage's similarity to the query with that to the same question's other wrong answers."""
+    is_sibling = _share_field(queries, queries, "question")
+    np.fill_diagonal(is_sibling, False)
+    counts = is_sibling.sum(axis=1)
+    mean = (is_sibling @ similarity) / np.maximum(counts, 1)[:, None]
+    mean = np.where(counts[:, None] > 0, mean, similarity)
+    return {"score": mean[pairs], "above": (mean - similarity)[pairs], "number": counts[pairs[0]]}
+
+
+def _rank_features(scores: np.ndarray, pairs: Pairs) -> dict[str, np.ndarray]:
+    """Return the pair's score, its distance from the query's best, and its rank in the corpus."""
+    best = scores.max(axis=1)
+    return {"score": scores[pairs], "below best": scores[pairs] - best[pairs[0]], "rank": _log_ranks(scores)[pairs]}
+
+
+def _log_ranks(scores: np.ndarray) -> np.ndarray:
+    """Return log(1 + rank) of each passage, ranks from 0, (queries, corpus) float32; ties stay in corpus order."""
     order = np.argsort(-scores, axis=1, kind="stable")
     ranks = np.empty(scores.shape, dtype=np.float32)
     np.put_along_axis(ranks, order, np.log1p(np.arange(scores.shape[1], dtype=np.float32))[None], axis=1)
     return ranks
 
 
-def _named(group: str, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {f"{group}: {name}": value for name, value in values.items()}
+def _top(scores: np.ndarray, count: int) -> np.ndarray:
+    """Mark each row's best `count` passages, (queries, corpus) bool; ties stay in corpus order."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    is_top = np.zeros(scores.shape, dtype=bool)
+    np.put_along_axis(is_top, best, True, axis=1)
+    return is_top
 
 
-def _ranked(scores: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-    """Score, distance from the query's best, and rank."""
-    best = scores.max(axis=1)
-    return {"score": scores[pairs], "below best": scores[pairs] - best[pairs[0]], "rank": _ranks(scores)[pairs]}
+def _sum_by_passage(values: np.ndarray, labelled: LabelledQueries, corpus_size: int) -> np.ndarray:
+    """Sum (queries, labels) values over the labels of each passage, (queries, corpus) float32."""
+    total = np.zeros((len(values), corpus_size), dtype=np.float32)
+    np.add.at(total.T, labelled.passage_rows, values.T)
+    return total
 
 
-def _of_member(
-    member: Member, labelled: Labelled, asked: list[QueryMetadata], pairs: tuple[np.ndarray, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Similarity of query and passage, and what the nearest labelled queries vote for."""
-    rows, columns = pairs
-    similar, near = member.queries @ member.passages.T, member.queries @ member.labelled.T
-    is_labelled = np.isin(np.arange(similar.shape[1]), labelled.passage)
-    best = [np.where(side, similar, -1).max(axis=1)[rows] for side in (is_labelled, ~is_labelled)]
-    own = _ranked(similar, pairs)
-    own |= {"below labelled": own["score"] - best[0], "below unlabelled": own["score"] - best[1]}
-    own |= {"labelled above unlabelled": best[0] - best[1], "best": similar.max(axis=1)[rows]}
-    own["near everything"] = np.sort(member.labelled @ member.passages.T, axis=0)[-HUB:].mean(axis=0)[columns]
-    weights = np.exp((near - 1) / SHARPNESS)
-    total = np.zeros(similar.shape, dtype=np.float32)
-    np.add.at(total.T, labelled.passage, weights.T)
-    same = _same(asked, labelled.asked, "construct")
-    within = votes(np.where(same, near, -1), labelled, similar.shape[1])
-    voted = _ranked(votes(near, labelled, similar.shape[1]), pairs)
-    voted |= {"weight": total[pairs], "share": total[pairs] / np.maximum(weights.sum(axis=1), 1e-9)[rows]}
-    voted |= _ranked_as("spread", _spread(weights, member.passages, labelled), pairs)
-    voted |= {"in construct": within[pairs], "nearest": near.max(axis=1)[rows]}
-    voted["nearest in construct"] = np.where(same, near, -1).max(axis=1)[rows]
-    return _named(member.name, own) | _named(f"votes {member.name}", voted)
+def _share_field(left: list[QueryMetadata], right: list[QueryMetadata], field: str) -> np.ndarray:
+    """Mark the pairs of queries with the same, known construct, subject or question, (left, right) bool."""
+    left_values, right_values = (
+        np.array([getattr(query, field) for query in queries], dtype=object) for queries in (left, right)
+    )
+    return (left_values[:, None] == right_values[None]) & (left_values != "")[:, None]
 
 
-def _ranked_as(name: str, scores: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
-    return {f"{name} {key}": values for key, values in _ranked(scores, pairs).items()}
-
-
-def _spread(weights: np.ndarray, passages: np.ndarray, labelled: Labelled) -> np.ndarray:
-    """(queries, corpus): how like each passage is to what the nearest labelled queries are labelled with.
-
-    So a vote reaches passages that no training query is labelled with.
-
-    Args:
-        weights: (queries, labels) of the votes.
-    """
-    mean = weights @ passages[labelled.passage]
-    return unit_vectors(mean, 1e-9) @ passages.T
-
-
-def _of_labels(
-    asked: list[QueryMetadata], labelled: Labelled, corpus: int, main: Member, pairs: tuple[np.ndarray, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Whether and how often training labels a passage, for queries of this construct and subject too."""
-    rows, columns = pairs
-    counts = np.bincount(labelled.passage, minlength=corpus)
-    found = {"labelled": counts[columns] > 0, "count": counts[columns]}
-    for kind in ("construct", "subject"):
-        same = _same(asked, labelled.asked, kind)
-        within = np.zeros((len(asked), corpus), dtype=np.float32)
-        np.add.at(within.T, labelled.passage, same.T.astype(np.float32))
-        found |= {f"count in {kind}": within[pairs], f"queries of {kind}": same.sum(axis=1)[rows]}
-    alike = main.passages @ main.passages.T
-    np.fill_diagonal(alike, -1)
-    for name, side in (("labelled", counts > 0), ("unlabelled", counts == 0)):
-        found[f"nearest {name} passage"] = np.where(side[None], alike, -1).max(axis=1)[columns]
-    return _named("labels", found)
-
-
-def _of_siblings(
-    asked: list[QueryMetadata], similar: np.ndarray, pairs: tuple[np.ndarray, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Mean similarity of the passage to the same question's other wrong answers."""
-    same = _same(asked, asked, "question")
-    np.fill_diagonal(same, False)
-    counts = same.sum(axis=1)
-    mean = np.where(counts[:, None] > 0, (same @ similar) / np.maximum(counts, 1)[:, None], similar)
-    return _named(
-        "siblings", {"score": mean[pairs], "above": (mean - similar)[pairs], "number": counts[pairs[0]]}
-    )  # fmt: skip
-
-
-def _same(one: list[QueryMetadata], other: list[QueryMetadata], kind: str) -> np.ndarray:
-    """(one, other) bool: whether both name the same construct, subject or question."""
-    left, right = (np.array([getattr(each, kind) for each in side], dtype=object) for side in (one, other))
-    return (left[:, None] == right[None]) & (left != "")[:, None]
-
-
-def write_candidates(found: Candidates, path: Path) -> None:
-    """Write a table as `candidates.npz`."""
-    np.savez_compressed(
-        path, queries=np.array(found.queries), query=found.query, passage=found.passage.astype(str),
-        relevant=found.relevant, **{f"feature {name}": values for name, values in found.features.items()},
-    )  # fmt: skip
-
-
-def read_candidates(path: Path) -> Candidates:
-    """Read a table that `write` wrote.
-
-    Raises:
-        UserError: no such file, or another's.
-    """
-    try:
-        with np.load(path) as arrays:
-            features = {key.removeprefix("feature "): arrays[key] for key in arrays if key.startswith("feature ")}
-            queries, passage = arrays["queries"].tolist(), arrays["passage"].astype(object)
-            return Candidates(queries, arrays["query"], passage, arrays["relevant"], features)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (ValueError, KeyError, OSError):
-        raise UserError(f"{path}: not a table of candidates; delete its folder and run the stage again") from None
+def _relevance(queries: list[str], passage_ids: list[str], qrels: dict[str, list[str]]) -> np.ndarray:
+    """Return which passages are relevant for which query, (queries, corpus) bool."""
+    passage_rows = {passage: row for row, passage in enumerate(passage_ids)}
+    relevant = np.zeros((len(queries), len(passage_ids)), dtype=bool)
+    for row, query in enumerate(queries):
+        relevant[row, [passage_rows[passage] for passage in qrels.get(query, ())]] = True
+    return relevant

@@ -1,10 +1,11 @@
-"""Fusion: one ranking from everything that is known of each candidate, learned on folds that no member saw.
+"""Fusion: learn one ranking from all features of the candidates, on folds that no fused model was trained on.
 
 Small networks score each pair, and a query's pairs compete for its relevant one (listwise softmax: ListNet, Cao et al.
-2007). They weigh votes of labelled queries against similarity by how near those queries are, so that rows on labelled
-and on unlabelled passages both gain, where one weight for all rows trades the ones for the others.
+2007). They weigh votes of labelled queries against similarity by how near those queries are, so that queries on
+labelled and on unlabelled passages both gain, where one weight for all queries trades the ones for the others.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,32 +13,36 @@ import torch
 from torch import Tensor, nn
 
 from rounds.errors import UserError
-from rounds.reranking.features import Candidates
+from rounds.reranking.candidates import Candidates
 
 SEEDS = 3  # networks for each view, whose probabilities are averaged
 
 HIDDEN, DROPOUT = 32, 0.2
 
-EPOCHS, BATCH = 15, 32  # BATCH queries a step
+EPOCHS, BATCH = 15, 32  # queries a batch
 
-RATE, DECAY = 3e-3, 1e-2  # AdamW's; the rate falls to zero in a line
+LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2  # of AdamW; the rate falls linearly to zero
 
-FAR = 5.0  # standard deviations at which a value counts as no farther
+CLIP = 5.0  # standard deviations beyond which a feature is clipped
+
+View = tuple[str, ...]  # feature groups that a network reads
 
 
-class Dropout(nn.Dropout):
-    """Dropout that leaves the same values out of all pairs of a query, which compete on what is left."""
+class QueryDropout(nn.Dropout):
+    """Dropout that drops the same values from all pairs of a query, which compete on the values that are left."""
 
     def forward(self, values: Tensor) -> Tensor:
-        """(queries, pairs, values) -> the same shape."""
+        """Map (queries, pairs, values) to the same shape."""
         return values * super().forward(torch.ones_like(values[:, :1])) if self.training else values
 
 
-class Network(nn.Module):
-    """Scores pairs by their features, each standardized; one without a value counts as the mean, and is marked.
+class ScoringNetwork(nn.Module):
+    """Score pairs by their standardized features.
+
+    A missing value counts as the mean; a feature with missing values has an indicator beside it.
 
     Args:
-        values: (pairs, features) float32 to learn the means from, NaN where there is no value.
+        values: (pairs, features) float32 to take means and deviations from, NaN where a value is missing.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -45,23 +50,26 @@ class Network(nn.Module):
         known = values.isfinite()
         filled = values.where(known, torch.zeros(()))
         mean = filled.sum(0) / known.sum(0).clamp_min(1)
-        square = ((filled - mean) ** 2 * known).sum(0) / known.sum(0).clamp_min(1)
+        variance = ((filled - mean) ** 2 * known).sum(0) / known.sum(0).clamp_min(1)
         self.register_buffer("mean", mean)
-        self.register_buffer("spread", square.sqrt() + 1e-6)
-        self.register_buffer("gaps", (~known).any(0).nonzero().flatten())
+        self.register_buffer("deviation", variance.sqrt() + 1e-6)
+        self.register_buffer("indicated", (~known).any(0).nonzero().flatten())
         self.layers = nn.Sequential(
-            Dropout(DROPOUT), nn.Linear(len(mean) + len(self.gaps), HIDDEN), nn.GELU(), Dropout(DROPOUT),
+            QueryDropout(DROPOUT),
+            nn.Linear(len(mean) + len(self.indicated), HIDDEN),
+            nn.GELU(),
+            QueryDropout(DROPOUT),
             nn.Linear(HIDDEN, 1),
-        )  # fmt: skip
+        )
 
     def inputs(self, values: Tensor) -> Tensor:
-        """(..., features) -> (..., features and marks)."""
+        """Map (..., features) to (..., standardized features and indicators)."""
         known = values.isfinite()
-        plain = ((values - self.mean) / self.spread).clamp(-FAR, FAR).where(known, torch.zeros(()))
-        return torch.cat([plain, (~known[..., self.gaps]).float()], dim=-1)
+        standardized = ((values - self.mean) / self.deviation).clamp(-CLIP, CLIP).where(known, torch.zeros(()))
+        return torch.cat([standardized, (~known[..., self.indicated]).float()], dim=-1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(..., features and marks) -> (...)."""
+        """Map what `inputs` returns to scores (...)."""
         return self.layers(inputs).squeeze(-1)
 
 
@@ -70,63 +78,66 @@ class Fusion:
     """Fitted networks.
 
     Attributes:
-        views: for each view the feature groups that its networks read.
-        networks: for each view one for each seed.
+        views: The feature groups of each view.
+        networks: The networks of each view, one a seed.
     """
 
-    views: list[tuple[str, ...]]
-    networks: list[list[Network]]
+    views: list[View]
+    networks: list[list[ScoringNetwork]]
 
     def score(self, table: Candidates) -> np.ndarray:
-        """(pairs,) float64: mean probability of being the query's relevant one; a query's sum to 1."""
-        found, rows = np.zeros(len(table.query)), _rows(table)
-        for groups, networks in zip(self.views, self.networks, strict=True):
-            values, there = _lists(table.of(groups), rows)
+        """Return each pair's probability of being its query's relevant one, (pairs,) float64.
+
+        The probabilities are averaged over the networks of a view, then over the views; those of a query sum to 1.
+        """
+        total, query_rows = np.zeros(len(table.query_rows)), number_queries([table])
+        for view, networks in zip(self.views, self.networks, strict=True):
+            values, is_pair = pad_lists(table.feature_matrix(view), query_rows)
             with torch.no_grad():
-                shares = [_masked(network(network.inputs(values)), there).softmax(1)[there] for network in networks]
-            found += torch.stack(shares).double().mean(0).numpy()
-        return found / len(self.views)
+                probabilities = [
+                    _mask(network(network.inputs(values)), is_pair).softmax(1)[is_pair] for network in networks
+                ]
+            total += torch.stack(probabilities).double().mean(0).numpy()
+        return total / len(self.views)
 
 
-def fit(tables: list[Candidates], views: list[tuple[str, ...]], seed: int = 42) -> Fusion:
-    """Learn from the candidates of queries whose labels are known.
+def fit(tables: list[Candidates], views: list[View], seed: int = 42) -> Fusion:
+    """Fit networks on the candidates of labelled queries.
 
     Args:
-        tables: of folds whose members never saw the labels of the fold's own queries.
-        views: feature groups (`Candidates.features`). Each view has networks of its own, whose probabilities are
-            averaged: one that sees all members' features at once learns more of the folds' noise.
+        tables: Candidates of folds; no fused model was trained on the labels of its fold's queries.
+        views: The feature groups of each view. Every view has networks of its own, whose probabilities are averaged:
+            a network that reads the features of all models at once learns more of the folds' noise.
+        seed: The first network's seed; the others' follow.
 
     Raises:
-        UserError: the tables have other features, or no relevant pair.
+        UserError: The tables have different features, or no relevant pair.
     """
-    names = {tuple(table.features) for table in tables}
-    if len(names) != 1:
-        raise UserError("the folds' candidates have different features; make them anew with the same members")
+    if len({tuple(table.features) for table in tables}) != 1:
+        raise UserError("the folds' candidates have different features; make them again with the same models")
     if not any(table.relevant.any() for table in tables):
-        raise UserError("no candidate of the folds is relevant: there is nothing to learn from")
-    return Fusion(views, [[_train(tables, groups, seed + number) for number in range(SEEDS)] for groups in views])
+        raise UserError("no candidate of the folds is relevant, so the fusion has nothing to learn from; add folds")
+    return Fusion(views, [[_train(tables, view, seed + offset) for offset in range(SEEDS)] for view in views])
 
 
-def _train(tables: list[Candidates], groups: tuple[str, ...], seed: int) -> Network:
-    """One network, trained on the queries that have a relevant candidate."""
-    rows = _rows(*tables)
-    values = np.concatenate([table.of(groups) for table in tables]).astype(np.float32)
-    relevant = torch.from_numpy(np.concatenate([table.relevant for table in tables]))
-    lists, there = _lists(values, rows)
-    right = torch.zeros_like(there)
-    right[there] = relevant
-    taught = right.any(1).nonzero().flatten()
+def _train(tables: list[Candidates], view: View, seed: int) -> ScoringNetwork:
+    """Train one network on the queries that have a relevant candidate."""
+    query_rows = number_queries(tables)
+    values = np.concatenate([table.feature_matrix(view) for table in tables]).astype(np.float32)
+    lists, is_pair = pad_lists(values, query_rows)
+    is_relevant = torch.zeros_like(is_pair)
+    is_relevant[is_pair] = torch.from_numpy(np.concatenate([table.relevant for table in tables]))
+    trainable = is_relevant.any(1).nonzero().flatten()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = Network(torch.from_numpy(values))
+        network = ScoringNetwork(torch.from_numpy(values))
         inputs = network.inputs(lists)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
-        steps = EPOCHS * -(-len(taught) // BATCH)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=True)
+        steps = EPOCHS * -(-len(trainable) // BATCH)
         schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
         for _ in range(EPOCHS):
-            for batch in taught[torch.randperm(len(taught))].split(BATCH):
-                chances = _masked(network(inputs[batch]), there[batch]).log_softmax(1)
-                loss = -_masked(chances, right[batch]).logsumexp(1).mean()
+            for batch in trainable[torch.randperm(len(trainable))].split(BATCH):
+                loss = listwise_losses(network(inputs[batch]), is_pair[batch], is_relevant[batch]).mean()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -134,21 +145,50 @@ def _train(tables: list[Candidates], groups: tuple[str, ...], seed: int) -> Netw
     return network.eval()
 
 
-def _rows(*tables: Candidates) -> np.ndarray:
-    """(pairs,) the query of each pair, counted on from table to table."""
-    before = np.cumsum([0, *(len(table.queries) for table in tables)])
-    return np.concatenate([table.query + start for table, start in zip(tables, before, strict=False)])
+def listwise_losses(scores: Tensor, is_pair: Tensor, is_relevant: Tensor) -> Tensor:
+    """Return each query's negative log-probability of its relevant pairs, (queries,).
+
+    Args:
+        scores: (queries, longest) scores of the pairs.
+        is_pair: (queries, longest) bool, False for padding.
+        is_relevant: (queries, longest) bool.
+
+    >>> right = torch.tensor([[True, False, False]])
+    >>> listwise_losses(torch.zeros(1, 3), torch.tensor([[True, True, False]]), right).exp().round().tolist()
+    [2.0]
+    """
+    log_probabilities = _mask(scores, is_pair).log_softmax(1)
+    return -_mask(log_probabilities, is_relevant).logsumexp(1)
 
 
-def _lists(values: np.ndarray, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """(queries, most pairs, features) float32, and (queries, most pairs) bool: where a pair stands."""
-    counts = np.bincount(rows)
-    place = np.arange(len(rows)) - (counts.cumsum() - counts)[rows]
+def number_queries(tables: Sequence[Candidates]) -> np.ndarray:
+    """Return the query of each pair, (pairs,), numbered on from table to table."""
+    starts = np.cumsum([0, *(len(table.queries) for table in tables)])
+    return np.concatenate([table.query_rows + start for table, start in zip(tables, starts, strict=False)])
+
+
+def pad_lists(values: np.ndarray, query_rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Arrange pairs in one row a query, padded to the longest.
+
+    Args:
+        values: (pairs, features), sorted by query.
+        query_rows: (pairs,) the query of each pair, from 0, none left out.
+
+    Returns:
+        (queries, longest, features) float32, and (queries, longest) bool, False for padding.
+
+    >>> lists, is_pair = pad_lists(np.array([[1.0], [2.0], [3.0]]), np.array([0, 0, 1]))
+    >>> lists.squeeze(-1).tolist(), is_pair.tolist()
+    ([[1.0, 2.0], [3.0, 0.0]], [[True, True], [True, False]])
+    """
+    counts = np.bincount(query_rows)
+    positions = np.arange(len(query_rows)) - (counts.cumsum() - counts)[query_rows]
     lists = torch.zeros(len(counts), int(counts.max()), values.shape[1])
-    there = torch.zeros(lists.shape[:2], dtype=torch.bool)
-    lists[rows, place], there[rows, place] = torch.from_numpy(values).float(), True
-    return lists, there
+    is_pair = torch.zeros(lists.shape[:2], dtype=torch.bool)
+    lists[query_rows, positions] = torch.from_numpy(values).float()
+    is_pair[query_rows, positions] = True
+    return lists, is_pair
 
 
-def _masked(scores: Tensor, there: Tensor) -> Tensor:
-    return scores.masked_fill(~there, -torch.inf)
+def _mask(scores: Tensor, kept: Tensor) -> Tensor:
+    return scores.masked_fill(~kept, -torch.inf)

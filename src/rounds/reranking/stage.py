@@ -1,6 +1,7 @@
-"""Refining: the stages behind the rounds, from a checkpoint's ranking to a better one of the same passages."""
+"""Second stages: list the candidates of a collection's queries, and rerank them with a cross-encoder."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,220 +17,326 @@ from rounds.errors import Refused, UserError
 from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
-from rounds.reranking import cross_encoder_training, cross_validation
-from rounds.reranking.cross_encoder_training import Group
-from rounds.reranking.features import (
-    FILE,
-    PARTS,
-    Candidates,
-    Labelled,
-    Member,
-    build_candidates,
-    part_of,
-    read_candidates,
-    write_candidates,
-)
+from rounds.reranking import cross_encoder_training, folds
+from rounds.reranking.candidates import FILE, Candidates, read_candidates, write_candidates
+from rounds.reranking.cross_encoder_training import RerankingGroup
+from rounds.reranking.features import QUERY_PARTS, FusedModel, LabelledQueries, build_candidates, query_part
 from rounds.retrieval import bm25, late_interaction
 
 MODEL = "model"
 
 
+@dataclass(frozen=True)
+class FusedCheckpoint:
+    """A checkpoint to fuse, with the part of the query that it reads; an empty part is the whole query."""
+
+    checkpoint: Checkpoint
+    part: str = ""
+
+    @property
+    def name(self) -> str:
+        """The feature group, the same on every split: `minilm round 2`, `minilm round 0 topic`."""
+        number = (self.checkpoint.manifest or {}).get("round", 0)
+        return f"{self.checkpoint.recipe.name} round {number} {self.part}".strip()
+
+
+@dataclass(frozen=True)
+class CandidateFolder:
+    """A folder of candidates, read.
+
+    Attributes:
+        folder: The folder.
+        data: The collection of the candidates' queries.
+        table: The candidates.
+        models: Names of the fused models; the ranking of the last is the one to improve.
+    """
+
+    folder: Path
+    data: Collection
+    table: Candidates
+    models: list[str]
+
+    @property
+    def similarity(self) -> np.ndarray:
+        """(pairs,) float32, similarity by the last model."""
+        return self.table.features[f"{self.models[-1]}: score"]
+
+    def within_rank(self, depth: int) -> np.ndarray:
+        """Mark each query's `depth` best passages by the last model, (pairs,) bool."""
+        return self.table.features[f"{self.models[-1]}: rank"] < np.log1p(depth - 0.5)
+
+
+@dataclass(frozen=True)
+class RerankingInputs:
+    """What a reranker learns from, and what it scores.
+
+    Attributes:
+        recipe: The reranker's recipe.
+        folds: Folders of candidates with known labels. Their fused models were not trained on the labels of the fold's
+            queries, so the reranker learns from rankings like those that it will improve.
+        table: Folder of the candidates to score.
+        refined: The checkpoint that ranked `table`, for recipes that start from it.
+    """
+
+    recipe: Recipe
+    folds: list[Path]
+    table: Path
+    refined: Checkpoint | None = None
+
+
 def make_candidates(
-    sources: list[Checkpoint], data: Collection, output: Path, model_output: Path, overwrite: bool
+    checkpoints: list[Checkpoint], data: Collection, output: Path, model_output: Path, overwrite: bool
 ) -> str:
-    """Candidates of the validation queries, or of the test queries where there are none; returns the line to print.
+    """Write the candidates of the validation queries, or of the test queries where there are none.
 
     Args:
-        sources: the members, the one whose ranking is refined last; a member that was trained on a validation
-            question is refused.
+        checkpoints: The checkpoints to fuse; the ranking of the last is the one to improve.
+        data: The split's collection.
+        output: Folder of the candidates.
+        model_output: Folder that keeps the vectors of base models.
+        overwrite: Replace candidates of another configuration.
+
+    Returns:
+        The line to print.
+
+    Raises:
+        UserError: There are no queries, or two fused models have one name.
+        Refused: A checkpoint was trained on a validation question.
     """
-    asked = {query: data.metadata[query] for query in data.validation or data.test}
-    if not asked:
+    queries = {query: data.metadata[query] for query in data.validation or data.test}
+    if not queries:
         raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
-    for source in sources:
-        source.recipe.require_text_only("candidates")
-    parts = (*PARTS, "") if any(each.construct for each in asked.values()) else ("",)
-    views = [(source, part) for source in sources for part in (parts if source.is_base else ("",))]
-    names = [member_name(source, part) for source, part in views]
+    for checkpoint in checkpoints:
+        checkpoint.recipe.require_text_only("candidates")
+    parts = (*QUERY_PARTS, "") if any(query.construct for query in queries.values()) else ("",)
+    fused = [
+        FusedCheckpoint(checkpoint, part)
+        for checkpoint in checkpoints
+        for part in (parts if checkpoint.is_base else ("",))
+    ]
+    names = [model.name for model in fused]
     if len(set(names)) < len(names):
-        raise UserError(f"members {', '.join(names)}: two have one name; give each recipe a name of its own")
+        raise UserError(f"models {', '.join(names)}: two have one name; give each recipe a name of its own")
     rows = data.folder / collection.FINETUNE
     config = {
-        "members": [source.key for source in sources],
+        "members": [checkpoint.key for checkpoint in checkpoints],
         "parts": list(parts),
-        "tokens": [_reads_tokens(source) for source in sources],
-        "queries": hashing.sha256_json([[query, each.text] for query, each in asked.items()]),
+        "tokens": [_compares_tokens(checkpoint) for checkpoint in checkpoints],
+        "queries": hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()]),
         "relevant": collection.validation_digest(data),
         "training": hashing.sha256_file(rows),
     }
     if store.is_finished(output, config, overwrite):
         return f"{output}: up to date"
-    for source in sources:
-        status = lineage.guard(source.name, source.lineage, data.questions["validation"], False)
-        if data.validation and status != lineage.CLEAN:
-            raise Refused(f"{source.name}: {status}; what learns from its ranking could learn from answers it has seen")
+    _require_clean(checkpoints, data)
+    about = {"data": data.data, "split": data.split, "members": names}
     manifest = {
-        "kind": "candidates", "config": config, "data": data.data, "split": data.split, "members": names,
+        "kind": "candidates",
+        "config": config,
+        **about,
         "collection": os.path.relpath(data.folder, output),
-    }  # fmt: skip
+    }
     with store.writing(output, manifest) as temporary:
-        found = _candidates(views, data, asked, collection.read_rows(rows, ("pos",)), model_output)
-        write_candidates(found, temporary / FILE)
-        manifest["peak_mib"] = round(peak_memory(sources[-1].device), 1)
-    reached = f", {found.relevant.sum()} of them relevant" if data.validation else ""
-    return f"{output}: {len(found.query)} candidates of {len(asked)} queries{reached}"
+        table = _compute_candidates(fused, data, queries, collection.read_rows(rows, ("pos",)), model_output)
+        write_candidates(table, temporary / FILE)
+        manifest["peak_mib"] = round(peak_memory(checkpoints[-1].device), 1)
+    relevant = f", {table.relevant.sum()} of them relevant" if data.validation else ""
+    return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
 
 
-def member_name(source: Checkpoint, part: str = "") -> str:
-    """`minilm round 2`, `minilm round 0 topic`: what a checkpoint's features are called on every split."""
-    return f"{source.recipe.name} round {(source.manifest or {}).get('round', 0)} {part}".strip()
+def _require_clean(checkpoints: list[Checkpoint], data: Collection) -> None:
+    """Refuse checkpoints that were trained on validation questions, or whose training is unknown."""
+    for checkpoint in checkpoints:
+        status = lineage.guard(checkpoint.name, checkpoint.lineage, data.questions["validation"], False)
+        if data.validation and status != lineage.CLEAN:
+            raise Refused(
+                f"{checkpoint.name}: {status}; a second stage must not learn from rankings of training questions"
+            )
 
 
-def _candidates(
-    sources: list[tuple[Checkpoint, str]], data: Collection, asked: dict[str, QueryMetadata], rows: list[dict],
+def _compute_candidates(
+    fused: list[FusedCheckpoint],
+    data: Collection,
+    queries: dict[str, QueryMetadata],
+    training_rows: list[dict],
     model_output: Path,
-) -> Candidates:  # fmt: skip
-    place = {passage: number for number, passage in enumerate(data.passages)}
-    owners = [number for number, row in enumerate(rows) for _ in row["pos_id"]]
-    labels = np.array([place[passage] for row in rows for passage in row["pos_id"]], dtype=np.int64)
-    training = [collection.query_metadata(row) for row in rows]
-    title = "validation" if data.validation else "test"
-    members = []
-    for source, part in sources:
-        encoder = run_store.open_store(source, model_output)
-        corpus, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
-        bank = collection.example_bank(rows, source.recipe.prompts)
-        sides = []
-        for side, queries in ((title, list(asked.values())), ("train", training)):
-            before = bank and few_shot.select_examples(bank, queries)
-            texts = [part_of(each, part) for each in queries]
-            sides.append(np.asarray(encoder.vectors(texts, "query", f"{side}-{part}".strip("-"), before)[0]))
-        members.append(Member(member_name(source, part), sides[0], sides[1][owners], np.asarray(corpus)))
-    lexical = bm25.score([each.text for each in asked.values()], list(data.passages.values()))
-    labelled = Labelled([training[number] for number in owners], labels)
-    found = build_candidates(asked, list(data.passages), labelled, members, lexical, data.qrels)
-    columns = np.array([place[passage] for passage in found.passage])
-    for source in (source for source, _ in sources if _reads_tokens(source)):
-        values = _late(
-            source, [each.text for each in asked.values()], list(data.passages.values()), found.query, columns
-        )
-        found = found.with_group(f"tokens {member_name(source)}", values)
-    return found
-
-
-def _reads_tokens(source: Checkpoint) -> bool:
-    """Tuned members; where examples stand before the queries, their tokens would be compared as well."""
-    return not source.is_base and source.recipe.prompts.examples == "none"
-
-
-def _late(
-    source: Checkpoint, queries: list[str], passages: list[str], rows: np.ndarray, columns: np.ndarray
-) -> dict[str, np.ndarray]:
-    """`maxsim.score` of the candidates; token states fill memory, so only their own passages have some."""
-    needed, column = np.unique(columns, return_inverse=True)
-    embedder = source.load()
-    sides = [
-        token_states(embedder, texts, source.recipe.prompts, kind, source.precision, f"{kind} tokens")
-        for texts, kind in ((queries, "query"), ([passages[number] for number in needed], "passage"))
+) -> Candidates:
+    """Embed queries, training queries and passages with each model, and build the table."""
+    passage_rows = {passage: row for row, passage in enumerate(data.passages)}
+    labels = [
+        (row, passage_rows[passage]) for row, example in enumerate(training_rows) for passage in example["pos_id"]
     ]
-    return late_interaction.score(*sides, (rows, column))
+    label_queries, label_passages = (np.array(column, dtype=np.int64) for column in zip(*labels, strict=True))
+    training = [collection.query_metadata(row) for row in training_rows]
+    passages, texts = list(data.passages.values()), [query.text for query in queries.values()]
+    title = "validation" if data.validation else "test"
+    models = []
+    for model in fused:
+        encoder = run_store.open_store(model.checkpoint, model_output)
+        passage_vectors, _ = encoder.vectors(passages, "passage", "corpus")
+        bank = collection.example_bank(training_rows, model.checkpoint.recipe.prompts)
+        query_vectors = _embed_queries(encoder, model.part, list(queries.values()), bank, title)
+        training_vectors = _embed_queries(encoder, model.part, training, bank, "train")
+        models.append(
+            FusedModel(model.name, query_vectors, training_vectors[label_queries], np.asarray(passage_vectors))
+        )
+    labelled = LabelledQueries([training[row] for row in label_queries], label_passages)
+    table = build_candidates(queries, list(data.passages), labelled, models, bm25.score(texts, passages), data.qrels)
+    columns = np.array([passage_rows[passage] for passage in table.passage_ids])
+    for model in fused:
+        if _compares_tokens(model.checkpoint):
+            values = _token_features(model.checkpoint, texts, passages, (table.query_rows, columns))
+            table = table.with_features(f"tokens {model.name}", values)
+    return table
 
 
-def rerank(
-    recipe: Recipe, folds: list[Path], table: Path, output: Path, seed: int, device: str, overwrite: bool,
-    refined: Checkpoint | None = None,
-) -> str:  # fmt: skip
-    """Train a reranker on the folds' candidates and score those of `table`; returns the line to print.
+def _embed_queries(
+    encoder: run_store.RunStore,
+    part: str,
+    queries: list[QueryMetadata],
+    bank: few_shot.ExampleBank | None,
+    title: str,
+) -> np.ndarray:
+    """Embed a part of each query, with the query's few-shot examples where the recipe has any."""
+    examples = bank and few_shot.select_examples(bank, queries)
+    texts = [query_part(query, part) for query in queries]
+    return np.asarray(encoder.vectors(texts, "query", f"{title}-{part}".strip("-"), examples)[0])
 
-    The members never saw the labels of a fold's queries, so the reranker learns from rankings like those that it will
-    be given.
+
+def _compares_tokens(checkpoint: Checkpoint) -> bool:
+    """Return whether the candidates get token features from the checkpoint.
+
+    Tuned checkpoints give them, but not where few-shot examples stand before a query: their tokens would be compared
+    as well.
+    """
+    return not checkpoint.is_base and checkpoint.recipe.prompts.examples == "none"
+
+
+def _token_features(
+    checkpoint: Checkpoint, queries: list[str], passages: list[str], pairs: tuple[np.ndarray, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Score the pairs by late interaction; token states fill memory, so only the candidates' passages are embedded."""
+    query_rows, passage_rows = pairs
+    needed, columns = np.unique(passage_rows, return_inverse=True)
+    embedder, prompts = checkpoint.load(), checkpoint.recipe.prompts
+    query_tokens, passage_tokens = (
+        token_states(embedder, texts, prompts, kind, checkpoint.precision, f"{kind} tokens")
+        for texts, kind in ((queries, "query"), ([passages[row] for row in needed], "passage"))
+    )
+    return late_interaction.score(query_tokens, passage_tokens, (query_rows, columns))
+
+
+def rerank(inputs: RerankingInputs, output: Path, seed: int, device: str, overwrite: bool) -> str:
+    """Train a reranker on the folds' candidates and score those of the table.
 
     Args:
-        folds: folders of candidates whose labels are known.
-        refined: the checkpoint that ranked `table`, for recipes that start from it.
+        inputs: The recipe, the folds to learn from and the candidates to score.
+        output: Folder of the reranker and its scores.
+        seed: Seed of the training.
+        device: Where to train and score.
+        overwrite: Replace a reranker of another configuration.
+
+    Returns:
+        The line to print.
 
     Raises:
-        UserError: a fold has questions of the table that it is to score, or another checkpoint ranked the table.
+        UserError: A fold has no labels, or the recipe starts from a checkpoint that did not rank the table.
+        Refused: A fold shares questions with the table.
     """
-    learned = [(folder, *_read(folder)) for folder in folds]
-    data, found, members = _read(table)
-    start = _start(recipe, refined, table)
-    for folder, other, *_ in learned:
-        if not other.validation:
-            raise UserError(f"{folder}: its queries have no labels to learn from")
-        if shared := lineage.overlap(other.questions["validation"], data.questions["validation"]):
-            raise Refused(f"{folder}: has {len(shared)} of the questions that are to be scored; leave that fold out")
+    recipe = inputs.recipe
+    learned, scored = [read_candidate_folder(folder) for folder in inputs.folds], read_candidate_folder(inputs.table)
+    start = _initial_weights(inputs)
+    _require_disjoint(learned, scored)
     config = {
         "recipe": recipe.to_dict(),
-        "start": None if start is None else refined.weights_digest,
-        "folds": [hashing.sha256_file(folder / FILE) for folder in folds],
-        "table": hashing.sha256_file(table / FILE),
+        "start": None if start is None else inputs.refined.weights_digest,
+        "folds": [hashing.sha256_file(folder / FILE) for folder in inputs.folds],
+        "table": hashing.sha256_file(inputs.table / FILE),
         "seed": seed,
     }
     if store.is_finished(output, config, overwrite):
         return f"{output}: up to date"
-    known = {passage for _, other, *_ in learned for passages in other.qrels.values() for passage in passages}
-    groups = [group for _, *fold in learned for group in _groups(*fold, recipe, known)]
+    labelled_passages = {passage for fold in learned for ids in fold.data.qrels.values() for passage in ids}
+    groups = [group for fold in learned for group in reranking_groups(fold, recipe, labelled_passages)]
     manifest = {"kind": "reranker", "config": config, "model": MODEL}
     with store.writing(output, manifest) as temporary:
         manifest.update(cross_encoder_training.train(recipe, groups, temporary / MODEL, seed, device, start))
-        near = _is_near(found, members, recipe.reranking.depth)
-        texts = data.validation or data.test
-        pairs = [
-            (texts[found.queries[row]], data.passages[passage])
-            for row, passage in zip(found.query[near], found.passage[near], strict=True)
-        ]
-        scores = np.full(len(near), np.nan, dtype=np.float32)
-        scores[near] = cross_encoder.score(str(temporary / MODEL), pairs, device, recipe)
-        scores[near] += recipe.reranking.residual * found.features[f"{members[-1]}: score"][near]
-        np.save(temporary / cross_validation.SCORES, scores)
+        scores = _score_candidates(scored, temporary / MODEL, recipe, device)
+        np.save(temporary / folds.SCORES, scores)
         manifest["peak_mib"] = round(peak_memory(device), 1)
-    return f"{output}: trained on {manifest['groups']} queries of {len(folds)} folds, scored {len(pairs)} pairs"
+    count = np.count_nonzero(scored.within_rank(recipe.reranking.depth))
+    return f"{output}: trained on {manifest['groups']} queries of {len(learned)} folds, scored {count} pairs"
 
 
-def _start(recipe: Recipe, refined: Checkpoint | None, table: Path) -> Path | None:
-    """The weights that a reranker continues from, if not its recipe's own."""
+def _require_disjoint(learned: list[CandidateFolder], scored: CandidateFolder) -> None:
+    """Refuse folds without labels, and folds with questions of the table to score."""
+    for fold in learned:
+        if not fold.data.validation:
+            raise UserError(f"{fold.folder}: its queries have no labels to learn from")
+        if shared := lineage.overlap(fold.data.questions["validation"], scored.data.questions["validation"]):
+            raise Refused(
+                f"{fold.folder}: has {len(shared)} of the questions that are to be scored; leave that fold out"
+            )
+
+
+def _initial_weights(inputs: RerankingInputs) -> Path | None:
+    """Return the folder of the weights that a reranker continues from; None for its recipe's own."""
+    recipe, refined = inputs.recipe, inputs.refined
     if recipe.reranking.start_from == "base":
         return None
     if refined is None:
         raise UserError(f"recipe {recipe.name}: reranking.start_from refined needs the checkpoint: --refined")
     if refined.is_adapter or refined.is_base:
         raise UserError(f"{refined.name}: reranking.start_from refined needs a fully tuned or merged model")
-    if refined.key != cross_validation.manifest_of(table)["config"]["members"][-1]:
-        raise UserError(f"{refined.name}: is not the checkpoint that {table} refines; name that one")
+    if refined.key != folds.read_candidates_manifest(inputs.table)["config"]["members"][-1]:
+        raise UserError(f"{refined.name}: is not the checkpoint that {inputs.table} refines; name that one")
     return refined.folder
 
 
-def _read(folder: Path) -> tuple[Collection, Candidates, list[str]]:
-    manifest = cross_validation.manifest_of(folder)
-    return (
-        collection.read(folder / manifest["collection"]),
-        read_candidates(folder / FILE),
-        manifest["members"],
-    )
+def read_candidate_folder(folder: Path) -> CandidateFolder:
+    """Read a folder of candidates with the collection of its queries.
+
+    Raises:
+        UserError: The folder holds no candidates, or its collection is missing.
+    """
+    manifest = folds.read_candidates_manifest(folder)
+    data = collection.read(folder / manifest["collection"])
+    return CandidateFolder(folder, data, read_candidates(folder / FILE), manifest["members"])
 
 
-def _is_near(found: Candidates, members: list[str], depth: int) -> np.ndarray:
-    """(pairs,) bool: the refined checkpoint's best `depth` of each query."""
-    return found.features[f"{members[-1]}: rank"] < np.log1p(depth - 0.5)
-
-
-def _groups(data: Collection, found: Candidates, members: list[str], recipe: Recipe, known: set[str]) -> list[Group]:
-    """Each query with its relevant candidates and the best of the others.
+def reranking_groups(fold: CandidateFolder, recipe: Recipe, labelled_passages: set[str]) -> list[RerankingGroup]:
+    """Group each query of a fold with its relevant candidates and the best of the others.
 
     Args:
-        known: passages that some query to learn from is labelled with. With `mining.candidates: labelled` no other is a
-            negative: a reranker would learn that what it never saw right is wrong, which fails on new labels.
+        fold: Candidates with known labels.
+        recipe: The reranker's recipe.
+        labelled_passages: Passages that some query to learn from is labelled with. With `mining.candidates: labelled`
+            no other is a negative: a reranker would learn that a passage which is never right in training is wrong,
+            which fails on new labels.
     """
-    allowed = np.ones(len(found.passage), dtype=bool)
+    table, similarity = fold.table, fold.similarity
+    allowed = np.ones(len(table.passage_ids), dtype=bool)
     if recipe.mining.candidates == "labelled":
-        allowed = np.isin(found.passage, list(known))
-    similar = found.features[f"{members[-1]}: score"]
-    groups = [Group(data.validation[query], {}, {}) for query in found.queries]
-    for pair in np.lexsort((-similar, found.query)):
-        group, text = groups[found.query[pair]], data.passages[found.passage[pair]]
-        if found.relevant[pair]:
-            group.positives[text] = float(similar[pair])
+        allowed = np.isin(table.passage_ids, list(labelled_passages))
+    groups = [RerankingGroup(fold.data.validation[query], {}, {}) for query in table.queries]
+    for pair in np.lexsort((-similarity, table.query_rows)):
+        group, text = groups[table.query_rows[pair]], fold.data.passages[table.passage_ids[pair]]
+        if table.relevant[pair]:
+            group.positives[text] = float(similarity[pair])
         elif allowed[pair] and len(group.negatives) < recipe.reranking.depth:
-            group.negatives[text] = float(similar[pair])
+            group.negatives[text] = float(similarity[pair])
     return groups
+
+
+def _score_candidates(scored: CandidateFolder, model: Path, recipe: Recipe, device: str) -> np.ndarray:
+    """Score each query's best candidates, (pairs,) float32, NaN beyond the recipe's depth."""
+    table, texts = scored.table, scored.data.validation or scored.data.test
+    selected = scored.within_rank(recipe.reranking.depth)
+    pairs = [
+        (texts[table.queries[row]], scored.data.passages[passage])
+        for row, passage in zip(table.query_rows[selected], table.passage_ids[selected], strict=True)
+    ]
+    scores = np.full(len(selected), np.nan, dtype=np.float32)
+    scores[selected] = cross_encoder.score(str(model), pairs, device, recipe)
+    scores[selected] += recipe.reranking.residual * scored.similarity[selected]
+    return scores

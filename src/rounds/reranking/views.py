@@ -1,0 +1,65 @@
+"""Views: the feature groups that the networks of a fusion read.
+
+A fused model is called by the name of its feature group: `minilm round 2` for a checkpoint, `minilm round 0 topic` for
+the base model on a part of the query. A list of models holds the base model's parts, the base model, then the rounds.
+"""
+
+from rounds.reranking.candidates import Candidates
+from rounds.reranking.features import QUERY_PARTS
+from rounds.reranking.folds import RERANKER
+from rounds.reranking.fusion import View
+
+MODEL_GROUPS = ("", "votes ", "tokens ")  # prefixes of a model's feature groups
+
+SHARED_GROUPS = ("labels", "words", "siblings")
+
+
+def default_views(models: list[str]) -> list[tuple[str, list[View]]]:
+    """Return the views of the fusion (the last model alone) and of the ensemble (also beside the base model's parts).
+
+    Neither reads earlier rounds or a reranker; `ablation_views` has the ensembles with them.
+
+    Returns:
+        Label and views of each.
+    """
+    views = _views_of(models[-1], models)
+    return [("fusion", views[:1]), ("ensemble", views)]
+
+
+def ablation_views(models: list[str], table: Candidates) -> list[tuple[str, list[View]]]:
+    """Return the fusion without one kind of feature each, and the ensemble with all rounds or with a reranker.
+
+    Args:
+        models: Names of the fused models.
+        table: Candidates whose features say which kinds there are.
+
+    Returns:
+        Label and views of each.
+    """
+    (_, (fusion_view,)), (_, ensemble) = default_views(models)
+    kinds = [_kind(group) for group in fusion_view if group not in models and table.feature_names((group,))]
+    ablations = [
+        (f"fusion without {kind}", [tuple(group for group in fusion_view if group in models or _kind(group) != kind)])
+        for kind in dict.fromkeys(kinds)
+    ]
+    whole = [model for model in models if not model.endswith(QUERY_PARTS)]
+    if earlier := whole[1:-1]:
+        views = [view for model in (*earlier, whole[-1]) for view in _views_of(model, models)]
+        ablations.append(("ensemble, all rounds", views))
+    if f"{RERANKER}: score" in table.features:
+        ablations.append(("ensemble, reranked", [(*view, RERANKER) for view in ensemble]))
+    return ablations
+
+
+def _kind(group: str) -> str:
+    """Return the kind of a feature group, `votes` for `votes minilm round 2`."""
+    return group.split()[0]
+
+
+def _views_of(model: str, models: list[str]) -> list[View]:
+    """Return the views of a model alone, and of the model beside each part of the query that the base model read."""
+    parts = [other for other in models if other.endswith(QUERY_PARTS)]
+    combinations = [(model,), *((model, part) for part in parts)]
+    return [
+        (*(f"{prefix}{name}" for name in names for prefix in MODEL_GROUPS), *SHARED_GROUPS) for names in combinations
+    ]
