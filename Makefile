@@ -116,7 +116,7 @@ tokens: $(SETUP)  ## what the recipe's tokenizer makes of the texts: unknown and
 fit_batch: $(SETUP)  ## how many tokens of a training chunk fit into memory, and how fast they go
 	$(PIPELINE)
 
-bench: $(SETUP)  ## speed and memory beside the peers' (ONLY=a for row a); all rows: into README.md
+bench: $(SETUP)  ## speed and memory beside the peers' (ONLY=a for row a); all rows: into docs/benchmarks.md
 	$(PIPELINE)
 
 gpu_check: $(SETUP)  ## what a GPU does with the flagship, for docs/gpu.md (SMALL=1: the same on tiny models, on a CPU)

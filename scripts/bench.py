@@ -1,4 +1,4 @@
-"""Time our work beside the peers', in one run, and write the table into the README."""
+"""Time our work beside the peers', in one run, and write the table into docs/benchmarks.md."""
 
 import time
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Flags:
 
 
 def main(flags: Flags) -> None:
-    """Time our work beside the peers', in one run, and write the table into the README."""
+    """Time our work beside the peers', in one run, and write the table into docs/benchmarks.md."""
     store.require_files(Path(flags.train_data), *([Path(flags.readme)] if flags.readme else []))
     if flags.readme and flags.only:
         raise UserError("readme: a table of some rows is printed only; leave out ONLY to write it")

@@ -389,7 +389,7 @@ def bench(session: Session) -> None:
     """Measure speed and memory beside the peers'."""
     given, names = session.settings, session.experiment
     session.ensure(stages.rounds(names, 1)[1].mine)
-    table = {"only": given.only} if given.only else {"readme": "README.md"}
+    table = {"only": given.only} if given.only else {"readme": "docs/benchmarks.md"}
     session.call("bench", recipe=given.model, data_dir=names.data, train_data=names.mined(1), **table)
 
 
