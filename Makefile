@@ -11,6 +11,10 @@ SHELL         := /bin/bash
 comma    := ,
 PY       := .venv/bin/python
 SETUP    := .venv/.setup$(if $(filter 1,$(GPU)),-gpu)
+DEV      := .venv/.setup-dev
+# Where uv is installed, it takes a fraction of pip's time.
+INSTALL   = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check) \
+  -q -c .ci/constraints.txt
 # `+` lets make -n reach the pipeline, which then prints calls.
 PIPELINE  = +@$(PY) -m rounds.pipeline $@
 
@@ -19,12 +23,15 @@ setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine)
 
 $(SETUP): pyproject.toml .ci/constraints.txt
 	@test -x $(PY) || { echo "setting up .venv (a minute or two)"; python3 -m venv .venv; }
-	@$(PY) -m pip install -q --disable-pip-version-check -c .ci/constraints.txt \
-	  -e '.[dev,kaggle$(if $(filter 1,$(GPU)),$(comma)gpu)]' 2> >(grep -v '^WARNING: Location' >&2)
+	@$(INSTALL) -e '.[kaggle,report$(if $(filter 1,$(GPU)),$(comma)gpu)]' 2> >(grep -v '^WARNING: Location' >&2)
 ifeq ($(GPU),1)
 	@$(PY) -m pip uninstall -q -y faiss-cpu && $(PY) -m pip install -q faiss-gpu-cu12
 endif
 	@touch $@ .venv/.setup
+
+$(DEV): $(SETUP)
+	@$(INSTALL) -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2)
+	@touch $@
 
 # ---- data ---------------------------------------------------------------------------------------------------------
 sample: $(SETUP)  ## generate the sample (QUESTIONS=1500, SEED=42); the other targets do so where there are no data
@@ -126,16 +133,15 @@ status: $(SETUP)  ## each stage up to ROUND: fresh, stale (and why) or missing
 	$(PIPELINE)
 
 # ---- the rest -----------------------------------------------------------------------------------------------------
-test: $(SETUP)  ## lint and fast tests
+test: $(DEV)  ## lint and fast tests
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow and not interop' -n 2
 
-test_slow: $(SETUP)  ## whole rounds, two processes, kills
+test_slow: $(DEV)  ## whole rounds, two processes, kills
 	@$(PY) -m pytest -m slow
 
-interop: $(SETUP)  ## tests against FlagEmbedding itself, which this installs
-	@$(PY) -m pip install -q --disable-pip-version-check -c .ci/constraints.txt -e '.[dev,interop]' \
-	  2> >(grep -v '^WARNING: Location' >&2)
+interop: $(DEV)  ## tests against FlagEmbedding itself, which this installs
+	@$(INSTALL) -e '.[dev,interop]' 2> >(grep -v '^WARNING: Location' >&2)
 	@$(PY) -m pytest -m interop
 
 help:  ## this list
