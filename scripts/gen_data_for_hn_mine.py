@@ -19,7 +19,7 @@ class Flags(RecipeByName, Replacing, Seeded):
 
     mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
     validation_version: str = field(default="v1", metadata={"help": "v1 to v5; 1 means v1"})
-    task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(registry.TASKS)}"})
+    task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(registry.LOADERS)}"})
     raw_dir: str = field(
         default=str(project_root() / "data" / "raw"),
         metadata={

@@ -198,3 +198,13 @@ def test_vision_towers_count_by_captions_and_their_pictures(project):
     assert key() == before
     (raw / "a.jpg").write_text("2", encoding="utf-8")
     assert key() != before
+
+
+def test_a_file_of_vectors_counts_by_content_wherever_it_lies(project):
+    """`vectors:FILE` without a folder in its name is in the key as well."""
+    (project / "v.yaml").write_text('extends: tiny-mistral\nmining: {negatives: {"vectors:v.npz": 1.0}}\n')
+    contents = []
+    for text in ("one", "two"):
+        (project / "v.npz").write_text(text)
+        contents.append(made_from(command("hn_mine", recipe="v.yaml", output_file="m.jsonl")))
+    assert contents[0] != contents[1]

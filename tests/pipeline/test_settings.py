@@ -120,3 +120,10 @@ def test_help_lists_every_variable_with_its_default():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_every_task_has_a_loader():
+    """The settings, which import no loader, name the tasks that the loaders read."""
+    from rounds.data.loaders.registry import LOADERS
+
+    assert set(settings.TASKS) == set(LOADERS)

@@ -4,7 +4,8 @@ To add a source:
 
 1. Write a function `(SourceRequest) -> Run` here and register it in `SOURCES` under its name. A source that reads a
    file takes its path from `request.path`; the recipe names it `NAME:PATH`.
-2. Allow the name in the recipe (`mining.negatives`, beside `SOURCES` in `rounds.config`), and describe it there.
+2. Allow the name in the recipe (`SOURCES`, or the prefix of a file, in `rounds.config.sections.mining`), and describe
+   it there; `python -m rounds.config.reference docs/recipes-reference.md` writes the page anew.
 3. Test it in `tests/mining/test_sources.py`.
 """
 
@@ -218,7 +219,7 @@ def mine_negatives(task: MiningTask, rank_dense: DenseRanker, recipe: Mining, se
             source, path = find_source(name)
             runs[name] = source.rank(SourceRequest(task, recipe, seed, depth, rank_dense, path))
         negatives = _combine_shares(_Sampler(task, runs, recipe, seed), counts, fallback)
-        if sampling.is_complete(negatives, runs[fallback], len(task.passages)):
+        if depth >= len(task.passages) or sampling.is_complete(negatives, runs[fallback], len(task.passages)):
             return negatives
         depth *= 2
 

@@ -175,15 +175,17 @@ def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]
 
 def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
     """Paths in the sections that are read: local models, a checkpoint to start from, other encoders' vectors."""
-    paths = []
+    paths, files = [], set()
     if "model" in names:
         paths += [recipe.model.name_or_path, recipe.model.vision.name_or_path]
     if "tuning" in names:
         paths.append(recipe.tuning.init_from)
     if "mining" in names:
         paths.append(recipe.mining.reranker)
-        paths += [name.removeprefix(VECTORS_PREFIX) for name in recipe.mining.negatives]
-    return {path for path in paths if path and (os.sep in path or path.startswith("."))}
+        files = {
+            name.removeprefix(VECTORS_PREFIX) for name in recipe.mining.negatives if name.startswith(VECTORS_PREFIX)
+        }
+    return files | {path for path in paths if path and (os.sep in path or path.startswith("."))}
 
 
 def _inputs(call: Command, name: str, paths: tuple[str, ...], planned: Mapping[str, str]) -> object:

@@ -3,7 +3,8 @@
 To add a loss:
 
 1. Write a function `(EmbeddedBatch, Training) -> scalar Tensor` here and register it in `LOSSES`.
-2. Allow its name in the recipe (`training.loss`, in `rounds.config`) and describe it there.
+2. Allow its name in the recipe (`loss` in `rounds.config.sections.training`) and describe it there;
+   `python -m rounds.config.reference docs/recipes-reference.md` writes the page anew.
 3. Test it against a slow loop in `tests/training/test_losses.py`.
 """
 
