@@ -12,9 +12,9 @@ comma    := ,
 PY       := .venv/bin/python
 SETUP    := .venv/.setup$(if $(filter 1,$(GPU)),-gpu)
 DEV      := .venv/.setup-dev
-# Where uv is installed, it takes a fraction of pip's time.
-INSTALL   = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check) \
-  -q -c .ci/constraints.txt
+# uv, where it is installed, takes a fraction of pip's time.
+PIP       = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
+INSTALL   = $(PIP) -q -c .ci/constraints.txt
 # `+` lets make -n reach the pipeline, which then prints calls.
 PIPELINE  = +@$(PY) -m rounds.pipeline $@
 
@@ -152,9 +152,8 @@ help:  ## this list
 	@PYTHONPATH=src $(or $(wildcard $(PY)),python3) -m rounds.pipeline.help
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
-	@rm -rf model_output/*/ model_output/.locks data/sample data/sample-pairs data/sample-kbvqa
-	@rm -rf submissions/*.csv submissions/*.manifest.json submissions/bundle submissions/notebook
-	@rm -rf $(dir $(wildcard data/*/*/manifest.json))
+	@rm -rf model_output/*/ model_output/.locks data/sample data/sample-{pairs,kbvqa}
+	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook} $(dir $(wildcard data/*/*/manifest.json))
 	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
 
 FORCE:
