@@ -153,8 +153,8 @@ help:  ## this list
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
 	@rm -rf model_output/*/ model_output/.locks data/sample data/sample-{pairs,kbvqa}
-	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook} $(dir $(wildcard data/*/*/manifest.json))
-	@find data -mindepth 1 -maxdepth 1 -type d -empty -delete
+	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook} $(filter-out data/raw/%,$(dir $(wildcard data/*/validation_v*/manifest.json data/*/submission/manifest.json)))
+	@find data -mindepth 1 -maxdepth 1 -type d -empty ! -name raw -delete
 
 FORCE:
 .PHONY: $(shell awk -F : '/^[a-z_0-9]+:/ { print $$1 }' Makefile) FORCE

@@ -211,6 +211,8 @@ def _parse(variable: Field, text: str) -> object:
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         value: object = tuple(_convert(name, part, item, text) for part in text.split())
+        if len(set(value)) < len(value):  # a fold named twice would teach the fusion that ranks it
+            raise UserError(f"{name}={text}: names one twice; name each once")
     else:
         item = next((part for part in typing.get_args(kind) if part is not type(None)), kind)
         value = _convert(name, text, item, text)
