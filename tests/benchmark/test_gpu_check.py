@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+import importlib.metadata
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -150,6 +152,43 @@ def test_texts_are_distinct_and_share_their_examples(tmp_path):
     assert len(set(given.passages)) == texts.PASSAGES
     assert len({tuple(each) for each in given.before}) == 1 and len(given.before[0]) == 2
     assert not any(query in example for example in given.before[0] for query in given.queries)
+
+
+# What a bare GPU machine holds (docs/gpu.md): these packages and what they require.
+BARE = {"accelerate", "numba", "pandas", "pyarrow", "requests", "scikit-learn", "seaborn", "tabulate", "torch"}
+BARE |= {"protobuf", "rich", "transformers", "xxhash"}
+
+
+def test_all_imports_are_carried_or_on_the_bare_machine():
+    """Each package that the check imports is in gpu_wheels.sh, or is required by what the bare machine holds."""
+    code = "import sys, rounds.cli, rounds.benchmark.gpu_check; print(*{n.partition('.')[0] for n in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    modules = importlib.metadata.packages_distributions()
+    imported = {_canonical(name) for module in loaded for name in modules.get(module, [])} - {"rounds"}
+    script = (SCRIPT.parent / "gpu_wheels.sh").read_text()
+    carried = set(map(_canonical, re.split(r"\s+", re.sub("==[^ ]*", "", script.split("(\n")[1].split("\n)")[0]))))
+    held = set()
+    for name in BARE:
+        _collect_requirements(name, held)
+    assert imported - carried - held == set()
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _collect_requirements(name: str, found: set[str]) -> None:
+    """Add a package and all that it requires without extras, as far as they are installed here."""
+    if name in found:
+        return
+    found.add(name)
+    try:
+        requirements = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for line in requirements:
+        if "extra ==" not in line:
+            _collect_requirements(_canonical(re.match(r"[\w.-]+", line).group()), found)
 
 
 def test_a_rewritten_wheel_has_its_record(tmp_path):

@@ -82,9 +82,11 @@ def _variants(
         models.free()
         try:
             seconds, found = _steps(bench, embedder, own, data)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
+            reason = f"out of memory: {' '.join(str(error).split())[:200]}"
+            held, free = torch.cuda.memory_allocated() / 2**30, torch.cuda.mem_get_info()[0] / 2**30
             embedder.zero_grad()
-            section.note(title, left_out="out of memory")
+            section.note(title, left_out=reason, held_gib=held, free_gib=free)
             continue
         section.note(title, seconds=seconds, peak_gib=bench.peak_gib(), losses=found)
         section.check(f"{title}: the loss falls", found[-1] - found[0], found[-1] < found[0])
