@@ -118,6 +118,22 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path, dead_process, name):
     assert entries(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.manifest.json"])
+def test_leftover_files_of_dead_processes_are_removed(tmp_path, dead_process, name):
+    """What a killed process left of a file artefact or its manifest goes when the artefact is written again."""
+    (tmp_path / f".{name}.{dead_process}.tmp").write_text("half")
+    store.write_file_artifact(tmp_path / "rows.jsonl", [{"a": 1}], {})
+    assert entries(tmp_path) == ["rows.jsonl", "rows.manifest.json"]
+
+
+def test_a_file_that_a_living_process_writes_is_kept(tmp_path):
+    """Another process that is writing the same file keeps its temporary file."""
+    other = tmp_path / f".a.json.{os.getppid()}.tmp"
+    other.write_text("half")
+    store.write_json(tmp_path / "a.json", {})
+    assert entries(tmp_path) == [other.name, "a.json"]
+
+
 @pytest.mark.parametrize("name", [".out.{}.tmp", ".out.{}.old.tmp"])
 def test_what_living_processes_write_is_kept(tmp_path, name):
     """Another process that is writing the same folder keeps its temporary folder."""

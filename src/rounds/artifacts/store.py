@@ -38,8 +38,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush the file to disk and rename it to `path`, else remove it.
 
     Readers see the old file or the complete new one, never a part. The temporary name ends in `.tmp`: where a library
-    picks the format by the ending, hand it an open file instead.
+    picks the format by the ending, hand it an open file instead. What killed processes left of `path` is removed first.
     """
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -146,7 +147,10 @@ def read_manifest(folder: Path) -> dict | None:
         return None
     manifest = read_json(path)
     if not isinstance(manifest, dict):
-        raise UserError(f"{path}: not a manifest; delete its folder and run the stage again")
+        raise UserError(
+            f"{path}: not a manifest of ours; if another tool wrote it, rename it, else delete its folder and run the "
+            "stage again"
+        )
     return manifest
 
 
@@ -242,12 +246,18 @@ def put_in_place(temporary: Path, folder: Path) -> None:
         os.replace(temporary, folder)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary folders that killed processes left beside `folder`."""
-    for leftover in folder.parent.iterdir():
-        match = re.fullmatch(rf"\.{re.escape(folder.name)}\.(\d+)(\.old)?\.tmp", leftover.name)
-        if match and not _is_alive(int(match[1])):
+def _remove_leftovers(path: Path) -> None:
+    """Remove temporary files and folders that killed processes left beside the file or folder `path`."""
+    if not path.parent.is_dir():
+        return
+    for leftover in path.parent.iterdir():
+        match = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.tmp", leftover.name)
+        if not match or _is_alive(int(match[1])):
+            continue
+        if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

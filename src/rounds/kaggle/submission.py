@@ -1,10 +1,10 @@
 """Submission: run -> CSV of 25 ids a row, checked against sample_submission.csv before it is in place."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
 
+from rounds.artifacts import store
 from rounds.data.loaders import eedi
 from rounds.errors import UserError
 from rounds.retrieval.run import Run
@@ -36,13 +36,9 @@ def write(run: Run, passages: dict[str, str], sample: Path, path: Path) -> int:
         )
     table = pd.DataFrame({COLUMNS[0]: expected, COLUMNS[1]: [" ".join(rows[key]) for key in expected]})
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with store.replacing(path) as temporary:
         table.to_csv(temporary, index=False)
         validate(temporary, sample, passages, str(path))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(table)
 
 
