@@ -185,6 +185,33 @@ def test_a_recipe_without_a_name_is_refused():
         loader.from_dict({}, "manifest.json")
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("training: {epochs: 2}\nmodel: {}\ntraining: {epochs: 3}\n", "training", 3),
+        ("training:\n  epochs: 2\n  batch_size: 4\n  epochs: 3\n", "epochs", 4),
+        ("mining:\n  negatives: {dense: 1, bm25: 1, dense: 2}\n", "dense", 2),
+        ("extends: minilm\nextends: tiny-mistral\n", "extends", 2),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path, text, key, line):
+    """At every level, the line names the file, the key and the second line; the last value does not win silently."""
+    with refused(f"{tmp_path / 'mine.yaml'} line {line}", f"key '{key}'", "keep one"):
+        loader.load(written(tmp_path, text))
+
+
+def test_a_merge_key_may_be_overridden(tmp_path):
+    """YAML's `<<` puts a mapping's keys below its own, so the same key in both is no repetition."""
+    text = "training: &base {epochs: 2, batch_size: 4}\npretraining: {<<: *base, epochs: 3}\n"
+    assert loader.load(written(tmp_path, text)).pretraining.epochs == 3
+
+
+def test_a_missing_parent_is_named_with_its_child(tmp_path):
+    """The line about `extends` names the child's file and the parent that is not there."""
+    with refused(tmp_path / "mine.yaml", "extends minilmm", "no such file", "minilm"):
+        loader.load(written(tmp_path, "extends: minilmm\n"))
+
+
 def test_a_recipe_extends_another_one_level_deep(tmp_path):
     """A file inherits what it does not set; a chain of three is refused with both files."""
     (tmp_path / "first.yaml").write_text("training: {epochs: 7, batch_size: 3}\nmining: {negatives: {bm25: 1}}\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import TypeAdapter
 
+from rounds.config import unique_keys
 from rounds.config.recipe import Recipe, check_combinations
 from rounds.config.validation import one_line_errors
 from rounds.errors import UserError
@@ -34,7 +35,10 @@ def load(name_or_path: str) -> Recipe:
     Raises:
         UserError: the recipe does not exist, has an unknown key, or a key has a value that it does not take.
     """
-    path, values = _read(name_or_path)
+    try:
+        path, values = _read(name_or_path)
+    except FileNotFoundError as error:
+        raise UserError(f"recipe {name_or_path!r}: {error}") from None
     if parent := values.pop("extends", None):
         inherited = load_parent(str(parent), path)
         values = _merge(inherited.to_dict(), values)
@@ -43,21 +47,29 @@ def load(name_or_path: str) -> Recipe:
 
 def load_parent(name_or_path: str, child: Path) -> Recipe:
     """Read the recipe that `child` extends, which must not extend another one itself."""
-    path, values = _read(name_or_path)
+    try:
+        path, values = _read(name_or_path)
+    except FileNotFoundError as error:
+        raise UserError(f"{child}: extends {name_or_path}, {error}") from None
     if "extends" in values:
         raise UserError(f"{path}: extends {values['extends']}, and {child} extends it; one level is the limit")
     return from_dict(values, str(path))
 
 
 def _read(name_or_path: str) -> tuple[Path, dict]:
-    """Return a recipe's file and its keys, as they stand in the file."""
+    """Return a recipe's file and its keys, as they stand in the file.
+
+    Raises:
+        FileNotFoundError: there is no such recipe.
+        UserError: the file is no mapping, or names a key twice.
+    """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = Path(str(resources.files("rounds") / "recipes" / f"{name_or_path}.yaml"))
     if not path.is_file():
-        raise UserError(f"recipe {name_or_path!r}: no such file; the package carries {', '.join(names())}")
+        raise FileNotFoundError(f"no such file; the package carries {', '.join(names())}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = unique_keys.load(path.read_text(encoding="utf-8"), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
