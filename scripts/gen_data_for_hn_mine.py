@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
-from rounds.artifacts import hashing, store
+from rounds.artifacts import store
 from rounds.config import loader
 from rounds.data import collection, splits
 from rounds.data.loaders import registry
@@ -51,7 +51,7 @@ def main(flags: Flags) -> None:
     columns = Columns(flags.query_column, flags.positive_column, flags.group_column)
     task, unused = registry.load_dataset(flags.task, raw, columns)
     config = {
-        "data": {file.name: hashing.sha256_file(file) for file in registry.source_files(flags.task, raw)},
+        "data": registry.source_digests(flags.task, raw),
         **({} if flags.task == "eedi" else {"task": flags.task, "columns": vars(columns)}),
         "split": version,
         "seed": flags.seed,

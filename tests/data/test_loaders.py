@@ -8,7 +8,7 @@ import pytest
 from helpers.tiny_task import refused
 from helpers.training import finetune, mine
 
-from rounds.artifacts import store
+from rounds.artifacts import hashing, store
 from rounds.config import loader
 from rounds.data import collection, splits
 from rounds.data.loaders import beir, pairs, registry, weak_labels
@@ -38,6 +38,27 @@ def written(path: Path, rows: list[dict]) -> Path:
 
 def jsonl(path: Path, rows: list[dict]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", registry.LOADERS)
+def test_a_file_in_a_folder_s_place_is_refused(kind, tmp_path):
+    """Each kind of task says what it takes where RAW names a file for a folder, or a folder for a file."""
+    (tmp_path / "data.csv").write_text("a\n1\n", encoding="utf-8")
+    wrong, is_a = (tmp_path, "is a folder") if kind == "pairs" else (tmp_path / "data.csv", "is a file")
+    with refused(wrong, is_a, f"task {kind} takes"):
+        registry.load_dataset(kind, wrong, Columns())
+    with refused("nowhere", "no such", f"task {kind} takes"):
+        registry.load_dataset(kind, Path("nowhere"), Columns())
+
+
+def test_files_of_one_name_have_digests_of_their_own(tmp_path):
+    """Images of one name in two folders are two entries, each with the digest of its content."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.jpg").write_text(folder, encoding="utf-8")
+    digests = registry.source_digests("kbvqa", tmp_path)
+    assert digests == {name: hashing.sha256_file(tmp_path / name) for name in ("a/1.jpg", "b/1.jpg")}
+    assert list(registry.source_digests("pairs", tmp_path / "a" / "1.jpg")) == ["1.jpg"]
 
 
 @pytest.mark.parametrize("ending", pairs.FILE_ENDINGS)

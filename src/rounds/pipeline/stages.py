@@ -7,6 +7,7 @@ from pathlib import Path
 from rounds.artifacts import store
 from rounds.config import loader
 from rounds.config.recipe import Recipe
+from rounds.data.source import check_source
 from rounds.errors import UserError
 from rounds.pipeline import keys
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
@@ -80,13 +81,12 @@ def raw(experiment: Experiment) -> tuple[Stage, ...]:
     """What makes the raw data: a generator, or nothing.
 
     Raises:
-        UserError: RAW names nothing.
+        UserError: RAW names nothing, or a file where the task takes a folder, or the other way round.
     """
     given = experiment.settings
     if given.is_sample:
         return (sample(experiment),)
-    if not Path(given.raw).exists():
-        raise UserError(f"RAW={given.raw}: no such folder")
+    check_source(given.task, Path(given.raw), f"RAW={given.raw}")
     return ()
 
 

@@ -3,7 +3,8 @@
 To add a loader:
 
 1. Write a module here with `load(path) -> RetrievalDataset`, and register it in `LOADERS` under its task's name.
-2. Allow the name in `TASKS` of `rounds.pipeline.settings` (which must stay light), and describe it in docs/data.md.
+2. Allow the name in `TASKS` of `rounds.pipeline.settings` (which must stay light), say in `rounds.data.source` whether
+   it is read from a folder or a file, and describe it in docs/data.md.
 3. Test it in `tests/data/test_loaders.py`.
 """
 
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rounds.artifacts import hashing
 from rounds.data.dataset import RetrievalDataset
 from rounds.data.loaders import beir, eedi, kbvqa, pairs, weak_labels
+from rounds.data.source import check_source
 from rounds.errors import UserError
 
 
@@ -61,6 +64,7 @@ def load_dataset(kind: str, path: Path, columns: Columns) -> Loaded:
         UserError: an unknown kind, or data that cannot be read.
     """
     check_task_kind(kind)
+    check_source(kind, path)
     return LOADERS[kind](path, columns)
 
 
@@ -82,6 +86,14 @@ def source_files(kind: str, path: Path) -> list[Path]:
     if kind == "eedi":
         return [path / name for name in eedi.FILES if (path / name).is_file()]
     return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def source_digests(kind: str, path: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that makes up the data of a kind, by its path within the folder."""
+    return {
+        file.name if file == path else file.relative_to(path).as_posix(): hashing.sha256_file(file)
+        for file in source_files(kind, path)
+    }
 
 
 def check_task_kind(kind: str) -> None:
