@@ -8,7 +8,7 @@ from helpers.result_rows import QUERIES, make_row
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
-from rounds.evaluation import results, significance
+from rounds.evaluation import results, significance, tables
 from rounds.evaluation.results import ResultRow, RowKind
 
 
@@ -66,6 +66,14 @@ def test_save_and_load_round_trip(tmp_path):
     for old, new in zip(rows, results.load(tmp_path), strict=True):
         assert dataclasses.replace(new, per_query=old.per_query) == old
         assert new.per_query.tolist() == old.per_query.tolist()
+
+
+def test_rows_of_one_label_keep_their_own_scores(tmp_path):
+    """A model folder called BM25, evaluated beside BM25, reads back its own per-query scores."""
+    rows = [row("BM25", 1), row("BM25", 2)]
+    results.save(rows, tmp_path)
+    loaded = results.load(tmp_path)
+    assert [each.per_query.tolist() for each in loaded] == [each.per_query.tolist() for each in rows]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,20 @@ def test_equal_rows_of_several_folders_are_merged():
     zero = make_row("zero-shot", 1)
     rows = [zero, make_row("round 1", 2), zero, make_row("round 1", 3, recipe="other")]
     assert [row.label for row in results.distinct(rows)] == ["zero-shot", "tiny: round 1", "other: round 1"]
+
+
+def test_equal_labels_of_one_recipe_get_their_checkpoints(tmp_path):
+    """Rounds of one recipe on two seeds stay two rows, in the comparison of all pairs too."""
+    rows = [make_row("round 1", seed) for seed in (1, 2, 3)]
+    for number, each in enumerate(rows):
+        each.about["checkpoint"] = f"run{min(number, 1)}/round1"
+    labels = [row.label for row in results.distinct(rows)]
+    assert labels == [
+        "tiny: round 1 (run0/round1)",
+        "tiny: round 1 (run1/round1) (round 12)",
+        "tiny: round 1 (run1/round1) (round 13)",
+    ]
+    assert tables.compare(results.distinct(rows)).model_names == labels
 
 
 def test_rows_of_different_queries_are_not_merged():

@@ -121,7 +121,8 @@ def save(rows: list[ResultRow], folder: Path) -> None:
     metric of each query as a (queries,) array named `ROW METRIC`.
     """
     store.write_json(folder / METRICS_FILE, [_to_json(row) for row in rows])
-    table = pd.DataFrame({row.label: row.per_query for row in rows}, index=pd.Index(rows[0].queries, name="query"))
+    columns, queries = np.stack([row.per_query for row in rows], axis=1), pd.Index(rows[0].queries, name="query")
+    table = pd.DataFrame(columns, queries, [row.label for row in rows])  # two labels may be equal
     table.to_csv(folder / MAIN_SCORES_FILE)
     scores = {f"{number} {name}": values for number, row in enumerate(rows) for name, values in row.scores.items()}
     np.savez_compressed(folder / SCORES_FILE, **scores)
@@ -138,8 +139,8 @@ def load(folder: Path) -> list[ResultRow]:
     table = pd.read_csv(folder / MAIN_SCORES_FILE, dtype={"query": str}, keep_default_na=False).set_index("query")
     queries = table.index.tolist()
     return [
-        _from_json(entry, table[entry["label"]].to_numpy(), queries, row_scores)
-        for entry, row_scores in zip(entries, scores, strict=True)
+        _from_json(entry, table.iloc[:, number].to_numpy(), queries, row_scores)
+        for number, (entry, row_scores) in enumerate(zip(entries, scores, strict=True))
     ]
 
 
@@ -180,7 +181,8 @@ def _kind_of_label(label: str) -> RowKind:
 def distinct(rows: list[ResultRow]) -> list[ResultRow]:
     """Merge the rows of several folders into one table: drop repeated rows and make equal labels unique.
 
-    Rows that each folder holds (BM25, zero-shot) appear once; equal labels of different runs get their recipe's name.
+    Rows that each folder holds (BM25, zero-shot) appear once; equal labels of different runs get their recipe's name,
+    and where that is the same too, their checkpoint's path and the fingerprint of what they were computed with.
 
     Raises:
         UserError: the rows were evaluated on different queries.
@@ -189,8 +191,15 @@ def distinct(rows: list[ResultRow]) -> list[ResultRow]:
     unique: dict[tuple, ResultRow] = {}
     for row in rows:
         unique.setdefault((row.about.get("fingerprint"), row.label), row)
-    counts = Counter(row.label for row in unique.values())
+    merged = _relabel_equal(list(unique.values()), "{about[recipe]}: {label}")
+    merged = _relabel_equal(merged, "{label} ({about[checkpoint]})")
+    return _relabel_equal(merged, "{label} ({about[fingerprint]})")
+
+
+def _relabel_equal(rows: list[ResultRow], pattern: str) -> list[ResultRow]:
+    """Return the rows with those that share their label relabelled by a pattern of `label` and `about`."""
+    counts = Counter(row.label for row in rows)
     return [
-        replace(row, label=f"{row.about['recipe']}: {row.label}") if counts[row.label] > 1 else row
-        for row in unique.values()
+        replace(row, label=pattern.format(label=row.label, about=row.about)) if counts[row.label] > 1 else row
+        for row in rows
     ]
