@@ -126,6 +126,43 @@ def test_a_finetune_folder_resolves_to_the_epoch_to_continue(tmp_path):
     assert checkpoint.resolve(str(tmp_path / "round"), device="cpu").folder.name == "lora_epoch_2"
 
 
+@pytest.mark.parametrize("named", ["round", "round/lora_epoch_2"])
+def test_an_epoch_that_lost_its_manifest_is_refused(named, tmp_path):
+    """Neither by the round's folder nor by its own does it pass for a model of another tool."""
+    write_checkpoint("lora", tmp_path / "round" / "lora_epoch_2")
+    (tmp_path / "round" / "lora_epoch_2" / store.MANIFEST).unlink()
+    store.write_json(tmp_path / "round" / store.MANIFEST, {"kind": "finetune", "continue_with": "lora_epoch_2"})
+    with refused(tmp_path / "round" / "lora_epoch_2", "has no manifest.json", "train again"):
+        checkpoint.resolve(str(tmp_path / named), recipe_with("lora"), "cpu")
+
+
+@pytest.mark.parametrize("manifest", [{"continue_with": "lora_epoch_2"}, {}])
+def test_a_finetune_folder_without_the_epoch_to_continue_is_refused(manifest, tmp_path):
+    """The folder itself, or what lies beside it, is not taken for the model."""
+    store.write_json(tmp_path / store.MANIFEST, {"kind": "finetune", **manifest})
+    with refused(tmp_path, str(manifest.get("continue_with")), "is not there"):
+        checkpoint.resolve(str(tmp_path), recipe_with("lora"), "cpu")
+
+
+def test_a_foreign_manifest_in_the_base_model_s_folder_says_nothing(tmp_path):
+    """Another tool's manifest.json leaves the base model what it is: untrained on our questions."""
+    recipe = loader.load("tiny-mistral")
+    shutil.copytree(locate_model(recipe.model), tmp_path / "base")
+    store.write_json(tmp_path / "base" / store.MANIFEST, {"version": 1, "files": []})
+    recipe = recipe.replace("model", name_or_path=str(tmp_path / "base"))
+    assert checkpoint.resolve(None, recipe, "cpu").lineage == {}
+    by_folder = checkpoint.resolve(str(tmp_path / "base"), recipe, "cpu")
+    assert by_folder.is_base and by_folder.lineage == {}
+
+
+def test_a_base_model_that_is_our_checkpoint_brings_its_lineage(tmp_path):
+    """What a checkpoint was trained on stays known where a recipe names it as its base model."""
+    recipe = recipe_with("full")
+    save_checkpoint(build_tuned_model(recipe), recipe, tmp_path / "c", lineage={"5": "digest"})
+    named = recipe.replace("model", name_or_path=str(tmp_path / "c"))
+    assert checkpoint.resolve(None, named, "cpu").lineage == {"5": "digest"}
+
+
 def test_the_base_model_s_folder_is_the_base_model(tmp_path):
     """A recipe's own model folder resolves to the untrained base model, not to a model of unknown lineage."""
     recipe = loader.load("tiny-mistral")

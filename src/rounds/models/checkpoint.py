@@ -187,8 +187,10 @@ def resolve(
     folder = _existing_folder(name_or_path)
     manifest = store.read_manifest(folder) if folder else None
     if manifest and manifest.get("kind") == "finetune":
-        folder = folder / manifest.get("continue_with", "")
+        folder = _epoch_to_continue(folder, manifest)
         manifest = store.read_manifest(folder)
+    if folder and manifest is None:
+        _require_foreign(folder)
     if manifest and manifest.get("kind") == "checkpoint":
         return _resolve_checkpoint(folder, manifest, recipe, device, precision)
     recipe = recipe or recipe_for_model(name_or_path)
@@ -203,6 +205,21 @@ def resolve(
     if folder is None and not _is_base_name(name_or_path, recipe):
         return _resolve_hub_model(name_or_path, recipe, options)
     return Checkpoint(recipe, base_model_digest(recipe.model), options, lineage=_base_lineage(recipe))
+
+
+def _epoch_to_continue(folder: Path, manifest: dict) -> Path:
+    """Return the epoch of a finetune folder that the next round continues with; refuse one that is not there."""
+    epoch = manifest.get("continue_with")
+    if not epoch or not (folder / epoch).is_dir():
+        raise UserError(f"{folder}: epoch {epoch}, with which the next round continues, is not there; train again")
+    return folder / epoch
+
+
+def _require_foreign(folder: Path) -> None:
+    """Refuse an epoch of a finetune folder that lost its manifest: it is no model of another tool."""
+    above = store.read_manifest(folder.absolute().parent)
+    if above and above.get("kind") == "finetune":
+        raise UserError(f"{folder}: is an epoch of a round, but has no {store.MANIFEST}; restore it or train again")
 
 
 def _existing_folder(name_or_path: str | None) -> Path | None:
@@ -279,10 +296,14 @@ def _is_base_name(name_or_path: str | None, recipe: Recipe) -> bool:
 
 
 def _base_lineage(recipe: Recipe) -> dict[str, str] | None:
-    """Return the lineage of the base model: empty, unless the recipe names one of our checkpoints as its base."""
-    folder = Path(apply_model_override(recipe.model.name_or_path))
-    manifest = store.read_manifest(folder) if folder.is_dir() else None
-    return manifest.get("lineage") if manifest else {}
+    """Return the lineage of the base model: empty, unless the recipe names one of our checkpoints as its base.
+
+    Other tools also write files of the manifest's name; these say nothing about a lineage.
+    """
+    name = apply_model_override(recipe.model.name_or_path)
+    if not (Path(name).is_dir() and has_manifest(name)):
+        return {}
+    return store.read_manifest(Path(name)).get("lineage")
 
 
 def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
