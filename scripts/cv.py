@@ -22,6 +22,7 @@ class Flags:
 
 def main(flags: Flags) -> None:
     """Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
+    folds.require_distinct([Path(folder) for folder in flags.folds])
     read = [folds.read_fold(Path(folder)) for folder in flags.folds]
     models, candidates = read[0].models, read[0].table
     fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])

@@ -1,5 +1,7 @@
 """Cross-validation and fusion: learned on the other folds only, means and spread as by hand, refusals."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,8 @@ def fold(seed: int, rounds: tuple[str, ...] = ("BM25", "zero-shot")) -> Fold:
     pairs = np.flatnonzero(found.relevant)
     qrels = {found.queries[found.query_rows[pair]]: [found.passage_ids[pair]] for pair in pairs}
     unseen = set(found.queries[:25])
-    data = Collection(None, "tiny", "v5", {}, dict.fromkeys(qrels, ""), {}, {}, qrels, unseen, {})
+    questions = {"train": {}, "validation": {query: "digest" for query in qrels}}
+    data = Collection(Path(f"fold{seed}"), "tiny", "v5", {}, dict.fromkeys(qrels, ""), {}, {}, qrels, unseen, questions)
     scores = {label: {name: generator.random(40) for name in HEADLINE_METRICS} for label in rounds}
     return Fold(data, scores, {label: Cost(seed + 1.0, None) for label in rounds}, found, ["m"])
 
@@ -142,9 +145,11 @@ def test_means_and_spread_are_those_of_the_folds():
 
 
 def test_folds_that_do_not_belong_together_are_refused():
-    """A single fold, and folds with other rounds."""
+    """A single fold, a fold that is named twice, and folds with other rounds."""
     with refused("two folds or more", "FOLDS"):
         cross_validation.evaluate_stages([fold(0)], [])
+    with refused("fold0 and fold0", "share 40 validation questions"):
+        cross_validation.evaluate_stages([fold(0), fold(1), fold(0)], [])
     with refused("different rounds"):
         cross_validation.evaluate_stages([fold(0), fold(1, ("BM25",))], [])
 
@@ -198,6 +203,14 @@ def test_views_are_averaged():
     own = table(np.random.default_rng(1), "q")
     alone = [fusion.fit([own], [view]).score(own) for view in (("m",), ("votes m",))]
     assert np.allclose(fusion.fit([own], [("m",), ("votes m",)]).score(own), np.mean(alone, axis=0))
+
+
+def test_a_fold_that_is_named_twice_is_refused(tmp_path):
+    """Another spelling of its path does not hide it."""
+    (tmp_path / "b").mkdir()
+    with refused("b", "named twice"):
+        folds.require_distinct([tmp_path / "b", tmp_path / "a", tmp_path / "a" / ".." / "b"])
+    folds.require_distinct([tmp_path / "a", tmp_path / "b"])
 
 
 @pytest.mark.parametrize("missing", ["", "manifest"])

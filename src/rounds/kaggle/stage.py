@@ -28,8 +28,9 @@ def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, out
         The line to print.
 
     Raises:
-        UserError: The folders fuse different models, or the queries to rank have labels.
+        UserError: A fold is named twice, the folders fuse different models, or the queries to rank have labels.
     """
+    folds.require_distinct(fold_folders)
     *fold_manifests, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
     if any(fold_manifest["members"] != manifest["members"] for fold_manifest in fold_manifests):
         raise UserError(

@@ -1,5 +1,6 @@
 """Cross-validation: evaluate each stage on folds, with second stages fitted on all folds but the one they rank."""
 
+import itertools
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import store
-from rounds.errors import UserError
+from rounds.data import lineage
+from rounds.errors import Refused, UserError
 from rounds.evaluation import significance
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
 from rounds.evaluation.table import Column, Table
@@ -50,10 +52,11 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
         fusions: Label and views of each fusion. The ranking of a fold is learned on the candidates of the others.
 
     Raises:
-        UserError: There is one fold only, or the folds differ in rounds, models or features.
+        UserError: There is one fold only, two folds share questions, or the folds differ in rounds, models or features.
     """
     if len(folds) < 2:
         raise UserError("cross-validation needs two folds or more; name them in FOLDS")
+    require_disjoint(folds)
     first = folds[0]
     if any(_stages_of(fold) != _stages_of(first) for fold in folds):
         raise UserError(
@@ -63,6 +66,20 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     if f"{RERANKER}: score" in first.table.features:
         rows.append(_summarize(folds, "rerank", [evaluate_run(fold, reranked_run(fold)) for fold in folds]))
     return rows + [_evaluate_fusion(folds, label, views) for label, views in fusions]
+
+
+def require_disjoint(folds: list[Fold]) -> None:
+    """Refuse folds with a question in common, also one fold that is named twice.
+
+    Raises:
+        Refused: The message names both folds.
+    """
+    for one, other in itertools.combinations([fold.data for fold in folds], 2):
+        if shared := lineage.overlap(one.questions["validation"], other.questions["validation"]):
+            raise Refused(
+                f"{one.folder} and {other.folder}: share {len(shared)} validation questions, so the fusion would learn "
+                "from the labels that it is tested on; name each fold once, and folds of one SEED only"
+            )
 
 
 def _stages_of(fold: Fold) -> tuple:

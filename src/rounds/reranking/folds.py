@@ -45,6 +45,17 @@ class Fold:
     models: list[str]
 
 
+def require_distinct(folders: list[Path]) -> None:
+    """Refuse folders of which one is named twice, whatever the spelling of its path: its queries would count double.
+
+    Raises:
+        UserError: The message names the folder.
+    """
+    for number, folder in enumerate(folders):
+        if folder.resolve() in [earlier.resolve() for earlier in folders[:number]]:
+            raise UserError(f"{folder}: this fold is named twice; name each once")
+
+
 def read_candidates_manifest(folder: Path) -> dict:
     """Read the manifest of a folder of candidates.
 

@@ -240,10 +240,12 @@ def rerank(inputs: RerankingInputs, output: Path, seed: int, device: str, overwr
         The line to print.
 
     Raises:
-        UserError: A fold has no labels, or the recipe starts from a checkpoint that did not rank the table.
+        UserError: A fold is named twice or has no labels, or the recipe starts from a checkpoint that did not rank the
+            table.
         Refused: A fold shares questions with the table.
     """
     recipe = inputs.recipe
+    folds.require_distinct(inputs.folds)
     learned, scored = [read_candidate_folder(folder) for folder in inputs.folds], read_candidate_folder(inputs.table)
     start = _initial_weights(inputs)
     _require_disjoint(learned, scored)
