@@ -1,12 +1,11 @@
 # Rounds: from data to a submission. `make help` lists targets and variables; `make status` shows what is up to date.
-#
-# Each target of the pipeline brings the stages that it needs up to date, in order, and does nothing twice. Which folders
-# they write, what they depend on and when they are stale is for src/rounds/pipeline/ to say; it reads the variables
-# (SPLIT=v1, MODEL=minilm, ...) from make's command line. `make -n TARGET` or DRY=1 prints the script calls.
+# Each target brings the stages that it needs up to date, in order; src/rounds/pipeline/ says what they write and when
+# they are stale, and reads make's variables (SPLIT=v1, MODEL=minilm, ...). make -n or DRY=1 prints the script calls.
 
 SHELL         := /bin/bash
 .SHELLFLAGS   := -eu -o pipefail -c
 .DEFAULT_GOAL := help
+MAKEFLAGS     += -r
 
 comma    := ,
 PY       := .venv/bin/python
@@ -15,8 +14,8 @@ DEV      := .venv/.setup-dev
 # uv, where it is installed, takes a fraction of pip's time.
 PIP       = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
 INSTALL   = $(PIP) -q -c .ci/constraints.txt
-# `+` lets make -n reach the pipeline, which then prints calls.
-PIPELINE  = +@$(PY) -m rounds.pipeline $@
+# `+` lets make -n reach the pipeline, which then prints calls. The line itself does nothing when pasted: no MAKELEVEL.
+PIPELINE  = +@$${MAKELEVEL:+$(PY) -m rounds.pipeline $@}
 
 # ---- set-up -------------------------------------------------------------------------------------------------------
 setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine)
@@ -48,7 +47,8 @@ pretrain: $(SETUP)  ## a vision model for recipes that see, from RAW's captions
 
 # ---- rounds: mine, finetune, evaluate -----------------------------------------------------------------------------
 # Round N mines hard negatives with the checkpoint of round N-1, continues from it, and is evaluated beside all rounds
-# before it. Round 0 is the base model.
+# before it. Round 0 is the base model. (With its built-in rules, which -r turns off, make would link `round`.)
+round: ; @echo "error: round: name its number, such as make round1 (make help lists all)" >&2; exit 2
 round%: $(SETUP) FORCE
 	$(PIPELINE)
 

@@ -11,7 +11,7 @@ from rounds.pipeline import keys, settings
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.keys import Command
 from rounds.pipeline.runner import Runner
-from rounds.pipeline.targets import Session
+from rounds.pipeline.session import Session
 
 STUB = Path(__file__).with_name("stub_script.py")
 leave = runpy.run_path(str(STUB))["leave"]

@@ -87,6 +87,24 @@ def test_make_n_and_dry_print_the_calls_and_run_nothing(rehearsal):
     assert not list(rehearsal.glob("model_output/*/round*"))
 
 
+def test_what_make_n_prints_runs_nothing_by_itself_when_pasted(rehearsal):
+    """The first line, make's own call, has no variables: in a shell without make it does nothing."""
+    first = make(rehearsal, "-n", "round2", *FLAGS).stdout.splitlines()[0]
+    environment = {"PATH": os.environ["PATH"]}
+    pasted = subprocess.run(["bash", "-c", first], cwd=rehearsal, capture_output=True, text=True, env=environment)
+    assert (pasted.returncode, pasted.stdout, pasted.stderr) == (0, "", "")
+    assert not (rehearsal / "model_output").exists()
+
+
+def test_a_round_without_a_number_is_one_line(rehearsal):
+    """No built-in rule makes `round.o` of it; the line says what to type."""
+    result = make(rehearsal, "round", *FLAGS, check=False)
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("make")]
+    assert result.returncode == 2 and lines == [
+        "error: round: name its number, such as make round1 (make help lists all)"
+    ]
+
+
 def test_seven_rounds_and_their_table(rehearsal):
     """`make round7` and ROUND=7 are rounds like any other, and -j is safe."""
     assert make(rehearsal, "-j2", "round7", "round6", *FLAGS).returncode == 0
@@ -109,12 +127,17 @@ def test_a_split_without_validation_is_refused(target, rehearsal):
 
 
 def test_clean_keeps_what_the_pipeline_did_not_make(rehearsal):
-    """The competition's data and the ledger stay."""
+    """The competition's data, the ledger, and a person's own folders and files stay."""
     make(rehearsal, "round1", *FLAGS)
     (rehearsal / "model_output" / "ledger.csv").touch()
+    for own in ("data/mine/pairs.csv", "data/mine/validation_v1/notes.txt", "submissions/notes.txt"):
+        (rehearsal / own).parent.mkdir(parents=True, exist_ok=True)
+        (rehearsal / own).touch()
     make(rehearsal, "clean")
     assert [path.name for path in rehearsal.glob("model_output/*")] == ["ledger.csv"]
-    assert [path.name for path in rehearsal.glob("data/*")] == ["raw"]
+    assert sorted(path.name for path in rehearsal.glob("data/*")) == ["mine", "raw"]
+    kept = sorted(path.name for folder in ("data/mine", "submissions") for path in (rehearsal / folder).rglob("*.*"))
+    assert kept == ["notes.txt", "notes.txt", "pairs.csv"]
 
 
 @pytest.mark.parametrize(

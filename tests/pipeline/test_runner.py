@@ -14,7 +14,7 @@ import pytest
 from rounds.errors import UserError
 from rounds.pipeline import freshness, locks, stages, targets
 from rounds.pipeline.runner import Failed, Runner, command_line
-from rounds.pipeline.targets import Session
+from rounds.pipeline.session import Session
 
 ARGUMENTS = ["RAW=raw", "MODEL=r.yaml"]
 

@@ -42,6 +42,10 @@ def test_an_argument_comes_before_the_environment():
         ("TUNE_FLAGS=--group_size 4", "tune_flags", "--group_size 4"),
         ("ROUND=7", "round", 7),
         ("MINE_FLAGS=--x a=b", "mine_flags", "--x a=b"),
+        ("DEVICE=cuda:0,cuda:1", "device", "cuda:0,cuda:1"),
+        ("DEVICE=cpu,cpu", "device", "cpu,cpu"),
+        ("ROUND=100", "round", 100),
+        ("FOLD=3", "fold", 3),
     ],
 )
 def test_values_have_their_kinds(argument, name, value):
@@ -64,6 +68,17 @@ def test_values_have_their_kinds(argument, name, value):
         ("SPLT=v1", ["SPLT", "did you mean SPLIT"]),
         ("KAGGLE_PYTHN=3.12", ["did you mean KAGGLE_PYTHON"]),
         ("ENGINE=faiss", ["ENGINE=faiss", "rounds, flagembedding"]),
+        ("ROUND=1200", ["ROUND=1200", "at most 100"]),
+        ("FOLD=7", ["FOLD=7", "at most 3"]),
+        ("FOLDS=0 9", ["FOLDS=0 9", "at most 3"]),
+        ("FOLDS=0 0", ["FOLDS=0 0", "names one twice"]),
+        ("FOLDS=0 00", ["FOLDS=0 00", "names one twice"]),
+        ("PORT=70000", ["PORT=70000", "at most 65535"]),
+        ("DEVICE=cudda", ["DEVICE=cudda", "cpu, cuda or cuda:N"]),
+        ("DEVICE=cuda:0,cpu", ["DEVICE=cuda:0,cpu", "of one kind"]),
+        ("DEVICE=cuda:", ["DEVICE=cuda:", "cpu, cuda or cuda:N"]),
+        ('MINE_FLAGS=--range_for_sampling "2-50', ["MINE_FLAGS=--range", "close each quote"]),
+        ("TUNE_FLAGS=--group_size '4", ["TUNE_FLAGS=--group_size '4", "close each quote"]),
     ],
 )
 def test_a_wrong_value_or_name_is_one_line(argument, parts):
@@ -120,6 +135,13 @@ def test_help_lists_every_variable_with_its_default():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_the_last_fold_is_that_of_the_split():
+    """The settings, which import no split, bound FOLD by the folds that v5 has."""
+    from rounds.data.splits import MAX_FOLDS
+
+    assert settings.LAST_FOLD == MAX_FOLDS - 1
 
 
 def test_every_task_has_a_loader():

@@ -4,7 +4,7 @@ import pytest
 
 from rounds.artifacts import store
 from rounds.errors import UserError
-from rounds.pipeline import freshness, keys, stages, status
+from rounds.pipeline import freshness, keys, settings, stages, status
 from rounds.pipeline.freshness import FRESH, MISSING, STALE
 
 
@@ -35,6 +35,22 @@ def test_a_sample_is_generated_where_there_are_no_data(session):
         stages.data(session("RAW=nowhere").experiment)
 
 
+def test_raw_is_a_folder_or_a_file_as_the_task_wants_it(experiment, project):
+    """The line says that RAW is a file and what the task takes, and the other way round for pairs."""
+    (project / "train.csv").touch()
+    with pytest.raises(UserError, match="RAW=train.csv: is a file; task eedi takes the folder with train.csv"):
+        stages.data(experiment("RAW=train.csv"))
+    with pytest.raises(UserError, match="RAW=raw: is a folder; task pairs takes a CSV"):
+        stages.data(experiment("TASK=pairs", "RAW=raw"))
+
+
+def test_the_last_round_is_no_deep_recursion(experiment):
+    """The longest chain that ROUND allows is put in order."""
+    last = settings.LAST_ROUND
+    assert len(outputs(stages.round_end(experiment(), last))) == 2 + 3 * last
+    assert len(outputs(stages.round_end(experiment("SPLIT=submission"), last))) == 1 + 2 * last
+
+
 def test_a_sample_keeps_its_parameters(session, project):
     """A sample of other questions is not regenerated because the default differs; QUESTIONS=N says otherwise."""
 
@@ -63,11 +79,12 @@ def test_flags_reach_the_scripts_that_take_them(experiment):
     assert second.train.command.value("seed") == "0" and stages.data(given).command.value("fold") == "2"
 
 
-def test_pairs_name_their_columns(experiment):
+def test_pairs_name_their_columns(experiment, project):
     """FIELDS=a,b,c are the columns of queries, passages and groups; the group may be left out."""
-    call = stages.data(experiment("TASK=pairs", "FIELDS=a,b,c")).command
+    (project / "pairs.csv").touch()
+    call = stages.data(experiment("TASK=pairs", "RAW=pairs.csv", "FIELDS=a,b,c")).command
     assert [call.value(f"{name}_column") for name in ("query", "positive", "group")] == ["a", "b", "c"]
-    assert stages.data(experiment("TASK=pairs", "FIELDS=a,b")).command.value("group_column") == ""
+    assert stages.data(experiment("TASK=pairs", "RAW=pairs.csv", "FIELDS=a,b")).command.value("group_column") == ""
 
 
 def test_a_recipe_that_sees_is_pretrained_first(experiment, project):

@@ -1,9 +1,13 @@
 """Targets: which scripts each runs and in which order, what it refuses, and that it goes on where it was."""
 
+import dataclasses
+import importlib
+
 import pytest
+from helpers.scripts import SCRIPTS
 
 from rounds.errors import UserError
-from rounds.pipeline import __main__, targets
+from rounds.pipeline import __main__, extra_flags, targets
 from rounds.pipeline.runner import command_line
 
 ROUND = ["hn_mine", "finetune", "eval_llm_embedder"]
@@ -159,6 +163,63 @@ def test_missing_variables_are_one_line(session):
             targets.run(target, session(target=target))
 
 
+@pytest.mark.parametrize("target", ["rerank", "cv", "best"])
+def test_second_stages_want_two_folds_before_they_train(target, session):
+    """One fold has no other to learn from: refused before anything runs."""
+    given = session("FOLDS=1", target=target)
+    with pytest.raises(UserError, match="FOLDS=1: name two folds or more"):
+        targets.run(target, given)
+    assert given.runner.calls == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "part"),
+    [
+        ("TUNE_FLAGS=--group_sze 4", "scripts/finetune.py takes no --group_sze"),
+        ("TUNE_FLAGS=--group_size 0", "training.group_size is 0"),
+        ("TUNE_FLAGS=--group_size four", "training.group_size must be of type int"),
+        ("TUNE_FLAGS=--group_size", "--group_size takes one value"),
+        ("TUNE_FLAGS=4", "'4' is no flag"),
+        ("TUNE_FLAGS=--output_dir x", "--output_dir is set by make"),
+        ("TUNE_FLAGS=--output-dir=x", "--output_dir is set by make"),
+        ("TUNE_FLAGS=--epochs 3", "--epochs is set by make; say EPOCHS= instead"),
+        ("MINE_FLAGS=--range_for_sampling 200", "range_for_sampling"),
+        ("MINE_FLAGS=--seed 1", "--seed is set by make; say SEED= instead"),
+        ("MINE_FLAGS=--group_size 4", "scripts/hn_mine.py takes no --group_size"),
+    ],
+)
+def test_extra_flags_are_checked_before_any_stage(argument, part, session):
+    """A wrong flag or value, and one that make sets, is one line that names the variable; nothing runs."""
+    given = session(argument)
+    with pytest.raises(UserError) as caught:
+        targets.run("round1", given)
+    assert str(caught.value).startswith(f"{argument}: ") and part in str(caught.value)
+    assert "\n" not in str(caught.value) and given.runner.calls == []
+
+
+def test_extra_flags_that_scripts_take_pass(session):
+    """Keys of the recipe and other flags of a script reach its call, in both spellings."""
+    flags = ["MINE_FLAGS=--range_for_sampling 2-50 --overwrite", "TUNE_FLAGS=--learning_rate=1e-5 --group-size 4"]
+    given = session(*flags)
+    targets.run("round1", given)
+    calls = {call.script: call for call in given.runner.calls}
+    assert calls["hn_mine"].value("range_for_sampling") == "2-50"
+    assert calls["finetune"].value("learning_rate") == "1e-5" and calls["finetune"].value("group-size") == "4"
+
+
+@pytest.mark.parametrize("script", extra_flags.FLAGS)
+def test_extra_flags_are_those_of_the_scripts(script, monkeypatch):
+    """The pipeline, which loads no script, knows each flag that it has."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    module, listed = importlib.import_module(script), extra_flags.FLAGS[script]
+    assert {field.name for field in dataclasses.fields(module.Flags)} == {
+        *listed.overrides,
+        *listed.others,
+        *listed.variables,
+    }
+    assert set(module.OVERRIDES) == {*listed.overrides, *({"epochs"} & set(module.OVERRIDES))}
+
+
 def test_push_rehearses_with_dry(session):
     """DRY=1 lets the script print Kaggle's commands; make -n prints the script's call."""
     assert ("dry", ()) in last_call(session, "push", "DRY=1").flags
@@ -183,6 +244,8 @@ def test_blanks_survive_in_values(session):
         (["ledger"], " -- SPLT=v1", "did you mean SPLIT"),
         (["ledger", "SPLIT=v9"], "", "SPLIT=v9"),
         (["round1"], "t", "make -t"),
+        (["round1200", "RAW=raw"], "", "ROUND=1200: must be at most 100"),
+        (["ledger", "DEVICE=cudda"], "", "DEVICE=cudda"),
     ],
 )
 def test_what_a_person_got_wrong_is_one_line_and_exit_two(arguments, flags, part, project, capsys):

@@ -12,7 +12,7 @@ from rounds.errors import UserError
 from rounds.pipeline import settings, status, targets
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.runner import Failed, Runner
-from rounds.pipeline.targets import Session
+from rounds.pipeline.session import Session
 
 INTERRUPTED = 130
 

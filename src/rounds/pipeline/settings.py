@@ -5,8 +5,10 @@ Only the standard library is imported, so `make help` works before the set-up.
 
 import difflib
 import os
+import re
+import shlex
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
@@ -43,13 +45,39 @@ TASK_DEFAULTS: dict[str, dict[str, object]] = {
 # Second stages train on several folds; on the generated sample each of them does less.
 SECOND_STAGES = ("rerank", "cv", "best")
 SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
+LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
+LAST_FOLD = 3  # of split v5
+DEVICES = re.compile(r"cpu(,cpu)*|cuda(:\d+)?(,cuda(:\d+)?)*")
 # Variables that a command line may set without being settings: the Makefile's own, and those of libraries.
 OTHER_VARIABLES = ("PY", "SETUP", "SHELL", "PATH", "HOME", "MAKEFLAGS")
 OTHER_PREFIXES = ("ROUNDS_", "HF_", "CUDA_", "OMP_", "PIP_", "KAGGLE_", "TORCH_", "TOKENIZERS_", "PYTHON", "WANDB_")
 
 
-def _setting(default: object, help: str, choices: tuple[str, ...] = (), least: float | None = None):
-    return field(default=default, metadata={"help": help, "choices": choices, "least": least})
+def _setting(
+    default: object,
+    help: str,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+    check: Callable[[str], str] | None = None,
+):
+    """A field; `check` returns what is wrong with a text, or nothing."""
+    return field(
+        default=default, metadata={"help": help, "choices": choices, "least": least, "most": most, "check": check}
+    )
+
+
+def _wrong_device(text: str) -> str:
+    is_right = DEVICES.fullmatch(text)
+    return "" if is_right else "must be cpu, cuda or cuda:N, or several of one kind, such as cuda:0,cuda:1"
+
+
+def _wrong_quotes(text: str) -> str:
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        return f"cannot be split into flags ({str(error).lower()}); close each quote"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -67,13 +95,17 @@ class Settings:
     )
     fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns")
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
-    round: int = _setting(2, "round that evaluate, submit and status take", least=1)
+    round: int = _setting(2, "round that evaluate, submit and status take", least=1, most=LAST_ROUND)
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
-    folds: tuple[int, ...] = _setting((0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0)
+    folds: tuple[int, ...] = _setting(
+        (0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0, most=LAST_FOLD
+    )
     seed: int = _setting(42, "seeds split, mining and training", least=0)
-    fold: int = _setting(0, "fold of split v5: 0 to 3", least=0)
+    fold: int = _setting(0, "fold of split v5: 0 to 3", least=0, most=LAST_FOLD)
     device: str = _setting(
-        "", "cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU if there is one"
+        "",
+        "cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU if there is one",
+        check=_wrong_device,
     )
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
     questions: int = _setting(1500, "questions of the generated sample", least=1)
@@ -84,7 +116,7 @@ class Settings:
     small: bool = _setting(False, "1: make gpu_check runs on tiny models, on a CPU")
     minutes: float = _setting(9, "make gpu_check: time for all sections", least=0)
     sections: str = _setting("", "sections that make gpu_check runs: encode,train,fp16,round,search,compile")
-    port: int = _setting(8008, "port of make dashboard on this machine", least=0)
+    port: int = _setting(8008, "port of make dashboard on this machine", least=0, most=65535)
     track: str = _setting("none", "sends training curves there", ("none", "wandb", "trackio", "tensorboard"))
     kaggle: bool = _setting(False, "1: make submit really submits")
     owner: str = _setting("", "your name on Kaggle, for make bundle; default: KAGGLE_USERNAME or kaggle.json's")
@@ -103,8 +135,8 @@ class Settings:
         0.6, "make private_lb: share of these on misconceptions that the rest never labels", least=0
     )
     gpu: bool = _setting(False, "1: make setup installs for a CUDA machine")
-    mine_flags: str = _setting("", "more flags for scripts/hn_mine.py")
-    tune_flags: str = _setting("", "more flags for scripts/finetune.py")
+    mine_flags: str = _setting("", "more flags for scripts/hn_mine.py", check=_wrong_quotes)
+    tune_flags: str = _setting("", "more flags for scripts/finetune.py", check=_wrong_quotes)
     given: frozenset[str] = frozenset()
 
     @property
@@ -235,11 +267,16 @@ def _convert(name: str, part: str, kind: type, text: str) -> object:
 
 
 def _check_bounds(variable: Field, value: object, text: str) -> None:
-    name, choices, least = variable.name.upper(), variable.metadata["choices"], variable.metadata["least"]
+    name, choices, check = variable.name.upper(), variable.metadata["choices"], variable.metadata["check"]
     if choices and value not in choices:
         near = difflib.get_close_matches(text, choices, n=1, cutoff=0.6)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UserError(f"{name}={text}: not one of {', '.join(filter(None, choices))}{hint}")
+    if check and (wrong := check(text)):
+        raise UserError(f"{name}={text}: {wrong}")
+    least, most = variable.metadata["least"], variable.metadata["most"]
     for number in value if isinstance(value, tuple) else (value,):
         if least is not None and not least <= number < float("inf"):
             raise UserError(f"{name}={text}: must be at least {least}")
+        if most is not None and number > most:
+            raise UserError(f"{name}={text}: must be at most {most}")

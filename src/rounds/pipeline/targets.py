@@ -2,46 +2,13 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.errors import UserError
-from rounds.pipeline import keys, stages
+from rounds.pipeline import extra_flags, settings, stages
 from rounds.pipeline.experiment import Experiment
-from rounds.pipeline.runner import Runner, up_to_date
-from rounds.pipeline.settings import Settings
-from rounds.pipeline.stages import Stage
-
-
-@dataclass
-class Session:
-    """One call of make: its settings and its runner."""
-
-    settings: Settings
-    runner: Runner
-
-    @property
-    def experiment(self) -> Experiment:
-        """The names of what the settings describe."""
-        return Experiment(self.settings)
-
-    def on(self, **changes: object) -> "Session":
-        """The same session with other settings."""
-        return Session(self.settings.on(**changes), self.runner)
-
-    def ensure(self, *targets: Stage) -> None:
-        """Bring stages up to date."""
-        self.runner.ensure(targets)
-
-    def finish(self, *targets: Stage) -> None:
-        """Bring stages up to date, and say so where nothing had to run."""
-        if not self.runner.ensure(targets):
-            self.runner.say(up_to_date(target.output for target in targets))
-
-    def call(self, script: str, **flags: object) -> None:
-        """Run a script that leaves no stage's artefact."""
-        self.runner.call(keys.command(script, **flags))
-
+from rounds.pipeline.runner import up_to_date
+from rounds.pipeline.session import Session
 
 Action = Callable[[Session], None]
 TARGETS: dict[str, Action] = {}
@@ -73,8 +40,9 @@ def run(name: str, session: Session) -> None:
             f"{name}: SPLIT=submission trains on everything and has no validation queries; choose one of v1 to v5"
         )
     stages.load_recipe("MODEL", session.settings.model)
+    extra_flags.check(session.settings)
     if match := re.fullmatch(r"round(\d+)", name):
-        finish_round(session, int(match[1]))
+        finish_round(session, settings.read([f"ROUND={match[1]}"], {}).round)
     else:
         TARGETS[name](session)
 
@@ -189,7 +157,12 @@ def best(session: Session) -> None:
 
 
 def _folds(session: Session) -> list[Experiment]:
-    return [session.on(split="v5", fold=fold).experiment for fold in session.settings.folds]
+    folds = session.settings.folds
+    if len(folds) < 2:
+        raise UserError(
+            f"FOLDS={' '.join(map(str, folds))}: name two folds or more; each is ranked as the others teach"
+        )
+    return [session.on(split="v5", fold=fold).experiment for fold in folds]
 
 
 def _ensure_folds(session: Session) -> list[Experiment]:
@@ -318,8 +291,9 @@ def sweep(session: Session) -> None:
     """Run round 1 of several recipes on one split, each in folders of its own, and print one table."""
     session.ensure(stages.data(session.experiment))
     swept = [session.on(model=recipe).experiment for recipe in session.settings.recipes]
-    for recipe in session.settings.recipes:
-        stages.load_recipe("RECIPES", recipe)
+    for names in swept:
+        stages.load_recipe("RECIPES", names.settings.model)
+        extra_flags.check(names.settings)
     for names in swept:
         session.runner.say(f"== sweep: {names.settings.model}")
         session.ensure(stages.round_end(names, 1))
