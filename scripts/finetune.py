@@ -1,6 +1,5 @@
 """Fine-tune one round and evaluate each epoch."""
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from rounds.flags import AllowingLeaks, ModelOutput, OneDevice, RecipeByName, Re
 from rounds.models import checkpoint
 from rounds.models.devices import restrict_to_one_gpu
 from rounds.training import sharding
-from rounds.training.stage import finetune_round
+from rounds.training.stage import FinetuneJob, finetune_round
 
 OVERRIDES = ("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "group_size", "temperature")
 
@@ -51,25 +50,27 @@ def main(flags: Flags) -> None:
     store.require_files(Path(flags.train_data))
     restart = recipe.training.start_from == "base"
     start = checkpoint.resolve(None if restart else flags.model_name_or_path or None, recipe, device)
-    line = finetune_round(
-        start,
-        recipe,
-        Path(flags.train_data),
-        Path(flags.output_dir),
-        validation=_validation(flags),
-        round_number=flags.round,
+    job = FinetuneJob(
+        start=start,
+        recipe=recipe,
+        train_data=Path(flags.train_data),
+        output=Path(flags.output_dir),
+        model_output=Path(flags.model_output),
         seed=flags.seed,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        round_number=flags.round,
+        validation=_validation(flags),
+        processes=sharding.process_count(),
         tracker=flags.track,
         allow_leak=flags.allow_leak,
         overwrite=flags.overwrite,
-        model_output=Path(flags.model_output),
     )
+    line = finetune_round(job)
     if store.is_main_process():
         print(line)
 
 
 def _validation(flags: Flags) -> Collection | None:
+    """Return the collection whose validation queries evaluate each epoch; None if the data are no collection."""
     folder = Path(flags.data_dir) if flags.data_dir else Path(flags.train_data).parent
     return collection.read(folder) if flags.data_dir or collection.is_collection(folder) else None
 

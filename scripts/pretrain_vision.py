@@ -34,7 +34,7 @@ def main(flags: Flags) -> None:
     config = {
         "text": weights_digest(locate_model(text.model), text.model.revision),
         "how": vars(recipe.pretraining),
-        "captions": vision_pretraining.digest_of(folder),
+        "captions": vision_pretraining.digest_captions(folder),
         "seed": flags.seed,
     }
     if store.is_finished(output, config, flags.overwrite):

@@ -20,7 +20,7 @@ from rounds.models import checkpoint, peft_methods
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device
 from rounds.models.weights import locate_model
-from rounds.training.batch_size_finder import fit_batch
+from rounds.training.batch_size_finder import LEAST_TOKENS, fit_batch
 
 PROBES = ("brittle", "tokens", "fit_batch")
 
@@ -75,7 +75,7 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     embedder.train()
     chunks = fit_batch(embedder, max_input_length(source.recipe.prompts), source.precision)
     if not chunks:
-        raise UserError(f"{source.name}: not even {robustness.LEAST_TOKENS} tokens fit; shorten the texts")
+        raise UserError(f"{source.name}: not even {LEAST_TOKENS} tokens fit; shorten the texts")
     rows = [[f"{chunk.tokens:,}", f"{chunk.peak:,.0f}", f"{chunk.speed:,.0f}"] for chunk in chunks]
     _show(["tokens", "peak MiB", "tokens/s"], rows, source.recipe.name)
     print(f"recipe: training: {{micro_batch_tokens: {chunks[-1].tokens}}}")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers.training import mine
+from helpers.training import finetune, mine
 
 from rounds.config import loader
 from rounds.data import collection
@@ -20,7 +20,6 @@ from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.models import checkpoint
 from rounds.models.weights import locate_model
 from rounds.retrieval.vectors import cosines
-from rounds.training.stage import finetune_round
 
 pytestmark = [pytest.mark.interop, pytest.mark.slow]
 pytest.importorskip("FlagEmbedding", reason="make interop installs FlagEmbedding")
@@ -77,20 +76,7 @@ def test_examples_as_flagembedding_formats_them():
 def test_an_adapter_encodes_through_flagembedding(tiny, tiny_mined, tiny_collection, tmp_path):
     """A trained adapter, merged for FlagEmbedding, gives the adapter's vectors."""
     data = collection.read(tiny_collection)
-    finetune_round(
-        checkpoint.resolve(None, tiny, "cpu"),
-        tiny,
-        tiny_mined,
-        tmp_path / "train",
-        validation=None,
-        round_number=1,
-        seed=42,
-        processes=1,
-        tracker="none",
-        allow_leak=False,
-        overwrite=False,
-        model_output=tmp_path,
-    )
+    finetune(tiny, tiny_mined, tmp_path / "train")
     source = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
     assert least_cosine(source, "passage") >= 0.9999
     ours, theirs = (

@@ -1,15 +1,12 @@
-"""Probes: small changes are measured, tokens are counted, and what fits is found without running out."""
+"""Probes: small changes of a text are measured, and tokens are counted."""
 
 import numpy as np
 import pytest
-import torch
 
 from rounds.encoding.encoder import encode
 from rounds.encoding.token_statistics import count_tokens
 from rounds.evaluation import robustness
-from rounds.models import checkpoint, peft_methods
-from rounds.models.devices import peak_memory
-from rounds.training.batch_size_finder import fit_batch
+from rounds.models import checkpoint
 
 QUERIES = [f"add {n} and {n + 1} on a number Line" for n in range(6)]
 PASSAGES = [f"adds {n} twice" for n in range(40)]
@@ -49,15 +46,3 @@ def test_tokens_are_counted_uncut(tiny):
     )
     assert (found.texts, found.truncated, found.limit, found.unknown) == (2, 0.5, 12, 0)
     assert found.longest > 12 and found.mean < found.longest
-
-
-def test_what_fits_is_found_below_the_limit(tiny):
-    """Chunks double until the room is used up; a room of nothing fits none."""
-    embedder = checkpoint.resolve(None, tiny, "cpu").load()
-    torch.manual_seed(0)
-    peft_methods.apply(embedder, tiny.tuning)
-    here = peak_memory("cpu")
-    found = fit_batch(embedder.train(), 64, "fp32", room=here + 300)
-    assert [each.tokens for each in found] == [robustness.LEAST_TOKENS * 2**n for n in range(len(found))]
-    assert found and all(each.peak <= here + 300 and each.speed > 0 for each in found)
-    assert fit_batch(embedder, 64, "fp32", room=1) == []

@@ -7,7 +7,7 @@ from rounds.data import collection
 from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
-from rounds.training.stage import finetune_round
+from rounds.training.stage import FinetuneJob, finetune_round
 
 
 def mine(recipe: Recipe, folder: Path, output: Path, seed: int = 42, source: Checkpoint | None = None) -> str:
@@ -27,23 +27,35 @@ def mine(recipe: Recipe, folder: Path, output: Path, seed: int = 42, source: Che
     return mine_file(job)
 
 
-def finetune(recipe, data: Path, output: Path, where: Path | None = None, start: Path | None = None, **changed) -> str:
-    source = checkpoint.resolve(str(start) if start else None, recipe, "cpu")
-    flags = {
-        "validation": collection.read(where) if where else None,
-        "round_number": 2 if start else 1,
-        "seed": 42,
-        "processes": 1,
-        "tracker": "none",
-        "allow_leak": False,
-        "overwrite": False,
-        "model_output": output.parent,
-    }
-    return finetune_round(source, recipe, data, output, **{**flags, **changed})
+def finetune(
+    recipe: Recipe,
+    data: Path,
+    output: Path,
+    collection_folder: Path | None = None,
+    start: Path | None = None,
+    seed: int = 42,
+) -> str:
+    """Fine-tune on a mined file, on the CPU, and return the lines that `finetune_round` prints.
+
+    Args:
+        collection_folder: collection whose validation queries evaluate each epoch; None evaluates none.
+        start: folder of round 1, for a round 2; None starts round 1 from the recipe's base model.
+    """
+    job = FinetuneJob(
+        start=checkpoint.resolve(str(start) if start else None, recipe, "cpu"),
+        recipe=recipe,
+        train_data=data,
+        output=output,
+        model_output=output.parent,
+        seed=seed,
+        round_number=2 if start else 1,
+        validation=collection.read(collection_folder) if collection_folder else None,
+    )
+    return finetune_round(job)
 
 
 def few_rows(mined: Path, folder: Path, rows: int = 20) -> Path:
-    """The first rows of a mined file: seconds instead of a minute."""
+    """Write the first rows of a mined file, which train in seconds rather than a minute, and return the file."""
     path = folder / "few.jsonl"
     path.write_text("".join(mined.read_text(encoding="utf-8").splitlines(keepends=True)[:rows]), encoding="utf-8")
     return path

@@ -21,7 +21,7 @@ from rounds.models import backbone, checkpoint, peft_methods
 from rounds.training.collator import Collator
 from rounds.training.dataset import read_training_groups
 from rounds.training.loss_module import EmbeddingLoss
-from rounds.training.stage import finetune_round
+from rounds.training.stage import FinetuneJob, finetune_round
 
 bitsandbytes = pytest.importorskip("bitsandbytes")
 
@@ -55,12 +55,11 @@ def gradients(embedder, recipe, mined) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("precision", ["nf4", "fp4"])
 @pytest.mark.parametrize("double_quant", [False, True])
-def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, tiny_mined, monkeypatch):
+def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, tiny_mined):
     """LoRA's gradients over 4-bit weights are those over the same weights unpacked, after an evaluation in between too.
 
     bitsandbytes repacks the weights for CPUs at the first forward pass in evaluation mode; gradients are garbage then.
     """
-    monkeypatch.setattr(backbone, "compute_dtype", lambda precision, device: torch.float32)
     recipe = four_bit_recipe(precision, double_quant)
     torch.manual_seed(0)
     packed = backbone.load(recipe, precision, "cpu")
@@ -70,6 +69,7 @@ def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, 
     for name, value in peft_methods.trainable_parameters(packed).items():
         if "lora_B" in name:
             torch.nn.init.normal_(value, std=0.05)
+    _compute_in_fp32(packed)
     unpacked = _unpack(copy.deepcopy(packed))
     expected = gradients(unpacked.train(), recipe, tiny_mined)
     encode(packed.eval(), ["a", "b"], recipe.prompts, "query", "fp32")
@@ -80,6 +80,16 @@ def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, 
         cosine = torch.nn.functional.cosine_similarity(gradient.flatten(), value.flatten(), dim=0)
         assert cosine > 0.9999, name
         assert torch.allclose(gradient, value, rtol=1e-2, atol=1e-4 * float(value.abs().max())), name
+
+
+def _compute_in_fp32(embedder) -> None:
+    """Compute with all weights in fp32, the 4-bit ones unpacked to it, on CPUs too that would take bf16."""
+    for module in embedder.modules():
+        if isinstance(module, bitsandbytes.nn.Linear4bit):
+            module.compute_dtype = torch.float32
+        else:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
 
 
 def _unpack(embedder):
@@ -196,20 +206,17 @@ def test_round_two_from_an_adapter_a_merged_checkpoint_and_the_base(
         recipe, start = recipe.replace("training", start_from="base"), None
     data, output = collection.read(tiny_collection), tmp_path / "train"
     source = checkpoint.resolve(start, device="cpu") if start else checkpoint.resolve(None, recipe, "cpu")
-    finetune_round(
-        source,
-        recipe,
-        tiny_mined,
-        output,
-        validation=data,
-        round_number=2,
-        seed=42,
-        processes=1,
-        tracker="none",
-        allow_leak=False,
-        overwrite=False,
+    job = FinetuneJob(
+        start=source,
+        recipe=recipe,
+        train_data=tiny_mined,
+        output=output,
         model_output=tmp_path,
+        seed=42,
+        round_number=2,
+        validation=data,
     )
+    finetune_round(job)
     manifest = json.loads((output / "lora_epoch_1" / "manifest.json").read_text())
     expected = {"adapter": "adapter", "merged": "merged", "restart": "base"}[kind]
     assert manifest["parent"]["kind"] == expected

@@ -1,4 +1,4 @@
-"""Pretraining: captions are read with care, views stay views of their picture, equal captions are no negatives."""
+"""Pretraining: bad captions are refused, views stay near their image, and equal captions are no negatives."""
 
 import json
 
@@ -10,62 +10,94 @@ from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionMode
 from rounds.config.recipe import Pretraining, Vision
 from rounds.models.vision_tower import VisionTower
 from rounds.training import vision_pretraining
-from rounds.training.vision_pretraining import Contrast
+from rounds.training.vision_pretraining import Augmentation, ContrastiveModel, augment, symmetric_info_nce
 
 
-@pytest.fixture
-def contrast():
-    torch.manual_seed(0)
-    config = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-                              image_size=16, patch_size=8)  # fmt: skip
-    eyes = VisionTower(CLIPVisionModel(config), CLIPImageProcessorPil(), 8, Vision("x"), True)
-    return Contrast(eyes, Pretraining())
-
-
-@pytest.mark.parametrize(("lines", "words"), [
-    ([], ("the file is empty",)),
-    ([{"image": "a.png", "text": "one"}], ("has 1 rows", "two or more")),
-    ([{"image": "a.png"}], ("line 1", "text")),
-])  # fmt: skip
-def test_captions_that_are_too_few_or_lack_a_key_are_refused(lines, words, tmp_path):
-    """With the file's name."""
-    (tmp_path / "captions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], ("the file is empty",)),
+        ([{"image": "a.png", "text": "one"}], ("has 1 rows", "two or more")),
+        ([{"image": "a.png"}], ("line 1", "text")),
+    ],
+)
+def test_captions_that_are_too_few_or_lack_a_key_are_refused(rows, words, tmp_path):
+    """The refusal names the file."""
+    (tmp_path / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     with refused("captions.jsonl", *words):
         vision_pretraining.read_captions(tmp_path)
 
 
 def test_a_folder_without_captions_is_refused(tmp_path):
-    """With the name of what is missing."""
+    """The refusal names the missing file, and the setting that avoids pretraining."""
     with refused("captions.jsonl: no such file", "model.vision.name_or_path"):
         vision_pretraining.read_captions(tmp_path)
 
 
-def test_views_differ_but_stay_near(monkeypatch):
-    """Another view each time, of the same shape; with nothing to vary, the picture itself."""
+def test_views_are_random():
+    """Two views of the same images have their shape, and differ."""
     pixels = torch.rand(3, 3, 16, 16)
-    one, other = vision_pretraining.varied(pixels), vision_pretraining.varied(pixels)
-    assert one.shape == pixels.shape and not torch.allclose(one, other)
-    for name in ("TURN", "SHIFT", "ZOOM", "LIGHT"):
-        monkeypatch.setattr(vision_pretraining, name, 0.0)
-    assert torch.allclose(vision_pretraining.varied(pixels), pixels, atol=1e-5)
+    first, second = augment(pixels), augment(pixels)
+    assert first.shape == pixels.shape and not torch.allclose(first, second)
 
 
-def test_pictures_of_one_caption_are_no_negatives_of_each_other(contrast):
-    """Against the sum written out: the loss of captions and pictures, a picture's twins left out."""
-    views, captions = torch.nn.functional.normalize(torch.randn(2, 4, 8), dim=-1)
+def test_a_view_without_changes_is_the_image():
+    """With all strengths 0, a view equals its image."""
+    pixels = torch.rand(3, 3, 16, 16)
+    strength = Augmentation(rotation=0, shift=0, zoom=0, light=0)
+    assert torch.allclose(augment(pixels, strength), pixels, atol=1e-5)
+
+
+def test_images_with_equal_captions_are_no_negatives_of_each_other():
+    """The loss is the mean InfoNCE of both directions, computed pair by pair, without the pairs that are the same."""
+    generator = torch.Generator().manual_seed(0)
+    images, captions = torch.nn.functional.normalize(torch.randn(2, 4, 8, generator=generator), dim=-1)
     captions[3] = captions[0]
-    same = captions @ captions.T > 1 - 1e-4
-    found = contrast._both_ways(views, captions, same)
-    scores, expected = views @ captions.T / contrast.how.temperature, 0.0
+    is_same = captions @ captions.T > 1 - 1e-4
+    loss = symmetric_info_nce(images, captions, is_same, temperature=0.07)
+    scores, expected = images @ captions.T / 0.07, 0.0
     for row in range(4):
         kept = [column for column in range(4) if column == row or {row, column} != {0, 3}]
         expected += (scores[row, kept].logsumexp(0) + scores[kept, row].logsumexp(0) - 2 * scores[row, row]) / 8
-    assert torch.isclose(found, expected)
+    assert torch.isclose(loss, expected)
 
 
-def test_the_loss_reaches_tower_and_head(contrast):
-    """And no caption takes gradients."""
+@pytest.fixture
+def model() -> ContrastiveModel:
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    tower = VisionTower(CLIPVisionModel(config), CLIPImageProcessorPil(), 8, Vision("x"), True)
+    return ContrastiveModel(tower, Pretraining())
+
+
+def test_the_loss_reaches_tower_and_head(model):
+    """Gradients flow into the tower and its head, and into no caption."""
     captions = torch.randn(4, 8)
-    contrast(torch.rand(4, 3, 16, 16), captions)["loss"].backward()
-    assert contrast.eyes.head.weight.grad.abs().sum() > 0 and captions.grad is None
-    assert any(value.grad is not None and value.grad.abs().sum() > 0 for value in contrast.eyes.tower.parameters())
+    model(torch.rand(4, 3, 16, 16), captions)["loss"].backward()
+    assert model.tower.head.weight.grad.abs().sum() > 0 and captions.grad is None
+    assert any(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in model.tower.tower.parameters())
+
+
+def test_the_model_leaves_equal_captions_out(model):
+    """If all captions of a batch are equal, their part of the loss is 0, and only that between the views is left."""
+    pixels = torch.rand(1, 3, 16, 16).expand(2, -1, -1, -1)
+    captions = torch.randn(1, 8).expand(2, -1)
+    torch.manual_seed(1)
+    loss = float(model(pixels, captions)["loss"].detach())
+    assert loss == pytest.approx(loss_between_views(model, pixels), rel=1e-5)
+
+
+def loss_between_views(model: ContrastiveModel, pixels: torch.Tensor) -> float:
+    """Return the part of the model's loss that compares two views, with the random views of seed 1."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        views = [model.tower.project(model.tower.encode_pixels(augment(pixels))) for _ in range(2)]
+    is_same = torch.eye(len(pixels), dtype=torch.bool)
+    return float(symmetric_info_nce(*views, is_same, model.settings.temperature))

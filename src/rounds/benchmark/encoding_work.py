@@ -49,7 +49,7 @@ def _rounds_encoder(contender: Contender, recipe: Recipe) -> EncodeFunction:
 
 
 def _stock_encoder(contender: Contender, recipe: Recipe) -> EncodeFunction:
-    embedder = stock_baseline.stock(recipe, contender.precision, "cpu")
+    embedder = stock_baseline.load_stock_model(recipe, contender.precision, "cpu")
     prefix, suffix = prefix_and_suffix(recipe.prompts, "passage")
 
     def work(queries, examples, passages):

@@ -22,7 +22,7 @@ from rounds.models.precision import autocast
 from rounds.retrieval import search
 from rounds.retrieval.vectors import unit_vectors
 from rounds.training import stock_baseline
-from rounds.training.stage import finetune_round
+from rounds.training.stage import FinetuneJob, finetune_round
 
 SEED = 42
 
@@ -48,7 +48,7 @@ def mine(contender: Contender, recipe: Recipe, folder: Path) -> tuple[float, dic
             return {row["query"]: row["neg"] for row in collection.read_rows(output, ("neg",))}
 
     def theirs() -> dict[str, list[str]]:
-        embedder = stock_baseline.stock(recipe, contender.precision, "cpu")
+        embedder = stock_baseline.load_stock_model(recipe, contender.precision, "cpu")
         embedder.max_seq_length = recipe.prompts.query_max_length
         number = recipe.mining.negative_number
         mined = stock_baseline.mine(embedder, recipe, folder, rows, number)
@@ -74,20 +74,15 @@ def _rounds_round(contender: Contender, recipe: Recipe, folder: Path, scratch: P
     recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, precision=contender.precision))
     source, mined = checkpoint.resolve(None, recipe, "cpu"), scratch / "mined.jsonl"
     mine_file(_mining_job(source, recipe, folder, mined))
-    finetune_round(
-        source,
-        recipe.replace("training", epochs=1),
-        mined,
-        scratch / "train",
-        validation=None,
-        round_number=1,
-        seed=SEED,
-        processes=1,
-        tracker="none",
-        allow_leak=False,
-        overwrite=False,
+    job = FinetuneJob(
+        start=source,
+        recipe=recipe.replace("training", epochs=1),
+        train_data=mined,
+        output=scratch / "train",
         model_output=scratch,
+        seed=SEED,
     )
+    finetune_round(job)
     trained = checkpoint.resolve(str(scratch / "train"), device="cpu")
     return evaluate_checkpoint(trained, collection.read(folder), scratch, False).metrics["MAP@25"]
 
@@ -96,7 +91,7 @@ def _stock_round(contender: Contender, recipe: Recipe, folder: Path, scratch: Pa
     data = collection.read(folder)
     rows = collection.read_rows(folder / collection.FINETUNE, ("pos",))
     set_seed(SEED)
-    embedder = stock_baseline.stock(recipe, contender.precision, "cpu")
+    embedder = stock_baseline.load_stock_model(recipe, contender.precision, "cpu")
     embedder.max_seq_length = recipe.prompts.query_max_length
     mined = stock_baseline.mine(embedder, recipe, folder, rows)
     stock_baseline.fit(embedder.float(), mined, scratch, 1, SEED, "cpu", bf16=contender.precision == "bf16")

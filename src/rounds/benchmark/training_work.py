@@ -127,7 +127,7 @@ def _rounds_inputs(contender: Contender, recipe: Recipe, mined: Path, rows: int)
 
 def _stock_inputs(contender: Contender, recipe: Recipe, mined: Path, rows: int) -> dict:
     groups = read_training_groups(mined, SEED, recipe)
-    embedder = stock_baseline.stock(recipe, "fp32", "cpu").train()
+    embedder = stock_baseline.load_stock_model(recipe, "fp32", "cpu").train()
     embedder.max_seq_length = recipe.prompts.query_max_length
     drawn = [groups.draw(row, 0, recipe.training.group_size) for row in range(rows)]
     prefix, suffix = prefix_and_suffix(recipe.prompts, "passage")
@@ -151,7 +151,7 @@ def examples_step(
     if contender.is_ours:
         embedder = checkpoint.resolve(None, recipe, "cpu", contender.precision).load().train()
     else:
-        embedder = stock_baseline.stock(recipe, "fp32", "cpu").train()
+        embedder = stock_baseline.load_stock_model(recipe, "fp32", "cpu").train()
     ids = tokenize(embedder.tokenizer, queries, recipe.prompts, "query", examples)
     layout = Layout.for_model(embedder, max(map(len, ids)))
     shared = prefix_cache.group_by_prefix(ids, layout)[0][0]

@@ -13,10 +13,6 @@ from rounds.retrieval.vectors import cosines
 
 TOP = 25
 
-LEAST_TOKENS, MOST_TOKENS = 1024, 131_072
-
-ROOM = 0.8  # of the memory there is, to be used
-
 
 def _swap_case_of_a_word(text: str) -> str:
     """Change the case of one word, which is the same word each time for a text."""

@@ -5,22 +5,26 @@ from dataclasses import dataclass
 
 import torch
 from sentence_transformers import SentenceTransformer
+from torch import Tensor
 
 from rounds.encoding import batching
 from rounds.encoding.batching import Layout
-from rounds.evaluation import robustness
 from rounds.models.devices import peak_memory
 from rounds.models.precision import autocast
 
+LEAST_TOKENS, MOST_TOKENS = 1024, 131_072  # of the chunks to try
+
+MEMORY_SHARE = 0.8  # of the device's memory that may be used
+
 
 @dataclass(frozen=True)
-class Fit:
-    """A training step's forward and backward pass over one chunk.
+class ChunkFit:
+    """A chunk that fits: what its forward and backward pass took.
 
     Attributes:
-        tokens: of the chunk.
-        peak: MiB held at most, the model and what a process holds beside it included.
-        speed: tokens a second.
+        tokens: tokens of the chunk.
+        peak: highest memory use in MiB, including the model and everything else that the process holds.
+        speed: tokens per second.
     """
 
     tokens: int
@@ -28,40 +32,53 @@ class Fit:
     speed: float
 
 
-def fit_batch(embedder: SentenceTransformer, length: int, precision: str, room: float | None = None) -> list[Fit]:
-    """Double the chunk until memory ends, and say what each took; the last that fits is `micro_batch_tokens`.
+def fit_batch(embedder: SentenceTransformer, length: int, precision: str, limit: float | None = None) -> list[ChunkFit]:
+    """Double the chunk until memory runs out, and return the chunks that fit; the last one is `micro_batch_tokens`.
 
     Args:
-        embedder: with the recipe's weights trainable.
-        length: tokens of a text: the longest there can be.
-        room: MiB; default: 80% of the card, or of the machine.
+        embedder: the model, with the recipe's weights trainable.
+        length: tokens of a text, the longest that can occur.
+        precision: `fp32`, `bf16`, `fp16` or a 4-bit precision.
+        limit: MiB that may be used; default: `MEMORY_SHARE` of the GPU's memory, or of the machine's.
     """
-    device, found = embedder.device, []
-    limit = room or robustness.ROOM * _memory(device)
+    limit = limit or MEMORY_SHARE * _total_memory(embedder.device)
     layout = Layout.for_model(embedder, length)
-    count = robustness.LEAST_TOKENS
-    while count <= robustness.MOST_TOKENS:
-        rows = [[min(5, len(embedder.tokenizer) - 1)] * length for _ in range(max(count // length, 1))]
-        chunk = {key: value.to(device) for key, value in batching.to_tensors(rows, layout).items()}
-        embedder.zero_grad()
-        start = time.perf_counter()
+    fits: list[ChunkFit] = []
+    tokens = LEAST_TOKENS
+    while tokens <= MOST_TOKENS:
+        texts = max(tokens // length, 1)
         try:
-            with autocast(precision, str(device)):
-                embedder(chunk)["sentence_embedding"].float().square().sum().backward()
+            seconds = _time_step(embedder, _make_chunk(embedder, texts, length, layout), precision)
         except torch.OutOfMemoryError:
             break
-        peak = peak_memory(str(device))
+        peak = peak_memory(str(embedder.device))
         if peak > limit:
             break
-        found.append(Fit(count, peak, len(rows) * length / (time.perf_counter() - start)))
-        if len(found) > 1 and peak + 2 * (peak - found[-2].peak) > limit:
-            break  # twice the tokens would not fit, and a CPU's memory ends with a killed process
-        count *= 2
-    return found
+        fits.append(ChunkFit(tokens, peak, texts * length / seconds))
+        if len(fits) > 1 and peak + 2 * (peak - fits[-2].peak) > limit:
+            break  # Twice the tokens would not fit, and a CPU out of memory kills the process.
+        tokens *= 2
+    return fits
 
 
-def _memory(device: torch.device) -> float:
-    """MiB of the card or the machine."""
+def _make_chunk(embedder: SentenceTransformer, texts: int, length: int, layout: Layout) -> dict[str, Tensor]:
+    """Return a chunk of `texts` texts of `length` equal tokens, on the model's device."""
+    token = min(5, len(embedder.tokenizer) - 1)
+    tensors = batching.to_tensors([[token] * length for _ in range(texts)], layout)
+    return {name: tensor.to(embedder.device) for name, tensor in tensors.items()}
+
+
+def _time_step(embedder: SentenceTransformer, chunk: dict[str, Tensor], precision: str) -> float:
+    """Return the seconds of a forward and backward pass."""
+    embedder.zero_grad()
+    start = time.perf_counter()
+    with autocast(precision, str(embedder.device)):
+        embedder(chunk)["sentence_embedding"].float().square().sum().backward()
+    return time.perf_counter() - start
+
+
+def _total_memory(device: torch.device) -> float:
+    """Return the MiB of memory of the GPU, or of the machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2**20
     with open("/proc/meminfo", encoding="ascii") as file:

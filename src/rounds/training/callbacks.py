@@ -1,4 +1,4 @@
-"""Trainer callback that saves and evaluates a checkpoint after each epoch."""
+"""Trainer callback: save and evaluate a checkpoint after each epoch."""
 
 import shutil
 import time
@@ -17,32 +17,41 @@ from rounds.training.collator import Collator
 from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
 from rounds.training.progress import write_progress
 
-COLLAPSED = 0.9  # mean cosine of random passages from which vectors tell little apart
+COLLAPSED = 0.9  # mean cosine of random passages above which vectors hardly tell passages apart
 
 
 class EpochCheckpointCallback(TrainerCallback):
-    """Writes a checkpoint folder after each epoch, evaluates it, and reports it in one line."""
+    """Write a checkpoint folder after each epoch, evaluate it, and report it in one line.
+
+    The trainer sets `collator` and `trainer` before training.
+
+    Args:
+        plan: the run.
+        partial: the unfinished output folder.
+        embedder: the model in training.
+        evaluate: returns an epoch's metrics; None evaluates no epoch.
+    """
 
     def __init__(self, plan: Plan, partial: Path, embedder: SentenceTransformer, evaluate: Evaluate | None) -> None:
         self.plan, self.partial, self.embedder, self.evaluate = plan, partial, embedder, evaluate
-        self.before = peft_methods.snapshot_trainable(embedder)
+        self.weights_before = peft_methods.snapshot_trainable(embedder)
         self.collator: Collator | None = None
         self.trainer: SentenceTransformerTrainer | None = None
-        self.started = time.perf_counter()
-        self.loss: float | None = None
-        self.losses: list[float] = []
-        self.curve: list[tuple[int, float]] = []
+        self.epoch_start = time.perf_counter()
+        self.loss: float | None = None  # the last one that the Trainer logged
+        self.epoch_losses: list[float] = []
+        self.curve: list[tuple[int, float]] = []  # (step, loss) of this process
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
-        self.first, self.began = state.global_step, time.perf_counter()
+        self.first_step, self.train_start = state.global_step, time.perf_counter()
         hidden = None if store.is_main_process() else True
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
-        self._show(state)
+        self._write_progress(state)
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self.collator.start_epoch(round(state.epoch or 0))
-        self.losses = []
-        self.started = time.perf_counter()
+        self.epoch_losses = []
+        self.epoch_start = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.bar.update(state.global_step - self.bar.n)
@@ -50,27 +59,20 @@ class EpochCheckpointCallback(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if "loss" in (logs or {}):
             self.loss = float(logs["loss"])
-            self.losses.append(self.loss)
+            self.epoch_losses.append(self.loss)
             self.bar.set_postfix(loss=f"{self.loss:.4f}")
             self.curve.append((state.global_step, self.loss))
-            self._show(state)
-
-    def _show(self, state) -> None:
-        """For whoever watches: how far it is, beside the epochs that are done."""
-        if not store.is_main_process():
-            return
-        seconds = round(time.perf_counter() - self.began, 1)
-        progress = {"step": state.global_step, "steps": state.max_steps, "first": self.first, "seconds": seconds}
-        write_progress(self.partial, {**progress, "losses": self.curve})
+            self._write_progress(state)
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
 
     def on_epoch_end(self, args, state, control, **kwargs) -> None:
-        weights = sharding.gathered(self.trainer)
-        peft_methods.check_weights_moved(self.before, weights or peft_methods.trainable_parameters(self.embedder))
+        gathered = sharding.gather_weights(self.trainer)
+        weights_after = gathered or peft_methods.trainable_parameters(self.embedder)
+        peft_methods.check_weights_moved(self.weights_before, weights_after)
         if store.is_main_process():
-            self._keep(round(state.epoch), round(time.perf_counter() - self.started, 1), weights)
+            self._finish_epoch(round(state.epoch), round(time.perf_counter() - self.epoch_start, 1), gathered)
         sharding.wait_for_all_processes()
 
     def on_save(self, args, state, control, **kwargs) -> None:
@@ -78,20 +80,32 @@ class EpochCheckpointCallback(TrainerCallback):
             folder = self.partial / STATE / f"checkpoint-{state.global_step}"
             (folder / COMPLETE).touch()
 
-    def _keep(self, epoch: int, seconds: float, weights: dict[str, Tensor] | None) -> None:
+    def _write_progress(self, state) -> None:
+        """Write how far the training is, for those who watch it."""
+        if not store.is_main_process():
+            return
+        progress = {
+            "step": state.global_step,
+            "steps": state.max_steps,
+            "first": self.first_step,
+            "seconds": round(time.perf_counter() - self.train_start, 1),
+            "losses": self.curve,
+        }
+        write_progress(self.partial, progress)
+
+    def _finish_epoch(self, epoch: int, seconds: float, gathered: dict[str, Tensor] | None) -> None:
+        """Write the epoch's checkpoint and metrics, and print its line.
+
+        Args:
+            epoch: counted from 1.
+            seconds: time that the epoch trained.
+            gathered: the weights of a sharded model, which is not evaluated; None without sharding.
+        """
         folder = self.partial / f"{'lora_epoch' if self.plan.recipe.tuning.has_lora else 'epoch'}_{epoch}"
-        shutil.rmtree(folder, ignore_errors=True)
-        about = {**self.plan.about, "epoch": epoch, "seed": self.plan.seed, "train_seconds": seconds}
-        about["first_rows"] = self.collator.first_rows
-        manifest: dict = {}
-        with store.writing(folder, manifest) as temporary:
-            precision = self.plan.start.precision
-            manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about, weights))
-            if canary.is_needed(self.embedder):
-                manifest["proof"] = canary.embed_canaries(self.embedder, self.plan.recipe.prompts, precision)
-        metrics = self.evaluate(self.embedder, folder) if self.evaluate and not weights else {}
-        if self.losses:
-            metrics["train loss"] = round(sum(self.losses) / len(self.losses), 6)
+        self._save_checkpoint(folder, epoch, seconds, gathered)
+        metrics = self.evaluate(self.embedder, folder) if self.evaluate and not gathered else {}
+        if self.epoch_losses:
+            metrics["train loss"] = round(sum(self.epoch_losses) / len(self.epoch_losses), 6)
         if metrics.get("mean cosine", 0) > COLLAPSED:
             tqdm.write(
                 f"warning: random passages have a mean cosine of {metrics['mean cosine']:.3f}: the vectors collapse; "
@@ -100,16 +114,26 @@ class EpochCheckpointCallback(TrainerCallback):
         store.write_json(folder / "metrics.json", metrics)
         tqdm.write(epoch_line(epoch, self.plan.recipe.training.epochs, self.loss, metrics, seconds))
 
+    def _save_checkpoint(self, folder: Path, epoch: int, seconds: float, gathered: dict[str, Tensor] | None) -> None:
+        """Write the epoch's checkpoint folder, in place of one that a killed run left behind."""
+        shutil.rmtree(folder, ignore_errors=True)
+        about = {**self.plan.about, "epoch": epoch, "seed": self.plan.seed, "train_seconds": seconds}
+        about["first_rows"] = self.collator.first_rows
+        manifest: dict = {}
+        with store.writing(folder, manifest) as temporary:
+            precision = self.plan.start.precision
+            manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about, gathered))
+            if canary.is_needed(self.embedder):
+                manifest["proof"] = canary.embed_canaries(self.embedder, self.plan.recipe.prompts, precision)
+
     def history(self) -> list[dict]:
-        """Each kept epoch's folder name and metrics, in order; those of a killed run's epochs included."""
-        folders = sorted(
-            self.partial.glob("*epoch_*/metrics.json"), key=lambda f: int(f.parent.name.rpartition("_")[2])
-        )
-        return [{"folder": file.parent.name, "metrics": store.read_json(file)} for file in folders]
+        """Return the folder name and metrics of each finished epoch, in order; a killed run's epochs are included."""
+        files = sorted(self.partial.glob("*epoch_*/metrics.json"), key=lambda f: int(f.parent.name.rpartition("_")[2]))
+        return [{"folder": file.parent.name, "metrics": store.read_json(file)} for file in files]
 
 
 def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, seconds: float) -> str:
-    """The log line of an epoch.
+    """Return the line that reports an epoch.
 
     >>> epoch_line(1, 2, 1.5, {"MAP@25": 0.25, "Recall@25": 0.5}, 61.0)
     'epoch 1/2  loss 1.5000  MAP@25 0.2500  Recall@25 0.5000  61 s'

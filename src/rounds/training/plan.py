@@ -9,14 +9,14 @@ from sentence_transformers import SentenceTransformer
 from rounds.config.recipe import Recipe
 from rounds.models.checkpoint import Checkpoint
 
-COMPLETE = "complete"
+COMPLETE = "complete"  # empty file in a folder of the Trainer's state that was written to its end
 
-STATE = "trainer"
+STATE = "trainer"  # folder with the Trainer's states, within the unfinished output folder
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fine-tuning run is made from.
+    """Everything that a fine-tuning run needs.
 
     Attributes:
         start: the checkpoint to continue from (round 1, or restart: the base model).
@@ -24,9 +24,10 @@ class Plan:
         data: mined JSONL.
         output: folder for the epochs' checkpoints.
         config: everything that shapes the result, for the manifest.
-        about: what each checkpoint's manifest says beside it (lineage, parent, split, round).
-        pictures: folder that holds what vision towers saw.
+        about: further entries of each checkpoint's manifest (lineage, parent, split, round).
+        seed: of the weights, the order of the rows and the drawn negatives.
         tracker: `none`, `wandb`, `trackio` or `tensorboard`.
+        feature_cache: folder that caches image features; None disables the cache.
     """
 
     start: Checkpoint
@@ -37,7 +38,8 @@ class Plan:
     about: dict
     seed: int = 42
     tracker: str = "none"
-    pictures: Path | None = None
+    feature_cache: Path | None = None
 
 
+# Evaluates a model that was saved to a folder; returns its metrics.
 Evaluate = Callable[[SentenceTransformer, Path], dict]

@@ -1,4 +1,4 @@
-"""Live: how far a round that trains at this moment is, as its unfinished folder says."""
+"""Progress of a round in training: written to its unfinished folder, and read by whoever watches."""
 
 import json
 import time
@@ -9,17 +9,18 @@ from rounds.artifacts import store
 
 PROGRESS_FILE = "progress.json"
 
-QUIET = 600  # seconds without a step (evaluation of a large split included) after which a training counts as stopped
+QUIET = 600  # seconds without a step after which a training counts as stopped; evaluating a large split takes fewer
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A round that trains.
+    """How far a round has trained.
 
     Attributes:
         round: its number.
-        step, steps: optimizer steps done, and of all epochs.
-        losses: (step, mean training loss since the one before), in order.
+        step: optimizer steps done.
+        steps: optimizer steps of all epochs.
+        losses: (step, mean training loss since the entry before), in order.
         scores: (epoch, MAP@25) of the finished epochs.
         seconds_left: at this process's speed; None before its first step.
         stopped: nothing was written for `QUIET` seconds.
@@ -35,32 +36,43 @@ class Progress:
 
 
 def write_progress(partial: Path, progress: dict) -> None:
-    """Keep `step`, `steps`, `first` (this process's first step), `seconds` (since it began) and `losses`."""
+    """Write the progress of a training to its unfinished folder.
+
+    Args:
+        progress: `step`, `steps`, `first` (step at which this process began), `seconds` (since then) and `losses`.
+    """
     store.write_json(partial / PROGRESS_FILE, progress)
 
 
 def read_progress(experiment: Path, now: float | None = None) -> Progress | None:
-    """The latest round that trains in an experiment's folder; None where none does."""
+    """Return the progress of the round in training in an experiment's folder; None if there is none.
+
+    If several rounds are unfinished, return the one that was written to last.
+
+    Args:
+        now: Unix time in seconds; None takes the clock's.
+    """
     try:
         written = {file: file.stat().st_mtime for file in experiment.glob(f"round*/train.partial/{PROGRESS_FILE}")}
         latest = max(written, key=written.get)
-        found = json.loads(latest.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # none, or the training ended at this moment
+        progress = json.loads(latest.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # there is none, or the training ended at this moment
         return None
     partial, age = latest.parent, (now or time.time()) - written[latest]
-    done = found["step"] - found["first"]
+    done, left = progress["step"] - progress["first"], progress["steps"] - progress["step"]
     return Progress(
         round=int(partial.parent.name.removeprefix("round")),
-        step=found["step"],
-        steps=found["steps"],
-        losses=[tuple(each) for each in found["losses"]],
+        step=progress["step"],
+        steps=progress["steps"],
+        losses=[tuple(entry) for entry in progress["losses"]],
         scores=_scores(partial),
-        seconds_left=max(0.0, found["seconds"] / done * (found["steps"] - found["step"]) - age) if done else None,
+        seconds_left=max(0.0, progress["seconds"] / done * left - age) if done else None,
         stopped=age > QUIET,
     )
 
 
 def _scores(partial: Path) -> list[tuple[int, float]]:
+    """Return (epoch, MAP@25) of the finished epochs that were evaluated, in order."""
     scores = []
     for file in partial.glob("*epoch_*/metrics.json"):
         metrics = store.read_json(file)

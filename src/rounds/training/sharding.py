@@ -1,6 +1,6 @@
-"""Sharding: a model too large for one card, split over several by accelerate's FSDP or DeepSpeed ZeRO.
+"""Sharding: split a model that is too large for one GPU over several, by accelerate's FSDP or DeepSpeed ZeRO.
 
-accelerate falls back to plain DDP on CPUs without a word; here that is an error.
+On CPUs accelerate silently falls back to plain DDP; here that is an error.
 """
 
 import importlib.util
@@ -15,48 +15,51 @@ from rounds.errors import UserError
 
 
 def is_on() -> bool:
-    """Whether this process was started by `accelerate launch` with one of our configurations."""
+    """Return whether `accelerate launch` started this process with one of our configurations."""
     return any(os.environ.get(f"ACCELERATE_USE_{kind}", "").lower() == "true" for kind in ("FSDP", "DEEPSPEED"))
 
 
-def command(kind: str, script: list[str], cards: int) -> list[str]:
-    """The line that starts a script under a sharding configuration.
+def command(kind: str, script: list[str], gpus: int) -> list[str]:
+    """Return the command that starts a script with sharding.
 
     Args:
         kind: `fsdp` or `zero3`.
         script: the script and its flags.
+        gpus: number of GPUs, and of processes.
 
     Raises:
-        UserError: no card, processes that somebody else started, or a library that is missing.
+        UserError: no GPU, processes that were started already, or a library that is missing.
     """
-    if not cards:
+    if not gpus:
         raise UserError(
-            f"training.sharding {kind}: needs CUDA cards (on CPUs accelerate would train unsharded); set it to none"
+            f"training.sharding {kind}: needs CUDA GPUs (on CPUs accelerate would train unsharded); set it to none"
         )
     if "WORLD_SIZE" in os.environ:
-        raise UserError(f"training.sharding {kind}: starts its own process for each card; leave NPROC at 1")
+        raise UserError(f"training.sharding {kind}: starts one process per GPU itself; leave NPROC at 1")
     if kind == "zero3" and importlib.util.find_spec("deepspeed") is None:
-        raise UserError("training.sharding zero3: needs DeepSpeed; pip install deepspeed, or take fsdp")
+        raise UserError("training.sharding zero3: needs DeepSpeed; run pip install deepspeed, or set it to fsdp")
     config = resources.files("rounds.training") / "launch" / f"{kind}.yaml"
-    launch = ["-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", str(cards)]
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", str(gpus)]
     return [sys.executable, *launch, *script]
 
 
 def restart(kind: str) -> None:
-    """Become `accelerate launch` of the running script; does not return."""
-    line = command(kind, sys.argv, torch.cuda.device_count())
-    os.execv(line[0], line)
+    """Replace this process by `accelerate launch` of the running script; does not return."""
+    arguments = command(kind, sys.argv, torch.cuda.device_count())
+    os.execv(arguments[0], arguments)
 
 
-def gathered(trainer) -> dict[str, Tensor] | None:
-    """All weights in one piece, on every process, by their names in the model; None where nothing is sharded."""
+def gather_weights(trainer) -> dict[str, Tensor] | None:
+    """Return all weights, unsharded, in every process, keyed by their names in the model; None without sharding."""
     return trainer.accelerator.get_state_dict(trainer.model_wrapped) if is_on() else None
 
 
 def process_count() -> int:
+    """Return the number of processes that train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def wait_for_all_processes() -> None:
+    """Block until every process has reached this call; a single process goes on at once."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.barrier()

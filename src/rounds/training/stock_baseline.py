@@ -1,4 +1,4 @@
-"""Baseline: sentence-transformers as it comes, to be measured against."""
+"""Stock baseline: mining and training by sentence-transformers itself, to compare rounds with."""
 
 import tempfile
 import time
@@ -22,9 +22,9 @@ from rounds.models.weights import locate_model
 
 TITLE = "sentence-transformers stock"
 
-NEGATIVES = 7
+NEGATIVES = 7  # per query
 
-SCALE = 50.0
+SCALE = 50.0  # factor of the similarities in the loss
 
 BATCH = 16
 
@@ -32,46 +32,56 @@ LEARNING_RATE = 5e-5
 
 
 def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, device: str, overwrite: bool) -> str:
-    """Mine and train on a collection's training rows; the line to print.
+    """Mine and train on a collection's training rows, and return the line to print.
 
-    Query text, ranks, model and epochs are the recipe's; all else is the library's default or the setting that its
-    documentation uses.
+    Query text, range of ranks and model are the recipe's; everything else is the library's default, or the setting that
+    its documentation uses.
 
     Args:
         folder: the collection.
-        output: becomes a checkpoint folder.
+        output: checkpoint folder to write.
+        overwrite: replace an output folder that was trained in another way.
+
+    Raises:
+        UserError: a recipe with images, or an output folder of another configuration.
     """
     recipe.require_text_only("baseline")
     rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "pos"))
     config = {
-        "recipe": recipe.to_dict(), "epochs": epochs, "seed": seed,
+        "recipe": recipe.to_dict(),
+        "epochs": epochs,
+        "seed": seed,
         "train_data": hashing.sha256_file(folder / collection.FINETUNE),
-    }  # fmt: skip
+    }
     if store.is_finished(output, config, overwrite):
         return f"{output}: up to date"
     device = resolve_device(device)
     set_seed(seed)  # mine_hard_negatives samples from the global generator
     start = time.perf_counter()
-    embedder = stock(recipe, "fp32", device)
+    embedder = load_stock_model(recipe, "fp32", device)
     embedder.max_seq_length = recipe.prompts.query_max_length
     mined = mine(embedder, recipe, folder, rows)
     mining_seconds = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as scratch:
         fit(embedder, mined, Path(scratch), epochs, seed, device)
-    seconds = time.perf_counter() - start
+    train_seconds = time.perf_counter() - start - mining_seconds
+    about = {
+        "title": TITLE,
+        "config": config,
+        "epoch": epochs,
+        "seed": seed,
+        "lineage": {row["question_id"]: row["question_digest"] for row in rows},
+        "mining_seconds": round(mining_seconds, 1),
+        "train_seconds": round(train_seconds, 1),
+    }
     manifest: dict = {}
     with store.writing(output, manifest) as temporary:
-        about = {
-            "title": TITLE, "config": config, "epoch": epochs, "seed": seed,
-            "lineage": {row["question_id"]: row["question_digest"] for row in rows},
-            "mining_seconds": round(mining_seconds, 1), "train_seconds": round(seconds - mining_seconds, 1),
-        }  # fmt: skip
         manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", about))
-    return f"{output}: {mining_seconds:.0f} s of mining, {seconds - mining_seconds:.0f} s of training"
+    return f"{output}: {mining_seconds:.0f} s of mining, {train_seconds:.0f} s of training"
 
 
-def stock(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
-    """The recipe's base model as the library loads it, its weights in `precision`."""
+def load_stock_model(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
+    """Load the recipe's base model as the library does, its weights in `precision` (`fp32`, `bf16` or `fp16`)."""
     model = recipe.model
     transformer = Transformer(
         locate_model(model),
@@ -86,7 +96,15 @@ def stock(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
 def mine(
     embedder: SentenceTransformer, recipe: Recipe, folder: Path, rows: list[dict], number: int = NEGATIVES
 ) -> Dataset:
-    """Hard negatives by `mine_hard_negatives`, as rows of anchor, positive and negatives."""
+    """Mine `number` hard negatives per query with `mine_hard_negatives`.
+
+    Args:
+        folder: the collection, whose pool is the corpus.
+        rows: its training rows.
+
+    Returns:
+        Rows of `anchor`, `positive` and `negative_1` to `negative_N`.
+    """
     prefix, suffix = prefix_and_suffix(recipe.prompts, "query")
     pairs = {"anchor": [prefix + row["query"] + suffix for row in rows], "positive": [row["pos"][0] for row in rows]}
     first, last = parse_range(recipe.mining.range_for_sampling)
@@ -106,7 +124,12 @@ def mine(
 def fit(
     embedder: SentenceTransformer, data: Dataset, folder: Path, epochs: int, seed: int, device: str, bf16: bool = False
 ) -> None:
-    """Train in place with MultipleNegativesRankingLoss."""
+    """Train a model in place with MultipleNegativesRankingLoss.
+
+    Args:
+        data: rows as `mine` returns them.
+        folder: scratch folder of the Trainer.
+    """
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(folder),
         num_train_epochs=epochs,

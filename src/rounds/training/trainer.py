@@ -1,4 +1,4 @@
-"""Training: one round's fine-tuning with sentence-transformers' Trainer, a checkpoint folder per epoch."""
+"""Trainer: fine-tune one round with sentence-transformers' Trainer, and write a checkpoint folder for each epoch."""
 
 import os
 import shutil
@@ -28,35 +28,36 @@ from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
 from rounds.training.progress import PROGRESS_FILE
 
-CONFIG = "config.json"
+CONFIG = "config.json"  # in the unfinished output folder: what it is trained from
 
 
 def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
-    """Train all epochs and put the finished folder in place; resumes where an earlier call was killed.
+    """Train all epochs and put the finished folder in place; resume an earlier call that was killed.
 
     Args:
-        evaluate: called with the model and the epoch's (temporary) folder after each epoch; returns its metrics.
-            None for a split without validation.
+        evaluate: called with the model and the epoch's checkpoint folder after each epoch; returns its metrics. None
+            for a split without validation.
 
     Returns:
-        the stage's manifest: `epochs` (a list of metrics), `last`, `best`, `continue_with`.
+        The manifest of the output folder: `epochs` (folder and metrics of each), `last`, `best`, `continue_with`, ...
 
     Raises:
-        UserError: a loss that is not a number, weights that did not move, or unusable data.
+        UserError: a loss that is not a finite number, weights that did not move, unusable data, or settings that do not
+            go together.
     """
-    _check_processes(plan.recipe)
-    data = read_training_groups(plan.data, plan.seed, plan.recipe)
+    _check_process_count(plan.recipe)
+    groups = read_training_groups(plan.data, plan.seed, plan.recipe)
     partial = plan.output.with_name(f"{plan.output.name}.partial")
     if store.is_main_process():
-        _prepare(partial, plan.config)
+        _prepare_folder(partial, plan.config)
     set_seed(plan.seed)
-    embedder = _trainable_model(plan)
+    embedder = _load_trainable(plan)
     start = time.perf_counter()
-    keeper = EpochCheckpointCallback(plan, partial, embedder, evaluate)
-    trainer = _trainer(plan, partial, embedder, data, keeper)
+    callback = EpochCheckpointCallback(plan, partial, embedder, evaluate)
+    trainer = _make_trainer(plan, partial, embedder, groups, callback)
     sharding.wait_for_all_processes()
-    trainer.train(resume_from_checkpoint=None if sharding.is_on() else _last_complete(partial / STATE))
-    manifest = _manifest(plan, keeper.history(), data, trainer, round(time.perf_counter() - start, 1))
+    trainer.train(resume_from_checkpoint=None if sharding.is_on() else _find_last_state(partial / STATE))
+    manifest = _make_manifest(plan, callback.history(), groups, trainer, round(time.perf_counter() - start, 1))
     if store.is_main_process():
         shutil.rmtree(partial / STATE)
         (partial / CONFIG).unlink()
@@ -67,11 +68,12 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
     return manifest
 
 
-def _manifest(
-    plan: Plan, history: list[dict], data: TrainingGroups, trainer: SentenceTransformerTrainer, seconds: float
+def _make_manifest(
+    plan: Plan, history: list[dict], groups: TrainingGroups, trainer: SentenceTransformerTrainer, seconds: float
 ) -> dict:
+    """Return the manifest of the output folder; without evaluation, the last epoch counts as the best."""
     last = history[-1]
-    best = max(history, key=lambda each: each["metrics"].get("MAP@25", 0.0)) if last.get("metrics") else last
+    best = max(history, key=lambda epoch: epoch["metrics"].get("MAP@25", 0.0)) if last.get("metrics") else last
     continued = {"last": last, "best": best}[plan.recipe.training.continue_with]
     return {
         "kind": "finetune",
@@ -81,7 +83,7 @@ def _manifest(
         "last": last["folder"],
         "best": best["folder"],
         "continue_with": continued["folder"],
-        "rows": len(data.queries),
+        "rows": len(groups.queries),
         "trainable_parameters": sum(p.numel() for p in peft_methods.trainable_parameters(trainer.model).values()),
         "device": str(trainer.args.device),
         "seconds": seconds,
@@ -90,12 +92,16 @@ def _manifest(
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Keeps and restores weights in our own format, keys compared, in place of the library's."""
+    """Save and restore the Trainer's states in our own format of weights, which checks their names.
+
+    Attributes:
+        tuning: the recipe's tuning method, which decides which weights are saved.
+    """
 
     tuning: Tuning
 
     def add_model_card_callback(self, default_args_dict: dict) -> None:
-        """No model card: it would sample the dataset for widget examples."""
+        """Write no model card: it would sample the dataset for widget examples."""
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         os.makedirs(output_dir, exist_ok=True)
@@ -105,19 +111,54 @@ class _Trainer(SentenceTransformerTrainer):
         weights_io.load_weights(self.model, Path(checkpoint_path), self.tuning)
 
 
-def _trainer(
-    plan: Plan, partial: Path, embedder: SentenceTransformer, data: TrainingGroups, keeper: EpochCheckpointCallback
+def _make_trainer(
+    plan: Plan, partial: Path, embedder: SentenceTransformer, groups: TrainingGroups, callback: EpochCheckpointCallback
 ) -> SentenceTransformerTrainer:
-    training = plan.recipe.training
+    """Return the trainer, connected with the callback and its collator.
+
+    Raises:
+        UserError: the tracker is not installed or cannot be reached.
+    """
+    callback.collator = Collator(groups, embedder, plan.recipe, plan.seed, _can_share_prefixes(plan.recipe, embedder))
+    arguments = _training_arguments(plan, partial, len(groups.queries), dual_encoder.is_dual(embedder))
+    os.environ.setdefault("WANDB_PROJECT", "rounds")
+    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.output.with_name(f"{plan.output.name}-tensorboard")))
+    os.environ.setdefault("TRACKIO_PROJECT", "rounds")
+    try:
+        trainer = _Trainer(
+            model=embedder,
+            args=arguments,
+            train_dataset=row_dataset(groups),
+            loss=EmbeddingLoss(embedder, plan.recipe.training, plan.start.precision, plan.recipe.normalizes),
+            data_collator=callback.collator,
+            callbacks=[callback],
+        )
+    except (RuntimeError, ImportError, ValueError) as error:
+        if plan.tracker == "none":
+            raise
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"track {plan.tracker}: {reason}; install the trackers with pip install '.[track]'") from None
+    callback.trainer, trainer.tuning = trainer, plan.recipe.tuning
+    trainer.remove_callback(PrinterCallback)  # the callback shows a progress bar and a line per epoch instead
+    return trainer
+
+
+def _training_arguments(plan: Plan, partial: Path, rows: int, has_sides: bool) -> SentenceTransformerTrainingArguments:
+    """Return the Trainer's arguments.
+
+    Args:
+        partial: the unfinished output folder.
+        rows: number of training rows.
+        has_sides: the model is a dual encoder.
+    """
+    training, device = plan.recipe.training, plan.start.device
     processes = sharding.process_count()
-    keeper.collator = Collator(data, embedder, plan.recipe, plan.seed, _shares_prefixes(plan.recipe, embedder))
-    per_process = training.batch_size // processes
-    dtype = compute_dtype(plan.start.precision, plan.start.device)
-    steps = -(-len(data.queries) // training.batch_size) * training.epochs // training.gradient_accumulation_steps
-    arguments = SentenceTransformerTrainingArguments(
+    dtype = compute_dtype(plan.start.precision, device)
+    steps = -(-rows // training.batch_size) * training.epochs // training.gradient_accumulation_steps
+    return SentenceTransformerTrainingArguments(
         output_dir=str(partial / STATE),
         num_train_epochs=training.epochs,
-        per_device_train_batch_size=per_process,
+        per_device_train_batch_size=training.batch_size // processes,
         gradient_accumulation_steps=training.gradient_accumulation_steps,
         learning_rate=training.learning_rate,
         warmup_steps=int(training.warmup_ratio * steps),
@@ -128,8 +169,8 @@ def _trainer(
         batch_sampler=lambda rows, batch_size, seed=0, **_: BatchSampler(len(rows), batch_size, processes, seed),
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
-        use_cpu=plan.start.device == "cpu",
-        ddp_backend="gloo" if processes > 1 and plan.start.device == "cpu" else None,
+        use_cpu=device == "cpu",
+        ddp_backend="gloo" if processes > 1 and device == "cpu" else None,
         save_strategy="no" if sharding.is_on() else "epoch",
         save_total_limit=2,
         logging_steps=max(1, min(10, steps // training.epochs)),  # at least once an epoch
@@ -137,82 +178,67 @@ def _trainer(
         seed=plan.seed,
         report_to=plan.tracker,
         run_name=str(plan.output),
-        dataloader_pin_memory=plan.start.device != "cpu",
+        dataloader_pin_memory=device != "cpu",
         remove_unused_columns=False,
         disable_tqdm=True,
-        router_mapping={"row": "query"}
-        if dual_encoder.is_dual(embedder)
-        else {},  # the collator says which side a text is of
+        # A dual encoder's Trainer wants a mapping, but the collator says to which side a text belongs.
+        router_mapping={"row": "query"} if has_sides else {},
     )
-    os.environ.setdefault("WANDB_PROJECT", "rounds")
-    os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.output.with_name(f"{plan.output.name}-tensorboard")))
-    os.environ.setdefault("TRACKIO_PROJECT", "rounds")
-    try:
-        trainer = _Trainer(
-            model=embedder,
-            args=arguments,
-            train_dataset=row_dataset(data),
-            loss=EmbeddingLoss(embedder, training, plan.start.precision, plan.recipe.normalizes),
-            data_collator=keeper.collator,
-            callbacks=[keeper],
-        )
-    except (RuntimeError, ImportError, ValueError) as error:
-        if plan.tracker == "none":
-            raise
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"track {plan.tracker}: {reason} (pip install '.[track]' brings the trackers)") from None
-    keeper.trainer, trainer.tuning = trainer, plan.recipe.tuning
-    trainer.remove_callback(PrinterCallback)  # Keeper has the bar and the epochs' lines
-    return trainer
 
 
-def _shares_prefixes(recipe: Recipe, embedder: SentenceTransformer) -> bool:
-    """Whether queries' common beginnings are computed once; a sharded model must be called as a whole."""
-    shares = recipe.prompts.share_prefix and not sharding.is_on()
-    return shares and prefix_cache.can_share(
+def _can_share_prefixes(recipe: Recipe, embedder: SentenceTransformer) -> bool:
+    """Return whether the start that queries share is computed once; a sharded model must be called as a whole."""
+    is_wanted = recipe.prompts.share_prefix and not sharding.is_on()
+    return is_wanted and prefix_cache.can_share(
         dual_encoder.encoder_for(embedder, "query"), max_input_length(recipe.prompts)
     )
 
 
-def _trainable_model(plan: Plan) -> SentenceTransformer:
-    """The start's weights with the recipe's tuning; a previous adapter goes on, it is not stacked."""
+def _load_trainable(plan: Plan) -> SentenceTransformer:
+    """Load the start with the recipe's tuning method applied; continue an adapter rather than add a second one.
+
+    Raises:
+        UserError: full fine-tuning cannot continue an adapter.
+    """
     method, start = plan.recipe.tuning.method, plan.start
     if start.is_adapter and method == "full":
         raise UserError(
-            f"{start.name}: is an adapter, and tuning.method full cannot continue it; "
-            f"use {start.recipe.tuning.method} or start_from base"
+            f"{start.name}: is an adapter, which tuning.method full cannot continue; "
+            f"use {start.recipe.tuning.method}, or set training.start_from: base"
         )
     if start.is_adapter:
-        embedder = _attached(start, start.folder)
+        embedder = _load_with_adapter(start, start.folder)
         if start.is_dual_encoder:
-            dual_encoder.set_encoders(
-                embedder, {kind: _attached(start, start.folder / kind) for kind in dual_encoder.KINDS}
-            )
+            encoders = {kind: _load_with_adapter(start, start.folder / kind) for kind in dual_encoder.KINDS}
+            dual_encoder.set_encoders(embedder, encoders)
     else:
         embedder = start.load()
         peft_methods.apply(embedder, plan.recipe.tuning, locate_model(start.recipe.model))
-    if plan.pictures:
-        vision_tower.set_feature_cache(embedder, plan.pictures)
+    if plan.feature_cache:
+        vision_tower.set_feature_cache(embedder, plan.feature_cache)
     if plan.recipe.training.compile:
-        dual_encoder.apply_to_each(embedder, lambda side, _: side[0].model.compile(dynamic=True))
+        dual_encoder.apply_to_each(embedder, lambda encoder, _: encoder[0].model.compile(dynamic=True))
     return embedder.train()
 
 
-def _attached(start: Checkpoint, folder: Path) -> SentenceTransformer:
-    """The base model under an adapter whose weights go on."""
-    embedder = Checkpoint.load(base_of(start))
+def _load_with_adapter(start: Checkpoint, folder: Path) -> SentenceTransformer:
+    """Load the base model of an adapter checkpoint, with the trainable adapter of a folder attached.
+
+    A dual encoder's adapters are in its subfolders, so its own folder gives the base model alone.
+    """
+    embedder = Checkpoint.load(_base_checkpoint(start))
     if not (start.is_dual_encoder and folder == start.folder):
         weights_io.attach_adapter(embedder, folder, start.tuning, trainable=True)
     return embedder
 
 
-def base_of(start: Checkpoint) -> Checkpoint:
-    """The base model under an adapter checkpoint."""
+def _base_checkpoint(start: Checkpoint) -> Checkpoint:
+    """Return the base model under an adapter checkpoint."""
     return Checkpoint(start.recipe, "", start.options, lineage={})
 
 
-def _prepare(partial: Path, config: dict) -> None:
-    """Keep a killed run's folder only if it trained the same thing."""
+def _prepare_folder(partial: Path, config: dict) -> None:
+    """Create the unfinished output folder; keep a killed run's only if it was trained from the same config."""
     file = partial / CONFIG
     if file.is_file() and store.differences(store.read_json(file), config):
         shutil.rmtree(partial)
@@ -222,16 +248,17 @@ def _prepare(partial: Path, config: dict) -> None:
     store.write_json(file, config)
 
 
-def _last_complete(folder: Path) -> str | None:
-    """The newest Trainer state that was written to its end."""
+def _find_last_state(folder: Path) -> str | None:
+    """Return the folder of the newest complete Trainer state, or None; remove the incomplete ones."""
     states = sorted(folder.glob(f"checkpoint-*/{COMPLETE}"), key=lambda f: int(f.parent.name.rpartition("-")[2]))
-    for unfinished in folder.glob("checkpoint-*"):
-        if not (unfinished / COMPLETE).is_file() and store.is_main_process():
-            shutil.rmtree(unfinished)
+    for state in folder.glob("checkpoint-*"):
+        if not (state / COMPLETE).is_file() and store.is_main_process():
+            shutil.rmtree(state)
     return str(states[-1].parent) if states else None
 
 
-def _check_processes(recipe: Recipe) -> None:
+def _check_process_count(recipe: Recipe) -> None:
+    """Raise a `UserError` if the recipe cannot be trained by this number of processes."""
     if recipe.tuning.separate and sharding.process_count() > 1:
         raise UserError("tuning.separate trains in one process; leave NPROC at 1")
     if recipe.training.batch_size % sharding.process_count():

@@ -1,12 +1,13 @@
-"""Pretraining: a small vision tower learns to see from pictures and captions, in a text model's space.
+"""Pretrain a small vision tower on images and captions, in the embedding space of a text model.
 
-Contrastive, as CLIP (Radford et al. 2021, arXiv:2103.00020): a picture's vector comes near its caption's, which the
-text model makes and keeps, and near that of the same picture turned, cut and recoloured (SimCLR: Chen et al. 2020,
-arXiv:2002.05709), away from the batch's others.
+Contrastive, as CLIP (Radford et al. 2021, arXiv:2103.00020): an image's embedding is drawn to that of its caption,
+which the text model computes and which stays fixed, and to that of another view of the same image (SimCLR: Chen et al.
+2020, arXiv:2002.05709), and pushed away from those of the batch's other captions and images.
 """
 
 import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,148 +34,225 @@ from rounds.models.vision_tower import VisionTower
 
 CAPTIONS = "captions.jsonl"
 
-TURN, SHIFT, ZOOM, LIGHT = math.radians(25), 0.12, 0.2, 0.2  # how far a second look may differ
+SAME_CAPTION = 1 - 1e-4  # captions with a cosine above this say the same
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far a view may differ from its image.
+
+    Attributes:
+        rotation: largest angle in radians, in both directions.
+        shift: largest shift, where 2 is the side of the image.
+        zoom: largest change of the scale, as a share.
+        light: largest change of the brightness and of each color channel.
+    """
+
+    rotation: float = math.radians(25)
+    shift: float = 0.12
+    zoom: float = 0.2
+    light: float = 0.2
 
 
 def read_captions(folder: Path) -> list[dict]:
-    """Rows of `captions.jsonl`: `image`, a path below the folder, and `text`.
+    """Return the rows of `captions.jsonl`: `image`, a path relative to the folder, and `text`.
 
     Raises:
-        UserError: no such file, or no rows.
+        UserError: there is no such file, or it has fewer than two rows.
     """
     if not (folder / CAPTIONS).is_file():
         raise UserError(
-            f"{folder / CAPTIONS}: no such file, from which a vision tower learns to see; write it, or let "
-            "model.vision.name_or_path name a model that sees already"
+            f"{folder / CAPTIONS}: no such file; write it to pretrain a vision tower, or let "
+            "model.vision.name_or_path name a pretrained one"
         )
     rows = store.read_jsonl(folder / CAPTIONS, ("image", "text"))
     if len(rows) < 2:
-        raise UserError(f"{folder / CAPTIONS}: has {len(rows)} rows, and contrast needs two or more")
+        raise UserError(f"{folder / CAPTIONS}: has {len(rows)} rows; contrastive training needs two or more")
     return rows
 
 
+def digest_captions(folder: Path) -> str:
+    """Return one SHA-256 over the captions and images of a folder."""
+    rows = read_captions(folder)
+    return hashing.sha256_json([[row["text"], image_digest(str(folder / row["image"]))] for row in rows])
+
+
 def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder: Path, output: Path, seed: int) -> dict:
-    """Train a tower on a folder's captions and write it (`vision.write`); returns what to say of it.
+    """Train a tower on a folder's captions and write it with `vision_tower.save`.
 
     Args:
-        embedder: the text model, which stays as it is.
-        precision: in which the tower computes; its weights are fp32.
+        recipe: its sections `pretraining` and `model.vision` describe the tower.
+        embedder: the text model; its weights do not change.
+        precision: precision of the tower's computations; its weights are fp32.
+
+    Returns:
+        Manifest entries: number of images, loss of the last epoch, number of held-out images, and the share of these
+        whose nearest held-out caption is their own, and whose view's nearest held-out image is their own.
+
+    Raises:
+        UserError: unusable captions.
     """
-    how, rows = recipe.pretraining, read_captions(folder)
-    captions = torch.from_numpy(
-        encode(
-            embedder,
-            [row["text"] for row in rows],
-            recipe.prompts,
-            "passage",
-            "fp32",
-            options=EncodingOptions("encode captions"),
-        )
-    )
-    captions = captions - captions.mean(dim=0)  # what all captions share would hide what they differ in
+    settings, rows = recipe.pretraining, read_captions(folder)
+    captions = _embed_captions(embedder, recipe, [row["text"] for row in rows])
     set_seed(seed)
-    eyes = _new(how, recipe, captions.shape[1])
+    tower = _make_tower(settings, recipe, captions.shape[1])
     files = [str(folder / row["image"]) for row in rows]
     images = [ImageReference(file, image_digest(file)).read() for file in files]
-    held = max(1, len(rows) // 20)  # captions that say how well it sees
-    model = Contrast(eyes, how)
-    arguments = TrainingArguments(
-        output_dir=str(output / "trainer"), num_train_epochs=how.epochs, per_device_train_batch_size=how.batch_size,
-        learning_rate=how.learning_rate, weight_decay=0.05, warmup_steps=0.1, lr_scheduler_type="cosine",
-        save_strategy="no", logging_strategy="epoch", report_to="none", seed=seed, remove_unused_columns=False,
-        use_cpu=embedder.device.type == "cpu", bf16=precision == "bf16", fp16=precision == "fp16",
-        dataloader_drop_last=len(rows) - held >= how.batch_size, disable_tqdm=True,
-    )  # fmt: skip
-    pixels = eyes.preprocess_images(images)
-    losses = _Losses()
+    held_out = max(1, len(rows) // 20)
+    on_cpu = embedder.device.type == "cpu"
+    arguments = _training_arguments(settings, precision, len(rows) - held_out, output / "trainer", seed, on_cpu)
+    pixels = tower.preprocess_images(images)
+    loss_callback = _EpochLossCallback()
     trainer = Trainer(
-        model=model, args=arguments, train_dataset=range(held, len(rows)), callbacks=[losses],
-        data_collator=lambda numbers: {"pixels": pixels[numbers], "captions": captions[numbers]},
-    )  # fmt: skip
+        model=ContrastiveModel(tower, settings),
+        args=arguments,
+        train_dataset=range(held_out, len(rows)),
+        callbacks=[loss_callback],
+        data_collator=lambda batch: {"pixels": pixels[batch], "captions": captions[batch]},
+    )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     shutil.rmtree(output / "trainer")
-    eyes.eval()
-    vision_tower.save(eyes, output)
-    with torch.inference_mode():
-        seen, again = (
-            torch.cat([eyes.project(eyes.encode_pixels(part)) for part in shown.split(vision_tower.BATCH)]).cpu()
-            for shown in (pixels[:held], varied(pixels[:held]))
-        )
+    tower.eval()
+    vision_tower.save(tower, output)
+    image_embeddings = _embed_pixels(tower, pixels[:held_out])
+    view_embeddings = _embed_pixels(tower, augment(pixels[:held_out]))
     return {
-        "pictures": len(rows), "loss": losses.last, "held out": held,
-        "own caption first": _first(seen, nn.functional.normalize(captions[:held], dim=1)),
-        "own second look first": _first(again, seen),
-    }  # fmt: skip
+        "pictures": len(rows),
+        "loss": loss_callback.last_loss,
+        "held out": held_out,
+        "own caption first": _top1_accuracy(image_embeddings, nn.functional.normalize(captions[:held_out], dim=1)),
+        "own second look first": _top1_accuracy(view_embeddings, image_embeddings),
+    }
 
 
-def _first(one: Tensor, other: Tensor) -> float:
-    """How many rows find the same row of `other` nearest, as a share."""
-    return round(((one @ other.T).argmax(1) == torch.arange(len(one))).float().mean().item(), 4)
+def _embed_captions(embedder: SentenceTransformer, recipe: Recipe, texts: list[str]) -> Tensor:
+    """Return the captions' embeddings (captions, dim), centred: what all have in common would hide the differences."""
+    options = EncodingOptions("encode captions")
+    captions = torch.from_numpy(encode(embedder, texts, recipe.prompts, "passage", "fp32", options=options))
+    return captions - captions.mean(dim=0)
 
 
-def _new(how: Pretraining, recipe: Recipe, dim: int) -> VisionTower:
+def _training_arguments(
+    settings: Pretraining, precision: str, rows: int, folder: Path, seed: int, on_cpu: bool
+) -> TrainingArguments:
+    """Return the Trainer's arguments for `rows` images; a last batch that is smaller than the others is dropped."""
+    return TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        weight_decay=0.05,
+        warmup_steps=0.1,
+        lr_scheduler_type="cosine",
+        save_strategy="no",
+        logging_strategy="epoch",
+        report_to="none",
+        seed=seed,
+        remove_unused_columns=False,
+        use_cpu=on_cpu,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        dataloader_drop_last=rows >= settings.batch_size,
+        disable_tqdm=True,
+    )
+
+
+def _make_tower(settings: Pretraining, recipe: Recipe, dim: int) -> VisionTower:
+    """Return a tower with random weights, whose head projects to `dim` dimensions."""
     config = CLIPVisionConfig(
-        hidden_size=how.hidden_size, intermediate_size=4 * how.hidden_size, num_hidden_layers=how.layers,
-        num_attention_heads=how.heads, image_size=how.image_size, patch_size=how.patch_size,
-    )  # fmt: skip
-    size = {"height": how.image_size, "width": how.image_size}
+        hidden_size=settings.hidden_size,
+        intermediate_size=4 * settings.hidden_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        image_size=settings.image_size,
+        patch_size=settings.patch_size,
+    )
+    size = {"height": settings.image_size, "width": settings.image_size}
     processor = CLIPImageProcessorPil(size=size, crop_size=size, do_center_crop=False)
     return VisionTower(CLIPVisionModel(config), processor, dim, recipe.model.vision, normalize=True)
 
 
-class Contrast(nn.Module):
-    """The loss of a batch of pictures with their captions' vectors."""
+def _embed_pixels(tower: VisionTower, pixels: Tensor) -> Tensor:
+    """(images, 3, height, width) -> image embeddings (images, dim), on the CPU."""
+    with torch.inference_mode():
+        return torch.cat(
+            [tower.project(tower.encode_pixels(batch)) for batch in pixels.split(vision_tower.BATCH)]
+        ).cpu()
 
-    def __init__(self, eyes: VisionTower, how: Pretraining) -> None:
+
+def _top1_accuracy(queries: Tensor, candidates: Tensor) -> float:
+    """Return the share of rows of `queries` (n, dim) whose nearest row of `candidates` (n, dim) is the same row."""
+    return round(((queries @ candidates.T).argmax(1) == torch.arange(len(queries))).float().mean().item(), 4)
+
+
+class ContrastiveModel(nn.Module):
+    """A vision tower with its contrastive loss, as transformers' Trainer takes it.
+
+    Args:
+        tower: the tower to train.
+        settings: the recipe's section `pretraining`.
+    """
+
+    def __init__(self, tower: VisionTower, settings: Pretraining) -> None:
         super().__init__()
-        self.eyes, self.how = eyes, how
+        self.tower, self.settings = tower, settings
 
     def forward(self, pixels: Tensor, captions: Tensor) -> dict[str, Tensor]:
-        """`pixels` (n, 3, height, width), `captions` (n, dim)."""
-        views = [self.eyes.project(self.eyes.encode_pixels(varied(pixels))) for _ in range(2)]
+        """Return the loss of images (n, 3, height, width) and their captions' embeddings (n, dim).
+
+        It is the mean loss of two views against the captions, plus the loss of one view against the other.
+        """
+        views = [self.tower.project(self.tower.encode_pixels(augment(pixels))) for _ in range(2)]
         captions = nn.functional.normalize(captions, dim=1)
-        same = captions @ captions.T > 1 - 1e-4  # two pictures of which the same is said
-        losses = [self._both_ways(view, captions, same) for view in views]
-        alone = torch.eye(len(pixels), dtype=torch.bool, device=pixels.device)
-        return {"loss": sum(losses) / 2 + self._both_ways(*views, alone)}
-
-    def _both_ways(self, one: Tensor, other: Tensor, same: Tensor) -> Tensor:
-        scores = one @ other.T / self.how.temperature
-        right = torch.arange(len(one), device=one.device)
-        hidden = same & ~torch.eye(len(one), dtype=torch.bool, device=one.device)
-        scores = scores.masked_fill(hidden, -torch.inf)
-        return (nn.functional.cross_entropy(scores, right) + nn.functional.cross_entropy(scores.T, right)) / 2
+        is_same_caption = captions @ captions.T > SAME_CAPTION
+        temperature = self.settings.temperature
+        losses = [symmetric_info_nce(view, captions, is_same_caption, temperature) for view in views]
+        is_same_image = torch.eye(len(pixels), dtype=torch.bool, device=pixels.device)
+        return {"loss": sum(losses) / 2 + symmetric_info_nce(*views, is_same_image, temperature)}
 
 
-def varied(pixels: Tensor) -> Tensor:
-    """Each picture turned, moved, zoomed and lit a little: (n, 3, height, width) -> the same shape."""
+def symmetric_info_nce(rows: Tensor, columns: Tensor, is_same: Tensor, temperature: float) -> Tensor:
+    """Compute InfoNCE in both directions, the positives on the diagonal, and return the mean of the two.
+
+    Args:
+        rows, columns: (n, dim) embeddings.
+        is_same: (n, n) bool, True for pairs that must not serve as negatives; the diagonal does not matter.
+        temperature: similarities are divided by it.
+    """
+    scores = rows @ columns.T / temperature
+    positives = torch.arange(len(rows), device=rows.device)
+    masked = is_same & ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    scores = scores.masked_fill(masked, -torch.inf)
+    return (nn.functional.cross_entropy(scores, positives) + nn.functional.cross_entropy(scores.T, positives)) / 2
+
+
+def augment(pixels: Tensor, strength: Augmentation = Augmentation()) -> Tensor:
+    """Return a random view of each image, rotated, shifted, zoomed and relit: (n, 3, height, width), same shape."""
     n, device = len(pixels), pixels.device
 
-    def drawn(most: float) -> Tensor:
-        return (torch.rand(n, device=device) * 2 - 1) * most
+    def draw(limit: float) -> Tensor:
+        """Return (n,) numbers between -limit and limit."""
+        return (torch.rand(n, device=device) * 2 - 1) * limit
 
-    angle, zoom = drawn(TURN), 1 + drawn(ZOOM)
-    rows = [
-        torch.stack([zoom * angle.cos(), -zoom * angle.sin(), drawn(SHIFT)], dim=1),
-        torch.stack([zoom * angle.sin(), zoom * angle.cos(), drawn(SHIFT)], dim=1),
+    angle, zoom = draw(strength.rotation), 1 + draw(strength.zoom)
+    affine_rows = [
+        torch.stack([zoom * angle.cos(), -zoom * angle.sin(), draw(strength.shift)], dim=1),
+        torch.stack([zoom * angle.sin(), zoom * angle.cos(), draw(strength.shift)], dim=1),
     ]
-    grid = nn.functional.affine_grid(torch.stack(rows, dim=1), list(pixels.shape), align_corners=False)
-    turned = nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    tint = torch.stack([drawn(LIGHT) for _ in range(3)], dim=1)[:, :, None, None]
-    return turned * (1 + drawn(LIGHT))[:, None, None, None] + tint
+    grid = nn.functional.affine_grid(torch.stack(affine_rows, dim=1), list(pixels.shape), align_corners=False)
+    moved = nn.functional.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+    tint = torch.stack([draw(strength.light) for _ in range(3)], dim=1)[:, :, None, None]
+    brightness = 1 + draw(strength.light)[:, None, None, None]
+    return moved * brightness + tint
 
 
-class _Losses(TrainerCallback):
-    last = float("nan")
+class _EpochLossCallback(TrainerCallback):
+    """Print the loss of each epoch, and keep the last one."""
+
+    last_loss = float("nan")
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if "loss" in (logs or {}):
-            self.last = float(logs["loss"])
-            print(f"epoch {state.epoch:.0f}/{args.num_train_epochs:.0f}  loss {self.last:.4f}", flush=True)
-
-
-def digest_of(folder: Path) -> str:
-    """Of the captions and their pictures."""
-    rows = read_captions(folder)
-    return hashing.sha256_json([[row["text"], image_digest(str(folder / row["image"]))] for row in rows])
+            self.last_loss = float(logs["loss"])
+            print(f"epoch {state.epoch:.0f}/{args.num_train_epochs:.0f}  loss {self.last_loss:.4f}", flush=True)

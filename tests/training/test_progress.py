@@ -1,0 +1,53 @@
+"""Progress: the callback writes it, and readers of an experiment's folder see how far the training is."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rounds.artifacts import store
+from rounds.training.callbacks import EpochCheckpointCallback
+from rounds.training.progress import PROGRESS_FILE, QUIET, read_progress, write_progress
+
+PROGRESS = {"step": 30, "steps": 100, "first": 10, "seconds": 40.0, "losses": [[20, 1.5], [30, 1.25]]}
+
+
+@pytest.fixture
+def partial(tmp_path) -> Path:
+    """The folder of a round in training, whose first epoch is finished."""
+    folder = tmp_path / "tiny-v1" / "round3" / "train.partial"
+    (folder / "epoch_1").mkdir(parents=True)
+    write_progress(folder, PROGRESS)
+    store.write_json(folder / "epoch_1" / "metrics.json", {"MAP@25": 0.5})
+    return folder
+
+
+def test_time_left_follows_the_speed_since_resuming(partial):
+    """20 steps took 40 s and 70 are left: 140 s; steps before a resumed training began do not count."""
+    written = (partial / PROGRESS_FILE).stat().st_mtime
+    progress = read_progress(partial.parent.parent, now=written)
+    assert (progress.round, progress.step, progress.steps, progress.seconds_left) == (3, 30, 100, 140.0)
+    assert progress.scores == [(1, 0.5)] and progress.losses[-1] == (30, 1.25) and not progress.stopped
+    assert read_progress(partial.parent.parent, now=written + 10).seconds_left == pytest.approx(130)
+    assert read_progress(partial.parent.parent, now=written + QUIET + 1).stopped
+
+
+def test_without_readable_progress_there_is_none(tmp_path, partial):
+    """A missing folder and a half-written file both give None."""
+    assert read_progress(tmp_path / "none") is None
+    (partial / PROGRESS_FILE).write_text("{")
+    assert read_progress(partial.parent.parent) is None
+
+
+def test_the_callback_writes_progress(tmp_path):
+    """The file holds the first step, the current step, all steps and the losses so far, from the first step on."""
+    callback = EpochCheckpointCallback(None, tmp_path, torch.nn.Linear(1, 1), None)
+    state = SimpleNamespace(global_step=4, max_steps=20)
+    callback.on_train_begin(None, state, None)
+    assert store.read_json(tmp_path / PROGRESS_FILE)["losses"] == []
+    state.global_step = 6
+    callback.on_log(None, state, None, {"loss": 0.5})
+    callback.on_train_end(None, state, None)
+    progress = store.read_json(tmp_path / PROGRESS_FILE)
+    assert (progress["first"], progress["step"], progress["steps"], progress["losses"]) == (4, 6, 20, [[6, 0.5]])
