@@ -1,3 +1,5 @@
+"""Training groups: how a file of queries, positives and negatives is read, and what each epoch draws from it."""
+
 import random
 
 import pytest
@@ -6,110 +8,106 @@ from helpers.tiny_task import refused
 from rounds.artifacts import store
 from rounds.config import loader
 from rounds.data.text import normalize_text
-from rounds.training.batch_sampler import BatchSampler
 from rounds.training.dataset import TrainingGroups, read_training_groups
 
 
 def row(query: str, pos: list[str], neg: list[str]) -> dict:
+    """Return a row of a training file."""
     return {"query": query, "pos": pos, "neg": neg}
 
 
 def read(folder, rows: list[dict], seed: int = 42) -> TrainingGroups:
+    """Write rows to a file and read it."""
     store.write_jsonl(folder / "data.jsonl", rows)
     return read_training_groups(folder / "data.jsonl", seed, loader.load("minilm"))
 
 
-def negatives(found: TrainingGroups, number: int) -> list[str]:
-    return [found.passages[each] for each in found.negatives[number]]
+def negatives(groups: TrainingGroups, row: int) -> list[str]:
+    """Return the texts of a row's negatives."""
+    return [groups.passages[passage] for passage in groups.negatives[row]]
 
 
-MANY = [row(f"query {n}", [f"positive {n}"], [f"negative {n} {each}" for each in range(15)]) for n in range(4)]
+MANY = [row(f"query {n}", [f"positive {n}"], [f"negative {n} {m}" for m in range(15)]) for n in range(4)]
 
 
 @pytest.mark.parametrize("size", [2, 4, 6, 8, 16, 40])
 def test_windows_move_with_the_epoch_and_cover_the_pool(tmp_path, size):
-    """Epochs draw windows of `size - 1` that follow each other, so a few of them see every negative."""
-    found = read(tmp_path, MANY)
+    """Epochs draw consecutive windows of `size - 1` negatives, so that a few epochs draw every negative."""
+    groups = read(tmp_path, MANY)
     count = min(size - 1, 15)
     epochs = -(-15 // count)
     for number in range(len(MANY)):
-        drawn = [found.draw(number, epoch, size)[1] for epoch in range(epochs)]
-        assert all(len(each) == len(set(each)) == count for each in drawn)
-        assert set().union(*drawn) == set(found.negatives[number])
-        flat = [each for window in drawn for each in window]
-        assert len(set(flat[:15])) == 15, "no negative comes again before the others had their turn"
+        windows = [groups.draw(number, epoch, size).negatives for epoch in range(epochs)]
+        assert all(len(window) == len(set(window)) == count for window in windows)
+        assert set().union(*windows) == set(groups.negatives[number])
+        drawn = [passage for window in windows for passage in window]
+        assert len(set(drawn[:15])) == 15, "a negative was drawn twice before all were drawn once"
 
 
 def test_a_draw_is_a_function_of_its_arguments(tmp_path):
-    """The same row, epoch and size draw the same, in another process too (nothing is drawn at random there)."""
-    one, other = read(tmp_path, MANY), read(tmp_path, MANY)
-    assert [one.draw(n, e, 8) for n in range(4) for e in range(3)] == [
-        other.draw(n, e, 8) for n in range(4) for e in range(3)
-    ]
+    """The same row, epoch and size draw the same group from a file that is read again, as another process does."""
+    first, second = read(tmp_path, MANY), read(tmp_path, MANY)
+    arguments = [(row, epoch, 8) for row in range(4) for epoch in range(3)]
+    assert [first.draw(*values) for values in arguments] == [second.draw(*values) for values in arguments]
 
 
 def test_positives_take_turns(tmp_path):
-    """A row with several positives shows them one epoch after the other."""
-    found = read(tmp_path, [row("q", ["a", "b"], ["c"])])
-    assert [found.passages[found.draw(0, epoch, 2)[0]] for epoch in range(4)] == ["a", "b", "a", "b"]
+    """A row with several positives draws one after the other, epoch by epoch."""
+    groups = read(tmp_path, [row("q", ["a", "b"], ["c"])])
+    assert [groups.passages[groups.draw(0, epoch, 2).positive] for epoch in range(4)] == ["a", "b", "a", "b"]
 
 
 def test_a_row_without_negatives_draws_its_positive_alone(tmp_path):
-    """A row without negatives still trains against the others of its batch."""
-    found = read(tmp_path, [row("q", ["a"], []), row("r", ["b"], ["c"])])
-    assert found.draw(0, 3, 8) == (found.positives[0][0], [])
+    """A row without negatives draws none; it trains against the passages of its batch."""
+    groups = read(tmp_path, [row("q", ["a"], []), row("r", ["b"], ["c"])])
+    assert groups.draw(0, 3, 8) == (groups.positives[0][0], [])
 
 
 def test_negatives_are_shuffled_by_seed_and_row(tmp_path):
-    """A row's order of negatives depends on the seed and the row, not on where in the file it stands."""
+    """A row's order of negatives depends on the seed and the row's texts, and not on its place in the file."""
     forward, backward, other = read(tmp_path, MANY), read(tmp_path, MANY[::-1]), read(tmp_path, MANY, seed=43)
     assert [negatives(forward, n) for n in range(4)] == [negatives(backward, n) for n in range(3, -1, -1)]
     assert negatives(forward, 0) != negatives(other, 0)
-    assert len({tuple(each.split()[-1] for each in negatives(forward, n)) for n in range(4)}) == 4
+    assert len({tuple(text.split()[-1] for text in negatives(forward, n)) for n in range(4)}) == 4
     assert sorted(negatives(forward, 0)) == sorted(MANY[0]["neg"])
 
 
 @pytest.mark.parametrize("twin", ["the same", " the  same\n", "the\tsame"])
 def test_a_positive_by_text_is_never_a_negative(tmp_path, twin):
-    """A negative with the text of the row's positive, white space apart, is left out."""
-    found = read(tmp_path, [row("q", ["x", "the same"], ["a", twin, "b"])])
-    assert sorted(negatives(found, 0)) == ["a", "b"]
+    """A negative that differs from one of the row's positives in white space only is left out."""
+    groups = read(tmp_path, [row("q", ["x", "the same"], ["a", twin, "b"])])
+    assert sorted(negatives(groups, 0)) == ["a", "b"]
 
 
 def test_positives_of_all_rows_of_a_query_text_are_known(tmp_path):
-    """Two rows with one query text: what is positive in either is negative in neither."""
-    found = read(tmp_path, [row("q", ["a"], ["b", "c"]), row("q", ["b "], ["a", "d"]), row("r", ["e"], ["a", "b"])])
-    assert [sorted(negatives(found, n)) for n in range(3)] == [["c"], ["d"], ["a", "b"]]
-    assert [{found.passages[n].strip() for n in known} for known in found.false_negatives] == [
-        {"a", "b"},
-        {"a", "b"},
-        {"e"},
-    ]
+    """If two rows have the same query text, the positives of both are negatives of neither."""
+    groups = read(tmp_path, [row("q", ["a"], ["b", "c"]), row("q", ["b "], ["a", "d"]), row("r", ["e"], ["a", "b"])])
+    assert [sorted(negatives(groups, n)) for n in range(3)] == [["c"], ["d"], ["a", "b"]]
+    known = [{groups.passages[passage].strip() for passage in passages} for passages in groups.false_negatives]
+    assert known == [{"a", "b"}, {"a", "b"}, {"e"}]
 
 
-def test_each_text_is_held_once(tmp_path):
-    """Passages that differ in white space only are one passage, wherever they stand."""
+def test_each_text_is_kept_once(tmp_path):
+    """Passages that differ in white space only are one passage, in whichever rows they are."""
     rows = [row("q", ["a"], ["b", "b ", "c"]), row("r", ["c\n"], [" a", "b"])]
-    found = read(tmp_path, rows)
-    normal = [normalize_text(text) for text in found.passages]
-    assert sorted(normal) == ["a", "b", "c"]
-    assert all(len(pool) == len(set(pool)) for pool in found.negatives)
+    groups = read(tmp_path, rows)
+    assert sorted(normalize_text(text) for text in groups.passages) == ["a", "b", "c"]
+    assert all(len(pool) == len(set(pool)) for pool in groups.negatives)
 
 
 def test_random_data_keeps_the_rules(tmp_path):
-    """Whatever the file: row n's query and positives are its own and no known passage is among its negatives."""
+    """In random files too, a row keeps its query and positives, and its negatives hold no known positive."""
     rng = random.Random(0)
     texts = [f"text {n // 2}{' ' * (n % 2)}" for n in range(30)]
     rows = [row(f"q{rng.randrange(8)}", rng.sample(texts, 2), rng.sample(texts, rng.randrange(9))) for _ in range(40)]
-    found = read(tmp_path, rows)
-    for number, each in enumerate(rows):
-        same = [normalize_text(text) for other in rows if other["query"] == each["query"] for text in other["pos"]]
-        expected = {normalize_text(text) for text in each["neg"]} - set(same)
-        assert found.queries[number] == each["query"]
-        assert {normalize_text(text) for text in negatives(found, number)} == expected
-        assert [normalize_text(found.passages[n]) for n in found.positives[number]] == [
-            normalize_text(text) for text in each["pos"]
-        ]
+    groups = read(tmp_path, rows)
+    for number, data in enumerate(rows):
+        positives = {normalize_text(text) for other in rows if other["query"] == data["query"] for text in other["pos"]}
+        expected = {normalize_text(text) for text in data["neg"]} - positives
+        assert groups.queries[number] == data["query"]
+        assert {normalize_text(text) for text in negatives(groups, number)} == expected
+        own = [normalize_text(groups.passages[passage]) for passage in groups.positives[number]]
+        assert own == [normalize_text(text) for text in data["pos"]]
 
 
 @pytest.mark.parametrize(
@@ -127,54 +125,6 @@ def test_random_data_keeps_the_rules(tmp_path):
     ids=["no positive", "no neg", "no query", "no negatives", "only positives", "pos is text", "neg is text", "empty"],
 )
 def test_unusable_files_are_refused(tmp_path, rows, says):
-    """A file that cannot be trained on is named, with the line where there is one."""
+    """A file that cannot be trained on is refused, with its name and, if a line is at fault, the line's number."""
     with refused(tmp_path / "data.jsonl", says):
         read(tmp_path, rows)
-
-
-def batches(rows: int, batch: int, processes: int, epoch: int = 0, seed: int = 42) -> list[list[int]]:
-    sampler = BatchSampler(rows, batch, processes, seed)
-    sampler.set_epoch(epoch)
-    return list(sampler)
-
-
-SIZES = [(1, 8), (7, 8), (8, 8), (9, 8), (16, 8), (33, 8), (100, 16), (5, 1)]
-
-
-@pytest.mark.parametrize(("rows", "batch"), SIZES)
-@pytest.mark.parametrize("epoch", [0, 3])
-def test_every_row_comes_once_an_epoch(rows, batch, epoch):
-    """An epoch is a permutation of the rows, in batches of which only the last is smaller."""
-    found = batches(rows, batch, 1, epoch)
-    assert sorted(n for each in found for n in each) == list(range(rows))
-    assert all(len(each) == batch for each in found[:-1])
-
-
-def test_epochs_and_seeds_differ_in_order():
-    """Each epoch and each seed has an order of its own, and the same of both has the same."""
-    orders = {
-        (epoch, seed): tuple(n for each in batches(60, 8, 1, epoch, seed) for n in each)
-        for epoch in range(3)
-        for seed in range(3)
-    }
-    assert len(set(orders.values())) == 9
-    assert batches(60, 8, 1, 2, 1) == batches(60, 8, 1, 2, 1)
-
-
-@pytest.mark.parametrize("rows", [64, 70, 71, 8, 9, 2])
-def test_two_processes_see_one_s_batches(rows):
-    """A global batch holds the same queries for one process and for two; an odd row out is the last of an epoch."""
-    alone, together = batches(rows, 8, 1), batches(rows, 4, 2)
-    joined = [together[n] + together[n + 1] for n in range(0, len(together), 2)]
-    even = [each[: len(each) // 2 * 2] for each in alone]
-    assert joined == [each for each in even if each]
-    assert all(len(together[n]) == len(together[n + 1]) for n in range(0, len(together), 2))
-
-
-@pytest.mark.parametrize(("rows", "batch"), [*SIZES, (17, 8), (31, 8), (3, 8)])
-@pytest.mark.parametrize("processes", [1, 2, 3])
-def test_length_is_the_number_of_batches(rows, batch, processes):
-    """`len` counts the batches that come, which is the same number for every process."""
-    found = batches(rows, batch, processes)
-    assert len(BatchSampler(rows, batch, processes, 42)) == len(found)
-    assert len(found) % processes == 0

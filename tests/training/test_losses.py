@@ -1,4 +1,4 @@
-"""Losses against slow loops, and two processes against one."""
+"""Losses equal slow loops, and mask what must not count."""
 
 import math
 
@@ -6,10 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rounds.config import schema
+from rounds.config.recipe import Training
 from rounds.training import losses
 
 
+def test_the_recipe_s_losses_are_registered():
+    """The names that a recipe may use are those of the registered losses."""
+    assert set(losses.LOSSES) == set(schema.choices(schema.fields(Training)["loss"]))
+
+
 def slow_info_nce(queries, passages, positive, excluded, temperature):
+    """Compute InfoNCE query by query, over the passages that are not excluded."""
     total = 0.0
     for i, query in enumerate(queries.tolist()):
         scores = [sum(a * b for a, b in zip(query, p, strict=True)) / temperature for p in passages.tolist()]
@@ -19,6 +27,7 @@ def slow_info_nce(queries, passages, positive, excluded, temperature):
 
 
 def example(seed: int = 0):
+    """Return queries (5, 8), passages (9, 8), the row of each query's positive, and a random mask (5, 9)."""
     generator = torch.Generator().manual_seed(seed)
     queries = torch.nn.functional.normalize(torch.randn(5, 8, generator=generator), dim=1)
     passages = torch.nn.functional.normalize(torch.randn(9, 8, generator=generator), dim=1)
@@ -29,19 +38,19 @@ def example(seed: int = 0):
 
 def test_info_nce_equals_the_slow_loop():
     """The loss is -log softmax of the positive among the passages that are not excluded."""
-    found = losses.info_nce(*example(), 0.1)
-    assert found.item() == pytest.approx(slow_info_nce(*example(), 0.1), rel=1e-5)
+    loss = losses.info_nce(*example(), 0.1)
+    assert loss.item() == pytest.approx(slow_info_nce(*example(), 0.1), rel=1e-5)
 
 
 def test_the_positive_is_never_excluded():
-    """Excluding everything leaves the positive alone, and the loss is 0."""
+    """If every passage is excluded, the positive stays, and the loss is 0."""
     queries, passages, positive, _ = example()
     everything = torch.ones(5, 9, dtype=torch.bool)
     assert losses.info_nce(queries, passages, positive, everything, 0.1).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_excluded_passages_get_no_gradient():
-    """A passage that is excluded for all queries does not move."""
+    """A passage that is excluded for all queries gets a gradient of 0."""
     queries, passages, positive, _ = example()
     passages.requires_grad_()
     excluded = torch.zeros(5, 9, dtype=torch.bool)
@@ -51,42 +60,42 @@ def test_excluded_passages_get_no_gradient():
     assert passages.grad[4].abs().max() > 0
 
 
-def test_one_process_gathers_its_own():
-    """Without other processes nothing is added and nothing is a copy."""
+def test_one_process_gathers_its_own_passages():
+    """A single process gets its own passages back, none of them marked as a duplicate."""
     passages, keys = torch.randn(3, 4), torch.tensor([7, 5, 9])
-    gathered, all_keys, copies = losses.gather_passages(passages, keys)
-    assert torch.equal(gathered, passages) and torch.equal(all_keys, keys) and not copies.any()
+    gathered, all_keys, duplicates = losses.gather_passages(passages, keys)
+    assert torch.equal(gathered, passages) and torch.equal(all_keys, keys) and not duplicates.any()
 
 
 def test_similarities_are_fp32_under_mixed_precision():
-    """Inside an autocast region the loss is what it is outside."""
+    """An autocast region does not change the loss."""
     generator = torch.Generator().manual_seed(0)
     queries, passages = (F.normalize(torch.randn(n, 64, generator=generator)) for n in (4, 9))
     arguments = (queries, passages, torch.arange(4), torch.zeros(4, 9, dtype=torch.bool), 0.02)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = losses.info_nce(*arguments)
-    assert float(found) == pytest.approx(float(losses.info_nce(*arguments)), rel=1e-6)
+        loss = losses.info_nce(*arguments)
+    assert float(loss) == pytest.approx(float(losses.info_nce(*arguments)), rel=1e-6)
 
 
 def group(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Scores, a teacher's scores, and which places are filled."""
+    """Return a student's and a teacher's scores (2, 5), and which places hold a passage."""
     torch.manual_seed(seed)
     present = torch.tensor([[True] * 5, [True, True, True, False, False]])
     return torch.randn(2, 5), torch.randn(2, 5), present
 
 
 def test_distillation_is_the_mean_kl_of_each_group():
-    """Against a slow loop over queries and the places that are filled."""
+    """The loss equals a slow loop over the queries and the places that hold a passage."""
     scores, teacher, present = group()
     expected = 0.0
     for row in range(2):
-        student, target = (torch.softmax(each[row][present[row]], dim=0) for each in (scores, teacher))
+        student, target = (torch.softmax(values[row][present[row]], dim=0) for values in (scores, teacher))
         expected += float((target * (target / student).log()).sum()) / 2
     assert float(losses.distillation(scores, teacher, present)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_margin_mse_is_the_mean_over_negatives():
-    """Against a slow loop over the places that are filled."""
+    """The loss equals a slow loop over the places that hold a negative."""
     scores, teacher, present = group()
     errors = [
         float(((scores[row, 0] - scores[row, n]) - (teacher[row, 0] - teacher[row, n])) ** 2)
@@ -98,8 +107,8 @@ def test_margin_mse_is_the_mean_over_negatives():
 
 
 @pytest.mark.parametrize("loss", [losses.distillation, losses.margin_mse])
-def test_a_student_like_its_teacher_loses_nothing(loss):
-    """No loss and a finite gradient, gaps in the groups included."""
+def test_a_student_equal_to_its_teacher_has_no_loss(loss):
+    """The loss is 0 and its gradient finite, although groups have empty places."""
     scores, _, present = group()
     student = scores.clone().requires_grad_()
     value = loss(student, scores, present)
