@@ -15,6 +15,8 @@ from rounds.data.loaders import beir, pairs, registry, weak_labels
 from rounds.data.loaders.registry import Columns
 from rounds.data.loaders.weak_labels import AnswerIndex
 from rounds.data.synthetic import french_pairs
+from rounds.encoding.encoder import encode
+from rounds.models import checkpoint
 from rounds.training.dataset import read_training_groups
 
 ROWS = [
@@ -222,7 +224,10 @@ def test_the_french_sample_has_no_leaks(tmp_path):
 
 @pytest.mark.slow
 def test_a_round_of_pairs_runs(tiny, tmp_path):
-    """Mining, training and evaluation run on the French sample."""
+    """Mining, training and evaluation run on the French sample, and MAP@25 is that of ranking by hand.
+
+    Each query has one relevant passage, so its average precision is one over that passage's rank.
+    """
     french_pairs.generate(tmp_path / "pairs.csv", animals=30)
     task, _ = registry.load_dataset("pairs", tmp_path / "pairs.csv", Columns("question", "passage", "animal"))
     where = tmp_path / "c"
@@ -231,7 +236,18 @@ def test_a_round_of_pairs_runs(tiny, tmp_path):
     mine(recipe, where, tmp_path / "m.jsonl", seed=1)
     finetune(recipe, tmp_path / "m.jsonl", tmp_path / "train", where)
     metrics = store.read_json(tmp_path / "train" / "lora_epoch_1" / "metrics.json")
-    assert 0 < metrics["MAP@25"] <= 1 and metrics["validation loss"] > 0 and metrics["train loss"] > 0
+    data, trained = collection.read(where), checkpoint.resolve(str(tmp_path / "train"), device="cpu")
+    embedder, prompts = trained.load(), trained.recipe.prompts
+    queries = encode(embedder, list(data.validation.values()), prompts, "query", trained.precision)
+    passages = encode(embedder, list(data.passages.values()), prompts, "passage", trained.precision)
+    precisions = []
+    for identifier, query in zip(data.validation, queries, strict=True):
+        scores = dict(zip(data.passages, (passages @ query).tolist(), strict=True))
+        (relevant,) = data.qrels[identifier]
+        rank = sum(score >= scores[relevant] for score in scores.values())
+        precisions.append(1 / rank if rank <= 25 else 0.0)
+    assert metrics["MAP@25"] == pytest.approx(sum(precisions) / len(precisions), abs=1e-6)
+    assert metrics["validation loss"] > 0 and metrics["train loss"] > 0
 
 
 def test_an_unknown_task_is_refused():
