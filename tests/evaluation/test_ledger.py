@@ -11,11 +11,25 @@ from rounds.evaluation import ledger
 def row(**changed) -> dict:
     """What an evaluated checkpoint gives to the ledger; keys without a column are allowed."""
     base = {
-        "data": "raw", "split": "v1", "recipe": "minilm", "round": 1, "epoch": 2, "label": "last", "lineage": "clean",
-        "MAP@25": 0.25, "Recall@25": 0.75, "MAP@25 seen": 0.3, "MAP@25 unseen": None, "queries": 100,
-        "precision": "fp32", "checkpoint": "round_1/epoch_2", "weights": "abc", "fingerprint": "abc",
-        "validation": "123", "MRR@5": 0.2,
-    }  # fmt: skip
+        "data": "raw",
+        "split": "v1",
+        "recipe": "minilm",
+        "round": 1,
+        "epoch": 2,
+        "label": "last",
+        "lineage": "clean",
+        "MAP@25": 0.25,
+        "Recall@25": 0.75,
+        "MAP@25 seen": 0.3,
+        "MAP@25 unseen": None,
+        "MRR@5": 0.2,
+        "queries": 100,
+        "precision": "fp32",
+        "checkpoint": "round_1/epoch_2",
+        "weights": "abc",
+        "fingerprint": "abc",
+        "validation": "123",
+    }
     return {**base, **changed}
 
 
@@ -121,9 +135,10 @@ def test_only_the_ledger_is_left(path):
     "write", [lambda p: ledger.record(p, [row()]), lambda p: ledger.name_submission(p, row(), "s")]
 )
 @pytest.mark.parametrize(
-    "content", [b"", b"a,b\n1,2\n", b"data,split\n", b"\xff\xfe\n", b'"open'],
+    "content",
+    [b"", b"a,b\n1,2\n", b"data,split\n", b"\xff\xfe\n", b'"open'],
     ids=["empty", "other columns", "some columns", "not UTF-8", "open quote"],
-)  # fmt: skip
+)
 def test_a_broken_ledger_is_refused_and_kept(path, write, content):
     """A file that is no ledger is named and not overwritten."""
     path.parent.mkdir()
@@ -156,10 +171,11 @@ def test_correlation_is_over_clean_checkpoints_of_one_split(tmp_path):
     """Against numpy's; polluted rows and other splits do not count; below three there is none."""
     path = tmp_path / "ledger.csv"
     pairs = [(0.3, 0.2), (0.4, 0.35), (0.5, 0.3), (0.6, 0.5)]
+    shared = {"data": "d", "split": "v1", "lineage": "clean", "validation": "q"}
     rows = [
-        {"data": "d", "split": "v1", "fingerprint": str(n), "lineage": "clean", "validation": "q", "MAP@25": cv,
-         "LB public": lb, "submission": str(n)} for n, (cv, lb) in enumerate(pairs)
-    ]  # fmt: skip
+        {**shared, "fingerprint": str(n), "MAP@25": cv, "LB public": lb, "submission": str(n)}
+        for n, (cv, lb) in enumerate(pairs)
+    ]
     others = [{**rows[0], "fingerprint": "p", "lineage": "POLLUTED", "MAP@25": 0.9}, {**rows[0], "split": "v2"}]
     ledger.record(path, [*rows, *others])
     v1, v2 = ledger.correlations(ledger.read(path))

@@ -15,14 +15,18 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+
+def submission(number: int, description: str, **columns: str) -> dict:
+    """Return a submission as Kaggle lists it; each was made on the day of its number."""
+    date = f"2026-01-{number:02}T00:00:00Z"
+    return {"ref": number, "fileName": "submission.csv", "description": description, "date": date, **columns}
+
+
 SCORES = [
-    {"ref": 3, "fileName": "submission.csv", "description": "tiny-b", "status": "PENDING",
-     "date": "2026-01-03T00:00:00Z"},
-    {"ref": 2, "fileName": "submission.csv", "description": "tiny-a", "status": "COMPLETE", "publicScore": "0.41234",
-     "privateScore": "0.39876", "date": "2026-01-02T00:00:00Z"},
-    {"ref": 1, "fileName": "submission.csv", "description": "tiny-a", "status": "COMPLETE", "publicScore": "0.10000",
-     "privateScore": "0.10000", "date": "2026-01-01T00:00:00Z"},
-]  # fmt: skip
+    submission(3, "tiny-b", status="PENDING"),
+    submission(2, "tiny-a", status="COMPLETE", publicScore="0.41234", privateScore="0.39876"),
+    submission(1, "tiny-a", status="COMPLETE", publicScore="0.10000", privateScore="0.10000"),
+]
 
 
 class Kaggle(BaseHTTPRequestHandler):

@@ -42,12 +42,22 @@ def test_names_that_documents_and_recipes_hold():
 @pytest.mark.parametrize(
     "changes",
     [
-        ["EPOCHS=1"], ["SEED=7"], ["FOLD=1"], ["NPROC=2"], ["ENGINE=flagembedding"], ["MINE_FLAGS=--x 1"],
-        ["TUNE_FLAGS=--x 1"], ["SPLIT=v2"], ["MODEL=minilm-lora"], ["RAW=elsewhere/sample"],
+        ["EPOCHS=1"],
+        ["SEED=7"],
+        ["FOLD=1"],
+        ["NPROC=2"],
+        ["ENGINE=flagembedding"],
+        ["MINE_FLAGS=--x 1"],
+        ["TUNE_FLAGS=--x 1"],
+        ["SPLIT=v2"],
+        ["MODEL=minilm-lora"],
         ["MODEL=elsewhere/minilm.yaml"],
-        ["TASK=pairs"], ["TASK=pairs", "FIELDS=a,b"], ["TASK=beir", "RAW=data/sample"],
+        ["RAW=elsewhere/sample"],
+        ["TASK=pairs"],
+        ["TASK=pairs", "FIELDS=a,b"],
+        ["TASK=beir", "RAW=data/sample"],
     ],
-)  # fmt: skip
+)
 def test_what_changes_the_result_changes_the_folder(changes):
     """Every configuration has folders of its own."""
     assert named(*changes).folder != named().folder

@@ -146,10 +146,9 @@ def test_a_polluted_checkpoint_is_refused_and_marked(project, own_raw):
     make(project, "round1", "SPLIT=submission", f"RAW={own_raw}", *FLAGS)
     make(project, "data", f"RAW={own_raw}", *FLAGS)
     (data,) = project.glob("data/tiny-*-tiny-mistral/validation_v1")
-    command = [
-        ".venv/bin/python", "scripts/eval_llm_embedder.py", "--data_dir", str(data), "--device", "cpu",
-        "--model_path", str(experiment(project, "submission") / "round1" / "train"),
-    ]  # fmt: skip
+    model = experiment(project, "submission") / "round1" / "train"
+    flags = ["--data_dir", str(data), "--device", "cpu", "--model_path", str(model)]
+    command = [".venv/bin/python", "scripts/eval_llm_embedder.py", *flags]
     refused = subprocess.run(command, cwd=project, capture_output=True, text=True)
     count = len(store.read_json(data / "questions.json")["validation"])
     assert refused.returncode == 2 and f"trained on {count} of the {count} validation questions" in refused.stderr

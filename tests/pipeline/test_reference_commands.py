@@ -32,11 +32,14 @@ def test_the_block_holds_the_reference_commands():
         "gen_data_for_hn_mine.py --mode validation --validation_version v1 --sub_dir_name hn_mine_data_zero_round",
         "gen_data_for_hn_mine.py --mode submission --sub_dir_name hn_mine_data_zero_round",
         f"hn_mine.py --embedder_name_or_path {HUB_NAME} --embedder_model_class decoder-only-icl",
-        "--pooling_method last_token", "--range_for_sampling 2-200 --negative_number 15 --devices cuda:0",
-        "./icl_finetune.sh", "eval_llm_embedder.py --use_examples_in_query=True",
-        "eval_llm_embedder.py --use_examples_in_query=False", f"eval_llm_embedder.py --model_path={HUB_NAME}",
+        "--pooling_method last_token",
+        "--range_for_sampling 2-200 --negative_number 15 --devices cuda:0",
+        "./icl_finetune.sh",
+        "eval_llm_embedder.py --use_examples_in_query=True",
+        "eval_llm_embedder.py --use_examples_in_query=False",
+        f"eval_llm_embedder.py --model_path={HUB_NAME}",
         "--lora_path=../model_output/icl_finetune_validation_v1_round1/lora_epoch_4 --validation_version=1",
-    ):  # fmt: skip
+    ):
         assert part in text
 
 
@@ -69,9 +72,9 @@ def test_the_reference_commands_run_as_written(project):
         printed[line] = ran.stdout
     root, _ = project
     data = root / "data" / "hn_mine_data_zero_round"
-    for file in ("validation_v1/finetune_data.jsonl", "validation_v1/finetune_data_minedHN.jsonl",
-                 "validation_v1/candidate_pool.jsonl", "submission/finetune_data.jsonl"):  # fmt: skip
-        assert (data / file).is_file()
+    for name in ("finetune_data.jsonl", "finetune_data_minedHN.jsonl", "candidate_pool.jsonl"):
+        assert (data / "validation_v1" / name).is_file()
+    assert (data / "submission" / "finetune_data.jsonl").is_file()
     trained = root / "model_output" / "icl_finetune_validation_v1_round1"
     assert [(trained / f"lora_epoch_{n}" / "adapter_model.safetensors").is_file() for n in range(1, 6)] == [True] * 5
     with_examples, without = (
@@ -103,10 +106,8 @@ def test_icl_finetune_passes_its_flags_on(tmp_path):
         "--epochs 3 --batch_size=8 --gpu_ids 1 --train_data a.jsonl --output_dir=out --model_name_or_path m --seed 7"
     )
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ran = subprocess.run(
-        ["bash", str(scripts / "icl_finetune.sh"), *flags.split()], capture_output=True, text=True,
-        env={**os.environ, "PATH": path},
-    )  # fmt: skip
+    command = ["bash", str(scripts / "icl_finetune.sh"), *flags.split()]
+    ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
     assert ran.stdout.split() == (
         "1 --train_data a.jsonl --output_dir out --epochs 3 --batch_size 8 --model_name_or_path m --seed 7".split()
     )

@@ -15,10 +15,8 @@ def outputs(*targets) -> list[str]:
 def test_a_round_needs_the_rounds_before_it(experiment):
     """Each stage comes after its inputs and once; any number of rounds is a chain."""
     names = outputs(stages.round_end(experiment(), 2))
-    assert names == [
-        "data", "round 0: evaluate", "round 1: mine", "round 1: finetune", "round 1: evaluate",
-        "round 2: mine", "round 2: finetune", "round 2: evaluate",
-    ]  # fmt: skip
+    assert names[:2] == ["data", "round 0: evaluate"]
+    assert names[2:] == [f"round {number}: {step}" for number in (1, 2) for step in ("mine", "finetune", "evaluate")]
     assert len(outputs(stages.round_end(experiment(), 60))) == 2 + 3 * 60
 
 

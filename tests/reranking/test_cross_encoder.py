@@ -34,8 +34,14 @@ def decoder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("decoder") / "tiny"
     tokenizer = AutoTokenizer.from_pretrained(locate_model(tiny.model))
     tokenizer.add_tokens(["yes", "no"])
-    config = Qwen2Config(vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                         num_key_value_heads=1, intermediate_size=64)  # fmt: skip
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
     Qwen2ForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -26,8 +26,14 @@ def table(generator: np.random.Generator, prefix: str, queries: int = 40) -> Can
     relevant = np.zeros(queries * DEPTH, dtype=bool)
     relevant[np.arange(queries) * DEPTH + generator.integers(0, DEPTH, queries)] = True
     noise = generator.standard_normal((2, len(query))).astype(np.float32)
-    features = {"m: signal": 4 * relevant + noise[0], "votes m: noise": noise[1], "labels: noise": noise[0] * 0,
-                "words: noise": noise[1] * 0, "siblings: noise": noise[1] * 0}  # fmt: skip
+    zeros = np.zeros_like(noise[0])
+    features = {
+        "m: signal": 4 * relevant + noise[0],
+        "votes m: noise": noise[1],
+        "labels: noise": zeros,
+        "words: noise": zeros,
+        "siblings: noise": zeros,
+    }
     return Candidates([f"{prefix}{n}" for n in range(queries)], query, passage, relevant, features)
 
 
@@ -61,9 +67,12 @@ def test_probabilities_are_a_query_s_own():
     assert np.allclose(np.bincount(other.query_rows, scores), 1)
     kept = (other.query_rows > 30) | (np.arange(len(other.query_rows)) % 7 != 0)
     fewer = Candidates(
-        other.queries, other.query_rows[kept], other.passage_ids[kept], other.relevant[kept],
-        {name: values[kept] for name, values in other.features.items()},
-    )  # fmt: skip
+        queries=other.queries,
+        query_rows=other.query_rows[kept],
+        passage_ids=other.passage_ids[kept],
+        relevant=other.relevant[kept],
+        features={name: values[kept] for name, values in other.features.items()},
+    )
     same = model.score(fewer)[fewer.query_rows > 30]
     assert np.allclose(same, scores[other.query_rows > 30], atol=1e-6)
 
@@ -138,8 +147,8 @@ def test_means_and_spread_are_those_of_the_folds():
     scores = [each.round_scores["BM25"]["MAP@25"] for each in folds]
     means = [own.mean() for own in scores]
     assert first[1:3] == [f"{np.mean(means):.4f}", f"{np.std(means, ddof=1):.4f}"]
-    assert first[3:5] == [f"{np.mean([o[25:].mean() for o in scores]):.4f}",
-                          f"{np.mean([o[:25].mean() for o in scores]):.4f}"]  # fmt: skip
+    seen, unseen = (np.mean([values[part].mean() for values in scores]) for part in (slice(25, None), slice(25)))
+    assert first[3:5] == [f"{seen:.4f}", f"{unseen:.4f}"]
     others = np.concatenate([each.round_scores["zero-shot"]["MAP@25"] for each in folds])
     assert first[6] == "" and second[6] == f"{significance.fisher_p_value(others, np.concatenate(scores)):.4f}"
 

@@ -38,9 +38,11 @@ def test_scores_equal_a_slow_reference():
         met = [max(line) for line in similar]
         weights = [max(np.log(3 / (1 + document_count[token])), 0) + late_interaction.MIN_TOKEN_WEIGHT for token in ids]
         expected = {
-            "mean": np.mean(met), "weighted": np.average(met, weights=weights), "least": min(met),
+            "mean": np.mean(met),
+            "weighted": np.average(met, weights=weights),
+            "least": min(met),
             "of query": np.mean(np.max(similar, axis=0)),
-        }  # fmt: skip
+        }
         for name, value in expected.items():
             assert found[name][pair] == pytest.approx(value, abs=1e-5)
             best = found[name][rows == row].max()
