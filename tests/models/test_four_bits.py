@@ -83,10 +83,10 @@ def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, 
 
 
 def _compute_in_fp32(embedder) -> None:
-    """Compute with all weights in fp32, the 4-bit ones unpacked to it, on CPUs too that would take bf16."""
+    """Compute in fp32, and unpack the 4-bit weights to it, where a CPU would take bf16."""
     for module in embedder.modules():
         if isinstance(module, bitsandbytes.nn.Linear4bit):
-            module.compute_dtype = torch.float32
+            module.compute_dtype = module.weight.quant_state.dtype = torch.float32
         else:
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.float()

@@ -285,7 +285,7 @@ def test_the_batched_loss_equals_query_by_query(tiny, tiny_mined):
     collate = Collator(groups, embedder, tiny, 42)
     rows = list(range(10))
     batch = chunks_and_labels(collate([{"row": row} for row in rows]))
-    loss = float(EmbeddingLoss(embedder, Training(temperature=0.05), "fp32")(*batch))
+    loss = EmbeddingLoss(embedder, Training(temperature=0.05), "fp32")(*batch).item()
     queries = encode(embedder, [groups.queries[row] for row in rows], tiny.prompts, "query", "fp32")
     passages = encode(embedder, groups.passages, tiny.prompts, "passage", "fp32")
     drawn = {row: groups.draw(row, 0, 4) for row in rows}
