@@ -44,6 +44,18 @@ def test_where_a_stage_runs_is_not_in_the_key(ignored):
     assert mining(**ignored) == mining()
 
 
+@pytest.mark.parametrize("manifest", ["[]", '{"version": 1}'])
+def test_another_tool_s_manifest_does_not_hide_a_model_s_files(manifest, project):
+    """A model folder with a manifest.json that no stage wrote counts by its files."""
+    (project / "model").mkdir()
+    (project / "model" / store.MANIFEST).write_text(manifest, encoding="utf-8")
+    (project / "r.yaml").write_text("extends: tiny-mistral\nmodel: {name_or_path: ./model}\n", encoding="utf-8")
+    (project / "model" / "model.safetensors").write_text("one", encoding="utf-8")
+    before = mining()
+    (project / "model" / "model.safetensors").write_text("another", encoding="utf-8")
+    assert mining() != before
+
+
 @pytest.mark.parametrize("changed", [{"seed": 7}, {"engine": "flagembedding"}, {"negative_number": 3}])
 def test_flags_are_in_the_key(changed):
     """Another value of a flag that shapes the output is another key."""
