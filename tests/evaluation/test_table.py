@@ -1,12 +1,15 @@
-"""Table: one table rendered as Markdown, CSV and JSON, and for the terminal."""
+"""Table: one table rendered as Markdown, LaTeX, CSV and JSON, and for the terminal."""
 
 import csv
 import io
+import re
+import unicodedata
 
+import pytest
 from helpers.tiny_task import refused
 from rich.console import Console
 
-from rounds.evaluation.table import Column, Table
+from rounds.evaluation.table import SUPERSCRIPTS, Column, Table
 
 TABLE = Table(
     [Column("", is_text=True), Column("MAP@25 seen"), Column("LB")],
@@ -58,3 +61,71 @@ def test_the_terminal_shows_title_cells_and_caption():
     assert text.splitlines()[0].rstrip() == "two runs" and "a note" in text
     assert "MAP@25 seen" not in text and all(word in text for word in ("MAP@25", "seen"))
     assert all(cell in text for line in TABLE.lines[1:] for cell in line)
+
+
+def test_a_long_label_is_printed_whole():
+    """A label that wraps is broken where it has no spaces, and nothing of it is cut off."""
+    console = Console(width=20, record=True, file=io.StringIO())
+    console.print(Table([Column("name", is_text=True, wraps=True)], [["x" * 50]]).screen())
+    assert console.export_text().count("x") == 50
+
+
+def test_rows_to_warn_of_are_bold_red():
+    """The style stands on the chosen row alone."""
+    assert [row.style for row in TABLE.screen(warned=[1]).rows] == [None, "bold red"]
+
+
+def body_of(latex: str) -> list[str]:
+    """Return the rows of a tabular below its header."""
+    return latex.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
+
+
+def test_latex_is_a_booktabs_tabular():
+    """A rule stands above and below the header and at the end; labels align to the left, figures to the right."""
+    lines = TABLE.latex().splitlines()
+    assert lines[1:5] == ["\\begin{tabular}{lrr}", "\\toprule", " & MAP@25 seen & LB \\\\", "\\midrule"]
+    assert lines[5:] == [
+        "BM25 & 0.1916 &  \\\\",
+        "round 1, epoch 2 & 0.4482\\textsuperscript{a} & 0.31 \\\\",
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("character", "written"),
+    [
+        *((character, f"\\{character}") for character in "&%$#_{}"),
+        ("~", "\\textasciitilde{}"),
+        ("^", "\\textasciicircum{}"),
+        ("\\", "\\textbackslash{}"),
+        ("<", "\\textless{}"),
+        (">", "\\textgreater{}"),
+    ],
+)
+def test_latex_prints_special_characters_of_names(character, written):
+    """A name keeps its special characters, in the header and in the rows."""
+    name = f"a{character}b"
+    lines = Table([Column(name, is_text=True), Column("n")], [[name, 1]]).latex().splitlines()
+    assert lines[3] == f"a{written}b & n \\\\" and lines[5] == f"a{written}b & 1 \\\\"
+
+
+def test_latex_sets_the_best_figures_in_bold():
+    """Bold encloses the figure and not its superscript."""
+    (_, row) = body_of(TABLE.latex(bold={(1, 1)}))
+    assert row == "round 1, epoch 2 & \\textbf{0.4482}\\textsuperscript{a} & 0.31 \\\\"
+
+
+@pytest.mark.parametrize("label", ["[a]", "*a"])
+def test_latex_does_not_read_a_label_as_an_option(label):
+    """`\\\\` and rules take options in brackets and a star, also from the next line."""
+    (row,) = body_of(Table([Column("", is_text=True)], [[label]]).latex())
+    assert row == f"{{}}{label} \\\\"
+
+
+def test_superscripts_are_the_letters_themselves():
+    """Each superscript is the letter's own in Unicode, and no two are the same."""
+    names = {letter: unicodedata.name(superscript) for letter, superscript in SUPERSCRIPTS.items()}
+    assert len(set(SUPERSCRIPTS.values())) == 26
+    for letter, name in names.items():
+        assert re.fullmatch(rf"(MODIFIER LETTER|SUPERSCRIPT LATIN) SMALL (LETTER )?{letter.upper()}", name)

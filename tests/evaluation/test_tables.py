@@ -1,5 +1,7 @@
 """Tables of evaluated runs: the cells of the main table, letters for significant differences, and written files."""
 
+import unicodedata
+
 from helpers.result_rows import make_row
 from helpers.tiny_task import refused
 
@@ -29,6 +31,16 @@ def test_letters_name_the_rows_that_are_significantly_worse():
     assert [line[0] for line in lines] == ["#", "a", "b", "c"]
 
 
+def test_letters_run_from_a_to_z():
+    """The last of 26 rows, the best, carries the letters of all others, and its LaTeX the same."""
+    rows = [make_row(f"r{number}", 1) for number in range(25)]
+    table = tables.comparison_table(tables.compare([*rows, make_row("best", 2, 0.4)]))
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    assert [row[0] for row in table.rows] == list(letters)
+    assert [unicodedata.normalize("NFKC", cell[6:]) for cell in table.rows[-1][2:]] == [letters[:25]] * 17
+    assert table.latex().count(f"\\textsuperscript{{{letters[:25]}}}") == 17
+
+
 def test_narrow_tables_hold_each_metric_once():
     """The tables for the terminal together show the columns of the whole table."""
     report = tables.compare([make_row("one", 1), make_row("two", 2)])
@@ -39,13 +51,15 @@ def test_narrow_tables_hold_each_metric_once():
 
 
 def test_a_comparison_is_written_as_markdown_latex_and_csv(tmp_path):
-    """The Markdown explains its superscripts, the LaTeX has a row per run, the CSV holds unrounded means."""
+    """Markdown and LaTeX explain their superscripts and have a row per run, the CSV holds unrounded means."""
     rows = [make_row("one", 1), make_row("two", 2, 0.4)]
     report = tables.compare(rows)
     markdown, latex, csv = tables.write_comparison(report, tmp_path / "out" / "report")
     text = markdown.read_text(encoding="utf-8")
     assert text == f"{tables.comparison_table(report).markdown()}\n{tables.note(report)}\n"
-    assert "\\begin{tabular}" in latex.read_text(encoding="utf-8") and "b &\ntwo &" in latex.read_text(encoding="utf-8")
+    note, *lines = latex.read_text(encoding="utf-8").splitlines()
+    assert note == f"% {tables.note(report)}" and "\\begin{tabular}" in lines[1]
+    assert [line[: line.index("0.")] for line in lines if "0." in line] == ["a & one & ", "b & two & \\textbf{"]
     header, *lines = csv.read_text(encoding="utf-8").splitlines()
     assert header.split(",") == ["run", *results.COMPARED_METRICS]
     assert float(lines[1].split(",")[1]) == rows[1].metrics["MAP@25"]

@@ -1,6 +1,7 @@
-"""A table of results that is built once and rendered for the terminal, as Markdown, CSV or JSON."""
+"""A table of results that is built once and rendered for the terminal, as Markdown, LaTeX, CSV or JSON."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +11,18 @@ from rich import box
 from rounds.artifacts import store
 
 TABLE_FILE = "table.json"  # an evaluation's table, so that it can be printed again
+
+# Unicode's superscript letters a to z, all of them modifier letters (`q` came with Unicode 14).
+SUPERSCRIPTS = dict(zip("abcdefghijklmnopqrstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ𐞥ʳˢᵗᵘᵛʷˣʸᶻ", strict=True))
+
+LATEX_ESCAPES = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 Cell = str | int | float | None
 
@@ -47,6 +60,16 @@ class Table:
     | chance |  |
     >>> table.csv()
     'run,MAP@25\\nBM25,0.1959\\nchance,\\n'
+    >>> print(table.latex(), end="")
+    % in the preamble: \\usepackage{booktabs}
+    \\begin{tabular}{lr}
+    \\toprule
+    run & MAP@25 \\\\
+    \\midrule
+    BM25 & 0.1959 \\\\
+    chance &  \\\\
+    \\bottomrule
+    \\end{tabular}
     """
 
     columns: Sequence[Column]
@@ -64,8 +87,12 @@ class Table:
         """Return the cells as text, the header first."""
         return [self.header, *([_text(cell) for cell in row] for row in self.rows)]
 
-    def screen(self) -> rich.table.Table:
-        """Return the table for a rich console."""
+    def screen(self, warned: Collection[int] = ()) -> rich.table.Table:
+        """Return the table for a rich console.
+
+        Args:
+            warned: positions of the rows to print in bold red.
+        """
         rendered = rich.table.Table(
             title=self.title or None,
             title_justify="left",
@@ -76,9 +103,11 @@ class Table:
         )
         for column in self.columns:
             justify = "left" if column.is_text else "right"
-            rendered.add_column(column.name.replace(" ", "\n"), justify=justify, no_wrap=not column.wraps)
-        for line in self.lines[1:]:
-            rendered.add_row(*line)
+            header = column.name.replace(" ", "\n")
+            overflow = "fold" if column.wraps else "ellipsis"
+            rendered.add_column(header, justify=justify, no_wrap=not column.wraps, overflow=overflow)
+        for position, line in enumerate(self.lines[1:]):
+            rendered.add_row(*line, style="bold red" if position in warned else None)
         return rendered
 
     def markdown(self) -> str:
@@ -86,6 +115,33 @@ class Table:
         header, *body = self.lines
         rule = ["---" if column.is_text else "---:" for column in self.columns]
         return "".join(f"| {' | '.join(line)} |\n" for line in [header, rule, *body])
+
+    def latex(self, bold: Collection[tuple[int, int]] = ()) -> str:
+        """Return the table as a LaTeX tabular in the style of booktabs, without title and caption.
+
+        Superscript letters become `\\textsuperscript`; all other text is printed as it stands, so that no character of
+        a name is read as LaTeX.
+
+        Args:
+            bold: row and column positions of the cells whose figures are set in bold.
+        """
+        header, *body = self.lines
+        cells = [
+            [_latex(cell, (row, column) in bold) for column, cell in enumerate(line)] for row, line in enumerate(body)
+        ]
+        alignment = "".join("l" if column.is_text else "r" for column in self.columns)
+        return "\n".join(
+            [
+                r"% in the preamble: \usepackage{booktabs}",
+                rf"\begin{{tabular}}{{{alignment}}}",
+                r"\toprule",
+                _latex_row([_latex(name) for name in header]),
+                r"\midrule",
+                *map(_latex_row, cells),
+                r"\bottomrule",
+                "\\end{tabular}\n",
+            ]
+        )
 
     def csv(self) -> str:
         """Return the table as CSV; unformatted figures keep all their digits."""
@@ -111,3 +167,26 @@ class Table:
 
 def _text(cell: Cell) -> str:
     return "" if cell is None else str(cell)
+
+
+def _latex(text: str, bold: bool = False) -> str:
+    """Escape LaTeX's special characters, and set superscript letters as superscripts.
+
+    >>> print(_latex("R&D_1 0.4482ᵃᶜ"), _latex("0.4482ᵃ", bold=True))
+    R\\&D\\_1 0.4482\\textsuperscript{ac} \\textbf{0.4482}\\textsuperscript{a}
+    """
+    letters = {superscript: letter for letter, superscript in SUPERSCRIPTS.items()}
+    parts = re.split(f"([{''.join(letters)}]+)", text)
+    for position, part in enumerate(parts):
+        if position % 2:
+            parts[position] = rf"\textsuperscript{{{''.join(map(letters.get, part))}}}"
+        else:
+            escaped = "".join(LATEX_ESCAPES.get(character, character) for character in part)
+            parts[position] = rf"\textbf{{{escaped}}}" if bold and escaped else escaped
+    return "".join(parts)
+
+
+def _latex_row(cells: list[str]) -> str:
+    """Join the cells of a row; a leading `[` or `*` is kept from being read as an option of the line before it."""
+    guard = "{}" if cells[0].startswith(("[", "*")) else ""
+    return rf"{guard}{' & '.join(cells)} \\"

@@ -11,9 +11,9 @@ from rounds.errors import UserError
 from rounds.evaluation import results, significance
 from rounds.evaluation.metrics import METRICS
 from rounds.evaluation.results import ResultRow
-from rounds.evaluation.table import Column, Table
+from rounds.evaluation.table import SUPERSCRIPTS, Column, Table
 
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LETTERS = "".join(SUPERSCRIPTS)  # they name the rows of a comparison
 
 CAPTION = "p: Fisher's randomization test of MAP@25 against the row above"
 
@@ -83,11 +83,25 @@ def comparison_table(report: Report) -> Table:
     body = []
     for number, name in enumerate(report.model_names):
         figures = [
-            report.format_score(report.results[name][metric]) + report.get_superscript_for_table(name, metric)
+            report.format_score(report.results[name][metric]) + _superscripts(report, name, metric)
             for metric in report.metrics
         ]
         body.append([LETTERS[number], name, *figures])
     return Table([*LABEL_COLUMNS, *map(Column, results.COMPARED_METRICS)], body)
+
+
+def _superscripts(report: Report, name: str, metric: str) -> str:
+    """Return the superscript letters of the rows that are significantly worse than a row on a metric.
+
+    They are not taken from ranx, whose superscript of row `q` is an Arabic digit nine.
+    """
+    return "".join(
+        SUPERSCRIPTS[letter]
+        for letter, other in zip(LETTERS, report.model_names, strict=False)
+        if other != name
+        and report.comparisons[name, other][metric]["significant"]
+        and report.results[name][metric] > report.results[other][metric]
+    )
 
 
 def comparison_screens(report: Report) -> list[Table]:
@@ -108,15 +122,25 @@ def comparison_screens(report: Report) -> list[Table]:
 def write_comparison(report: Report, path: Path) -> list[Path]:
     """Write the comparison as Markdown, LaTeX and CSV side by side and return the three files.
 
-    The CSV holds the unrounded means without letters.
+    The LaTeX has the best figures of each metric in bold; the CSV holds the unrounded means without letters.
     """
     markdown, latex, csv = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".csv"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_text(markdown, f"{comparison_table(report).markdown()}\n{note(report)}\n")
-    store.write_text(latex, report.to_latex())  # ranx's layout, with the best figures in bold
+    table = comparison_table(report)
+    store.write_text(markdown, f"{table.markdown()}\n{note(report)}\n")
+    store.write_text(latex, f"% {note(report)}\n{table.latex(_best_cells(report))}")
     means = [[name, *report.results[name].values()] for name in report.model_names]
     store.write_text(csv, Table([Column("run"), *map(Column, results.COMPARED_METRICS)], means).csv())
     return [markdown, latex, csv]
+
+
+def _best_cells(report: Report) -> set[tuple[int, int]]:
+    """Return row and column of the best figures of each metric in the comparison table, as they are rounded there."""
+    cells = set()
+    for column, metric in enumerate(report.metrics, len(LABEL_COLUMNS)):
+        figures = [round(report.results[name][metric], report.rounding_digits) for name in report.model_names]
+        cells |= {(row, column) for row, figure in enumerate(figures) if figure == max(figures) > 0}
+    return cells
 
 
 def note(report: Report) -> str:
