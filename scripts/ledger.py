@@ -4,16 +4,20 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from rounds import cli
 from rounds.errors import UserError
 from rounds.evaluation import ledger
+from rounds.evaluation.table import Column, Table
 from rounds.flags import ModelOutput
 
-SHOWN = ("recipe", "round", "epoch", "MAP@25", "LB public", "LB private", "lineage", "submission")
+COLUMNS = (
+    Column("recipe", is_text=True, wraps=True),
+    *map(Column, ("round", "epoch", "MAP@25", "LB public", "LB private")),
+    Column("lineage", is_text=True, wraps=True),
+    Column("submission", is_text=True, wraps=True),
+)
 WIDTH = 120  # where the output is no terminal
 
 
@@ -33,20 +37,12 @@ def main(flags: Flags) -> None:
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     for data, split in dict.fromkeys((row["data"], row["split"]) for row in rows):
         split_rows = [row for row in rows if (row["data"], row["split"]) == (data, split)]
-        console.print(_table(f"{data}, split {split}", split_rows))
+        body = [[_short(row[column.name]) for column in COLUMNS] for row in split_rows]
+        polluted = [position for position, row in enumerate(split_rows) if row["lineage"] not in ("clean", "")]
+        console.print(Table(COLUMNS, body, f"{data}, split {split}").screen(warned=polluted))
         for correlation in ledger.correlations(split_rows):
             values = [f"{name} {_number(correlation[name.lower()])}" for name in ("Pearson", "Spearman")]
             console.print(f"CV and {correlation['side']} of {correlation['n']} checkpoints: {', '.join(values)}")
-
-
-def _table(title: str, rows: list[dict]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in SHOWN:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        style = None if row["lineage"] in ("clean", "") else "bold red"
-        table.add_row(*(_short(row[name]) for name in SHOWN), style=style)
-    return table
 
 
 def _short(value: str) -> str:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from rounds import cli
 from rounds.config import loader
@@ -15,6 +13,7 @@ from rounds.data.prompts import max_input_length
 from rounds.encoding.token_statistics import count_tokens
 from rounds.errors import UserError
 from rounds.evaluation import robustness
+from rounds.evaluation.table import Column, Table
 from rounds.flags import OneDevice, RecipeOfCheckpoint
 from rounds.models import checkpoint, peft_methods
 from rounds.models.checkpoint import Checkpoint
@@ -82,12 +81,8 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
 
 
 def _show(header: list[str], rows: list[list[str]], title: str) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title, title_justify="left")
-    for name in header:
-        table.add_column(name, justify="right" if name else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    columns = [Column(name, is_text=not name) for name in header]
+    Console().print(Table(columns, rows, title).screen())
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from rounds import cli
 from rounds.artifacts import store
 from rounds.data import collection
 from rounds.evaluation import bm25_tuning
+from rounds.evaluation.table import Column, Table
 
 
 @dataclass
@@ -27,14 +26,9 @@ def main(flags: Flags) -> None:
     rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id"))
     queries = {row["query_id"]: row["query"] for row in rows}
     points = bm25_tuning.tune(queries, passages, {row["query_id"]: row["pos_id"] for row in rows})
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"{bm25_tuning.TUNED_BY} on {len(rows)} training queries"
-    )
-    for name in ("k1", "b", bm25_tuning.TUNED_BY):
-        table.add_column(name, justify="right")
-    for k1, b, score in points:
-        table.add_row(f"{k1:g}", f"{b:g}", f"{score:.4f}")
-    Console().print(table)
+    body = [[f"{k1:g}", f"{b:g}", f"{score:.4f}"] for k1, b, score in points]
+    title = f"{bm25_tuning.TUNED_BY} on {len(rows)} training queries"
+    Console().print(Table(list(map(Column, ("k1", "b", bm25_tuning.TUNED_BY))), body, title).screen())
     print(f"recipe: mining: {{bm25: {{k1: {points[0][0]:g}, b: {points[0][1]:g}}}}}")
 
 
