@@ -1,7 +1,5 @@
 """Write what an offline Kaggle notebook needs: a dataset's folder, and the notebook."""
 
-import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from rounds.artifacts import store
 from rounds.data import collection
 from rounds.errors import UserError
 from rounds.flags import ModelOutput, project_root
-from rounds.kaggle import bundle, wheels
+from rounds.kaggle import account, bundle, wheels
 from rounds.kaggle.bundle import Upload
 from rounds.kaggle.client import COMPETITION
 from rounds.kaggle.stage import name_submission
@@ -55,7 +53,9 @@ def main(flags: Flags) -> None:
         raise UserError(f"{flags.model_path}: is not a checkpoint of ours; train a round first")
     has = {} if flags.everything else wheels.read_freeze(Path(flags.image) if flags.image else None)
     target = Target(flags.python, tuple(flags.platforms), has)
-    upload = Upload(flags.owner or _owner(), flags.name, flags.competition, flags.base, flags.accelerator, flags.hours)
+    upload = Upload(
+        flags.owner or account.find_owner(), flags.name, flags.competition, flags.base, flags.accelerator, flags.hours
+    )
     folder, notebook = (Path(flags.output_root) / name for name in ("bundle", "notebook"))
     passages = list(data.passages.values())[:32]
     drawn = {key: config[key] for key in ("split", "seed", "fold")}
@@ -67,17 +67,6 @@ def main(flags: Flags) -> None:
     packages = ", ".join(wheel.name.split("-")[0] for wheel in bundled)
     print(f"{folder}: {size:.0f} MiB, {len(bundled)} wheels: {packages}")
     print(f"{notebook / bundle.NOTEBOOK}: {upload.id}, {flags.hours} h; make push uploads and submits")
-
-
-def _owner() -> str:
-    """The user's name on Kaggle, from the environment or the token's file."""
-    token = Path.home() / ".kaggle" / "kaggle.json"
-    name = os.environ.get("KAGGLE_USERNAME") or (
-        json.loads(token.read_text(encoding="utf-8")).get("username") if token.is_file() else ""
-    )
-    if not name:
-        raise UserError("owner: name your Kaggle user (OWNER=name, or the variable KAGGLE_USERNAME)")
-    return name
 
 
 if __name__ == "__main__":

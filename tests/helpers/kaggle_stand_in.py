@@ -2,8 +2,12 @@
 
     unshare -rn python tests/helpers/kaggle_stand_in.py STATE COMMAND...
 
-It answers what the real client asks for, keeps what it was sent in the folder STATE (`calls.jsonl`, uploads), refuses
-other credentials than user `someone` with key `right`, and ends with COMMAND's exit code.
+It answers the requests of the real client, writes them and its answers to the folder STATE (`calls.jsonl`), refuses
+credentials other than user `someone` with key `right`, and exits with COMMAND's exit code.
+
+Files in STATE change its answers: `dataset` holds the dataset's version number, `next_version` a version that takes
+effect after the next request for that number, `unavailable` how often requests for the dataset's state fail with 503,
+and `kernel_fails` lets the notebook fail.
 """
 
 import base64
@@ -23,56 +27,114 @@ def submission(number: int, description: str, **columns: str) -> dict:
 
 
 SCORES = [
-    submission(3, "tiny-b", status="PENDING"),
-    submission(2, "tiny-a", status="COMPLETE", publicScore="0.41234", privateScore="0.39876"),
-    submission(1, "tiny-a", status="COMPLETE", publicScore="0.10000", privateScore="0.10000"),
+    {"description": "tiny-b", "status": "PENDING", "date": "2026-01-05T00:00:00Z"},
+    {
+        "description": "fixes error: cut queries",
+        "status": "COMPLETE",
+        "publicScore": "0.30000",
+        "date": "2026-01-04T00:00:00Z",
+    },
+    {
+        "description": "could not reproduce CV",
+        "status": "COMPLETE",
+        "publicScore": "0.20000",
+        "date": "2026-01-03T00:00:00Z",
+    },
+    {
+        "description": "tiny-a",
+        "status": "COMPLETE",
+        "publicScore": "0.41234",
+        "privateScore": "0.39876",
+        "date": "2026-01-02T00:00:00Z",
+    },
+    {
+        "description": "tiny-a",
+        "status": "COMPLETE",
+        "publicScore": "0.10000",
+        "privateScore": "0.10000",
+        "date": "2026-01-01T00:00:00Z",
+    },
 ]
+
+NEW_VERSION = 7  # of the notebook, which each push makes
 
 
 class Kaggle(BaseHTTPRequestHandler):
-    """One request."""
+    """Answers one request."""
 
     state: Path
-    asked: dict[str, int] = {}
+    requests: dict[str, int] = {}
 
     def do_POST(self) -> None:
-        """The API's calls: `/api/v1/SERVICE/METHOD` with JSON."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        """Answer a call of the API: `/api/v1/SERVICE/METHOD` with JSON."""
+        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         method = self.path.rpartition("/")[2]
         user = "Basic " + base64.b64encode(b"someone:right").decode()
         if self.headers.get("Authorization") != user:
             return self._answer(401, {"code": 401, "message": "Unauthorized"})
+        self.requests[method] = self.requests.get(method, 0) + 1
+        code, reply = self._reply(method, body)
         with open(self.state / "calls.jsonl", "a") as file:
-            file.write(json.dumps({"method": method, "body": json.loads(body or b"{}")}) + "\n")
-        self.asked[method] = self.asked.get(method, 0) + 1
-        self._answer(*self._reply(method))
+            file.write(json.dumps({"method": method, "body": body, "code": code, "reply": reply}) + "\n")
+        self._answer(code, reply)
 
-    def _reply(self, method: str) -> tuple[int, dict]:
-        created = (self.state / "dataset").exists()
-        if method == "GetDatasetStatus":
-            return (200, {"status": "READY"}) if created else (403, {"code": 403, "message": "Permission denied"})
-        if method in ("CreateDataset", "CreateDatasetVersion"):
-            (self.state / "dataset").touch()
-            return 200, {"status": "ok", "ref": "/someone/x", "url": "http://localhost/x"}
+    def _reply(self, method: str, body: dict) -> tuple[int, dict]:
+        if "Dataset" in method:
+            return self._reply_on_dataset(method)
         if method == "GetKernelSessionStatus":
-            running = self.asked[method] < 2
-            failed = (self.state / "kernel_fails").exists()
-            status = "RUNNING" if running else "ERROR" if failed else "COMPLETE"
-            return 200, {"status": status, "failureMessage": "no GPU" if status == "ERROR" else None}
+            return self._reply_on_notebook(body.get("versionLabel"))
         return 200, {
             "StartBlobUpload": {"token": "t", "createUrl": "http://localhost/upload"},
-            "SaveKernel": {"versionNumber": 7, "url": "http://localhost/k", "ref": "/code/someone/x"},
+            "SaveKernel": {"versionNumber": NEW_VERSION, "url": "http://localhost/k", "ref": "/code/someone/x"},
             "CreateCodeSubmission": {"message": "Successfully submitted", "ref": 1},
             "StartSubmissionUpload": {"token": "t", "createUrl": "http://localhost/upload"},
             "CreateSubmission": {"message": "Successfully submitted", "ref": 2},
-            "ListSubmissions": {"submissions": SCORES},
+            "ListSubmissions": {
+                "submissions": [
+                    {"ref": number, "fileName": "submission.csv", **score} for number, score in enumerate(SCORES, 1)
+                ]
+            },
         }.get(method, {})
 
+    def _reply_on_dataset(self, method: str) -> tuple[int, dict]:
+        """Answer on the dataset; a version just uploaded leaves state and number of the last one for a while."""
+        number, pending = self.state / "dataset", self.state / "next_version"
+        unavailable = self.state / "unavailable"
+        created = {"status": "ok", "ref": "/someone/x", "url": "http://localhost/x"}
+        if method == "CreateDataset":
+            number.write_text("1")
+            return 200, created
+        if method == "CreateDatasetVersion":
+            pending.write_text(str(int(number.read_text()) + 1))
+            return 200, created
+        if method == "GetDatasetStatus" and unavailable.exists():
+            left = int(unavailable.read_text()) - 1
+            unavailable.write_text(str(left)) if left else unavailable.unlink()
+            return 503, {"code": 503, "message": "Service Unavailable"}
+        if not number.exists():
+            return 403, {"code": 403, "message": "Permission denied"}
+        if method == "GetDatasetStatus":
+            return 200, {"status": "READY"}
+        about = {"currentVersionNumber": int(number.read_text())}
+        if pending.exists():
+            pending.replace(number)
+        return 200, about
+
+    def _reply_on_notebook(self, label: str | None) -> tuple[int, dict]:
+        """Answer on a version of the notebook; without a version, on the last session, which was complete."""
+        if label is None:
+            return 200, {"status": "COMPLETE"}
+        if label != f"v{NEW_VERSION}":
+            return 404, {"code": 404, "message": "Not found"}
+        if self.requests["GetKernelSessionStatus"] == 1:
+            return 200, {"status": "RUNNING"}
+        if (self.state / "kernel_fails").exists():
+            return 200, {"status": "ERROR", "failureMessage": "no GPU"}
+        return 200, {"status": "COMPLETE"}
+
     def do_PUT(self) -> None:
-        """An upload."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        with open(self.state / "uploads.txt", "a") as file:
-            file.write(f"{len(body)}\n")
+        """Take an upload."""
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self._answer(200, {})
 
     def _answer(self, code: int, value: dict) -> None:
@@ -84,11 +146,11 @@ class Kaggle(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *arguments) -> None:
-        """Quiet."""
+        """Write no log."""
 
 
 def main() -> None:
-    """Bring loopback up, serve, run the command."""
+    """Bring loopback up, serve, and run the command."""
     Kaggle.state = Path(sys.argv[1])
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     server = ThreadingHTTPServer(("127.0.0.1", 80), Kaggle)

@@ -50,6 +50,13 @@ def test_slugs_pass_the_clients_own_rules(name, tmp_path, monkeypatch):
     assert bundle.dataset_metadata(upload)["title"] == title
 
 
+def test_an_owner_may_have_capitals():
+    """Names of Kaggle users keep their case in ids."""
+    upload = dataclasses.replace(UPLOAD, owner="SomeOne")
+    bundle.check(upload)
+    assert bundle.dataset_metadata(upload)["id"] == bundle.kernel_metadata(upload)["id"] == f"SomeOne/{upload.slug}"
+
+
 def test_long_names_stay_apart():
     """What is cut off is told apart by a hash."""
     names = [dataclasses.replace(UPLOAD, name="x" * 80 + end).slug for end in "ab"]

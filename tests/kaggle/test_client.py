@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from helpers.namespaces import may_unshare
+from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.evaluation import ledger
+from rounds.kaggle.client import Client
+from rounds.kaggle.status import Unavailable
 
 TESTS = Path(__file__).resolve().parents[1]
 SCRIPTS = TESTS.parent / "scripts"
@@ -25,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """What the stand-in keeps."""
+    """Return the folder of the stand-in's state."""
     folder = tmp_path / "state"
     folder.mkdir()
     return folder
@@ -33,37 +36,46 @@ def state(tmp_path: Path) -> Path:
 
 def call(state: Path, script: str, *flags: object, key: str = "right") -> subprocess.CompletedProcess:
     """Run a script beside the stand-in."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")}
-    environment = {**kept, "HOME": str(state), "KAGGLE_USERNAME": "someone", "KAGGLE_KEY": key}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("KAGGLE")}
+    environment = {**inherited, "HOME": str(state), "KAGGLE_USERNAME": "someone", "KAGGLE_KEY": key}
     command = [sys.executable, str(SCRIPTS / script), *map(str, flags)]
     stand_in = ["unshare", "-rn", sys.executable, str(TESTS / "helpers" / "kaggle_stand_in.py"), str(state)]
     return subprocess.run([*stand_in, *command], capture_output=True, text=True, env=environment)
 
 
+def calls(state: Path) -> list[dict]:
+    """Return the requests that the stand-in answered, with its answers."""
+    path = state / "calls.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
 def methods(state: Path) -> list[str]:
-    lines = (state / "calls.jsonl").read_text().splitlines() if (state / "calls.jsonl").is_file() else []
-    return [json.loads(line)["method"] for line in lines]
+    return [request["method"] for request in calls(state)]
 
 
 def body_of(state: Path, method: str) -> dict:
-    lines = map(json.loads, (state / "calls.jsonl").read_text().splitlines())
-    return next(each["body"] for each in lines if each["method"] == method)
+    return next(request["body"] for request in calls(state) if request["method"] == method)
+
+
+def make_submissions(folder: Path, name: str = "tiny") -> Path:
+    """Write a bundle and a notebook, as small as Kaggle's client takes them, and return their folder."""
+    bundle, notebook = folder / "bundle", folder / "notebook"
+    (bundle / "wheels").mkdir(parents=True)
+    notebook.mkdir()
+    (bundle / "wheels" / "x.whl").write_bytes(b"wheel")
+    store.write_json(bundle / "bundle.json", {"submission": f"{name}-round1", "competition": COMPETITION})
+    ids = {"id": f"someone/rounds-{name}", "title": f"rounds-{name}"}
+    store.write_json(bundle / "dataset-metadata.json", {**ids, "licenses": [{"name": "CC0-1.0"}]})
+    about = {**ids, "code_file": "n.ipynb", "language": "python", "kernel_type": "notebook"}
+    store.write_json(notebook / "kernel-metadata.json", {**about, "dataset_sources": [ids["id"]]})
+    store.write_json(notebook / "n.ipynb", {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    return folder
 
 
 @pytest.fixture
 def submissions(tmp_path: Path) -> Path:
-    """A bundle and a notebook, as small as Kaggle's client takes them."""
-    bundle, notebook = tmp_path / "submissions" / "bundle", tmp_path / "submissions" / "notebook"
-    (bundle / "wheels").mkdir(parents=True)
-    notebook.mkdir()
-    (bundle / "wheels" / "x.whl").write_bytes(b"wheel")
-    store.write_json(bundle / "bundle.json", {"submission": "tiny-round1", "competition": COMPETITION})
-    name = {"id": "someone/rounds-tiny", "title": "rounds-tiny"}
-    store.write_json(bundle / "dataset-metadata.json", {**name, "licenses": [{"name": "CC0-1.0"}]})
-    about = {**name, "code_file": "n.ipynb", "language": "python", "kernel_type": "notebook"}
-    store.write_json(notebook / "kernel-metadata.json", {**about, "dataset_sources": ["someone/rounds-tiny"]})
-    store.write_json(notebook / "n.ipynb", {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-    return bundle.parent
+    """Return the folder of a bundle and a notebook."""
+    return make_submissions(tmp_path / "submissions")
 
 
 def test_push_creates_then_versions_runs_and_submits(state, submissions):
@@ -71,11 +83,11 @@ def test_push_creates_then_versions_runs_and_submits(state, submissions):
     first = call(state, "push.py", "--folder", submissions, "--wait", "0")
     assert not first.returncode, first.stderr
     assert [line.split()[:3] for line in first.stdout.splitlines()][:2] == [
-        ["kaggle", "datasets", "status"], ["kaggle", "datasets", "create"],
-    ]  # fmt: skip
-    done = methods(state)
+        ["kaggle", "datasets", "status"],
+        ["kaggle", "datasets", "create"],
+    ]
     order = ["CreateDataset", "SaveKernel", "GetKernelSessionStatus", "CreateCodeSubmission"]
-    assert [each for each in done if each in order] == [*order[:3], *order[2:]]  # asked again while it ran
+    assert [method for method in methods(state) if method in order] == [*order[:3], *order[2:]]  # it ran at first
     sent = body_of(state, "CreateCodeSubmission")
     assert sent["competitionName"] == COMPETITION and sent["submissionDescription"] == "tiny-round1"
     assert sent["kernelSlug"] == "rounds-tiny" and sent["kernelVersion"] == 7 and sent["fileName"] == "submission.csv"
@@ -85,8 +97,61 @@ def test_push_creates_then_versions_runs_and_submits(state, submissions):
     assert methods(state).count("CreateDataset") == 1
 
 
+def test_the_pushed_version_of_the_notebook_is_awaited(state, submissions):
+    """Every request for the status names the pushed version: without it, Kaggle answers on the last session."""
+    assert not call(state, "push.py", "--folder", submissions, "--wait", "0").returncode
+    statuses = [request for request in calls(state) if request["method"] == "GetKernelSessionStatus"]
+    assert [request["body"].get("versionLabel") for request in statuses] == ["v7", "v7"]
+    assert [request["reply"]["status"] for request in statuses] == ["RUNNING", "COMPLETE"]
+
+
+def test_the_new_version_of_the_dataset_is_awaited(state, submissions):
+    """The notebook is pushed after Kaggle counts the new version, although the last one was ready before."""
+    (state / "dataset").write_text("3")
+    assert not call(state, "push.py", "--folder", submissions, "--wait", "0").returncode
+    before_push = calls(state)[: methods(state).index("SaveKernel")]
+    numbers = [request["reply"]["currentVersionNumber"] for request in before_push if request["method"] == "GetDataset"]
+    assert numbers == [3, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["error-prone-v5", "cancel-v5", "complete-v5", "401-v5"])
+def test_words_of_a_name_are_no_status(name, state, tmp_path):
+    """A notebook called after a status is awaited and submitted as any other."""
+    result = call(state, "push.py", "--folder", make_submissions(tmp_path / "named", name), "--wait", "0")
+    assert not result.returncode, result.stderr
+    assert methods(state).count("GetKernelSessionStatus") == 2 and "CreateCodeSubmission" in methods(state)
+
+
+def test_a_failing_server_does_not_mean_that_there_is_no_dataset(state, submissions):
+    """A 503 at the first look is one line that names it, and nothing is created."""
+    (state / "dataset").write_text("1")
+    (state / "unavailable").write_text("1")
+    result = call(state, "push.py", "--folder", submissions, "--wait", "0")
+    assert result.returncode == 2 and result.stderr == "error: kaggle answered 503: Service Unavailable\n"
+    assert not {"CreateDataset", "CreateDatasetVersion"} & set(methods(state))
+
+
+def test_a_failing_server_does_not_end_the_waiting():
+    """A status that could not be read is asked for again; after five failures in a row the failure is reported."""
+    outcomes = [Unavailable("503")] * 4 + [False] + [Unavailable("503")] * 4 + [True]
+
+    def is_done() -> bool:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Unavailable):
+            raise outcome
+        return outcome
+
+    shown = []
+    client = Client(show=shown.append, wait=0)
+    client.wait_until(("kaggle", "status"), is_done)
+    assert not outcomes and shown == ["kaggle status"] * 10
+    outcomes += [Unavailable("503")] * 5
+    with refused("503"):
+        client.wait_until(("kaggle", "status"), is_done)
+
+
 def test_a_dry_push_prints_and_does_nothing(state, submissions):
-    """All commands are shown, `-k`, `-v` and the message among them, and nobody is called."""
+    """All commands are shown, `-k`, `-v` and the message among them, and nothing is requested."""
     result = call(state, "push.py", "--folder", submissions, "--dry")
     assert not result.returncode and not methods(state)
     for part in ("datasets create", "datasets version", "kernels push", "-k someone/rounds-tiny", "-m tiny-round1"):
@@ -94,7 +159,7 @@ def test_a_dry_push_prints_and_does_nothing(state, submissions):
 
 
 def test_a_notebook_that_fails_is_not_submitted(state, submissions):
-    """Its failure is told in one line."""
+    """The failure is reported in one line."""
     (state / "kernel_fails").touch()
     result = call(state, "push.py", "--folder", submissions, "--wait", "0")
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "no GPU" in result.stderr
@@ -116,7 +181,7 @@ def test_refused_credentials_are_one_line(script, state, submissions, tmp_path):
 
 
 def test_scores_reach_the_rows_of_their_submissions(state, tmp_path):
-    """The newest scored one of a name counts, a pending one leaves the cells empty, an unknown name is said."""
+    """The newest score of a name counts, a pending one leaves the cells empty, an unknown name is reported."""
     path = tmp_path / "ledger.csv"
     ledger.record(path, [{"data": "tiny", "split": "v1", "fingerprint": "f", "MAP@25": 0.5, "submission": "tiny-a"}])
     result = call(state, "lb.py", "--model_output", tmp_path)
@@ -125,3 +190,11 @@ def test_scores_reach_the_rows_of_their_submissions(state, tmp_path):
     assert (row["LB public"], row["LB private"], row["MAP@25"]) == ("0.41234", "0.39876", "0.5")
     assert "tiny-b: public -, private -  (no row" in result.stdout
     assert body_of(state, "ListSubmissions")["competitionName"] == COMPETITION
+
+
+def test_words_of_a_description_are_no_failure(state, tmp_path):
+    """Submissions that describe errors are scored like any other."""
+    result = call(state, "lb.py", "--model_output", tmp_path)
+    assert not result.returncode, result.stderr
+    for score in ("fixes error: cut queries: public 0.30000", "could not reproduce CV: public 0.20000"):
+        assert score in result.stdout

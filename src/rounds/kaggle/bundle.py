@@ -90,8 +90,8 @@ def check(upload: Upload) -> None:
     Raises:
         UserError: one of them is broken.
     """
-    if not re.fullmatch(r"[a-z0-9]+(?:[_-][a-z0-9]+)*", upload.owner):
-        raise UserError(f"owner {upload.owner!r}: is not a Kaggle user name (small letters, digits, single hyphens)")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", upload.owner):
+        raise UserError(f"owner {upload.owner!r}: is not a Kaggle user name (letters, digits, hyphens, underscores)")
     if not (SLUG.fullmatch(upload.slug) and SHORTEST <= len(upload.slug) <= LONGEST):
         raise UserError(f"name {upload.name!r}: gives the slug {upload.slug!r}, which Kaggle refuses; name another")
     if not SLUG.fullmatch(upload.competition):

@@ -1,4 +1,4 @@
-"""Kaggle's command-line client: each command shown before it runs, and what it says in one line where it fails."""
+"""Kaggle's command-line client: show each command before it runs, and report a failure in one line."""
 
 import csv
 import io
@@ -13,21 +13,33 @@ from pathlib import Path
 
 from rounds.artifacts import store
 from rounds.errors import UserError
+from rounds.kaggle.status import NOT_INSTALLED, REFUSED, StatusReader, Unavailable
 
 COMPETITION = "eedi-mining-misconceptions-in-mathematics"
 
-REFUSED = (
-    "kaggle has no valid credentials: create an API token (kaggle.com, Settings) and put it into "
-    "~/.kaggle/access_token or the variable KAGGLE_API_TOKEN, then accept the competition's rules"
-)
+# How the client reports missing or refused credentials on a line of its own, when it exits with an error.
+UNAUTHORIZED = re.compile(r"^(authentication required|unauthorized|forbidden|40[13] client error)", re.I | re.M)
 
-NOBODY = ("authenticate", "kaggle.json", "credentials", "401", "unauthorized", "api token")
+# The client exits with 0 after some failures. These lines say that a command did its work ...
+CONFIRMED = {
+    ("datasets", "create"): re.compile(r"^Your (?:private|public) Dataset is being created", re.M),
+    ("datasets", "version"): re.compile(r"^Dataset version is being created", re.M),
+    ("kernels", "push"): re.compile(r"^Kernel version (\d+) successfully pushed", re.M),
+}
 
-DENIED = ("403", "forbidden")  # also what Kaggle answers to the name of something that does not exist
+# ... and these that it did not, or not all of it.
+REJECTED = {
+    ("kernels", "push"): re.compile(r"^The following are not valid", re.M),
+    ("competitions", "submit"): re.compile(r"^(?:Could not (?:find|submit to) competition|Upload unsuccessful)", re.M),
+}
 
-FAILED = ("push error", "creation error", "not valid", "could not", "upload unsuccessful", "error:")
+PAGE_SIZE = "200"  # submissions that the client lists at most on one page
 
-NEWEST = "200"  # submissions that one page of the client holds
+MAX_FAILURES = 5  # unanswered requests in a row that end the waiting
+
+FAILED_DATASET = ("FAILED", "DELETED")
+
+FAILED_NOTEBOOK = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
 
 
 @dataclass
@@ -35,22 +47,27 @@ class Client:
     """Runs the client's commands.
 
     Attributes:
-        dry: only print them.
-        show: where each command goes before it runs.
-        wait: seconds between two looks at something that Kaggle is working on.
-        limit: seconds after which waiting ends.
+        dry: Only print the commands.
+        show: Prints a command before it runs.
+        wait: Seconds between two requests for the status of something that Kaggle works on.
+        limit: Seconds after which waiting ends.
+        start_limit: Seconds after which a notebook version must be known to Kaggle.
     """
 
     dry: bool = False
     show: Callable[[str], None] = field(default=lambda line: print(line, flush=True))
     wait: float = 20.0
     limit: float = 12 * 3600.0
+    start_limit: float = 600.0
 
-    def run(self, *arguments: object, may_fail: bool = False) -> str | None:
-        """Run `kaggle ARGUMENTS`; returns what it printed, or None in a dry run or where it failed and may.
+    def run(self, *arguments: object) -> str | None:
+        """Run `kaggle ARGUMENTS` and return its standard output, or None in a dry run.
+
+        The exit status tells whether the command failed. Its output is looked at only for the commands that exit with
+        0 after a failure.
 
         Raises:
-            UserError: the client is not installed, was refused, or failed.
+            UserError: The client is not installed, was refused, or failed.
         """
         command = ["kaggle", *map(str, arguments)]
         self.show(shlex.join(command))
@@ -58,77 +75,121 @@ class Client:
             return None
         program = Path(sys.executable).with_name("kaggle")
         if not program.is_file():
-            raise UserError("the kaggle client is not installed; run make setup, or pip install '.[kaggle]'")
+            raise UserError(NOT_INSTALLED)
         result = subprocess.run([str(program), *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        said = result.stdout + result.stderr
-        failed = result.returncode or any(sign in result.stdout.lower() for sign in FAILED)
-        if not failed:
-            return result.stdout
-        signs = NOBODY if may_fail else (*NOBODY, *DENIED)
-        if result.returncode and any(sign in said.lower() for sign in signs):
+        output = f"{result.stdout}\n{result.stderr}"
+        if result.returncode and UNAUTHORIZED.search(output):
             raise UserError(REFUSED)
-        if may_fail:
-            return None
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        raise UserError(f"{shlex.join(command[:3])} failed: {lines[-1] if lines else 'no message'}")
+        confirmed, rejected = (patterns.get(tuple(command[1:3])) for patterns in (CONFIRMED, REJECTED))
+        rejection = rejected.search(result.stdout) if rejected else None
+        if result.returncode or rejection or (confirmed and not confirmed.search(result.stdout)):
+            start = rejection.start() if rejection else 0
+            lines = [line.strip() for line in output[start:].splitlines() if line.strip()]
+            reason = (lines[0] if rejection else lines[-1]) if lines else "no message"
+            raise UserError(f"{shlex.join(command[:3])} failed: {reason}")
+        return result.stdout
 
-    def until(self, arguments: tuple[str, ...], done: str, failed: tuple[str, ...] = ()) -> None:
-        """Ask again and again until the answer holds `done`.
+    def wait_until(self, command: tuple[str, ...], is_done: Callable[[], bool]) -> None:
+        """Call `is_done` again and again until it returns True.
+
+        Args:
+            command: The client's command that asks for the same status; it is shown before each call.
+            is_done: Asks Kaggle for a status; raises UserError if the work failed.
 
         Raises:
-            UserError: it holds one of `failed`, or the time is over.
+            UserError: The work failed, Kaggle does not answer any more, or the time is over.
         """
         end = time.monotonic() + self.limit
-        while (said := self.run(*arguments)) is not None and done not in said.lower():
-            if any(sign in said.lower() for sign in failed):
-                raise UserError(f"kaggle {' '.join(arguments)}: {' '.join(said.split())}")
+        failures = 0
+        while True:
+            self.show(shlex.join(command))
+            try:
+                if self.dry or is_done():
+                    return
+                failures = 0
+            except Unavailable:
+                failures += 1
+                if failures == MAX_FAILURES:
+                    raise
             if time.monotonic() > end:
-                raise UserError(
-                    f"kaggle {' '.join(arguments)}: not {done} after {self.limit:.0f} s; look at kaggle.com"
-                )
+                raise UserError(f"{shlex.join(command)}: not done after {self.limit:.0f} s; look at kaggle.com")
             time.sleep(self.wait)
 
 
 def push_submission(client: Client, bundle: Path, notebook: Path) -> None:
-    """Upload the bundle, run the notebook on Kaggle, and submit what it wrote.
+    """Upload the bundle, run the notebook on Kaggle, and submit its output.
 
     Raises:
-        UserError: one of the steps failed; those before it stand, and a new call goes through them again.
+        UserError: A step failed. The steps before it are done; another call repeats them.
     """
     if not (bundle / "bundle.json").is_file():
         raise UserError(f"{bundle}: holds no bundle; make bundle writes it")
     about = store.read_json(bundle / "bundle.json")
     dataset = store.read_json(bundle / "dataset-metadata.json")["id"]
-    kernel = store.read_json(notebook / "kernel-metadata.json")["id"]
-    there = client.run("datasets", "status", dataset, may_fail=True)
-    upload = ("-p", bundle, "-r", "zip", "-q")
+    name = store.read_json(notebook / "kernel-metadata.json")["id"]
+    reader = None if client.dry else StatusReader()
+    _upload(client, reader, bundle, dataset, about["submission"])
+    output = client.run("kernels", "push", "-p", notebook)
+    version = CONFIRMED["kernels", "push"].search(output)[1] if output else "VERSION"
+    _wait_for_notebook(client, reader, name, version)
+    selection = ("-k", name, "-v", version, "-f", "submission.csv", "-m", about["submission"])
+    client.run("competitions", "submit", about["competition"], *selection)
+
+
+def _upload(client: Client, reader: StatusReader | None, bundle: Path, dataset: str, message: str) -> None:
+    """Create the dataset, or a new version of it, and wait until Kaggle has processed the upload."""
+    status_command = ("kaggle", "datasets", "status", dataset)
+    client.show(shlex.join(status_command))
+    before = reader.dataset(dataset) if reader else None
+    flags = ("-p", bundle, "-r", "zip", "-q")
     if client.dry:
-        client.show("# where the dataset is not there yet:")
-    if there is None:
-        client.run("datasets", "create", *upload)
+        client.show("# if the dataset does not exist yet:")
+    if before is None:
+        client.run("datasets", "create", *flags)
     if client.dry:
         client.show("# else:")
-    if there is not None or client.dry:
-        client.run("datasets", "version", *upload, "-m", about["submission"])
-    client.until(("datasets", "status", dataset), "ready", ("error",))
-    said = client.run("kernels", "push", "-p", notebook)
-    version = re.search(r"version (\d+)", said or "")
-    if said is not None and not version:
-        raise UserError(f"kaggle kernels push named no version: {' '.join(said.split())}")
-    client.until(("kernels", "status", kernel), "complete", ("error", "cancel"))
-    client.run(
-        "competitions", "submit", about["competition"], "-k", kernel, "-v", version[1] if version else "VERSION",
-        "-f", "submission.csv", "-m", about["submission"],
-    )  # fmt: skip
+    if before is not None or client.dry:
+        client.run("datasets", "version", *flags, "-m", message)
+
+    def is_ready() -> bool:
+        status = reader.dataset(dataset)
+        is_new = status is not None and status.version > (before.version if before else -1)
+        if status is not None and status.state in FAILED_DATASET and (is_new or status.state != before.state):
+            raise UserError(f"{shlex.join(status_command)}: {status.state}; look at kaggle.com")
+        return is_new and status.state == "READY"
+
+    client.wait_until(status_command, is_ready)
+
+
+def _wait_for_notebook(client: Client, reader: StatusReader | None, name: str, version: str) -> None:
+    """Wait until the version of the notebook that was just pushed has run."""
+    command = ("kaggle", "kernels", "status", f"{name}/{version}")
+    start = time.monotonic()
+
+    def is_complete() -> bool:
+        status = reader.notebook(name, int(version))
+        if status is None and time.monotonic() - start > client.start_limit:
+            raise UserError(
+                f"{shlex.join(command)}: no such version after {client.start_limit:.0f} s; look at kaggle.com"
+            )
+        if status is not None and status.state in FAILED_NOTEBOOK:
+            reason = " ".join(status.message.split()) or "look at its log on kaggle.com"
+            raise UserError(f"{shlex.join(command)}: {status.state}: {reason}")
+        return status is not None and status.state == "COMPLETE"
+
+    client.wait_until(command, is_complete)
 
 
 def read_scores(client: Client, competition: str) -> dict[str, tuple[str, str]]:
-    """Public and private score by submission name (its message), the newest of a name, empty where not scored yet."""
-    said = client.run("competitions", "submissions", competition, "--csv", "-q", "--page-size", NEWEST)
-    found: dict[str, tuple[str, str]] = {}
-    lines = [line for line in (said or "").splitlines() if line.strip()]
-    start = next((number for number, line in enumerate(lines) if "publicScore" in line), len(lines))
-    for row in csv.DictReader(io.StringIO("\n".join(lines[start:]))):
+    """Return the public and private score of each submission, keyed by its name (its message on Kaggle).
+
+    The newest submission of a name counts; a score that is not there yet is empty.
+    """
+    output = client.run("competitions", "submissions", competition, "--csv", "-q", "--page-size", PAGE_SIZE)
+    scores: dict[str, tuple[str, str]] = {}
+    lines = [line for line in (output or "").splitlines() if line.strip()]
+    header = next((number for number, line in enumerate(lines) if "publicScore" in line), len(lines))
+    for row in csv.DictReader(io.StringIO("\n".join(lines[header:]))):
         if name := (row.get("description") or "").strip():
-            found.setdefault(name, ((row.get("publicScore") or "").strip(), (row.get("privateScore") or "").strip()))
-    return found
+            scores.setdefault(name, ((row.get("publicScore") or "").strip(), (row.get("privateScore") or "").strip()))
+    return scores
