@@ -47,7 +47,7 @@ class Flags(ModelOutput):
 def main(flags: Flags) -> None:
     """Write what an offline Kaggle notebook needs: a dataset's folder, and the notebook."""
     data = collection.read(Path(flags.data_dir))
-    config = store.read_manifest(data.folder)["config"]
+    config = store.read_manifest(data.folder).config
     source = checkpoint.resolve(flags.model_path)
     if source.folder is None or source.manifest is None:
         raise UserError(f"{flags.model_path}: is not a checkpoint of ours; train a round first")

@@ -34,8 +34,8 @@ def main(flags: Flags) -> None:
     if flags.markdown:
         print(tables.main_table(rows).markdown(), end="")
         return
-    about = rows[-1].about
-    title = f"{about['data']}, split {about['split']}: {len(rows[-1].queries)} queries"
+    last = rows[-1]
+    title = f"{last.data}, split {last.split}: {len(last.queries)} queries"
     Console().print(tables.main_table(rows, title).screen())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.artifacts import store
+from rounds.artifacts.manifests import RawManifest
 from rounds.data.loaders import eedi
 from rounds.flags import Overwriting
 from rounds.kaggle.client import COMPETITION, Client
@@ -25,7 +26,7 @@ def main(flags: Flags) -> None:
         print(f"{folder}: up to date")
         return
     config = {"competition": COMPETITION}
-    with store.writing(folder, {"kind": "raw", "config": config}) as temporary:
+    with store.writing(folder, RawManifest(config=config)) as temporary:
         Client().run("competitions", "download", COMPETITION, "-p", temporary, "-q")
         archive = temporary / f"{COMPETITION}.zip"
         store.require_files(archive)

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from rounds import cli
 from rounds.artifacts import store
+from rounds.artifacts.manifests import EvaluationManifest
 from rounds.config import loader
 from rounds.data import collection, splits
 from rounds.data.collection import Collection
@@ -73,7 +74,7 @@ def main(flags: Flags) -> None:
         rows = _evaluate(flags, data, checkpoints)
         table = _table(flags, data, rows)
         if output is not None:
-            with store.writing(output, {"kind": "evaluation", "config": config}) as temporary:
+            with store.writing(output, EvaluationManifest(config=config)) as temporary:
                 results.save(rows, temporary)
                 table.save(temporary / TABLE_FILE)
     console = Console()
@@ -126,7 +127,7 @@ def _precision_pairs(rows: list[ResultRow]) -> list[tuple[ResultRow, ResultRow]]
     return [
         (first, second)
         for first, second in itertools.pairwise(rows)
-        if first.about["weights"] == second.about["weights"] and first.about["precision"] != second.about["precision"]
+        if first.weights == second.weights and first.precision != second.precision
     ]
 
 

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from rounds import cli
 from rounds.artifacts import store
+from rounds.artifacts.manifests import SampleManifest
 from rounds.data.synthetic import french_pairs, maths, places
 from rounds.errors import UserError
 from rounds.flags import Replacing, Seeded
@@ -36,7 +37,7 @@ def main(flags: Flags) -> None:
     if store.is_finished(folder, config, flags.overwrite):
         print(f"{folder}: up to date")
         return
-    with store.writing(folder, {"kind": "sample", "config": config}) as temporary:
+    with store.writing(folder, SampleManifest(config=config)) as temporary:
         counts = generators[flags.task](temporary, flags)
     print(f"{folder}: {', '.join(f'{value} {name}' for name, value in counts.items())}")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.artifacts import store
+from rounds.artifacts.manifests import VisionManifest
 from rounds.config import loader
 from rounds.config.recipe import Vision
 from rounds.errors import UserError
@@ -43,13 +44,13 @@ def main(flags: Flags) -> None:
     device = resolve_device(flags.device)
     embedder = backbone.load(text, "fp32", device)
     precision = resolve_precision(recipe.model.precision, device)
-    manifest = {"kind": "vision", "config": config}
-    with store.writing(output, manifest) as temporary:
-        manifest |= vision_pretraining.train(recipe, embedder, precision, folder, temporary, flags.seed)
+    with store.drafting(output) as draft:
+        figures = vision_pretraining.train(recipe, embedder, precision, folder, draft.folder, flags.seed)
+        draft.manifest = VisionManifest(config=config, **vars(figures))
     print(
-        f"{output}: {manifest['pictures']} pictures, loss {manifest['loss']:.4f}; of {manifest['held out']} held out, "
-        f"{manifest['own caption first']:.0%} find their own caption first, "
-        f"and {manifest['own second look first']:.0%} their own second look"
+        f"{output}: {figures.pictures} pictures, loss {figures.loss:.4f}; of {figures.held_out} held out, "
+        f"{figures.own_caption_first:.0%} find their own caption first, "
+        f"and {figures.own_second_look_first:.0%} their own second look"
     )
 
 

@@ -26,10 +26,8 @@ def main(flags: Flags) -> None:
         counts = private_leaderboard.hold_out(
             Path(flags.raw_dir), folder, flags.size, flags.unseen, flags.seed, flags.overwrite
         )
-        share = counts["unseen_rows"] / counts["rows"]
-        print(
-            f"{folder}: {counts['questions']} questions held out, {counts['rows']} labelled rows ({share:.0%} unseen)"
-        )
+        share = counts.unseen_rows / counts.rows
+        print(f"{folder}: {counts.questions} questions held out, {counts.rows} labelled rows ({share:.0%} unseen)")
     if flags.submission:
         csv = Path(flags.submission)
         scores = private_leaderboard.score(csv, folder, Path(flags.model_output) / "ledger.csv")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.artifacts import store
+from rounds.artifacts.manifests import ReportManifest
 from rounds.flags import ModelOutput
 from rounds.report import charts
 from rounds.report.facts import gather_facts
@@ -25,7 +26,7 @@ def main(flags: Flags) -> None:
     facts = gather_facts(Path(flags.experiment), Path(flags.data_dir), Path(flags.model_output))
     plots = charts.draw_plots(facts)
     output = Path(flags.output_dir)
-    with store.writing(output, {"kind": "report", "config": {"experiment": flags.experiment}}) as temporary:
+    with store.writing(output, ReportManifest(config={"experiment": flags.experiment})) as temporary:
         store.write_text(temporary / "report.html", render_page(facts, plots))
         charts.write_pngs(plots, temporary)
     print(f"{output / 'report.html'}: {len(facts.data.validation)} queries, {len(plots)} charts (also as PNGs)")

@@ -8,13 +8,14 @@ import pytest
 from helpers.tiny_task import refused
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import SampleManifest
 from rounds.errors import UserError
 
 CONFIG = {"seed": 42, "flags": {"epochs": 2, "range": (2, 200)}}
 
 
 def finish(folder, config=CONFIG, content="new"):
-    with store.writing(folder, {"config": config}) as temporary:
+    with store.writing(folder, SampleManifest(config=config)) as temporary:
         (temporary / "content.txt").write_text(content)
 
 
@@ -40,7 +41,7 @@ def test_a_finished_artefact_stands_alone(tmp_path):
 @pytest.mark.parametrize("error", [ValueError, UserError, KeyboardInterrupt, SystemExit])
 def test_a_failed_block_leaves_nothing(tmp_path, error):
     """An exception in the block, whatever its kind, leaves neither folder nor temporary folder."""
-    with pytest.raises(error), store.writing(tmp_path / "out", {}) as temporary:
+    with pytest.raises(error), store.writing(tmp_path / "out", SampleManifest(config={})) as temporary:
         (temporary / "content.txt").write_text("half")
         raise error
     assert entries(tmp_path) == []
@@ -49,7 +50,7 @@ def test_a_failed_block_leaves_nothing(tmp_path, error):
 def test_a_failed_block_leaves_the_older_artefact(tmp_path):
     """An artefact that was to be replaced survives a failure as it was."""
     finish(tmp_path / "out", content="old")
-    with pytest.raises(ValueError), store.writing(tmp_path / "out", {}) as temporary:
+    with pytest.raises(ValueError), store.writing(tmp_path / "out", SampleManifest(config={})) as temporary:
         (temporary / "content.txt").write_text("half")
         raise ValueError
     assert entries(tmp_path) == ["out"]
@@ -58,7 +59,7 @@ def test_a_failed_block_leaves_the_older_artefact(tmp_path):
 
 def test_a_manifest_that_cannot_be_written_leaves_nothing(tmp_path):
     """A manifest that is no JSON fails the artefact as a whole."""
-    with pytest.raises(TypeError), store.writing(tmp_path / "out", {"config": object()}):
+    with pytest.raises(TypeError), store.writing(tmp_path / "out", SampleManifest(config={"seed": object()})):
         pass
     assert entries(tmp_path) == []
 
@@ -87,21 +88,20 @@ def test_the_older_artefact_stands_until_the_new_is_whole(tmp_path, monkeypatch)
 
 def test_the_manifest_is_written_last(tmp_path):
     """Inside the block there is no manifest, so that a killed stage leaves nothing that looks finished."""
-    with store.writing(tmp_path / "out", {"config": CONFIG}) as temporary:
+    with store.writing(tmp_path / "out", SampleManifest(config=CONFIG)) as temporary:
         (temporary / "content.txt").write_text("new")
         assert store.read_manifest(temporary) is None
-    assert store.read_manifest(tmp_path / "out")["config"]["seed"] == 42
+    assert store.read_manifest(tmp_path / "out").config["seed"] == 42
 
 
-def test_the_manifest_may_be_filled_in_inside_the_block(tmp_path):
-    """What the block adds to the manifest is in the file."""
-    manifest = {"kind": "test"}
-    with store.writing(tmp_path / "out", manifest):
-        manifest["rows"] = 3
+def test_the_manifest_may_be_made_inside_the_block(tmp_path):
+    """What the block sets as the draft's manifest is in the file, with the seconds that the block took."""
+    with store.drafting(tmp_path / "out") as draft:
         time.sleep(0.1)
+        draft.manifest = SampleManifest(config={"rows": 3})
     stored = store.read_manifest(tmp_path / "out")
-    assert (stored["kind"], stored["rows"]) == ("test", 3)
-    assert 0.1 <= stored["seconds"] < 60
+    assert (stored.kind, stored.config) == ("sample", {"rows": 3})
+    assert 0.1 <= stored.seconds < 60
 
 
 def test_parents_are_made(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from helpers.tiny_task import make_task, refused
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import EvaluationManifest
 from rounds.config import loader
 from rounds.data import collection, lineage
 from rounds.data.dataset import RetrievalDataset
@@ -108,7 +109,7 @@ def test_two_writes_give_the_same_bytes(tmp_path):
     assert names == sorted(path.name for path in other.iterdir())
     for name in set(names) - {"manifest.json"}:
         assert (one / name).read_bytes() == (other / name).read_bytes()
-    manifests = [{**store.read_manifest(folder), "seconds": 0} for folder in (one, other)]
+    manifests = [store.read_manifest(folder).with_values(seconds=0) for folder in (one, other)]
     assert manifests[0] == manifests[1]
 
 
@@ -136,7 +137,7 @@ def test_a_folder_without_a_collection_is_refused(tmp_path, prepare):
 
 def test_another_artefact_is_refused(tmp_path):
     """A finished artefact of another kind is no collection."""
-    with store.writing(tmp_path / "c", {"kind": "checkpoint", "config": {}}):
+    with store.writing(tmp_path / "c", EvaluationManifest(config={})):
         pass
     with refused(tmp_path / "c", "no collection"):
         collection.read(tmp_path / "c")

@@ -156,7 +156,7 @@ def test_examples_change_a_run_and_its_place(tiny_collection, tmp_path):
         name: checkpoint.resolve(None, recipe, "cpu") for name, recipe in (("none", TINY), ("nearest", with_examples()))
     }
     rows = {name: evaluate_checkpoint(source, data, tmp_path, False) for name, source in sources.items()}
-    assert rows["none"].about["fingerprint"] != rows["nearest"].about["fingerprint"]
+    assert rows["none"].fingerprint != rows["nearest"].fingerprint
     assert rows["none"].per_query.tolist() != rows["nearest"].per_query.tolist()
     again = evaluate_checkpoint(sources["nearest"], data, tmp_path, False)
     assert again.metrics == rows["nearest"].metrics

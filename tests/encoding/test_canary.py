@@ -3,9 +3,8 @@
 import pytest
 import torch
 from helpers.tiny_task import refused
-from helpers.tuned_models import build_tuned_model, tuned_recipe
+from helpers.tuned_models import build_tuned_model, save_checkpoint, tuned_recipe
 
-from rounds.artifacts import store
 from rounds.encoding import canary, run_store
 from rounds.models import checkpoint, dual_encoder
 from rounds.models.checkpoint import Checkpoint
@@ -18,11 +17,8 @@ def dual_checkpoint(tmp_path):
     """A checkpoint with two sides whose manifest holds canary embeddings, as training saves it."""
     recipe = tuned_recipe("full", separate=True)
     embedder = build_tuned_model(recipe)
-    manifest: dict = {}
-    with store.writing(tmp_path / "epoch_1", manifest) as temporary:
-        entries = {"lineage": {}, "round": 1, "epoch": 1}
-        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", entries))
-        manifest["proof"] = canary.embed_canaries(embedder, recipe.prompts, "fp32")
+    proof = canary.embed_canaries(embedder, recipe.prompts, "fp32")
+    save_checkpoint(embedder, recipe, tmp_path / "epoch_1", proof=proof)
     return checkpoint.resolve(str(tmp_path / "epoch_1"), device="cpu")
 
 

@@ -84,7 +84,7 @@ def test_an_adapter_encodes_through_flagembedding(tiny, tiny_mined, tiny_collect
         for each in (source, source.with_options(engine="flagembedding"))
     )
     assert theirs.metrics["MAP@25"] == pytest.approx(ours.metrics["MAP@25"], abs=0.01)
-    assert theirs.about["fingerprint"] != ours.about["fingerprint"]
+    assert theirs.fingerprint != ours.fingerprint
 
 
 def test_flagembedding_mines_the_same_negatives(tiny, tiny_collection, tmp_path):

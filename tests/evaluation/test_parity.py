@@ -8,7 +8,7 @@ import pytest
 from helpers.scripts import call
 from helpers.tiny_task import refused
 
-from rounds.artifacts import store
+from rounds.artifacts import manifests, store
 from rounds.data import collection
 from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding import fingerprint, run_store
@@ -35,25 +35,25 @@ def plain(tiny, data, tmp_path_factory) -> Side:
 
 def test_a_run_carries_what_it_came_from(tiny, plain, data):
     """Versions, device, precision, prompts, lengths, hashes of both lists and the weights, and 32 probe vectors."""
-    about = plain.about
-    assert about["model"]["precision"] == "fp32" and about["made"]["queries"]["device"] == "cpu"
-    assert "torch" in about["made"]["queries"]["versions"]
-    assert about["model"]["weights"] == checkpoint.resolve(None, tiny, "cpu").weights_digest
-    assert about["texts"]["query_prefix"] == tiny.prompts.query_prefix
-    assert about["corpus"]["number"] == len(data.passages) and about["queries"]["number"] == len(data.validation)
-    assert [len(each) for each in about["probes"].values()] == [16, 16]
+    origin = plain.fingerprint
+    assert origin.model["precision"] == "fp32" and origin.made["queries"].device == "cpu"
+    assert "torch" in origin.made["queries"].versions
+    assert origin.model["weights"] == checkpoint.resolve(None, tiny, "cpu").weights_digest
+    assert origin.texts["query_prefix"] == tiny.prompts.query_prefix
+    assert origin.corpus.number == len(data.passages) and origin.queries.number == len(data.validation)
+    assert [len(each) for each in origin.probes.values()] == [16, 16]
 
 
 def test_probes_are_the_vectors_of_formatted_texts(tiny, data, tmp_path):
     """A probe's text is what the model reads, its vector the one that the run was ranked with."""
     source = checkpoint.resolve(None, tiny, "cpu", "fp32")
-    found = parity.load(run_store.run_folder(source, data, tmp_path), "x").about["probes"]["passages"]
+    found = parity.load(run_store.run_folder(source, data, tmp_path), "x").fingerprint.probes["passages"]
     vectors, _ = run_store.open_store(source, tmp_path).vectors(list(data.passages.values()), "passage", "corpus")
     start, end = prefix_and_suffix(tiny.prompts, "passage")
     for row, (key, text) in enumerate(data.passages.items()):
         if key in found:
-            assert found[key]["text"] == start + text + end
-            np.testing.assert_allclose(found[key]["vector"], vectors[row], atol=1e-7)
+            assert found[key].text == start + text + end
+            np.testing.assert_allclose(found[key].vector, vectors[row], atol=1e-7)
 
 
 def test_a_run_is_on_a_par_with_itself(plain, data):
@@ -112,11 +112,12 @@ def test_another_list_comes_first(lost, tiny, data, plain, tmp_path):
 
 def test_other_weights_are_named(plain, data):
     """The same settings with other vectors: weights come first among what could have moved them."""
-    other = copy.deepcopy(plain)
-    other.about["model"]["weights"] = "0" * 64
-    for probes in other.about["probes"].values():
+    content = copy.deepcopy(plain.fingerprint.to_json())
+    content["model"]["weights"] = "0" * 64
+    for probes in content["probes"].values():
         for probe in probes.values():
             probe["vector"] = probe["vector"][::-1]
+    other = dataclasses.replace(plain, fingerprint=manifests.parse(content, "other"))
     first = parity.cause(parity.compare(plain, other, qrels=data.qrels))
     assert first.name == "vectors" and first.cause.startswith("model.weights")
 

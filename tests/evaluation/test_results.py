@@ -17,7 +17,7 @@ def row(label: str, seed: int, in_chain: bool = True, queries: list[str] = QUERI
     ranks = np.random.default_rng(seed).integers(1, 30, len(queries))
     values = np.where(ranks <= 25, 1 / ranks, 0.0)
     table = {"MAP@25": float(values.mean()), "MAP@25 seen": 0.5, "MAP@25 unseen": None, **metrics}
-    return ResultRow(label, table, values, queries, {"data": "tiny"}, in_chain=in_chain)
+    return ResultRow(label, table, values, queries, data="tiny", in_chain=in_chain)
 
 
 def test_p_is_against_the_nearest_earlier_row_of_the_chain():

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.manifests import finetune_manifest
 from helpers.result_rows import make_row
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import Epoch, EvaluationManifest
 from rounds.evaluation import ledger, results, sweep
 from rounds.evaluation.sweep import SweepEntry
 from rounds.evaluation.table import Table
@@ -17,12 +19,12 @@ def finished_round(folder: Path, recipe: str, seed: int) -> Path:
     """Write a trained and evaluated round, with a best epoch that is not in the chain."""
     last = make_row("round 1, epoch 2 (last)", seed, recipe=recipe)
     best = make_row("round 1, epoch 1 (best)", seed + 100, recipe=recipe, in_chain=False)
-    with store.writing(folder / "eval", {"kind": "evaluation"}) as temporary:
+    with store.writing(folder / "eval", EvaluationManifest(config={})) as temporary:
         results.save([last, best], temporary)
-    epochs = [{"folder": f"epoch_{n}", "metrics": {"train loss": 2.0 / n}} for n in (1, 2)]
-    manifest = {"trainable_parameters": 7680, "seconds": 61.2, "peak_mib": 1500.4, "epochs": epochs, "last": "epoch_2"}
+    epochs = [Epoch(folder=f"epoch_{n}", metrics={"train loss": 2.0 / n}) for n in (1, 2)]
     (folder / "train").mkdir(parents=True)
-    store.write_json(folder / "train" / store.MANIFEST, {"kind": "finetune", **manifest})
+    manifest = finetune_manifest(trainable_parameters=7680, seconds=61.2, peak_mib=1500.4, epochs=epochs)
+    store.write_manifest(folder / "train" / store.MANIFEST, manifest)
     return folder
 
 

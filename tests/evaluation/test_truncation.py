@@ -65,7 +65,7 @@ def test_a_cut_checkpoint_ranks_by_cut_vectors(tiny, tiny_collection, tmp_path):
     run = Run(list(data.validation), np.array(list(data.passages))[order], -np.arange(100) * np.ones((len(order), 1)))
     expected = per_query(run, data.qrels, ("MAP@25",))["MAP@25"].mean()
     assert short.metrics["MAP@25"] == pytest.approx(expected, abs=0.01)
-    assert short.about["fingerprint"] != whole.about["fingerprint"] and short.label == "zero-shot, 8 dimensions"
+    assert short.fingerprint != whole.fingerprint and short.label == "zero-shot, 8 dimensions"
     assert len(list((tmp_path / "base").glob("*/*/vectors.npy"))) == 2
 
 

@@ -1,12 +1,14 @@
 """A made-up experiment folder, as the stages write it; its random vectors rank better in each round."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from helpers.manifests import checkpoint_manifest, finetune_manifest, mined_manifest
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import Epoch, EvaluationManifest, Parent
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
@@ -49,9 +51,8 @@ def evaluate(data: Collection, model_output: Path, folder: Path, number: int) ->
     np.save(path.parent.parent / run_store.VECTORS_FILE, queries)
     (home / "corpus-0").mkdir()
     np.save(home / "corpus-0" / run_store.VECTORS_FILE, corpus)
-    row = _row(run, data, number)
-    row.about["run"] = path.parent.relative_to(model_output).as_posix()
-    with store.writing(folder / "eval", {"kind": "evaluation"}) as temporary:
+    row = replace(_row(run, data, number), run=path.parent.relative_to(model_output).as_posix())
+    with store.writing(folder / "eval", EvaluationManifest(config={})) as temporary:
         results.save([row], temporary)
     return row
 
@@ -69,24 +70,29 @@ def vectors(data: Collection, number: int) -> tuple[np.ndarray, np.ndarray]:
 def _row(run: Run, data: Collection, number: int) -> ResultRow:
     scores = per_query(run, data.qrels)
     metrics = summarize(scores, run.queries, data.unseen)
-    about = {"weights": f"w{number}" * 8, "fingerprint": f"f{number}", "recipe": "tiny"}
-    about |= {"lineage": "clean", "data": data.data, "split": data.split, "checkpoint": f"tiny-v1/round{number}"}
+    columns = {"weights": f"w{number}" * 8, "fingerprint": f"f{number}", "recipe": "tiny"}
+    columns |= {"lineage": "clean", "data": data.data, "split": data.split, "checkpoint": f"tiny-v1/round{number}"}
     if number == 0:
         label, fields = "zero-shot", {"kind": RowKind.ZERO_SHOT, "round": 0}
     else:
         label = f"round {number}, epoch 2 (last, best)"
         fields = {"kind": RowKind.ROUND, "round": number, "epoch": 2, "mark": "last, best"}
-    return ResultRow(label, metrics, scores[MAIN_METRIC], run.queries, about, scores, **fields)
+    return ResultRow(label, metrics, scores[MAIN_METRIC], run.queries, scores, **columns, **fields)
 
 
 def train(folder: Path, number: int, metrics: dict) -> None:
     """Write a round's `train/`: its manifest, and that of the checkpoint that it hands on."""
-    parent = {"name": f"../round{number - 1}/train/epoch_2", "weights": f"w{number - 1}" * 8, "base": number == 1}
-    epochs = [{"folder": f"epoch_{epoch}", "metrics": metrics} for epoch in (1, 2)]
-    store.write_json(folder / "train" / "epoch_2" / store.MANIFEST, {"weights": f"w{number}" * 8})
-    manifest = {"kind": "finetune", "epochs": epochs, "last": "epoch_2", "continue_with": "epoch_2", "parent": parent}
-    more = {"lineage": {"5": "aa"}, "lineage_status": "clean", "seconds": 61.0, "peak_mib": 900.5}
-    store.write_json(folder / "train" / store.MANIFEST, {**manifest, **more})
+    name, weights = f"../round{number - 1}/train/epoch_2", f"w{number - 1}" * 8
+    manifest = finetune_manifest(
+        round=number,
+        parent=Parent(name=name, weights=weights, base=number == 1),
+        lineage={"5": "aa"},
+        epochs=[Epoch(folder=f"epoch_{epoch}", metrics=metrics) for epoch in (1, 2)],
+        peak_mib=900.5,
+    )
+    handed_on = checkpoint_manifest(weights=f"w{number}" * 8)
+    store.write_manifest(folder / "train" / "epoch_2" / store.MANIFEST, handed_on)
+    store.write_manifest(folder / "train" / store.MANIFEST, manifest)
 
 
 def mine(data: Collection, experiment: Path, number: int) -> None:
@@ -103,5 +109,5 @@ def mine(data: Collection, experiment: Path, number: int) -> None:
         row["neg_source"] = ["dense", *["bm25"] * (len(row["neg"]) - 1)]
     store.write_jsonl(folder / "finetune_data_minedHN.jsonl", rows)
     run = os.path.relpath(home / "train-0" / "corpus-0-ids" / run_store.RUN_FILE, folder)
-    about = {"kind": "mined", "run": run, "seconds": 3.5}
-    store.write_json(folder / "finetune_data_minedHN.manifest.json", about)
+    manifest = mined_manifest(run=run, seconds=3.5)
+    store.write_manifest(folder / "finetune_data_minedHN.manifest.json", manifest)

@@ -46,10 +46,9 @@ def build_tuned_model(recipe: Recipe, step: float = 0.05) -> SentenceTransformer
     return embedder
 
 
-def save_checkpoint(embedder: SentenceTransformer, recipe: Recipe, folder: Path, **about) -> Path:
-    """Write a checkpoint with its manifest and return its folder; `about` holds keys of the manifest."""
-    about = {"lineage": {}, "round": 1, "epoch": 1, **about}
-    manifest: dict = {}
-    with store.writing(folder, manifest) as temporary:
-        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", about))
+def save_checkpoint(embedder: SentenceTransformer, recipe: Recipe, folder: Path, **entries) -> Path:
+    """Write a checkpoint with its manifest and return its folder; `entries` holds keys of the manifest."""
+    entries = {"lineage": {}, "round": 1, "epoch": 1, **entries}
+    with store.drafting(folder) as draft:
+        draft.manifest = checkpoint.save(embedder, draft.folder, recipe, "fp32", **entries)
     return folder

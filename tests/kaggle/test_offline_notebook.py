@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from helpers.manifests import checkpoint_manifest
 from helpers.namespaces import may_unshare
 from helpers.scripts import SCRIPTS, call
 
@@ -182,7 +183,7 @@ def test_an_adapter_finds_its_base_among_the_inputs(tmp_path):
     (folder / "config.json").touch()
     (folder / "adapter_model.safetensors").write_bytes(b"x")
     model = {"name_or_path": "BAAI/bge-en-icl", "revision": "main", "sha256": None}
-    store.write_json(folder / "manifest.json", {"adapter": True, "recipe": {"model": model}})
+    store.write_manifest(folder / "manifest.json", checkpoint_manifest(recipe={"model": model}))
     from helpers.tiny_task import refused
 
     with refused("BAAI/bge-en-icl"):

@@ -54,7 +54,7 @@ def test_no_held_out_question_is_left_in_train(held, own_raw):
     task, whole = eedi.load(folder), eedi.load(own_raw)
     train, test = ({query.group for query in each} for each in (task.queries, task.test_queries))
     assert not train & test and train | test == {query.group for query in whole.queries}
-    assert len(test) == found["questions"]
+    assert len(test) == found.questions
     assert "Misconception" not in (folder / "test.csv").read_text().splitlines()[0]
     assert not list(folder.rglob("*solution*")) and private_leaderboard.solution_of(folder).parent.name == "solutions"
 
@@ -65,9 +65,9 @@ def test_the_unseen_share_is_the_one_asked_for(held, own_raw):
     labels = {row["MisconceptionId"] for row in solution(folder)}
     known = {label for own in eedi.load(folder).qrels.values() for label in own}
     unseen = [row for row in solution(folder) if row["MisconceptionId"] not in known]
-    assert len(unseen) == found["unseen_rows"] and labels
-    assert abs(len(unseen) / found["rows"] - 0.5) <= 0.03
-    assert abs(found["rows"] / len(eedi.load(own_raw).qrels) - 0.2) <= 0.05
+    assert len(unseen) == found.unseen_rows and labels
+    assert abs(len(unseen) / found.rows - 0.5) <= 0.03
+    assert abs(found.rows / len(eedi.load(own_raw).qrels) - 0.2) <= 0.05
     assert all(
         eedi.load(own_raw).qrels[row["QuestionId_Answer"]] == [row["MisconceptionId"]] for row in solution(folder)
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.fresh_process import embed_in_fresh_process
+from helpers.manifests import finetune_manifest
 from helpers.tiny_task import refused
 from helpers.tuned_models import build_tuned_model, save_checkpoint
 from safetensors.torch import load_file, save_file
@@ -58,11 +59,11 @@ def change_tensors(folder: Path, change) -> None:
     change(tensors)
     save_file(tensors, file, metadata={"format": "pt"})
     manifest = store.read_manifest(folder)
-    if manifest["adapter"]:
-        digest = adapter_digest(loader.from_dict(manifest["recipe"], "").model, folder)
+    if manifest.adapter:
+        digest = adapter_digest(loader.from_dict(manifest.recipe, "").model, folder)
     else:
         digest = weights_digest(str(folder))
-    store.write_json(folder / store.MANIFEST, {**manifest, "weights": digest})
+    store.write_manifest(folder / store.MANIFEST, manifest.with_values(weights=digest))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -122,7 +123,7 @@ def test_a_foreign_folder_without_recipe_is_refused(tmp_path):
 def test_a_finetune_folder_resolves_to_the_epoch_to_continue(tmp_path):
     """The folder of a whole round resolves to the epoch that its manifest names."""
     write_checkpoint("lora", tmp_path / "round" / "lora_epoch_2")
-    store.write_json(tmp_path / "round" / store.MANIFEST, {"kind": "finetune", "continue_with": "lora_epoch_2"})
+    store.write_manifest(tmp_path / "round" / store.MANIFEST, finetune_manifest(continue_with="lora_epoch_2"))
     assert checkpoint.resolve(str(tmp_path / "round"), device="cpu").folder.name == "lora_epoch_2"
 
 
@@ -131,16 +132,16 @@ def test_an_epoch_that_lost_its_manifest_is_refused(named, tmp_path):
     """Neither by the round's folder nor by its own does it pass for a model of another tool."""
     write_checkpoint("lora", tmp_path / "round" / "lora_epoch_2")
     (tmp_path / "round" / "lora_epoch_2" / store.MANIFEST).unlink()
-    store.write_json(tmp_path / "round" / store.MANIFEST, {"kind": "finetune", "continue_with": "lora_epoch_2"})
+    store.write_manifest(tmp_path / "round" / store.MANIFEST, finetune_manifest(continue_with="lora_epoch_2"))
     with refused(tmp_path / "round" / "lora_epoch_2", "has no manifest.json", "train again"):
         checkpoint.resolve(str(tmp_path / named), recipe_with("lora"), "cpu")
 
 
-@pytest.mark.parametrize("manifest", [{"continue_with": "lora_epoch_2"}, {}])
-def test_a_finetune_folder_without_the_epoch_to_continue_is_refused(manifest, tmp_path):
+@pytest.mark.parametrize("name", ["lora_epoch_2", ""])
+def test_a_finetune_folder_without_the_epoch_to_continue_is_refused(name, tmp_path):
     """The folder itself, or what lies beside it, is not taken for the model."""
-    store.write_json(tmp_path / store.MANIFEST, {"kind": "finetune", **manifest})
-    with refused(tmp_path, str(manifest.get("continue_with")), "is not there"):
+    store.write_manifest(tmp_path / store.MANIFEST, finetune_manifest(continue_with=name))
+    with refused(tmp_path, name, "is not there"):
         checkpoint.resolve(str(tmp_path), recipe_with("lora"), "cpu")
 
 

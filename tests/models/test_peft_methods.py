@@ -225,7 +225,7 @@ def test_a_recipe_starts_from_another_task_s_weights(tiny_mined, tiny_collection
     finetune(start, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection)
     trained = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
     assert trained.lineage["77"] == "abcdef01" and len(trained.lineage) > 1
-    assert store.read_manifest(trained.folder)["parent"]["weights"] == source.weights_digest
+    assert store.read_manifest(trained.folder).parent.weights == source.weights_digest
 
 
 def test_a_recipe_starts_from_checkpoints_only(tmp_path):

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import SampleManifest
 from rounds.data.eedi_schema import FILES
 from rounds.evaluation.table import TABLE_FILE, Column, Table
 from rounds.pipeline import keys
@@ -14,13 +15,14 @@ from rounds.pipeline.keys import Command
 def leave(command: Command) -> None:
     """Write an artefact as the command's script does: complete, with what it was made from."""
     output = Path(command.value(keys.SCRIPTS[command.script].output))
-    record = {store.MADE_FROM: keys.made_from(command)}
+    manifest = SampleManifest(config={}, made_from=keys.made_from(command))
     if output.suffix:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("{}\n", encoding="utf-8")
-        store.write_json(store.file_manifest(output), {**record, "sha256": hashing.sha256_file(output)})
+        manifest = manifest.with_values(sha256=hashing.sha256_file(output))
+        store.write_manifest(store.file_manifest(output), manifest)
         return
-    with store.writing(output, record) as temporary:
+    with store.writing(output, manifest) as temporary:
         fill(temporary, command.script)
 
 

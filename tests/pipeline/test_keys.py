@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import SampleManifest
 from rounds.pipeline import keys
 from rounds.pipeline.keys import Command, command, made_from
 
@@ -112,7 +113,7 @@ def test_inputs_count_by_content_not_by_date_or_name(project):
 def test_an_artefact_counts_by_its_key(project):
     """What was made from other things is another input; files inside an artefact stand for the whole of it."""
     for seed in (1, 2):
-        with store.writing(project / f"data{seed}", {store.MADE_FROM: {"seed": seed}}) as folder:
+        with store.writing(project / f"data{seed}", SampleManifest(config={}, made_from={"seed": seed})) as folder:
             (folder / "rows.jsonl").write_text("{}\n", encoding="utf-8")
     assert mining(input_file="data1/rows.jsonl") != mining(input_file="data2/rows.jsonl")
     assert mining(input_file="data1/rows.jsonl")["input_file"] == keys.digest({"seed": 1})
@@ -179,7 +180,7 @@ def test_files_that_a_recipe_names_count(project):
     (project / "r.yaml").write_text(text, encoding="utf-8")
     absent = mining()
     for seed in (1, 2):
-        with store.writing(project / "start", {store.MADE_FROM: {"seed": seed}}):
+        with store.writing(project / "start", SampleManifest(config={}, made_from={"seed": seed})):
             pass
         assert mining()["recipe"]["files"] == {"./start": keys.digest({"seed": seed})}
     assert "files" not in absent["recipe"]

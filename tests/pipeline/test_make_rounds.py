@@ -54,7 +54,7 @@ def test_round_two_starts_from_round_one_and_submits(round_one, own_raw):
     folder = experiment(round_one)
     parent = store.read_manifest(folder / "round1" / "train" / "lora_epoch_1")
     child = store.read_manifest(folder / "round2" / "train" / "lora_epoch_1")
-    assert child["parent"]["weights"] == parent["weights"]
+    assert child.parent.weights == parent.weights
     result = make(round_one, "submit", "ROUND=2", f"RAW={own_raw}", *FLAGS, "DEVICE=cpu,cpu")
     assert "==" not in result.stdout
     assert "kaggle competitions submit eedi-mining-misconceptions-in-mathematics -f " in result.stdout

@@ -3,6 +3,7 @@
 import pytest
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import CollectionManifest, SampleManifest
 from rounds.errors import UserError
 from rounds.pipeline import freshness, keys, settings, stages, status
 from rounds.pipeline.freshness import FRESH, MISSING, STALE
@@ -57,7 +58,7 @@ def test_a_sample_keeps_its_parameters(session, project):
         return call.value("questions"), call.value("seed")
 
     assert questions() == ("1500", "42") == questions("SEED=7")
-    with store.writing(project / "data" / "sample", {"config": {"questions": 150, "seed": 3}}):
+    with store.writing(project / "data" / "sample", SampleManifest(config={"questions": 150, "seed": 3})):
         pass
     assert questions() == ("150", "3") and questions("QUESTIONS=90") == ("90", "3")
     assert questions("SEED=7", anew=True) == ("1500", "7")
@@ -154,7 +155,7 @@ def test_an_edited_or_removed_output_is_made_again(session):
 def test_an_output_of_unknown_origin_is_stale(experiment):
     """A folder that records nothing is not taken for the artefact."""
     stage = stages.data(experiment())
-    with store.writing(stage.output, {"kind": "collection"}):
+    with store.writing(stage.output, CollectionManifest(data="eedi", split="v1", config={})):
         pass
     assert freshness.state(stage).kind == STALE
 

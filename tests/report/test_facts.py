@@ -1,10 +1,12 @@
 """Facts agree with the files that the stages wrote, and what is missing leaves its table empty."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
 from helpers import tiny_experiment
+from helpers.manifests import checkpoint_manifest
 from helpers.tiny_task import refused
 
 from rounds.artifacts import refusals, store
@@ -103,11 +105,11 @@ def test_warnings_name_what_must_not_be_trusted(experiment):
     """Polluted results, unknown lineages, retrained parents and the experiment's own refusals are all warned of."""
     folder = experiment.folder / "round1"
     (row,) = results.load(folder / "eval")
-    row.about["lineage"] = "POLLUTED"
-    results.save([row], folder / "eval")
-    manifest = store.read_json(folder / "train" / store.MANIFEST)
-    store.write_json(folder / "train" / store.MANIFEST, {**manifest, "lineage": None, "lineage_status": "x"})
-    store.write_json(folder / "train" / "epoch_2" / store.MANIFEST, {"weights": "others"})
+    results.save([dataclasses.replace(row, lineage="POLLUTED")], folder / "eval")
+    manifest = store.read_manifest(folder / "train").with_values(lineage=None, lineage_status="x")
+    store.write_manifest(folder / "train" / store.MANIFEST, manifest)
+    retrained = checkpoint_manifest(weights="others")
+    store.write_manifest(folder / "train" / "epoch_2" / store.MANIFEST, retrained)
     for name in ("tiny-v1", "tiny-v2"):
         refusals.record(experiment.model_output, "eval", ["--model_path", f"out/{name}/round1/train"], f"{name} leaks")
     warnings = "\n".join(gather(experiment).warnings)

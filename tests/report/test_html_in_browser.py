@@ -10,6 +10,7 @@ import pytest
 from helpers import tiny_experiment
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import EvaluationManifest
 from rounds.data.few_shot import QueryMetadata
 from rounds.report import charts
 from rounds.report.facts import Facts, gather_facts
@@ -204,6 +205,7 @@ def test_the_live_panel_follows_the_training(browser, experiment):
         assert "round 3 · step 30 of 100 · loss 1.2500" in tab.locator("#live-text").inner_text()
         assert tab.locator("#live-bar").get_attribute("value") == "0.3"
         with tab.expect_navigation():
-            store.write_json(experiment.folder / "round2" / "eval" / store.MANIFEST, {"kind": "evaluation"})
+            evaluation = EvaluationManifest(config={})
+            store.write_manifest(experiment.folder / "round2" / "eval" / store.MANIFEST, evaluation)
         tab.close()
         server.shutdown()

@@ -12,6 +12,7 @@ from helpers.scripts import assert_one_line, call
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import RerankerManifest
 from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.models import checkpoint, cross_encoder
@@ -67,8 +68,8 @@ PAIRS = [(group.query, text) for group in GROUPS for text in [*group.positives, 
 def test_a_trained_reranker_tells_apart_what_it_was_taught_and_loads_as_it_was_saved(kind, decoder, tmp_path):
     """The loss falls, positives stand above most negatives, and a second load scores the same."""
     recipe = reranking(kind, decoder)
-    about = cross_encoder_training.train(recipe, GROUPS * 4, tmp_path / "model", 42, "cpu")
-    assert about["groups"] == 24 and about["train loss"] < 0.9 * np.log(3)
+    training = cross_encoder_training.train(recipe, GROUPS * 4, tmp_path / "model", 42, "cpu")
+    assert training.groups == 24 and training.train_loss < 0.9 * np.log(3)
     scores = cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe)
     assert (scores.reshape(6, 6).argmax(axis=1) == 0).mean() > 0.8
     assert np.array_equal(scores, cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe))
@@ -159,9 +160,9 @@ def test_candidates_are_made_once_and_refuse_another_checkpoint(tables, tiny, tm
     from rounds.data import collection
 
     manifest = store.read_manifest(tables[0])
-    data = collection.read(tables[0] / manifest["collection"])
+    data = collection.read(tables[0] / manifest.collection)
     source = checkpoint.resolve(None, tiny, "cpu")
-    assert manifest["members"] == [f"tiny-mistral round 0{part}" for part in (" topic", " problem", "")]
+    assert manifest.members == [f"tiny-mistral round 0{part}" for part in (" topic", " problem", "")]
     assert "up to date" in stage.make_candidates([source], data, tables[0], tmp_path, False)
     with refused("two have one name"):
         stage.make_candidates([source, source], data, tmp_path / "x", tmp_path, False)
@@ -317,7 +318,8 @@ def test_scores_of_other_candidates_are_refused(tables, tmp_path):
     folder = tmp_path / "round1" / "candidates"
     shutil.copytree(tables[1], folder)
     folder.with_name("rerank").mkdir()
-    store.write_json(folder.with_name("rerank") / "manifest.json", {"config": {"table": "another"}})
+    other = RerankerManifest(config={"table": "another"}, model="model", train_loss=1.0, groups=1, steps=1)
+    store.write_manifest(folder.with_name("rerank") / "manifest.json", other)
     with refused("rerank", "other candidates"):
         folds.read_scored_candidates(folder)
 
@@ -326,7 +328,7 @@ def test_a_checkpoint_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
     """No second stage learns from the ranking of a checkpoint whose training questions are unknown."""
     from rounds.data import collection
 
-    data = collection.read(tables[0] / store.read_manifest(tables[0])["collection"])
+    data = collection.read(tables[0] / store.read_manifest(tables[0]).collection)
     source = dataclasses.replace(checkpoint.resolve(None, tiny, "cpu"), lineage=None)
     with refused("lineage unknown"):
         stage.make_candidates([source], data, tmp_path / "x", tmp_path, False)

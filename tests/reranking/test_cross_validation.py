@@ -226,6 +226,6 @@ def test_a_fold_that_is_named_twice_is_refused(tmp_path):
 def test_a_folder_without_candidates_is_named(missing, tmp_path):
     """Neither an empty folder nor another stage's passes for candidates."""
     if missing:
-        (tmp_path / "manifest.json").write_text('{"kind": "evaluation"}')
+        (tmp_path / "manifest.json").write_text('{"kind": "evaluation", "config": {}}')
     with refused(tmp_path, "no candidates"):
         folds.read_fold(tmp_path)

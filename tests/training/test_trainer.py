@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.manifests import mined_manifest
 from helpers.tiny_task import chunks_and_labels, refused
 from helpers.training import few_rows, finetune
 from safetensors.torch import load_file
@@ -49,12 +50,12 @@ def trained(tiny, tiny_mined, tiny_collection, tmp_path_factory) -> Path:
 def test_each_epoch_leaves_a_checkpoint_with_its_evaluation(trained):
     """Each epoch has an adapter, a manifest and metrics; last and best are named; the Trainer's states are removed."""
     manifest = store.read_manifest(trained)
-    assert [epoch["folder"] for epoch in manifest["epochs"]] == ["lora_epoch_1", "lora_epoch_2"]
-    assert manifest["last"] == manifest["continue_with"] == "lora_epoch_2"
-    best = max(manifest["epochs"], key=lambda epoch: epoch["metrics"]["MAP@25"])
-    assert manifest["best"] == best["folder"]
+    assert [epoch.folder for epoch in manifest.epochs] == ["lora_epoch_1", "lora_epoch_2"]
+    assert manifest.last == manifest.continue_with == "lora_epoch_2"
+    best = max(manifest.epochs, key=lambda epoch: epoch.metrics["MAP@25"])
+    assert manifest.best == best.folder
     for name in ("lora_epoch_1", "lora_epoch_2"):
-        assert store.read_manifest(trained / name)["kind"] == "checkpoint"
+        assert store.read_manifest(trained / name).kind == "checkpoint"
         assert store.read_json(trained / name / "metrics.json")["queries"] > 0
     assert not list(trained.parent.glob("*.partial")) and not (trained / STATE).exists()
 
@@ -64,7 +65,7 @@ def test_first_batches_differ_between_epochs_and_seeds(trained, tiny, tiny_mined
 
     def first_rows(folder: Path) -> list[list[int]]:
         """Return the rows of each epoch's first batch."""
-        return [store.read_manifest(folder / f"lora_epoch_{epoch}")["first_rows"] for epoch in (1, 2)]
+        return [store.read_manifest(folder / f"lora_epoch_{epoch}").first_rows for epoch in (1, 2)]
 
     for name, seed in (("again", 42), ("other", 7)):
         finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / name, seed=seed)
@@ -118,7 +119,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(trained, tiny, tiny_mined, ti
     assert all(
         torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
     )
-    assert len(store.read_manifest(tmp_path / "train")["epochs"]) == 2
+    assert len(store.read_manifest(tmp_path / "train").epochs) == 2
 
 
 def test_a_stopped_run_of_another_configuration_is_not_continued(trained, tiny, tiny_mined, tiny_collection, tmp_path):
@@ -128,7 +129,7 @@ def test_a_stopped_run_of_another_configuration_is_not_continued(trained, tiny, 
     store.write_json(partial / "lora_epoch_7" / "metrics.json", {"MAP@25": 1.0})
     store.write_json(partial / "config.json", {"seed": 1})
     finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection)
-    assert len(store.read_manifest(tmp_path / "train")["epochs"]) == 2
+    assert len(store.read_manifest(tmp_path / "train").epochs) == 2
     assert all(
         torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
     )
@@ -153,8 +154,8 @@ def test_round_two_continues_from_round_one(trained, tiny, tiny_mined, tiny_coll
     finetune(tiny, few_rows(tiny_mined, tmp_path), tmp_path / "train", tiny_collection, start=trained)
     manifest = store.read_manifest(tmp_path / "train" / "lora_epoch_2")
     parent = store.read_manifest(trained / "lora_epoch_2")
-    assert manifest["parent"]["weights"] == parent["weights"] and not manifest["parent"]["base"]
-    assert set(parent["lineage"]) <= set(manifest["lineage"])
+    assert manifest.parent.weights == parent.weights and not manifest.parent.base
+    assert set(parent.lineage) <= set(manifest.lineage)
     source = checkpoint.resolve(str(tmp_path / "train"), device="cpu")
     texts = ["two thirds"]
     second = encode(source.load(), texts, tiny.prompts, "query", "fp32")
@@ -171,8 +172,8 @@ def test_full_fine_tuning_trains_and_continues(tiny, tiny_mined, tmp_path):
     finetune(full, data, tmp_path / "two", start=tmp_path / "one")
     assert (tmp_path / "two" / "epoch_2" / "model.safetensors").is_file()
     assert (
-        store.read_manifest(tmp_path / "two" / "epoch_2")["weights"]
-        != store.read_manifest(tmp_path / "one" / "epoch_2")["weights"]
+        store.read_manifest(tmp_path / "two" / "epoch_2").weights
+        != store.read_manifest(tmp_path / "one" / "epoch_2").weights
     )
 
 
@@ -363,7 +364,7 @@ def test_the_miner_s_lineage_counts(tiny, tiny_mined, tiny_collection, tmp_path)
     """Negatives mined by a checkpoint that was trained on the validation questions are refused."""
     data = few_rows(tiny_mined, tmp_path)
     questions = collection.read(tiny_collection).questions["validation"]
-    store.write_json(store.file_manifest(data), {"kind": "mined", "lineage": questions})
+    store.write_manifest(store.file_manifest(data), mined_manifest(lineage=questions))
     with refused("was trained on", "validation questions"):
         finetune(tiny, data, tmp_path / "train", tiny_collection)
 
@@ -372,7 +373,7 @@ def test_a_recipe_on_top_of_a_checkpoint_inherits_its_lineage(trained, tiny):
     """A recipe whose base model is one of our checkpoints starts with that checkpoint's lineage."""
     folder = trained / "lora_epoch_2"
     base = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, name_or_path=str(folder)))
-    assert checkpoint.resolve(None, base, "cpu").lineage == store.read_manifest(folder)["lineage"]
+    assert checkpoint.resolve(None, base, "cpu").lineage == store.read_manifest(folder).lineage
 
 
 def test_an_adapter_of_another_rank_is_refused(trained, tiny, tiny_mined, tmp_path):

@@ -12,11 +12,13 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from rounds.artifacts import hashing
+from rounds.artifacts import hashing, manifests
+from rounds.artifacts.manifests import Manifest
 from rounds.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -131,27 +133,48 @@ def is_made_from(output: Path, made_from: dict) -> bool:
 
     A file's manifest holds its digest as well, so that an edited file is not taken for the artefact.
     """
-    if output.is_dir():
-        return (read_manifest(output) or {}).get(MADE_FROM) == made_from
-    path = file_manifest(output)
-    if not (output.is_file() and path.is_file()):
+    if read_made_from(output) != made_from:
         return False
-    manifest = read_json(path)
-    return manifest.get(MADE_FROM) == made_from and manifest.get("sha256") == hashing.sha256_file(output)
+    return output.is_dir() or read_json(file_manifest(output)).get("sha256") == hashing.sha256_file(output)
 
 
-def read_manifest(folder: Path) -> dict | None:
-    """Return the folder's manifest, or None if it has none."""
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
+def read_made_from(output: Path) -> dict | None:
+    """Return what a folder or file says that it was made from; empty if it does not say, None if it is not finished.
+
+    No other key of the manifest is checked: what another version left is judged by this one, and replaced.
+    """
+    manifest = output / MANIFEST if output.is_dir() else file_manifest(output)
+    if not (output.exists() and manifest.is_file()):
         return None
-    manifest = read_json(path)
-    if not isinstance(manifest, dict):
-        raise UserError(
-            f"{path}: not a manifest of ours; if another tool wrote it, rename it, else delete its folder and run the "
-            "stage again"
-        )
-    return manifest
+    content = read_json(manifest)
+    return content.get(MADE_FROM) or {} if isinstance(content, dict) else {}
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """Return the folder's manifest, of its kind's class; None if it has none.
+
+    Raises:
+        UserError: the manifest is broken, of an unknown kind, or lacks a key or has one too many.
+    """
+    return _read_manifest_file(Path(folder) / MANIFEST)
+
+
+def read_file_manifest(path: Path) -> Manifest | None:
+    """Return the manifest beside an artefact that is a single file, as `read_manifest` does."""
+    return _read_manifest_file(file_manifest(path))
+
+
+def has_foreign_manifest(folder: Path) -> bool:
+    """Return whether another tool wrote a `manifest.json` into the folder: it has none of the keys of ours."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return False
+    content = read_json(path)
+    return not isinstance(content, dict) or content.keys().isdisjoint(("kind", "config", MADE_FROM))
+
+
+def _read_manifest_file(path: Path) -> Manifest | None:
+    return manifests.parse(read_json(path), str(path)) if path.is_file() else None
 
 
 def differences(old: object, new: object, prefix: str = "") -> list[str]:
@@ -194,7 +217,7 @@ def is_finished(folder: Path, config: dict, overwrite: bool = False) -> bool:
         if not any(folder.iterdir()):
             return False
         raise UserError(f"{folder}: has files but no {MANIFEST}; name another folder or pass --overwrite")
-    changed = differences(manifest.get("config"), json.loads(json.dumps(config)))
+    changed = differences(manifest.config, json.loads(json.dumps(config)))
     if changed:
         raise UserError(_other_config(folder, changed, "folder"))
     return True
@@ -206,25 +229,51 @@ def _other_config(path: Path, changed: list[str], kind: str) -> str:
     )
 
 
+@dataclass
+class Draft:
+    """An artefact in the making.
+
+    Attributes:
+        folder: the temporary folder.
+        manifest: what is to be written beside the files; must be set when the block ends.
+    """
+
+    folder: Path
+    manifest: Manifest | None = None
+
+
 @contextmanager
-def writing(folder: Path, manifest: dict) -> Iterator[Path]:
+def writing(folder: Path, manifest: Manifest) -> Iterator[Path]:
     """Yield a temporary folder; on success add `manifest.json` and rename it to `folder`, else remove it.
 
-    The block may still add keys to `manifest`; the seconds that it took are added as `seconds`.
+    The seconds that the block took are added to the manifest.
     """
+    with drafting(folder) as draft:
+        yield draft.folder
+        draft.manifest = manifest
+
+
+@contextmanager
+def drafting(folder: Path) -> Iterator[Draft]:
+    """Do as `writing` does, for a manifest that is known only when the files are written: the block sets it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     temporary.mkdir()
     start = time.perf_counter()
     try:
-        yield temporary
-        write_json(
-            temporary / MANIFEST, {**manifest, **declared(folder), "seconds": round(time.perf_counter() - start, 2)}
-        )
+        draft = Draft(temporary)
+        yield draft
+        seconds = round(time.perf_counter() - start, 2)
+        write_manifest(temporary / MANIFEST, draft.manifest.with_values(**declared(folder), seconds=seconds))
         put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write a manifest atomically."""
+    write_json(path, manifest.to_json())
 
 
 @contextmanager
@@ -282,20 +331,19 @@ def is_file_finished(path: Path, config: dict, overwrite: bool) -> bool:
     Raises:
         UserError: the file was made from another config and `overwrite` is not set.
     """
-    manifest = file_manifest(path)
     if record := declared(path):
         return is_made_from(path, record[MADE_FROM])
-    if overwrite or not manifest.is_file() or not path.is_file():
+    if overwrite or not path.is_file() or (manifest := read_file_manifest(path)) is None:
         return False
-    changed = differences(read_json(manifest).get("config"), config)
+    changed = differences(manifest.config, config)
     if changed:
         raise UserError(_other_config(path, changed, "file"))
     return True
 
 
-def write_file_artifact(path: Path, rows: list[dict], manifest: dict) -> None:
+def write_file_artifact(path: Path, rows: list[dict], manifest: Manifest) -> None:
     """Write a JSONL artefact, then its manifest, which marks it as finished."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file_manifest(path).unlink(missing_ok=True)
     write_jsonl(path, rows)
-    write_json(file_manifest(path), {**manifest, **declared(path), "sha256": hashing.sha256_file(path)})
+    write_manifest(file_manifest(path), manifest.with_values(**declared(path), sha256=hashing.sha256_file(path)))

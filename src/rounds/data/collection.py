@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import CollectionManifest
 from rounds.config.recipe import Prompts
 from rounds.data import lineage, splits
 from rounds.data.dataset import Query, RetrievalDataset
@@ -73,7 +74,7 @@ def write(dataset: RetrievalDataset, split: Split, prompts: Prompts, folder: Pat
         "validation": lineage.question_digests(dataset, {query.group for query in validation}),
     }
     description = splits.describe(dataset, split)
-    manifest = {"kind": "collection", "data": dataset.name, "split": split.name, "config": config}
+    manifest = CollectionManifest(data=dataset.name, split=split.name, config=config)
     with store.writing(folder, manifest) as temporary:
         store.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in dataset.passages.items()))
         for name, queries in (("train", train), ("validation", validation), ("test", dataset.test_queries)):
@@ -129,7 +130,7 @@ def _read_qrels(path: Path) -> dict[str, list[str]]:
 
 def is_collection(folder: Path) -> bool:
     """Return whether a folder is a finished collection."""
-    return (store.read_manifest(folder) or {}).get("kind") == "collection"
+    return isinstance(store.read_manifest(folder), CollectionManifest)
 
 
 def read(folder: Path) -> Collection:
@@ -138,16 +139,16 @@ def read(folder: Path) -> Collection:
     Raises:
         UserError: the folder is not a finished collection, or one of its files is missing or broken.
     """
-    if not is_collection(folder):
-        raise UserError(f"{folder}: no collection there; make it with gen_data_for_hn_mine.py")
     manifest = store.read_manifest(folder)
+    if not isinstance(manifest, CollectionManifest):
+        raise UserError(f"{folder}: no collection there; make it with gen_data_for_hn_mine.py")
     qrels = _read_qrels(folder / "validation_qrels.tsv")
     train = _read_qrels(folder / "train_qrels.tsv")
     validation, test = (_read_queries(folder / f"{name}_queries.jsonl") for name in ("validation", "test"))
     return Collection(
         folder=folder,
-        data=manifest["data"],
-        split=manifest["split"],
+        data=manifest.data,
+        split=manifest.split,
         passages=read_pool(folder / POOL),
         validation={key: query.text for key, query in validation.items()},
         test={key: query.text for key, query in test.items()},

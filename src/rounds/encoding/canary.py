@@ -58,8 +58,8 @@ def check(source: Checkpoint, embedder: SentenceTransformer) -> None:
     Raises:
         UserError: an encoder or a vision tower gives other vectors than when the checkpoint was saved.
     """
-    saved = (source.manifest or {}).get("proof")
-    if saved is None or source.precision != source.manifest["precision"]:
+    saved = source.manifest and source.manifest.proof
+    if saved is None or source.precision != source.manifest.precision:
         return
     prompts, precision = source.recipe.prompts, source.precision
     for kind, embeddings in embed_canaries(embedder, prompts, precision).items():

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.artifacts import hashing, store
+from rounds.artifacts import hashing, manifests, store
+from rounds.artifacts.manifests import FingerprintManifest, Origin, Probe, TextsDigest
 from rounds.config.recipe import Prompts
 from rounds.data.prompts import format_texts
 from rounds.encoding.tokenization import EXAMPLE_END
@@ -35,13 +36,13 @@ class EncodedTexts:
     Attributes:
         texts: id -> text.
         vectors: (texts, dim), in the order of `texts`.
-        origin: `versions` of the libraries and the `device` that computed the vectors.
+        origin: the libraries and the device that computed the vectors.
         examples: few-shot examples of each text.
     """
 
     texts: dict[str, str]
     vectors: np.ndarray
-    origin: dict
+    origin: Origin
     examples: Sequence[Sequence[str]] | None = None
 
     def formatted(self, prompts: Prompts, kind: str) -> dict[str, str]:
@@ -60,57 +61,52 @@ def write(path: Path, model: dict, prompts: Prompts, queries: EncodedTexts, pass
         model: `Checkpoint.key` without its prompts.
     """
     query_texts, passage_texts = queries.formatted(prompts, "query"), passages.formatted(prompts, "passage")
-    content = {
-        "kind": "fingerprint",
-        "corpus": _describe(passage_texts, [*passages.texts, *passages.texts.values()]),
-        "queries": _describe(query_texts, [*queries.texts]),
-        "texts": vars(prompts),
-        "model": model,
-        "made": {"queries": queries.origin, "passages": passages.origin},
-        "probes": {
+    content = FingerprintManifest(
+        corpus=_describe(passage_texts, [*passages.texts, *passages.texts.values()]),
+        queries=_describe(query_texts, [*queries.texts]),
+        texts=vars(prompts),
+        model=model,
+        made={"queries": queries.origin, "passages": passages.origin},
+        probes={
             "queries": _probes(query_texts, queries.vectors),
             "passages": _probes(passage_texts, passages.vectors),
         },
-    }
-    store.write_json(path, content)
+    )
+    store.write_manifest(path, content)
 
 
-def _describe(texts: dict[str, str], listed: list[str]) -> dict:
-    return {
-        "number": len(texts),
-        "list": hashing.sha256_texts(listed),
-        "texts": hashing.sha256_texts(texts.values()),
-    }
+def _describe(texts: dict[str, str], listed: list[str]) -> TextsDigest:
+    return TextsDigest(number=len(texts), list=hashing.sha256_texts(listed), texts=hashing.sha256_texts(texts.values()))
 
 
-def _probes(texts: dict[str, str], vectors: np.ndarray) -> dict[str, dict]:
+def _probes(texts: dict[str, str], vectors: np.ndarray) -> dict[str, Probe]:
     """Return some of the texts with their vectors, evenly spread over the sorted ids."""
     rows = {key: row for row, key in enumerate(texts)}
     ids = sorted(texts)
     chosen = [ids[place] for place in np.unique(np.linspace(0, len(ids) - 1, PROBES).round().astype(int))]
     return {
-        key: {"text": texts[key], "vector": [round(float(number), DIGITS) for number in vectors[rows[key]]]}
+        key: Probe(text=texts[key], vector=[round(float(number), DIGITS) for number in vectors[rows[key]]])
         for key in chosen
     }
 
 
-def read(path: Path) -> dict:
+def read(path: Path) -> FingerprintManifest:
     """Read a fingerprint.
 
     Raises:
-        UserError: the file is not a fingerprint.
+        UserError: the file is not a fingerprint, or not a complete one.
     """
     content = store.read_json(path)
     if not isinstance(content, dict) or content.get("kind") != "fingerprint":
         raise UserError(f"{path}: is not a run's fingerprint")
-    return content
+    return manifests.parse(content, str(path))
 
 
 def short(path: Path) -> str:
     """Return twelve hex digits of the fingerprint's hash, with precision, device, weights and torch's version."""
     content = read(path)
-    origin = content["made"]["queries"]
+    origin = content.made["queries"]
     return (
-        f"{hashing.sha256_json(content)[:12]} ({content['model']['precision']} on {origin['device']}, "
-        f"weights {content['model']['weights'][:12]}, torch {origin['versions'].get('torch', 'unknown')})"
+        f"{hashing.sha256_json(content.to_json())[:12]} ({content.model['precision']} on {origin.device}, "
+        f"weights {content.model['weights'][:12]}, torch {origin.versions.get('torch', 'unknown')})"
     )

@@ -3,11 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import Parent
 from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.encoding.encoder import encode
 from rounds.errors import UserError
@@ -43,32 +45,37 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
     merging.check_not_quantized(locate_model(source.recipe.model))
     config = {"adapter": source.weights_digest, "precision": source.precision}
     if store.is_finished(output, config, overwrite):
-        return store.read_manifest(output)["least_cosine"]
-    manifest: dict = {}
-    with store.writing(output, manifest) as temporary:
+        return store.read_manifest(output).least_cosine
+    with store.drafting(output) as draft:
         adapter_vectors = embed_passages(source.load(), source, texts)
-        embedder = merging.write_merged(source, temporary)
-        entries = _manifest_entries(source, config)
-        manifest.update(checkpoint.build_manifest(embedder, temporary, source.recipe, source.precision, entries))
-        merged = dataclasses.replace(source, folder=temporary, is_adapter=False)
+        embedder = merging.write_merged(source, draft.folder)
+        merged = dataclasses.replace(source, folder=draft.folder, is_adapter=False)
         merged_vectors = embed_passages(merged.load(), source, texts)
         cosine = float((unit_vectors(adapter_vectors) * unit_vectors(merged_vectors)).sum(axis=1).min())
         if not cosine >= MIN_COSINE:  # NaN is refused as well
             raise UserError(
                 f"{output}: merged vectors differ from the adapter's (least cosine {cosine:.4f}); nothing was written"
             )
-        manifest["least_cosine"] = cosine
+        draft.manifest = checkpoint.build_manifest(
+            embedder,
+            draft.folder,
+            source.recipe,
+            source.precision,
+            **_manifest_entries(source, config),
+            least_cosine=cosine,
+        )
     return cosine
 
 
-def _manifest_entries(source: Checkpoint, config: dict) -> dict:
+def _manifest_entries(source: Checkpoint, config: dict) -> dict[str, Any]:
     """Return what the merged checkpoint's manifest says about its origin."""
+    adapter = source.manifest.to_json() if source.manifest else {}
     return {
         "config": config,
         "merged": source.weights_digest,
         "lineage": source.lineage,
-        **{key: value for key, value in (source.manifest or {}).items() if key in INHERITED},
-        "parent": {"name": source.name, "weights": source.weights_digest, "base": False, "kind": "adapter"},
+        **{key: value for key, value in adapter.items() if key in INHERITED},
+        "parent": Parent(name=source.name, weights=source.weights_digest, base=False, kind="adapter"),
     }
 
 

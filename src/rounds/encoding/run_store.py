@@ -19,6 +19,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import Origin, VectorsManifest
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
 from rounds.data.images import MODALITY_FILTERS
@@ -38,7 +39,7 @@ RUN_FILE = "run.trec"
 
 VECTORS_FILE = "vectors.npy"
 
-UNKNOWN_ORIGIN = {"versions": {}, "device": "unknown"}
+UNKNOWN_ORIGIN = Origin(versions={}, device="unknown")
 
 
 @dataclass
@@ -77,8 +78,8 @@ class RunStore:
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
                 device = ", ".join(device_name(name) for name in self.checkpoint.options.devices)
-                origin = {"versions": library_versions(), "device": device}
-                with store.writing(folder, {"kind": "vectors", "config": config, "made": origin}) as temporary:
+                origin = Origin(versions=library_versions(), device=device)
+                with store.writing(folder, VectorsManifest(config=config, made=origin)) as temporary:
                     on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS_FILE, "w+", np.float32)
                     self.encoder.encode(texts, kind, examples, EncodingOptions(f"encode {title}", allocate=on_disk))
         return np.load(folder / VECTORS_FILE, mmap_mode="r"), folder
@@ -138,9 +139,10 @@ class RunStore:
         fingerprint.write(path, model, self.checkpoint.recipe.prompts, queries, passages)
 
 
-def _read_origin(folder: Path) -> dict:
+def _read_origin(folder: Path) -> Origin:
     """Return the library versions and the device that computed a folder's vectors."""
-    return (store.read_manifest(folder) or {}).get("made", UNKNOWN_ORIGIN)
+    manifest = store.read_manifest(folder)
+    return manifest.made if isinstance(manifest, VectorsManifest) and manifest.made else UNKNOWN_ORIGIN
 
 
 def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, examples: list[list[str]] | None = None) -> dict:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import FingerprintManifest, SubmissionManifest
 from rounds.encoding import fingerprint
 from rounds.errors import UserError
 from rounds.evaluation.metrics import MAIN_METRIC, per_query
@@ -41,7 +42,7 @@ class Side:
     """One of the two runs, with its fingerprint (`encoding.fingerprint`)."""
 
     name: str
-    about: dict
+    fingerprint: FingerprintManifest
     run: Run
 
 
@@ -90,11 +91,10 @@ def recorded(path: Path, model_output: Path) -> Path | None:
     """
     if (path / fingerprint.FILE).is_file():
         return path
-    manifest = path.with_name(f"{path.stem}.manifest.json")
     if (path / "metrics.json").is_file():
         runs = [row["about"].get("run") for row in store.read_json(path / "metrics.json")]
-    elif path.suffix == ".csv" and manifest.is_file():
-        runs = [store.read_json(manifest).get("run")]
+    elif path.suffix == ".csv" and isinstance(manifest := store.read_file_manifest(path), SubmissionManifest):
+        runs = [manifest.run]
     else:
         return None
     if not any(runs):
@@ -137,22 +137,23 @@ def cause(checks: list[Check]) -> Check | None:
 def _compare_lists(a: Side, b: Side, key: str, noun: str) -> Check:
     """Compare the ids and texts of the corpus or of the queries."""
     name = f"{key} list" if key == "corpus" else key
-    list_a, list_b = a.about[key], b.about[key]
-    if list_a["list"] == list_b["list"]:
-        return Check(name, True, True, f"{list_a['number']} {noun}")
-    probes_a, probes_b = (side.about["probes"][noun] for side in (a, b))
+    list_a, list_b = (getattr(side.fingerprint, key) for side in (a, b))
+    if list_a.list == list_b.list:
+        return Check(name, True, True, f"{list_a.number} {noun}")
+    probes_a, probes_b = (side.fingerprint.probes[noun] for side in (a, b))
     differing = sorted(probes_a.keys() ^ probes_b.keys()) or sorted(
-        probe for probe in probes_a if probes_a[probe]["text"] != probes_b[probe]["text"]
+        probe for probe in probes_a if probes_a[probe].text != probes_b[probe].text
     )
     example = f", such as {differing[0]}" if differing else ""
-    numbers = f"{list_a['number']} and {list_b['number']} {noun}"
+    numbers = f"{list_a.number} and {list_b.number} {noun}"
     return Check(name, False, False, numbers, f"another {key} list{example}")
 
 
 def _compare_texts(a: Side, b: Side) -> Check:
     """Compare the texts that the models read, prompts included."""
-    settings = "; ".join(store.differences(a.about["texts"], b.about["texts"], "prompts.")[:MAX_SETTINGS])
-    differing = [key for key in ("corpus", "queries") if a.about[key]["texts"] != b.about[key]["texts"]]
+    one, other = a.fingerprint, b.fingerprint
+    settings = "; ".join(store.differences(one.texts, other.texts, "prompts.")[:MAX_SETTINGS])
+    differing = [key for key in ("corpus", "queries") if getattr(one, key).texts != getattr(other, key).texts]
     if not differing:
         return Check("formatted texts", True, True, "the same" + (f", though {settings}" if settings else ""))
     found = f"of {' and '.join(differing)} differ"
@@ -162,9 +163,9 @@ def _compare_texts(a: Side, b: Side) -> Check:
 def _differing_text(a: Side, b: Side) -> str:
     """Quote the first probe whose text differs."""
     for kind in ("queries", "passages"):
-        probes_a, probes_b = (side.about["probes"][kind] for side in (a, b))
+        probes_a, probes_b = (side.fingerprint.probes[kind] for side in (a, b))
         for key in probes_a.keys() & probes_b.keys():
-            text_a, text_b = (probes[key]["text"] for probes in (probes_a, probes_b))
+            text_a, text_b = (probes[key].text for probes in (probes_a, probes_b))
             if text_a != text_b:
                 return f"texts of one format, but {key} reads {text_a[:MAX_TEXT]!r}, {text_b[:MAX_TEXT]!r}"
     return "texts of one format that differ in content"
@@ -172,11 +173,9 @@ def _differing_text(a: Side, b: Side) -> str:
 
 def _compare_vectors(a: Side, b: Side, tolerance: Tolerance) -> Check:
     """Compare the vectors of the probes that both fingerprints hold."""
-    differences = [
-        *store.differences(a.about["model"], b.about["model"], "model."),
-        *store.differences(a.about["texts"], b.about["texts"], "prompts."),
-        *store.differences(a.about["made"], b.about["made"], ""),
-    ]
+    one, other = (side.fingerprint.to_json() for side in (a, b))
+    sections = {"model": "model.", "texts": "prompts.", "made": ""}
+    differences = [line for key, prefix in sections.items() for line in store.differences(one[key], other[key], prefix)]
     settings = "; ".join(differences[:MAX_SETTINGS])
     pairs = _probe_vectors(a, b)
     if not pairs:
@@ -196,8 +195,8 @@ def _compare_vectors(a: Side, b: Side, tolerance: Tolerance) -> Check:
 def _probe_vectors(a: Side, b: Side) -> list[tuple[list[float], list[float]]]:
     pairs = []
     for kind in ("queries", "passages"):
-        probes_a, probes_b = (side.about["probes"][kind] for side in (a, b))
-        pairs += [(probes_a[key]["vector"], probes_b[key]["vector"]) for key in probes_a.keys() & probes_b.keys()]
+        probes_a, probes_b = (side.fingerprint.probes[kind] for side in (a, b))
+        pairs += [(probes_a[key].vector, probes_b[key].vector) for key in probes_a.keys() & probes_b.keys()]
     return pairs
 
 

@@ -34,6 +34,13 @@ class RowKind(StrEnum):
     CHECKPOINT = "checkpoint"  # any other checkpoint
 
 
+# Columns of the ledger, in the order in which evaluations write them; baselines have no run.
+DATA_COLUMNS = ("lineage", "data", "split", "validation")
+
+COLUMNS = ("run", "weights", "fingerprint", "precision", "recipe", "checkpoint", *DATA_COLUMNS)
+
+BASELINE_COLUMNS = ("weights", "fingerprint", "recipe", "checkpoint", "precision", *DATA_COLUMNS)
+
 SHORT_NAMES = {RowKind.CHANCE: "chance", RowKind.BM25: "BM25", RowKind.ZERO_SHOT: "zero-shot", RowKind.START: "start"}
 
 
@@ -46,26 +53,44 @@ class ResultRow:
         metrics: as `metrics.summarize` returns them.
         per_query: (queries,) MAP@25, in the order of `queries`.
         queries: the query ids.
-        about: other columns of the ledger (run, weights, lineage, ...).
         scores: each metric of `metrics.METRICS`, (queries,), in the order of `queries`.
         kind: what was evaluated.
         round: number of the round that trained the checkpoint, 0 for a base model; None if there is no round.
         epoch: epoch of the checkpoint within its round.
         mark: what tells rows of one folder apart: `last`, `best`, a precision, `words only`, ...
         in_chain: whether later rows are tested against this one; variants of a checkpoint are not in the chain.
+        recipe: name of the recipe.
+        checkpoint: folder of the checkpoint, or the base model's name.
+        weights: SHA-256 of the checkpoint's weights.
+        precision: what it computed in; `-` for baselines.
+        fingerprint: short digest of the checkpoint and how it embeds texts.
+        lineage: whether the checkpoint saw validation questions (`data.lineage`); empty where nobody recorded it.
+        run: folder of the run, relative to the folder of the base models' runs; empty for baselines.
+        data: name of the data.
+        split: name of the split.
+        validation: digest of the validation set.
     """
 
     label: str
     metrics: dict
     per_query: np.ndarray
     queries: list[str]
-    about: dict = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     kind: RowKind = RowKind.CHECKPOINT
     round: int | None = None
     epoch: int | None = None
     mark: str = ""
     in_chain: bool = True
+    recipe: str = ""
+    checkpoint: str = ""
+    weights: str = ""
+    precision: str = ""
+    fingerprint: str = ""
+    lineage: str = ""
+    run: str = ""
+    data: str = ""
+    split: str = ""
+    validation: str = ""
 
     @property
     def short_name(self) -> str:
@@ -73,9 +98,15 @@ class ResultRow:
         return f"round {self.round}" if self.kind == RowKind.ROUND else SHORT_NAMES.get(self.kind, self.label)
 
     @property
+    def columns(self) -> dict[str, str]:
+        """Return the columns of the ledger that say what was evaluated, without empty ones."""
+        names = COLUMNS if self.run else BASELINE_COLUMNS
+        return {name: value for name in names if (value := getattr(self, name))}
+
+    @property
     def ledger_entry(self) -> dict:
         """Return the row as the ledger's columns; it has more keys than the ledger has columns."""
-        return {**self.metrics, **self.about, "round": self.round, "epoch": self.epoch, "label": self.mark}
+        return {**self.metrics, **self.columns, "round": self.round, "epoch": self.epoch, "label": self.mark}
 
 
 def p_values(rows: list[ResultRow]) -> list[float | None]:
@@ -157,16 +188,23 @@ def _load_scores(path: Path, count: int) -> list[dict[str, np.ndarray]]:
 
 def _to_json(row: ResultRow) -> dict:
     fields = {"round": row.round, "epoch": row.epoch, "label": row.mark, "beside": not row.in_chain}
-    return {"label": row.label, "kind": row.kind, "metrics": row.metrics, "about": {**row.about, **fields}}
+    return {"label": row.label, "kind": row.kind, "metrics": row.metrics, "about": {**row.columns, **fields}}
 
 
 def _from_json(entry: dict, per_query: np.ndarray, queries: list[str], scores: dict[str, np.ndarray]) -> ResultRow:
-    about = dict(entry["about"])
-    number, epoch = about.pop("round", None), about.pop("epoch", None)
-    mark, beside = about.pop("label", ""), about.pop("beside", False)
-    kind = RowKind(entry["kind"]) if "kind" in entry else _kind_of_label(entry["label"])
+    about = entry["about"]
     return ResultRow(
-        entry["label"], entry["metrics"], per_query, queries, about, scores, kind, number, epoch, mark, not beside
+        label=entry["label"],
+        metrics=entry["metrics"],
+        per_query=per_query,
+        queries=queries,
+        scores=scores,
+        kind=RowKind(entry["kind"]) if "kind" in entry else _kind_of_label(entry["label"]),
+        round=about.get("round"),
+        epoch=about.get("epoch"),
+        mark=about.get("label", ""),
+        in_chain=not about.get("beside", False),
+        **{name: about.get(name) or "" for name in COLUMNS},
     )
 
 
@@ -190,16 +228,13 @@ def distinct(rows: list[ResultRow]) -> list[ResultRow]:
     require_same_queries(rows)
     unique: dict[tuple, ResultRow] = {}
     for row in rows:
-        unique.setdefault((row.about.get("fingerprint"), row.label), row)
-    merged = _relabel_equal(list(unique.values()), "{about[recipe]}: {label}")
-    merged = _relabel_equal(merged, "{label} ({about[checkpoint]})")
-    return _relabel_equal(merged, "{label} ({about[fingerprint]})")
+        unique.setdefault((row.fingerprint, row.label), row)
+    merged = _relabel_equal(list(unique.values()), "{row.recipe}: {row.label}")
+    merged = _relabel_equal(merged, "{row.label} ({row.checkpoint})")
+    return _relabel_equal(merged, "{row.label} ({row.fingerprint})")
 
 
 def _relabel_equal(rows: list[ResultRow], pattern: str) -> list[ResultRow]:
-    """Return the rows with those that share their label relabelled by a pattern of `label` and `about`."""
+    """Return the rows with those that share their label relabelled by a pattern of `row`."""
     counts = Counter(row.label for row in rows)
-    return [
-        replace(row, label=pattern.format(label=row.label, about=row.about)) if counts[row.label] > 1 else row
-        for row in rows
-    ]
+    return [replace(row, label=pattern.format(row=row)) if counts[row.label] > 1 else row for row in rows]

@@ -7,6 +7,7 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import FinetuneManifest
 from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
@@ -49,30 +50,26 @@ def evaluate_checkpoint(
     runs = run_store.open_store(source, model_output, embedder)
     examples = run_store.few_shot_examples(source, data, data.validation)
     run, path = runs.run("validation", data.validation, data.passages, examples=examples)
-    about = {
-        "run": os.path.relpath(path.parent, model_output),
-        "weights": source.weights_digest,
-        "fingerprint": hashing.sha256_json(source.key)[:12],
-        "precision": source.precision,
-        "recipe": source.recipe.name,
-        "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
-        "lineage": lineage_status,
-    }
-    row = _measured_row(_label(source), run, data, about)
-    manifest = source.manifest or {}
+    row, manifest = _measured_row(_label(source), run, data, lineage_status), source.manifest
     return replace(
         row,
         kind=_kind(source),
-        round=manifest.get("round", 0 if source.is_base else None),
-        epoch=manifest.get("epoch"),
+        round=manifest.round if manifest else 0 if source.is_base else None,
+        epoch=manifest.epoch if manifest else None,
         metrics={**row.metrics, **_vector_metrics(source, runs, data, examples)},
+        run=os.path.relpath(path.parent, model_output),
+        weights=source.weights_digest,
+        fingerprint=hashing.sha256_json(source.key)[:12],
+        precision=source.precision,
+        recipe=source.recipe.name,
+        checkpoint=os.path.relpath(source.folder, model_output) if source.folder else source.name,
     )
 
 
 def _kind(source: Checkpoint) -> RowKind:
     if source.is_base or source.is_initialization:
         return RowKind.ZERO_SHOT if source.is_base else RowKind.START
-    trained_in_round = source.manifest is not None and "title" not in source.manifest
+    trained_in_round = source.manifest is not None and source.manifest.title is None
     return RowKind.ROUND if trained_in_round else RowKind.CHECKPOINT
 
 
@@ -81,10 +78,10 @@ def _label(source: Checkpoint) -> str:
     kind, dim = _kind(source), source.options.truncate_dim
     dimensions = "" if dim is None else f", {dim} dimensions"
     if kind == RowKind.ROUND:
-        merged = ", merged" if "merged" in source.manifest else ""
-        return f"round {source.manifest['round']}, epoch {source.manifest['epoch']}{merged}{dimensions}"
+        merged = ", merged" if source.manifest.merged else ""
+        return f"round {source.manifest.round}, epoch {source.manifest.epoch}{merged}{dimensions}"
     if kind == RowKind.CHECKPOINT:
-        title = source.folder.name if source.manifest is None else source.manifest["title"]
+        title = source.folder.name if source.manifest is None else source.manifest.title
         return f"{title}{dimensions}"
     return f"{'zero-shot' if kind == RowKind.ZERO_SHOT else 'start'}{dimensions}"
 
@@ -103,32 +100,42 @@ def _vector_metrics(
     return {"validation loss": round(loss, 6), "mean cosine": round(mean_cosine(corpus), 6)}
 
 
-def _measured_row(label: str, run: Run, data: Collection, about: dict) -> ResultRow:
+def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -> ResultRow:
     """Measure a run; the label and the metrics of a lineage that is not clean say so."""
     scores = per_query(run, data.qrels)
     metrics = summarize(scores, run.queries, data.unseen)
-    if about["lineage"] != lineage.CLEAN:
-        label = f"{label} [{about['lineage']}]"
-        metrics["lineage"] = about["lineage"]
-    about = {**about, "data": data.data, "split": data.split, "validation": collection.validation_digest(data)}
-    return ResultRow(label, metrics, scores[MAIN_METRIC], run.queries, about, scores)
+    if lineage_status != lineage.CLEAN:
+        label = f"{label} [{lineage_status}]"
+        metrics["lineage"] = lineage_status
+    return ResultRow(
+        label=label,
+        metrics=metrics,
+        per_query=scores[MAIN_METRIC],
+        queries=run.queries,
+        scores=scores,
+        lineage=lineage_status,
+        data=data.data,
+        split=data.split,
+        validation=collection.validation_digest(data),
+    )
 
 
 def bm25_row(data: Collection) -> ResultRow:
     """Return the row of the lexical baseline."""
     run = bm25.rank(data.validation, data.passages, run_store.DEPTH)
-    return replace(_measured_row("BM25", run, data, _baseline_about("bm25")), kind=RowKind.BM25)
+    return _baseline_row("BM25", run, data, RowKind.BM25)
 
 
 def chance_row(data: Collection) -> ResultRow:
     """Return the row of a random ranking."""
     run = random_run(list(data.validation), list(data.passages))
-    return replace(_measured_row("chance", run, data, _baseline_about("chance")), kind=RowKind.CHANCE)
+    return _baseline_row("chance", run, data, RowKind.CHANCE)
 
 
-def _baseline_about(name: str) -> dict[str, str]:
-    names = dict.fromkeys(("weights", "fingerprint", "recipe", "checkpoint"), name)
-    return {**names, "precision": "-", "lineage": lineage.CLEAN}
+def _baseline_row(label: str, run: Run, data: Collection, kind: RowKind) -> ResultRow:
+    """Measure a run that no checkpoint ranked; its kind stands in the columns that identify a checkpoint."""
+    names = dict.fromkeys(("weights", "fingerprint", "recipe", "checkpoint"), kind.value)
+    return replace(_measured_row(label, run, data, lineage.CLEAN), kind=kind, precision="-", **names)
 
 
 def resolve_epochs(path: str | None, recipe: Recipe | None, device: str) -> dict[str, Checkpoint]:
@@ -144,9 +151,9 @@ def resolve_epochs(path: str | None, recipe: Recipe | None, device: str) -> dict
         empty mark.
     """
     manifest = store.read_manifest(Path(path)) if path and Path(path).is_dir() else None
-    if manifest is None or manifest.get("kind") != "finetune":
+    if not isinstance(manifest, FinetuneManifest):
         return {"": checkpoint.resolve(path, recipe, device)}
-    last, best = manifest["last"], manifest["best"]
+    last, best = manifest.last, manifest.best
     epochs = {"last, best": last} if last == best else {"last": last, "best": best}
     return {mark: checkpoint.resolve(str(Path(path) / name), recipe, device) for mark, name in epochs.items()}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from ranx.data_structures import Report
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import FinetuneManifest
 from rounds.errors import UserError
 from rounds.evaluation import ledger, results, tables
 from rounds.evaluation.metrics import MAIN_METRIC
@@ -47,18 +48,18 @@ def read(folder: Path, ledger_file: Path) -> list[SweepEntry]:
         UserError: the training or the evaluation of the round is not finished.
     """
     manifest = store.read_manifest(folder / "train")
-    if manifest is None or store.read_manifest(folder / "eval") is None:
+    if not isinstance(manifest, FinetuneManifest) or store.read_manifest(folder / "eval") is None:
         raise UserError(f"{folder}: has no finished train and eval; run the round first")
-    last_metrics = next((epoch["metrics"] for epoch in manifest["epochs"] if epoch["folder"] == manifest["last"]), {})
+    last_metrics = next((epoch.metrics for epoch in manifest.epochs if epoch.folder == manifest.last), {})
     lb_scores = {entry["fingerprint"]: entry["LB public"] for entry in ledger.read(ledger_file)}
     return [
         SweepEntry(
-            row=replace(row, label=row.about["recipe"]),
-            trainable=manifest["trainable_parameters"],
-            seconds=manifest["seconds"],
-            peak_mib=manifest.get("peak_mib"),
+            row=replace(row, label=row.recipe),
+            trainable=manifest.trainable_parameters,
+            seconds=manifest.seconds,
+            peak_mib=manifest.peak_mib,
             train_loss=last_metrics.get("train loss"),
-            lb=lb_scores.get(row.about["fingerprint"], ""),
+            lb=lb_scores.get(row.fingerprint, ""),
         )
         for row in results.load(folder / "eval")
         if row.in_chain

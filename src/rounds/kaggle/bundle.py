@@ -13,6 +13,7 @@ import yaml
 from nbformat import v4
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import BundleManifest
 from rounds.encoding import merged_checkpoint
 from rounds.errors import UserError
 from rounds.kaggle import wheels
@@ -143,7 +144,7 @@ def write(
         "project": _sources(project),
     }
     if not store.is_finished(folder, json.loads(json.dumps(config)), overwrite):
-        with store.writing(folder, {"kind": "bundle", "config": config}) as temporary:
+        with store.writing(folder, BundleManifest(config=config)) as temporary:
             if merge:
                 merged_checkpoint.merge(source, temporary / "checkpoint", texts)
             else:

@@ -12,6 +12,7 @@ import torch
 
 from rounds import process
 from rounds.artifacts import store
+from rounds.artifacts.manifests import CheckpointManifest
 from rounds.data import collection, splits
 from rounds.data.collection import Collection
 from rounds.data.loaders import eedi
@@ -58,7 +59,7 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
         source = within(source, data, end - time.monotonic())
         output = working / "submission.csv"
         rows = submit(source, data, raw / "sample_submission.csv", output, Path(scratch))
-        found = Path(scratch) / store.read_json(store.file_manifest(output))["run"]
+        found = Path(scratch) / store.read_file_manifest(output).run
         for name in (fingerprint.FILE, "run.trec"):
             shutil.copyfile(found / name, working / name)
     store.file_manifest(output).unlink()
@@ -83,15 +84,16 @@ def _own_copy(folder: Path, copy: Path, inputs: Path) -> Path:
 
     shutil.copytree(folder, copy, copy_function=link)
     manifest = store.read_manifest(copy)
-    if manifest is None:
-        raise UserError(f"{folder}: has no {store.MANIFEST}; make the bundle again")
-    name = manifest["recipe"]["model"]["name_or_path"]
-    if manifest["adapter"] and ":" not in name and not Path(name).is_dir():
+    if not isinstance(manifest, CheckpointManifest):
+        raise UserError(f"{folder}: has no {store.MANIFEST} of a checkpoint; make the bundle again")
+    recipe = manifest.recipe
+    name = recipe["model"]["name_or_path"]
+    if manifest.adapter and ":" not in name and not Path(name).is_dir():
         bases = [each.parent for each in sorted(inputs.rglob("config.json")) if folder not in each.parents]
         if not bases:
             raise UserError(f"{inputs}: holds no base model; add {name} to the notebook as an input")
-        manifest["recipe"]["model"] |= {"name_or_path": str(bases[0]), "revision": None, "sha256": None}
-        store.write_json(copy / store.MANIFEST, manifest)
+        model = {**recipe["model"], "name_or_path": str(bases[0]), "revision": None, "sha256": None}
+        store.write_manifest(copy / store.MANIFEST, manifest.with_values(recipe={**recipe, "model": model}))
     return copy
 
 

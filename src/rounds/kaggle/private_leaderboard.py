@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import HeldOut, PrivateLeaderboardManifest
 from rounds.data import splits
 from rounds.data.loaders import eedi
 from rounds.errors import UserError
@@ -27,7 +28,7 @@ def solution_of(folder: Path) -> Path:
     return folder.parent / SOLUTIONS / f"{folder.name}.csv"
 
 
-def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, overwrite: bool = False) -> dict:
+def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, overwrite: bool = False) -> HeldOut:
     """Write `folder` (train.csv without the held-out questions, test.csv with them) and its solution.
 
     Args:
@@ -45,19 +46,16 @@ def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, ove
         "seed": seed,
     }
     if store.is_finished(folder, config, overwrite) and solution_of(folder).is_file():
-        return store.read_manifest(folder)["held_out"]
+        return store.read_manifest(folder).held_out
     apart = splits.hold_out(task, size, unseen, seed)
     table = eedi.read_table(raw / "train.csv", eedi.QUESTION_COLUMNS + eedi.LABEL_COLUMNS)
     is_apart = table["QuestionId"].str.strip().isin(apart)
     held = [query for query in task.queries if query.group in apart]
     rows = [query.id for query in held if query.id in task.qrels]
     rest = [query.id for query in task.queries if query.group not in apart and query.id in task.qrels]
-    found = {
-        "questions": len(apart),
-        "rows": len(rows),
-        "unseen_rows": len(splits.unseen_queries(task.qrels, rest, rows)),
-    }
-    with store.writing(folder, {"kind": "private_lb", "config": config, "held_out": found}) as temporary:
+    unseen_rows = len(splits.unseen_queries(task.qrels, rest, rows))
+    held_out = HeldOut(questions=len(apart), rows=len(rows), unseen_rows=unseen_rows)
+    with store.writing(folder, PrivateLeaderboardManifest(config=config, held_out=held_out)) as temporary:
         table[~is_apart].to_csv(temporary / "train.csv", index=False)
         table[is_apart][eedi.QUESTION_COLUMNS].to_csv(temporary / "test.csv", index=False)
         (temporary / "misconception_mapping.csv").write_bytes((raw / "misconception_mapping.csv").read_bytes())
@@ -65,7 +63,7 @@ def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, ove
         sample[submission.COLUMNS[1]] = " ".join(list(task.passages)[: submission.DEPTH])
         sample.to_csv(temporary / "sample_submission.csv", index=False)
         _write_solution(solution_of(folder), rows, task.qrels, seed)
-    return found
+    return held_out
 
 
 def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], seed: int) -> None:

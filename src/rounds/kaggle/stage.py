@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.store import file_manifest
+from rounds.artifacts.manifests import SubmissionManifest
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
@@ -32,20 +32,21 @@ def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, out
     """
     folds.require_distinct(fold_folders)
     *fold_manifests, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
-    if any(fold_manifest["members"] != manifest["members"] for fold_manifest in fold_manifests):
+    if any(fold_manifest.members != manifest.members for fold_manifest in fold_manifests):
         raise UserError(
             f"{table_folder}: fuses other models than {fold_folders[0]}; make both with the same rounds of one recipe"
         )
-    data = collection.read(table_folder / manifest["collection"])
+    data = collection.read(table_folder / manifest.collection)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
     learned = [folds.read_scored_candidates(folder) for folder in fold_folders]
     table = folds.read_scored_candidates(table_folder)
-    _, ensemble = views.default_views(manifest["members"])[-1]
+    _, ensemble = views.default_views(manifest.members)[-1]
     run = table.to_run(fusion.fit(learned, ensemble).score(table))
     rows = submission.write(run, data.passages, sample, output)
-    about = {"members": manifest["members"], "folds": [fold_manifest["config"] for fold_manifest in fold_manifests]}
-    store.write_json(store.file_manifest(output), {"kind": "submission", "fused": True, **about})
+    fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]
+    fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs)
+    store.write_manifest(store.file_manifest(output), fused)
     return f"{output}: {rows} rows, checked"
 
 
@@ -57,18 +58,19 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
     run, path = run_store.open_store(source, model_output).run("test", data.test, data.passages, examples=before)
     rows = submission.write(run, data.passages, sample, output)
     config = {"model": source.key, "queries": hashing.sha256_json(data.test), "sample": hashing.sha256_file(sample)}
-    about = {"checkpoint": source.name, "run": os.path.relpath(path.parent, model_output), "config": config}
-    store.write_json(file_manifest(output), {"kind": "submission", **about})
+    run_folder = os.path.relpath(path.parent, model_output)
+    manifest = SubmissionManifest(checkpoint=source.name, run=run_folder, config=config)
+    store.write_manifest(store.file_manifest(output), manifest)
     name_submission(source, data, output.stem, model_output)
     return rows
 
 
 def name_submission(source: Checkpoint, data: Collection, name: str, model_output: Path) -> None:
     """Note in the ledger which submission the checkpoint makes."""
-    manifest = source.manifest or {}
+    manifest = source.manifest
     about = {
         "data": data.data, "split": data.split, "recipe": source.recipe.name, "precision": source.precision,
-        "round": manifest.get("round"), "epoch": manifest.get("epoch"), "weights": source.weights_digest,
+        "round": manifest and manifest.round, "epoch": manifest and manifest.epoch, "weights": source.weights_digest,
         "fingerprint": hashing.sha256_json(source.key)[:12],
         "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
     }  # fmt: skip

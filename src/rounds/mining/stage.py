@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import MinedManifest
 from rounds.config.recipe import Mining, parse_range
 from rounds.data import collection, few_shot
 from rounds.data.text import normalize_text
@@ -77,18 +78,17 @@ def mine_file(job: MiningJob) -> str:
     rows, task = _read_task(job)
     ranker = _CheckpointRanker(job, rows, task)
     negatives = _mine(job, task, ranker)
-    manifest = {
-        "kind": "mined",
-        "config": config,
-        "lineage": job.checkpoint.lineage,
-        "queries": len(rows),
-        "deepened": len(negatives.deepened),
-        "short": len(negatives.short),
-        "sources": dict(Counter(source for sources in negatives.sources.values() for source in sources)),
-        "run": os.path.relpath(ranker.run_file, job.output_file.parent) if ranker.run_file else None,
-        "recall": ranker.recall(),
-        "seconds": round(time.perf_counter() - start, 2),
-    }
+    manifest = MinedManifest(
+        config=config,
+        lineage=job.checkpoint.lineage,
+        queries=len(rows),
+        deepened=len(negatives.deepened),
+        short=len(negatives.short),
+        sources=dict(Counter(source for sources in negatives.sources.values() for source in sources)),
+        run=os.path.relpath(ranker.run_file, job.output_file.parent) if ranker.run_file else None,
+        recall=ranker.recall(),
+        seconds=round(time.perf_counter() - start, 2),
+    )
     store.write_file_artifact(job.output_file, _mined_rows(rows, task, negatives), manifest)
     return _describe(job, manifest)
 
@@ -209,15 +209,15 @@ def _hash_referenced_files(recipe: Mining) -> dict[str, str]:
     return digests | ({"reranker": weights_digest(recipe.reranker)} if recipe.reranker else {})
 
 
-def _describe(job: MiningJob, manifest: dict) -> str:
+def _describe(job: MiningJob, manifest: MinedManifest) -> str:
     """Return the lines that say what was mined."""
     lines = [
         f"{job.output_file}: {job.recipe.negative_number} negatives from ranks {job.recipe.range_for_sampling} "
-        f"for {manifest['queries']} queries; {manifest['deepened']} took deeper ranks, {manifest['short']} fell short"
+        f"for {manifest.queries} queries; {manifest.deepened} took deeper ranks, {manifest.short} fell short"
     ]
-    if len(manifest["sources"]) > 1:
-        lines.append("from " + ", ".join(f"{source} {count}" for source, count in manifest["sources"].items()))
-    if recalls := dict(manifest["recall"]):
+    if len(manifest.sources) > 1:
+        lines.append("from " + ", ".join(f"{source} {count}" for source, count in manifest.sources.items()))
+    if recalls := dict(manifest.recall):
         queries = recalls.pop("queries")
         scores = ", ".join(f"{name} {value:.4f}" for name, value in recalls.items())
         lines.append(f"index {job.recipe.index}: {scores} against exact search on {queries} queries")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import MinedManifest
 from rounds.encoding import run_store
 from rounds.retrieval.vectors import unit_vectors
 
@@ -55,8 +56,10 @@ def read_mined(file: Path, passages: list[str]) -> MinedStatistics:
 
 def _read_miner_vectors(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the miner's vectors of the queries and of the corpus; None if they are gone."""
-    run = store.read_json(file.with_name(f"{file.stem}.manifest.json")).get("run")
-    return run_store.load_run_vectors(file.parent / run) if run else None
+    manifest = store.read_file_manifest(file)
+    if not isinstance(manifest, MinedManifest) or not manifest.run:
+        return None
+    return run_store.load_run_vectors(file.parent / manifest.run)
 
 
 def _negative_pairs(rows: list[dict], passages: list[str]) -> np.ndarray:
@@ -74,9 +77,5 @@ def _negative_pairs(rows: list[dict], passages: list[str]) -> np.ndarray:
 
 def is_mined(round_folder: Path) -> bool:
     """Return whether a round's folder holds a finished mined file."""
-    return mined_manifest(round_folder).is_file() and (round_folder / MINED).is_file()
-
-
-def mined_manifest(round_folder: Path) -> Path:
-    """Return the path of the mined file's manifest."""
-    return round_folder / f"{Path(MINED).stem}.manifest.json"
+    mined = round_folder / MINED
+    return store.file_manifest(mined).is_file() and mined.is_file()

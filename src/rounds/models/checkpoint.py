@@ -8,11 +8,13 @@ import dataclasses
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, Manifest
 from rounds.config import loader
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, Recipe, Tuning
 from rounds.errors import Refused, UserError
@@ -56,7 +58,7 @@ class Checkpoint:
     options: InferenceOptions
     folder: Path | None = None
     is_adapter: bool = False
-    manifest: dict | None = None
+    manifest: CheckpointManifest | None = None
     lineage: dict[str, str] | None = None
     is_initialization: bool = False
 
@@ -77,7 +79,7 @@ class Checkpoint:
             return "base"
         if self.is_adapter:
             return "adapter"
-        return "merged" if "merged" in (self.manifest or {}) else "full"
+        return "merged" if self.manifest and self.manifest.merged else "full"
 
     @property
     def tuning(self) -> Tuning | None:
@@ -185,13 +187,13 @@ def resolve(
     if name_or_path is None and recipe is not None and recipe.tuning.init_from:
         return _resolve_initialization(recipe, device, precision)
     folder = _existing_folder(name_or_path)
-    manifest = store.read_manifest(folder) if folder else None
-    if manifest and manifest.get("kind") == "finetune":
+    manifest = _read_manifest(folder) if folder else None
+    if isinstance(manifest, FinetuneManifest):
         folder = _epoch_to_continue(folder, manifest)
-        manifest = store.read_manifest(folder)
+        manifest = _read_manifest(folder)
     if folder and manifest is None:
         _require_foreign(folder)
-    if manifest and manifest.get("kind") == "checkpoint":
+    if isinstance(manifest, CheckpointManifest):
         return _resolve_checkpoint(folder, manifest, recipe, device, precision)
     recipe = recipe or recipe_for_model(name_or_path)
     if recipe is None:
@@ -207,9 +209,14 @@ def resolve(
     return Checkpoint(recipe, base_model_digest(recipe.model), options, lineage=_base_lineage(recipe))
 
 
-def _epoch_to_continue(folder: Path, manifest: dict) -> Path:
+def _read_manifest(folder: Path) -> Manifest | None:
+    """Return a folder's manifest; None for a model folder whose `manifest.json` another tool wrote."""
+    return None if store.has_foreign_manifest(folder) else store.read_manifest(folder)
+
+
+def _epoch_to_continue(folder: Path, manifest: FinetuneManifest) -> Path:
     """Return the epoch of a finetune folder that the next round continues with; refuse one that is not there."""
-    epoch = manifest.get("continue_with")
+    epoch = manifest.continue_with
     if not epoch or not (folder / epoch).is_dir():
         raise UserError(f"{folder}: epoch {epoch}, with which the next round continues, is not there; train again")
     return folder / epoch
@@ -217,8 +224,7 @@ def _epoch_to_continue(folder: Path, manifest: dict) -> Path:
 
 def _require_foreign(folder: Path) -> None:
     """Refuse an epoch of a finetune folder that lost its manifest: it is no model of another tool."""
-    above = store.read_manifest(folder.absolute().parent)
-    if above and above.get("kind") == "finetune":
+    if isinstance(_read_manifest(folder.absolute().parent), FinetuneManifest):
         raise UserError(f"{folder}: is an epoch of a round, but has no {store.MANIFEST}; restore it or train again")
 
 
@@ -247,21 +253,17 @@ def _resolve_initialization(recipe: Recipe, device: str, precision: str | None) 
 
 
 def _resolve_checkpoint(
-    folder: Path, manifest: dict, recipe: Recipe | None, device: str, precision: str | None
+    folder: Path, manifest: CheckpointManifest, recipe: Recipe | None, device: str, precision: str | None
 ) -> Checkpoint:
     """Return the checkpoint that a manifest describes, its recipe and weights checked."""
-    try:
-        trained_recipe = loader.from_dict(manifest["recipe"], str(folder / store.MANIFEST))
-        if recipe is not None:
-            _check_recipe(folder, trained_recipe, recipe)
-        is_adapter = manifest["adapter"]
-        digest = adapter_digest(trained_recipe.model, folder) if is_adapter else weights_digest(str(folder))
-        if digest != manifest["weights"]:
-            raise Refused(f"{folder}: the weights are not those that its manifest describes; restore or train again")
-        options = InferenceOptions(resolve_precision(precision or manifest["precision"], device), (device,))
-        return Checkpoint(trained_recipe, digest, options, folder, is_adapter, manifest, manifest["lineage"])
-    except KeyError as error:
-        raise UserError(f"{folder / store.MANIFEST}: key {error} is missing; train again") from None
+    trained_recipe = loader.from_dict(manifest.recipe, str(folder / store.MANIFEST))
+    if recipe is not None:
+        _check_recipe(folder, trained_recipe, recipe)
+    digest = adapter_digest(trained_recipe.model, folder) if manifest.adapter else weights_digest(str(folder))
+    if digest != manifest.weights:
+        raise Refused(f"{folder}: the weights are not those that its manifest describes; restore or train again")
+    options = InferenceOptions(resolve_precision(precision or manifest.precision, device), (device,))
+    return Checkpoint(trained_recipe, digest, options, folder, manifest.adapter, manifest, manifest.lineage)
 
 
 def _check_recipe(folder: Path, trained: Recipe, named: Recipe) -> None:
@@ -303,7 +305,7 @@ def _base_lineage(recipe: Recipe) -> dict[str, str] | None:
     name = apply_model_override(recipe.model.name_or_path)
     if not (Path(name).is_dir() and has_manifest(name)):
         return {}
-    return store.read_manifest(Path(name)).get("lineage")
+    return store.read_manifest(Path(name)).lineage
 
 
 def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
@@ -331,8 +333,7 @@ def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = ""
 def has_manifest(name_or_path: str) -> bool:
     """Return whether a folder is a checkpoint or a finetune folder, whose manifest holds its recipe."""
     folder = Path(name_or_path)
-    manifest = (store.read_manifest(folder) if folder.is_dir() else None) or {}
-    return manifest.get("kind") in ("checkpoint", "finetune")
+    return folder.is_dir() and isinstance(_read_manifest(folder), CheckpointManifest | FinetuneManifest)
 
 
 def check_base_model(source: Checkpoint, name_or_path: str) -> None:
@@ -358,31 +359,32 @@ def save(
     folder: Path,
     recipe: Recipe,
     precision: str,
-    about: dict,
     gathered: dict[str, Tensor] | None = None,
-) -> dict:
+    **entries: Any,
+) -> CheckpointManifest:
     """Write the weights into a folder and return the manifest, which `store.writing` puts beside them.
 
     Args:
-        about: further keys of the manifest (parent, lineage, seed, round, epoch, ...).
         gathered: a sharded model's weights in one piece, as `weights_io.save_weights` takes them.
+        entries: further keys of the manifest (parent, lineage, seed, round, epoch, ...).
     """
     weights_io.save_weights(embedder, folder, recipe.tuning, gathered)
-    return build_manifest(embedder, folder, recipe, precision, about)
+    return build_manifest(embedder, folder, recipe, precision, **entries)
 
 
-def build_manifest(embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision: str, about: dict) -> dict:
+def build_manifest(
+    embedder: SentenceTransformer, folder: Path, recipe: Recipe, precision: str, **entries: Any
+) -> CheckpointManifest:
     """Return the manifest of weights that `weights_io.save_weights` wrote; arguments are those of `save`."""
     is_adapter = peft_methods.has_frozen_base(embedder)
-    return {
-        "kind": "checkpoint",
-        "adapter": is_adapter,
-        "weights": adapter_digest(recipe.model, folder) if is_adapter else weights_digest(str(folder)),
-        "precision": precision,
-        "recipe": recipe.to_dict(),
-        "versions": library_versions(),
-        **about,
-    }
+    return CheckpointManifest(
+        adapter=is_adapter,
+        weights=adapter_digest(recipe.model, folder) if is_adapter else weights_digest(str(folder)),
+        precision=precision,
+        recipe=recipe.to_dict(),
+        versions=library_versions(),
+        **entries,
+    )
 
 
 def library_versions() -> dict[str, str]:

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import RandomModelManifest
 from rounds.data.synthetic import maths
 from rounds.errors import UserError
 from rounds.models.vision_language import IMAGE_END, IMAGE_PAD, IMAGE_START
@@ -47,7 +48,7 @@ def random_model_folder(kind: str) -> Path:
     cache = Path(os.environ.get("ROUNDS_CACHE", Path.home() / ".cache" / "rounds"))
     folder, config = cache / f"random-{kind}", {"kind": kind, "version": VERSION}
     if not store.is_finished(folder, config):
-        with store.writing(folder, {"config": config}) as temporary:
+        with store.writing(folder, RandomModelManifest(config=config)) as temporary:
             _write(kind, temporary)
     return folder
 

@@ -57,7 +57,7 @@ def state(stage: Stage, planned: Mapping[str, str] | None = None) -> State:
     digest = keys.digest(made_from)
     if store.is_made_from(stage.output, made_from):
         return State(FRESH, (), digest)
-    record = _record(stage.output)
+    record = store.read_made_from(stage.output)
     if record is None:
         return State(MISSING, (), digest)
     if not record:
@@ -84,11 +84,3 @@ def summary(reasons: Sequence[str]) -> str:
     """
     more = len(reasons) - MOST_REASONS
     return "; ".join([*reasons[:MOST_REASONS], *([f"and {more} more"] if more > 0 else [])])
-
-
-def _record(output: Path) -> dict | None:
-    """What an output's manifest says that it was made from; None where there is no finished output."""
-    manifest = output / store.MANIFEST if output.is_dir() else store.file_manifest(output)
-    if not (output.exists() and manifest.is_file()):
-        return None
-    return store.read_json(manifest).get(store.MADE_FROM, {})

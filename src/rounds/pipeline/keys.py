@@ -204,23 +204,15 @@ def _content(name: str, planned: Mapping[str, str]) -> object:
     for place in (path, path.parent):
         if place.as_posix() in planned:
             return planned[place.as_posix()]
-        manifest = place / store.MANIFEST if place.is_dir() else store.file_manifest(place)
-        if record := _own_manifest(manifest).get(store.MADE_FROM):
+        if record := store.read_made_from(place):
             return digest(record)
     if path.is_file():
         return hashing.sha256_file(path)[:16]
-    if _own_manifest(path / store.MANIFEST):
+    if (path / store.MANIFEST).is_file() and not store.has_foreign_manifest(path):
         return hashing.sha256_file(path / store.MANIFEST)[:16]
     if path.is_dir():
         return hashing.sha256_json({str(file): file.stat().st_size for file in files_below(path)})[:16]
     return None
-
-
-def _own_manifest(path: Path) -> dict:
-    """The manifest that a stage wrote; empty where there is none, or where another tool wrote a file of that name."""
-    manifest = store.read_json(path) if path.is_file() else {}
-    is_own = isinstance(manifest, dict) and not manifest.keys().isdisjoint(("kind", "config", store.MADE_FROM))
-    return manifest if is_own else {}
 
 
 def _raw_files(call: Command, raw: Path) -> list[Path]:

@@ -66,7 +66,8 @@ def sample(experiment: Experiment, anew: bool = False) -> Stage:
     folder = folder.parent if folder.suffix else folder
     options: dict[str, object] = {"task": given.task}
     if given.task == "eedi":
-        present = {} if anew else ((store.read_manifest(folder) or {}).get("config") or {})
+        manifest = None if anew else store.read_manifest(folder)
+        present = (manifest.config if manifest else None) or {}
         is_asked = anew or "questions" in given.given
         options = {
             "questions": given.questions if is_asked else present.get("questions", given.questions),

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import Epoch, FinetuneManifest
 from rounds.data.collection import Collection
 from rounds.evaluation import truncation
 from rounds.evaluation.metrics import per_query
 from rounds.evaluation.results import ResultRow, RowKind
-from rounds.mining.statistics import is_mined, mined_manifest
+from rounds.mining.statistics import MINED, is_mined
 from rounds.report.ranked_runs import DEPTH, ZERO_SHOT, RankedRun
 from rounds.retrieval import search
 from rounds.retrieval.vectors import truncate_vectors
@@ -36,9 +37,9 @@ def epoch_scores(rounds: dict[int, Path], rows: list[ResultRow]) -> pd.DataFrame
         `part` (one of `PARTS`), `metric` and `value`.
     """
     epochs = [
-        (f"round {number} · {epoch['folder'].rpartition('_')[2]}", epoch["metrics"])
+        (f"round {number} · {epoch.folder.rpartition('_')[2]}", epoch.metrics)
         for number, folder in rounds.items()
-        for epoch in (store.read_manifest(folder / "train") or {}).get("epochs", [])
+        for epoch in _read_epochs(folder / "train")
     ]
     points = []
     for order, (epoch, metrics) in enumerate(epochs, 1):
@@ -49,6 +50,11 @@ def epoch_scores(rounds: dict[int, Path], rows: list[ResultRow]) -> pd.DataFrame
         for order, (epoch, _) in enumerate(epochs, 1):
             points += _epoch_points(epoch, order, metrics, label)
     return pd.DataFrame(points, columns=["epoch", "order", "series", "part", "metric", "value"])
+
+
+def _read_epochs(folder: Path) -> list[Epoch]:
+    manifest = store.read_manifest(folder)
+    return manifest.epochs if isinstance(manifest, FinetuneManifest) else []
 
 
 def _epoch_points(epoch: str, order: int, metrics: dict, series: str) -> list[dict]:
@@ -133,12 +139,12 @@ def stage_costs(rounds: dict[int, Path]) -> pd.DataFrame:
     rows = []
     for number, folder in rounds.items():
         manifests = {
-            "mine": store.read_json(mined_manifest(folder)) if is_mined(folder) else None,
+            "mine": store.read_file_manifest(folder / MINED) if is_mined(folder) else None,
             "train": store.read_manifest(folder / "train"),
             "evaluate": store.read_manifest(folder / "eval"),
         }
         rows += [
-            {"stage": f"round {number}: {stage}", "seconds": manifest.get("seconds"), "peak": manifest.get("peak_mib")}
+            {"stage": f"round {number}: {stage}", "seconds": manifest.seconds, "peak": manifest.peak_mib}
             for stage, manifest in manifests.items()
             if manifest
         ]

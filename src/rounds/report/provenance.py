@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, Parent
 from rounds.data import lineage
 from rounds.evaluation.results import ResultRow
 
@@ -36,32 +37,30 @@ def read_lineages(rounds: dict[int, Path], experiment: Path) -> list[CheckpointL
     lineages = []
     for number, folder in rounds.items():
         manifest = store.read_manifest(folder / "train")
-        if manifest is None:
+        if not isinstance(manifest, FinetuneManifest):
             continue
-        name = manifest.get("continue_with", "")
-        checkpoint, parent = store.read_manifest(folder / "train" / name) or {}, manifest.get("parent") or {}
-        questions = manifest.get("lineage")
+        name, parent = manifest.continue_with, manifest.parent
+        checkpoint = store.read_manifest(folder / "train" / name)
         lineages.append(
             CheckpointLineage(
                 checkpoint=f"round {number}, {name.replace('_', ' ')}",
                 folder=f"{folder.name}/train/{name}",
-                weights=checkpoint.get("weights", ""),
+                weights=checkpoint.weights if isinstance(checkpoint, CheckpointManifest) else "",
                 parent=_parent_name(parent, folder, experiment),
-                parent_weights=parent.get("weights", ""),
-                questions=None if questions is None else len(questions),
-                status=manifest.get("lineage_status", lineage.UNKNOWN),
+                parent_weights=parent.weights,
+                questions=None if manifest.lineage is None else len(manifest.lineage),
+                status=manifest.lineage_status,
             )
         )
     return lineages
 
 
-def _parent_name(parent: dict, folder: Path, experiment: Path) -> str:
+def _parent_name(parent: Parent, folder: Path, experiment: Path) -> str:
     """Return a parent's path within the experiment, or a base model's name as the manifest has it."""
-    name = parent.get("name", "")
-    inside = (folder / name).resolve()
-    if not parent.get("base") and inside.is_relative_to(experiment.resolve()):
+    inside = (folder / parent.name).resolve()
+    if not parent.base and inside.is_relative_to(experiment.resolve()):
         return inside.relative_to(experiment.resolve()).as_posix()
-    return name
+    return parent.name
 
 
 def find_changed_parents(lineages: list[CheckpointLineage]) -> list[str]:
@@ -85,11 +84,7 @@ def collect_warnings(
         ledger_rows: The ledger's rows of the same data and split.
         refused: Refusals that name the experiment, as `refusals.read` returns them.
     """
-    warnings = [
-        f"{row.label}: {row.about['lineage']}"
-        for row in rows
-        if row.about.get("lineage", lineage.CLEAN) != lineage.CLEAN
-    ]
+    warnings = [f"{row.label}: {row.lineage}" for row in rows if row.lineage not in (lineage.CLEAN, "")]
     warnings += find_changed_parents(lineages)
     warnings += [
         f"{checkpoint.checkpoint}: {checkpoint.status}" for checkpoint in lineages if checkpoint.status != lineage.CLEAN

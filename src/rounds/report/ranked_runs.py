@@ -45,7 +45,7 @@ def read_ranked_runs(rows: list[ResultRow], data: Collection, model_output: Path
     """Read the run files behind an evaluation's rows; rows without a run of these queries on disk are left out."""
     ranked_runs = []
     for row in rows:
-        path = model_output / row.about.get("run", "-") / run_store.RUN_FILE
+        path = model_output / (row.run or "-") / run_store.RUN_FILE
         if not row.in_chain or not path.is_file():
             continue
         run = read_trec(path).top(DEPTH)

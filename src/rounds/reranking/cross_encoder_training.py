@@ -42,6 +42,21 @@ class RerankingGroup:
     negatives: dict[str, float]
 
 
+@dataclass(frozen=True)
+class RerankerTraining:
+    """Figures of a reranker's training, for its manifest.
+
+    Attributes:
+        train_loss: Mean loss over all steps.
+        groups: Number of queries that it was trained on.
+        steps: Number of optimizer steps.
+    """
+
+    train_loss: float
+    groups: int
+    steps: int
+
+
 class ListwiseLoss(torch.nn.Module):
     """Cross-entropy of a group's first passage, the positive, against the others (ListNet, Cao et al. 2007).
 
@@ -72,8 +87,8 @@ class ListwiseLoss(torch.nn.Module):
 
 def train(
     recipe: Recipe, groups: list[RerankingGroup], output: Path, seed: int, device: str, start: Path | None = None
-) -> dict:
-    """Train a cross-encoder and save it.
+) -> RerankerTraining:
+    """Train a cross-encoder, save it and return the figures of its training.
 
     Args:
         recipe: The reranker's recipe.
@@ -83,9 +98,6 @@ def train(
         seed: Seed of weights, groups and batches.
         device: Where to train.
         start: Folder of the initial weights, in the place of the recipe's model.
-
-    Returns:
-        `train loss`, `groups` and `steps`, for the manifest.
 
     Raises:
         UserError: The recipe is not one of a reranker, no group has both a positive and a negative, or the loss is not
@@ -112,7 +124,7 @@ def train(
     if not np.isfinite(result.training_loss):
         raise UserError("the reranker's loss is not a finite number: lower training.learning_rate")
     model.save_pretrained(str(output))
-    return {"train loss": round(result.training_loss, 6), "groups": len(groups), "steps": result.global_step}
+    return RerankerTraining(round(result.training_loss, 6), len(groups), result.global_step)
 
 
 def _check_recipe(recipe: Recipe) -> None:

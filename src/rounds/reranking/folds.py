@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import CandidatesManifest
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.errors import UserError
@@ -56,14 +57,14 @@ def require_distinct(folders: list[Path]) -> None:
             raise UserError(f"{folder}: this fold is named twice; name each once")
 
 
-def read_candidates_manifest(folder: Path) -> dict:
+def read_candidates_manifest(folder: Path) -> CandidatesManifest:
     """Read the manifest of a folder of candidates.
 
     Raises:
         UserError: The folder holds no candidates.
     """
     manifest = store.read_manifest(folder)
-    if manifest is None or manifest.get("kind") != "candidates":
+    if not isinstance(manifest, CandidatesManifest):
         raise UserError(f"{folder}: no candidates there; make them with candidates.py")
     return manifest
 
@@ -78,7 +79,7 @@ def read_scored_candidates(folder: Path) -> Candidates:
     manifest = store.read_manifest(rerank_folder)
     if manifest is None:
         return table
-    if manifest["config"]["table"] != hashing.sha256_file(folder / FILE):
+    if manifest.config["table"] != hashing.sha256_file(folder / FILE):
         raise UserError(f"{rerank_folder}: scored other candidates than {folder} holds now; run rerank.py again")
     return table.with_scores(RERANKER, np.load(rerank_folder / SCORES))
 
@@ -90,14 +91,14 @@ def read_fold(folder: Path) -> Fold:
         UserError: A round was evaluated on other queries than the candidates', or the collection has changed.
     """
     manifest = read_candidates_manifest(folder)
-    data = collection.read(folder / manifest["collection"])
+    data = collection.read(folder / manifest.collection)
     table = read_scored_candidates(folder)
     scores, costs = _read_rounds(folder, table.queries)
     if (reranked := store.read_manifest(folder.with_name("rerank"))) is not None:
-        costs["rerank"] = Cost(reranked["seconds"] / 60, reranked.get("peak_mib"))
+        costs["rerank"] = Cost(reranked.seconds / 60, reranked.peak_mib)
     if table.queries != list(data.validation):
         raise UserError(f"{folder}: has other queries than {data.folder}; run the fold again")
-    return Fold(data, scores, costs, table, manifest["members"])
+    return Fold(data, scores, costs, table, manifest.members)
 
 
 def _read_rounds(folder: Path, queries: list[str]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]:
@@ -120,8 +121,7 @@ def _read_rounds(folder: Path, queries: list[str]) -> tuple[dict[str, dict[str, 
 def _round_cost(folder: Path) -> Cost:
     """Add up the time of a round's stages, and take the most memory that one of them held."""
     manifests = [store.read_manifest(folder / name) for name in ("train", "eval")]
-    mined = folder / "finetune_data_minedHN.manifest.json"
-    manifests.append(store.read_json(mined) if mined.is_file() else None)
+    manifests.append(store.read_file_manifest(folder / "finetune_data_minedHN.jsonl"))
     present = [manifest for manifest in manifests if manifest]
-    peaks = [manifest["peak_mib"] for manifest in present if "peak_mib" in manifest]
-    return Cost(sum(manifest["seconds"] for manifest in present) / 60, max(peaks, default=None))
+    peaks = [manifest.peak_mib for manifest in present if manifest.peak_mib is not None]
+    return Cost(sum(manifest.seconds for manifest in present) / 60, max(peaks, default=None))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import hashing, store
+from rounds.artifacts.manifests import CandidatesManifest, RerankerManifest
 from rounds.config.recipe import Recipe
 from rounds.data import collection, few_shot, lineage
 from rounds.data.collection import Collection
@@ -36,7 +37,8 @@ class FusedCheckpoint:
     @property
     def name(self) -> str:
         """The feature group, the same on every split: `minilm round 2`, `minilm round 0 topic`."""
-        number = (self.checkpoint.manifest or {}).get("round", 0)
+        manifest = self.checkpoint.manifest
+        number = manifest.round if manifest and manifest.round is not None else 0
         return f"{self.checkpoint.recipe.name} round {number} {self.part}".strip()
 
 
@@ -129,17 +131,17 @@ def make_candidates(
     if store.is_finished(output, config, overwrite):
         return f"{output}: up to date"
     _require_clean(checkpoints, data)
-    about = {"data": data.data, "split": data.split, "members": names}
-    manifest = {
-        "kind": "candidates",
-        "config": config,
-        **about,
-        "collection": os.path.relpath(data.folder, output),
-    }
-    with store.writing(output, manifest) as temporary:
+    with store.drafting(output) as draft:
         table = _compute_candidates(fused, data, queries, collection.read_rows(rows, ("pos",)), model_output)
-        write_candidates(table, temporary / FILE)
-        manifest["peak_mib"] = round(peak_memory(checkpoints[-1].device), 1)
+        write_candidates(table, draft.folder / FILE)
+        draft.manifest = CandidatesManifest(
+            config=config,
+            data=data.data,
+            split=data.split,
+            members=names,
+            collection=os.path.relpath(data.folder, output),
+            peak_mib=round(peak_memory(checkpoints[-1].device), 1),
+        )
     relevant = f", {table.relevant.sum()} of them relevant" if data.validation else ""
     return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
 
@@ -260,14 +262,14 @@ def rerank(inputs: RerankingInputs, output: Path, seed: int, device: str, overwr
         return f"{output}: up to date"
     labelled_passages = {passage for fold in learned for ids in fold.data.qrels.values() for passage in ids}
     groups = [group for fold in learned for group in reranking_groups(fold, recipe, labelled_passages)]
-    manifest = {"kind": "reranker", "config": config, "model": MODEL}
-    with store.writing(output, manifest) as temporary:
-        manifest.update(cross_encoder_training.train(recipe, groups, temporary / MODEL, seed, device, start))
-        scores = _score_candidates(scored, temporary / MODEL, recipe, device)
-        np.save(temporary / folds.SCORES, scores)
-        manifest["peak_mib"] = round(peak_memory(device), 1)
+    with store.drafting(output) as draft:
+        model = draft.folder / MODEL
+        training = cross_encoder_training.train(recipe, groups, model, seed, device, start)
+        np.save(draft.folder / folds.SCORES, _score_candidates(scored, model, recipe, device))
+        peak_mib = round(peak_memory(device), 1)
+        draft.manifest = RerankerManifest(config=config, model=MODEL, **vars(training), peak_mib=peak_mib)
     count = np.count_nonzero(scored.within_rank(recipe.reranking.depth))
-    return f"{output}: trained on {manifest['groups']} queries of {len(learned)} folds, scored {count} pairs"
+    return f"{output}: trained on {training.groups} queries of {len(learned)} folds, scored {count} pairs"
 
 
 def _require_disjoint(learned: list[CandidateFolder], scored: CandidateFolder) -> None:
@@ -290,7 +292,7 @@ def _initial_weights(inputs: RerankingInputs) -> Path | None:
         raise UserError(f"recipe {recipe.name}: reranking.start_from refined needs the checkpoint: --refined")
     if refined.is_adapter or refined.is_base:
         raise UserError(f"{refined.name}: reranking.start_from refined needs a fully tuned or merged model")
-    if refined.key != folds.read_candidates_manifest(inputs.table)["config"]["members"][-1]:
+    if refined.key != folds.read_candidates_manifest(inputs.table).config["members"][-1]:
         raise UserError(f"{refined.name}: is not the checkpoint that {inputs.table} refines; name that one")
     return refined.folder
 
@@ -302,8 +304,8 @@ def read_candidate_folder(folder: Path) -> CandidateFolder:
         UserError: The folder holds no candidates, or its collection is missing.
     """
     manifest = folds.read_candidates_manifest(folder)
-    data = collection.read(folder / manifest["collection"])
-    return CandidateFolder(folder, data, read_candidates(folder / FILE), manifest["members"])
+    data = collection.read(folder / manifest.collection)
+    return CandidateFolder(folder, data, read_candidates(folder / FILE), manifest.members)
 
 
 def reranking_groups(fold: CandidateFolder, recipe: Recipe, labelled_passages: set[str]) -> list[RerankingGroup]:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import Epoch
 from rounds.encoding import canary
 from rounds.models import checkpoint, peft_methods
 from rounds.training import sharding
@@ -117,19 +118,28 @@ class EpochCheckpointCallback(TrainerCallback):
     def _save_checkpoint(self, folder: Path, epoch: int, seconds: float, gathered: dict[str, Tensor] | None) -> None:
         """Write the epoch's checkpoint folder, in place of one that a killed run left behind."""
         shutil.rmtree(folder, ignore_errors=True)
-        about = {**self.plan.about, "epoch": epoch, "seed": self.plan.seed, "train_seconds": seconds}
-        about["first_rows"] = self.collator.first_rows
-        manifest: dict = {}
-        with store.writing(folder, manifest) as temporary:
-            precision = self.plan.start.precision
-            manifest.update(checkpoint.save(self.embedder, temporary, self.plan.recipe, precision, about, gathered))
+        recipe, precision = self.plan.recipe, self.plan.start.precision
+        with store.drafting(folder) as draft:
+            draft.manifest = checkpoint.save(
+                self.embedder,
+                draft.folder,
+                recipe,
+                precision,
+                gathered,
+                **vars(self.plan.origin),
+                epoch=epoch,
+                seed=self.plan.seed,
+                train_seconds=seconds,
+                first_rows=self.collator.first_rows,
+            )
             if canary.is_needed(self.embedder):
-                manifest["proof"] = canary.embed_canaries(self.embedder, self.plan.recipe.prompts, precision)
+                proof = canary.embed_canaries(self.embedder, recipe.prompts, precision)
+                draft.manifest = draft.manifest.with_values(proof=proof)
 
-    def history(self) -> list[dict]:
+    def history(self) -> list[Epoch]:
         """Return the folder name and metrics of each finished epoch, in order; a killed run's epochs are included."""
         files = sorted(self.partial.glob("*epoch_*/metrics.json"), key=lambda f: int(f.parent.name.rpartition("_")[2]))
-        return [{"folder": file.parent.name, "metrics": store.read_json(file)} for file in files]
+        return [Epoch(folder=file.parent.name, metrics=store.read_json(file)) for file in files]
 
 
 def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, seconds: float) -> str:

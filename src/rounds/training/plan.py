@@ -6,12 +6,33 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
+from rounds.artifacts.manifests import Parent
 from rounds.config.recipe import Recipe
 from rounds.models.checkpoint import Checkpoint
 
 COMPLETE = "complete"  # empty file in a folder of the Trainer's state that was written to its end
 
 STATE = "trainer"  # folder with the Trainer's states, within the unfinished output folder
+
+
+@dataclass(frozen=True)
+class RoundOrigin:
+    """Entries of the manifests of a round and of its checkpoints that say where they come from.
+
+    Attributes:
+        round: number of the round.
+        data, split: of the collection that evaluates the epochs; None without one.
+        parent: the checkpoint that it continues from.
+        lineage_status: the lineage's status (`lineage.guard`).
+        lineage: digests of the training questions of the round and its ancestors; None if unknown.
+    """
+
+    round: int
+    data: str | None
+    split: str | None
+    parent: Parent
+    lineage_status: str
+    lineage: dict[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -24,7 +45,7 @@ class Plan:
         data: mined JSONL.
         output: folder for the epochs' checkpoints.
         config: everything that shapes the result, for the manifest.
-        about: further entries of each checkpoint's manifest (lineage, parent, split, round).
+        origin: what the manifests say about where the round comes from.
         seed: of the weights, the order of the rows and the drawn negatives.
         tracker: `none`, `wandb`, `trackio` or `tensorboard`.
         feature_cache: folder that caches image features; None disables the cache.
@@ -35,7 +56,7 @@ class Plan:
     data: Path
     output: Path
     config: dict
-    about: dict
+    origin: RoundOrigin
     seed: int = 42
     tracker: str = "none"
     feature_cache: Path | None = None

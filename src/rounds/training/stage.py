@@ -8,7 +8,7 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.store import file_manifest
+from rounds.artifacts.manifests import FinetuneManifest, MinedManifest, Parent
 from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
@@ -17,7 +17,7 @@ from rounds.evaluation.metrics import HEADLINE_METRICS
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
-from rounds.training.plan import Evaluate, Plan
+from rounds.training.plan import Evaluate, Plan, RoundOrigin
 from rounds.training.trainer import finetune
 
 
@@ -94,7 +94,7 @@ def finetune_round(job: FinetuneJob) -> str:
         data=job.train_data,
         output=job.output,
         config=config,
-        about=_describe_origin(job, status, questions),
+        origin=_describe_origin(job, status, questions),
         seed=job.seed,
         tracker=job.tracker,
         feature_cache=job.model_output / "base",
@@ -103,27 +103,27 @@ def finetune_round(job: FinetuneJob) -> str:
     return _describe_epochs(job.output, manifest)
 
 
-def _describe_origin(job: FinetuneJob, status: str, questions: dict[str, str] | None) -> dict:
-    """Return the manifest entries that say which round, data and parent a checkpoint comes from.
+def _describe_origin(job: FinetuneJob, status: str, questions: dict[str, str] | None) -> RoundOrigin:
+    """Return which round, data and parent a checkpoint comes from.
 
     Args:
         status: the lineage's status.
         questions: digests of the questions that the checkpoint was trained on; None if unknown.
     """
     start, validation = job.start, job.validation
-    return {
-        "round": job.round_number,
-        "data": validation.data if validation else None,
-        "split": validation.split if validation else None,
-        "parent": {
-            "name": os.path.relpath(start.folder, job.output.parent) if start.folder else start.name,
-            "weights": start.weights_digest,
-            "base": start.is_base,
-            "kind": start.kind,
-        },
-        "lineage_status": status,
-        "lineage": questions,
-    }
+    return RoundOrigin(
+        round=job.round_number,
+        data=validation.data if validation else None,
+        split=validation.split if validation else None,
+        parent=Parent(
+            name=os.path.relpath(start.folder, job.output.parent) if start.folder else start.name,
+            weights=start.weights_digest,
+            base=start.is_base,
+            kind=start.kind,
+        ),
+        lineage_status=status,
+        lineage=questions,
+    )
 
 
 def _evaluator(job: FinetuneJob) -> Evaluate:
@@ -136,16 +136,15 @@ def _evaluator(job: FinetuneJob) -> Evaluate:
     return evaluate
 
 
-def _describe_epochs(output: Path, manifest: dict) -> str:
+def _describe_epochs(output: Path, manifest: FinetuneManifest) -> str:
     """Return the lines to print: the last and the best epoch with their metrics, and the time of training."""
     lines = []
-    for label in ("last", "best"):
-        folder = manifest[label]
-        metrics = next(epoch["metrics"] for epoch in manifest["epochs"] if epoch["folder"] == folder)
+    for label, folder in (("last", manifest.last), ("best", manifest.best)):
+        metrics = next(epoch.metrics for epoch in manifest.epochs if epoch.folder == folder)
         scores = "  ".join(f"{name} {metrics[name]:.4f}" for name in HEADLINE_METRICS if name in metrics)
         if scores or label == "last":
             lines.append(f"{output / folder}  ({label} epoch)  {scores}".rstrip())
-    return "\n".join([*lines, f"{output}: {manifest['seconds']:.0f} s of training"])
+    return "\n".join([*lines, f"{output}: {manifest.seconds:.0f} s of training"])
 
 
 def _recipe_for_start(start: Checkpoint, recipe: Recipe) -> Recipe:
@@ -159,7 +158,7 @@ def _recipe_for_start(start: Checkpoint, recipe: Recipe) -> Recipe:
 def _check_adapter_shape(start: Checkpoint, recipe: Recipe) -> None:
     """Refuse to continue an adapter with another rank or other targets: its weights would not fit."""
     if start.is_adapter and start.manifest is not None and recipe.tuning.method != "full":
-        shapes = [start.manifest["recipe"]["tuning"], dataclasses.asdict(recipe.tuning)]
+        shapes = [start.manifest.recipe["tuning"], dataclasses.asdict(recipe.tuning)]
         changed = store.differences(*({**shape, "init_from": None} for shape in shapes), "tuning.")
         if changed:
             raise UserError(
@@ -173,6 +172,6 @@ def _trained_questions(train_data: Path, start: Checkpoint) -> dict[str, str] | 
     for row in collection.read_rows(train_data, ("pos", "neg")):
         is_known = "question_id" in row and "question_digest" in row
         lineages.append({str(row["question_id"]): str(row["question_digest"])} if is_known else None)
-    if file_manifest(train_data).is_file():
-        lineages.append(store.read_json(file_manifest(train_data)).get("lineage"))
+    if (manifest := store.read_file_manifest(train_data)) is not None:
+        lineages.append(manifest.lineage if isinstance(manifest, MinedManifest) else None)
     return lineage.union(*lineages)

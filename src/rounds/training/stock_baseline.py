@@ -65,18 +65,20 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
     with tempfile.TemporaryDirectory() as scratch:
         fit(embedder, mined, Path(scratch), epochs, seed, device)
     train_seconds = time.perf_counter() - start - mining_seconds
-    about = {
-        "title": TITLE,
-        "config": config,
-        "epoch": epochs,
-        "seed": seed,
-        "lineage": {row["question_id"]: row["question_digest"] for row in rows},
-        "mining_seconds": round(mining_seconds, 1),
-        "train_seconds": round(train_seconds, 1),
-    }
-    manifest: dict = {}
-    with store.writing(output, manifest) as temporary:
-        manifest.update(checkpoint.save(embedder, temporary, recipe, "fp32", about))
+    with store.drafting(output) as draft:
+        draft.manifest = checkpoint.save(
+            embedder,
+            draft.folder,
+            recipe,
+            "fp32",
+            title=TITLE,
+            config=config,
+            epoch=epochs,
+            seed=seed,
+            lineage={row["question_id"]: row["question_digest"] for row in rows},
+            mining_seconds=round(mining_seconds, 1),
+            train_seconds=round(train_seconds, 1),
+        )
     return f"{output}: {mining_seconds:.0f} s of mining, {train_seconds:.0f} s of training"
 
 

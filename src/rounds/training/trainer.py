@@ -10,6 +10,7 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from transformers import PrinterCallback, set_seed
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import Epoch, FinetuneManifest
 from rounds.config.recipe import Recipe, Tuning
 from rounds.data.prompts import max_input_length
 from rounds.encoding import prefix_cache
@@ -31,7 +32,7 @@ from rounds.training.progress import PROGRESS_FILE
 CONFIG = "config.json"  # in the unfinished output folder: what it is trained from
 
 
-def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
+def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
     """Train all epochs and put the finished folder in place; resume an earlier call that was killed.
 
     Args:
@@ -39,7 +40,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
             for a split without validation.
 
     Returns:
-        The manifest of the output folder: `epochs` (folder and metrics of each), `last`, `best`, `continue_with`, ...
+        The manifest of the output folder.
 
     Raises:
         UserError: a loss that is not a finite number, weights that did not move, unusable data, or settings that do not
@@ -62,33 +63,32 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> dict:
         shutil.rmtree(partial / STATE)
         (partial / CONFIG).unlink()
         (partial / PROGRESS_FILE).unlink(missing_ok=True)
-        store.write_json(partial / store.MANIFEST, {**manifest, **store.declared(plan.output)})
+        store.write_manifest(partial / store.MANIFEST, manifest.with_values(**store.declared(plan.output)))
         store.put_in_place(partial, plan.output)
     sharding.wait_for_all_processes()
     return manifest
 
 
 def _make_manifest(
-    plan: Plan, history: list[dict], groups: TrainingGroups, trainer: SentenceTransformerTrainer, seconds: float
-) -> dict:
+    plan: Plan, history: list[Epoch], groups: TrainingGroups, trainer: SentenceTransformerTrainer, seconds: float
+) -> FinetuneManifest:
     """Return the manifest of the output folder; without evaluation, the last epoch counts as the best."""
     last = history[-1]
-    best = max(history, key=lambda epoch: epoch["metrics"].get("MAP@25", 0.0)) if last.get("metrics") else last
+    best = max(history, key=lambda epoch: epoch.metrics.get("MAP@25", 0.0)) if last.metrics else last
     continued = {"last": last, "best": best}[plan.recipe.training.continue_with]
-    return {
-        "kind": "finetune",
-        "config": plan.config,
-        **plan.about,
-        "epochs": history,
-        "last": last["folder"],
-        "best": best["folder"],
-        "continue_with": continued["folder"],
-        "rows": len(groups.queries),
-        "trainable_parameters": sum(p.numel() for p in peft_methods.trainable_parameters(trainer.model).values()),
-        "device": str(trainer.args.device),
-        "seconds": seconds,
-        "peak_mib": round(peak_memory(str(trainer.args.device)), 1),
-    }
+    return FinetuneManifest(
+        config=plan.config,
+        **vars(plan.origin),
+        epochs=history,
+        last=last.folder,
+        best=best.folder,
+        continue_with=continued.folder,
+        rows=len(groups.queries),
+        trainable_parameters=sum(p.numel() for p in peft_methods.trainable_parameters(trainer.model).values()),
+        device=str(trainer.args.device),
+        seconds=seconds,
+        peak_mib=round(peak_memory(str(trainer.args.device)), 1),
+    )
 
 
 class _Trainer(SentenceTransformerTrainer):

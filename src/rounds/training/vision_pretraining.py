@@ -54,6 +54,25 @@ class Augmentation:
     light: float = 0.2
 
 
+@dataclass(frozen=True)
+class PretrainingFigures:
+    """Figures of a vision tower's training, for its manifest.
+
+    Attributes:
+        pictures: number of images, those held out included.
+        loss: mean loss of the last epoch.
+        held_out: number of images that were not trained on.
+        own_caption_first: share of these whose nearest held-out caption is their own.
+        own_second_look_first: share of these whose view's nearest held-out image is their own.
+    """
+
+    pictures: int
+    loss: float
+    held_out: int
+    own_caption_first: float
+    own_second_look_first: float
+
+
 def read_captions(folder: Path) -> list[dict]:
     """Return the rows of `captions.jsonl`: `image`, a path relative to the folder, and `text`.
 
@@ -77,17 +96,15 @@ def digest_captions(folder: Path) -> str:
     return hashing.sha256_json([[row["text"], image_digest(str(folder / row["image"]))] for row in rows])
 
 
-def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder: Path, output: Path, seed: int) -> dict:
-    """Train a tower on a folder's captions and write it with `vision_tower.save`.
+def train(
+    recipe: Recipe, embedder: SentenceTransformer, precision: str, folder: Path, output: Path, seed: int
+) -> PretrainingFigures:
+    """Train a tower on a folder's captions, write it with `vision_tower.save` and return the training's figures.
 
     Args:
         recipe: its sections `pretraining` and `model.vision` describe the tower.
         embedder: the text model; its weights do not change.
         precision: precision of the tower's computations; its weights are fp32.
-
-    Returns:
-        Manifest entries: number of images, loss of the last epoch, number of held-out images, and the share of these
-        whose nearest held-out caption is their own, and whose view's nearest held-out image is their own.
 
     Raises:
         UserError: unusable captions.
@@ -117,13 +134,13 @@ def train(recipe: Recipe, embedder: SentenceTransformer, precision: str, folder:
     vision_tower.save(tower, output)
     image_embeddings = _embed_pixels(tower, pixels[:held_out])
     view_embeddings = _embed_pixels(tower, augment(pixels[:held_out]))
-    return {
-        "pictures": len(rows),
-        "loss": loss_callback.last_loss,
-        "held out": held_out,
-        "own caption first": _top1_accuracy(image_embeddings, nn.functional.normalize(captions[:held_out], dim=1)),
-        "own second look first": _top1_accuracy(view_embeddings, image_embeddings),
-    }
+    return PretrainingFigures(
+        pictures=len(rows),
+        loss=loss_callback.last_loss,
+        held_out=held_out,
+        own_caption_first=_top1_accuracy(image_embeddings, nn.functional.normalize(captions[:held_out], dim=1)),
+        own_second_look_first=_top1_accuracy(view_embeddings, image_embeddings),
+    )
 
 
 def _embed_captions(embedder: SentenceTransformer, recipe: Recipe, texts: list[str]) -> Tensor:

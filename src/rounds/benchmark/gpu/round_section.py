@@ -124,7 +124,7 @@ def _finetune(files: RoundFiles) -> None:
 def _evaluate_round(harness: Harness, results: SectionResults, files: RoundFiles) -> None:
     """Evaluate the finetuned checkpoint on the device and on the CPU, and check that both rankings agree."""
     seconds, device_row = harness.time(lambda: _evaluate(files, harness.device))
-    precision = device_row.about["precision"]
+    precision = device_row.precision
     results.note(f"evaluate in {precision}", seconds=seconds, map_at_25=_map_at_25(device_row))
     cpu_precision = "fp32" if precision != "fp32" else "bf16"
     seconds, cpu_row = harness.time(lambda: _evaluate(files, "cpu", cpu_precision))
@@ -150,7 +150,7 @@ def _check_parity(
 ) -> None:
     """Compare the device's and the CPU's run of one checkpoint, from the corpus to the metric."""
     names = (harness.device, "cpu")
-    sides = [parity.load(files.output / row.about["run"], name) for row, name in zip(rows, names, strict=True)]
+    sides = [parity.load(files.output / row.run, name) for row, name in zip(rows, names, strict=True)]
     checks = parity.compare(*sides, Tolerance(metric=MAX_DIFFERENCE), files.data.qrels)
     results.note("parity of both runs", **{check.name.replace(" ", "_"): check.found for check in checks})
     cause = parity.cause(checks)

@@ -10,10 +10,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from rounds.artifacts.manifests import Parent
 from rounds.benchmark.gpu import random_decoders, sample_texts
 from rounds.benchmark.gpu.harness import GIB, Harness, row_cosines
 from rounds.benchmark.gpu.results import SectionResults
 from rounds.config.recipe import Recipe
+from rounds.data import lineage
 from rounds.data.prompts import max_input_length
 from rounds.encoding import merged_checkpoint, prefix_cache
 from rounds.encoding.encoder import encode
@@ -21,7 +23,7 @@ from rounds.models import checkpoint, peft_methods
 from rounds.training.collator import Collator
 from rounds.training.dataset import TrainingGroups, read_training_groups
 from rounds.training.loss_module import EmbeddingLoss
-from rounds.training.plan import Plan
+from rounds.training.plan import Plan, RoundOrigin
 from rounds.training.trainer import finetune
 
 SIZES = {"batch_size": 16, "group_size": 8}
@@ -186,7 +188,8 @@ def _train_and_reload(harness: Harness, results: SectionResults, mined: Path) ->
 
     output = harness.folder("adapter")
     base = checkpoint.resolve(None, recipe, harness.device)
-    plan = Plan(base, recipe, mined, output, {}, {"lineage": {}, "round": 1})
+    parent = Parent(name=base.name, weights=base.weights_digest, base=True, kind=base.kind)
+    plan = Plan(base, recipe, mined, output, {}, RoundOrigin(1, None, None, parent, lineage.CLEAN, {}))
     seconds, _ = harness.time(lambda: finetune(plan, evaluate))
     results.note(f"{shape.name} in nf4: an epoch by the Trainer", seconds=seconds)
     random_decoders.free_memory()

@@ -1,0 +1,419 @@
+"""Manifests: what a finished artefact says of itself, one model for each kind.
+
+A manifest is written with the keys that it was made with, in their order, so that reading and writing one leaves its
+bytes as they are. A key that is absent stays absent; its attribute is None.
+"""
+
+import difflib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
+
+from rounds.errors import UserError
+
+
+def _check_number(value: object) -> int | float:
+    if type(value) not in (int, float):
+        raise ValueError("should be a number")
+    return value
+
+
+Number = Annotated[int | float, PlainValidator(_check_number)]  # an integer is not turned into a float
+
+Config = dict[str, Any]
+
+Lineage = dict[str, StrictStr]  # question id -> digest of its text (`data.lineage`)
+
+# Schemas are built when first used, so that importing this module stays fast.
+SETTINGS = ConfigDict(extra="forbid", frozen=True, defer_build=True, populate_by_name=True)
+
+
+class Entry(BaseModel):
+    """A mapping inside a manifest."""
+
+    model_config = SETTINGS
+
+
+class Manifest(BaseModel):
+    """What every kind may say.
+
+    Attributes:
+        kind: what the artefact is.
+        config: everything that shapes the content; an artefact of another config is another artefact.
+        made_from: the command that made it and what it read (`pipeline.keys`), where a pipeline stage made it.
+        seconds: how long it took.
+        peak_mib: the most memory held at once, in MiB, where it was measured.
+        sha256: digest of the content, for an artefact that is a single file.
+    """
+
+    model_config = SETTINGS
+
+    kind: StrictStr | None = None
+    config: Config | None = None
+    made_from: Config | None = None
+    seconds: Number | None = None
+    peak_mib: Number | None = None
+    sha256: StrictStr | None = None
+
+    _keys: tuple[str, ...] = PrivateAttr(())
+
+    def __init__(self, **values: Any) -> None:
+        if kind := type(self).model_fields["kind"].default:
+            values = {"kind": kind, **values}
+        super().__init__(**values)
+        aliases = {name: field.alias or name for name, field in type(self).model_fields.items()}
+        self._keys = tuple(aliases.get(key, key) for key in values)
+
+    def to_json(self) -> dict:
+        """Return the keys that were given and their values, in the order in which they were given."""
+        values = self.model_dump(exclude_unset=True, by_alias=True)
+        return {key: values[key] for key in self._keys}
+
+    def with_values(self, **changes: Any) -> "Manifest":
+        """Return a copy with other values; keys that are new stand at the end."""
+        return type(self)(**{**self.to_json(), **changes})
+
+
+class ConfiguredManifest(Manifest):
+    """A manifest of a kind that always has a config."""
+
+    config: Config
+
+
+class SampleManifest(ConfiguredManifest):
+    """Generated raw data."""
+
+    kind: Literal["sample"] = "sample"
+
+
+class RawManifest(ConfiguredManifest):
+    """Downloaded raw data."""
+
+    kind: Literal["raw"] = "raw"
+
+
+class HeldOut(Entry):
+    """How much a private leaderboard holds out."""
+
+    questions: StrictInt
+    rows: StrictInt
+    unseen_rows: StrictInt
+
+
+class PrivateLeaderboardManifest(ConfiguredManifest):
+    """Raw data without the questions of a private leaderboard."""
+
+    kind: Literal["private_lb"] = "private_lb"
+    held_out: HeldOut
+
+
+class CollectionManifest(ConfiguredManifest):
+    """A split's queries, corpus, labels and fine-tuning rows."""
+
+    kind: Literal["collection"] = "collection"
+    data: StrictStr
+    split: StrictStr
+
+
+class MinedManifest(ConfiguredManifest):
+    """Fine-tuning rows with hard negatives.
+
+    Attributes:
+        lineage: of the miner; None if unknown.
+        queries: number of rows.
+        deepened: number of queries whose negatives came from deeper ranks than asked for.
+        short: number of queries with fewer negatives than asked for.
+        sources: number of negatives by source.
+        run: the miner's run, relative to the mined file's folder; None where no run was needed.
+        recall: of an approximate index, by cutoff, and the `queries` that it was measured on; empty for exact search.
+    """
+
+    kind: Literal["mined"] = "mined"
+    lineage: Lineage | None
+    queries: StrictInt
+    deepened: StrictInt
+    short: StrictInt
+    sources: dict[str, StrictInt]
+    run: StrictStr | None
+    recall: dict[str, Number] = {}
+
+
+class VisionManifest(ConfiguredManifest):
+    """A vision tower trained on pictures and captions."""
+
+    kind: Literal["vision"] = "vision"
+    pictures: StrictInt
+    loss: Number
+    held_out: StrictInt = Field(alias="held out")
+    own_caption_first: Number = Field(alias="own caption first")
+    own_second_look_first: Number = Field(alias="own second look first")
+
+
+class Parent(Entry):
+    """The checkpoint that another one was trained or merged from.
+
+    Attributes:
+        name: a base model's name, or a folder, relative to the round's.
+        weights: SHA-256 of its weights.
+        base: whether it is a base model.
+        kind: `base`, `adapter`, `merged` or `full`.
+    """
+
+    name: StrictStr
+    weights: StrictStr
+    base: StrictBool
+    kind: StrictStr | None = None
+
+
+class Epoch(Entry):
+    """An epoch's checkpoint in a finetune folder, with its metrics on the validation queries."""
+
+    folder: StrictStr
+    metrics: dict[str, Number | StrictStr | None]
+
+
+class FinetuneManifest(ConfiguredManifest):
+    """A round's training: a checkpoint for each epoch.
+
+    Attributes:
+        data, split: of the collection that evaluates the epochs; None without one.
+        lineage: training questions of the checkpoints and their ancestors; None if unknown.
+        last, best, continue_with: folders of the last epoch, of the best, and of that which the next round continues.
+        rows: number of training rows.
+    """
+
+    kind: Literal["finetune"] = "finetune"
+    round: StrictInt
+    data: StrictStr | None
+    split: StrictStr | None
+    parent: Parent
+    lineage_status: StrictStr
+    lineage: Lineage | None
+    epochs: list[Epoch]
+    last: StrictStr
+    best: StrictStr
+    continue_with: StrictStr
+    rows: StrictInt
+    trainable_parameters: StrictInt
+    device: StrictStr
+
+
+class CheckpointManifest(Manifest):
+    """An adapter or a whole model, with everything that rebuilds it.
+
+    Attributes:
+        recipe: how to build the model (`config.recipe`).
+        adapter: whether the folder holds an adapter rather than all weights.
+        weights: SHA-256 over all weights that make up the model.
+        versions: of the libraries that shape the checkpoint.
+        lineage: training questions of the checkpoint and its ancestors; None if unknown.
+        title: name in tables of a checkpoint that no round trained.
+        merged: SHA-256 of the adapter that was merged into the weights.
+        least_cosine: the lowest cosine between a passage's vectors before and after merging.
+        first_rows: training rows of the epoch's first batch.
+        proof: canary embeddings (`encoding.canary`): kind of text -> `words` or `picture` -> vectors.
+    """
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    recipe: dict[str, Any]
+    adapter: StrictBool
+    weights: StrictStr
+    precision: StrictStr
+    versions: dict[str, StrictStr]
+    lineage: Lineage | None
+    round: StrictInt | None = None
+    epoch: StrictInt | None = None
+    data: StrictStr | None = None
+    split: StrictStr | None = None
+    parent: Parent | None = None
+    lineage_status: StrictStr | None = None
+    seed: StrictInt | None = None
+    title: StrictStr | None = None
+    merged: StrictStr | None = None
+    least_cosine: Number | None = None
+    mining_seconds: Number | None = None
+    train_seconds: Number | None = None
+    first_rows: list[StrictInt] | None = None
+    proof: dict[str, dict[str, list[list[Number]]]] | None = None
+
+
+class Origin(Entry):
+    """Library versions and device that computed vectors."""
+
+    versions: dict[str, StrictStr]
+    device: StrictStr
+
+
+class VectorsManifest(ConfiguredManifest):
+    """Vectors of a set of texts."""
+
+    kind: Literal["vectors"] = "vectors"
+    made: Origin | None = None
+
+
+class TextsDigest(Entry):
+    """Number of texts, hash of their ids (and of the passages' texts), and hash of them as the model reads them."""
+
+    number: StrictInt
+    list: StrictStr
+    texts: StrictStr
+
+
+class Probe(Entry):
+    """A text as the model reads it, and its vector."""
+
+    text: StrictStr
+    vector: list[Number]
+
+
+class FingerprintManifest(Manifest):
+    """What a run was computed from, to compare it across machines (`encoding.fingerprint`).
+
+    Attributes:
+        texts: the prompts.
+        model: weights, precision, quantization and pooling.
+        made: what computed the vectors of the `queries` and of the `passages`.
+        probes: some of the `queries` and `passages`, by id.
+    """
+
+    kind: Literal["fingerprint"] = "fingerprint"
+    corpus: TextsDigest
+    queries: TextsDigest
+    texts: dict[str, Any]
+    model: dict[str, Any]
+    made: dict[Literal["queries", "passages"], Origin]
+    probes: dict[Literal["queries", "passages"], dict[str, Probe]]
+
+
+class EvaluationManifest(ConfiguredManifest):
+    """Metrics of checkpoints on a split's validation queries."""
+
+    kind: Literal["evaluation"] = "evaluation"
+
+
+class CandidatesManifest(ConfiguredManifest):
+    """Candidates of a collection's queries, with features of each pair.
+
+    Attributes:
+        data, split: of the collection.
+        members: names of the fused models; the ranking of the last is the one to improve.
+        collection: the collection's folder, relative to this one.
+    """
+
+    kind: Literal["candidates"] = "candidates"
+    data: StrictStr
+    split: StrictStr
+    members: list[StrictStr]
+    collection: StrictStr
+
+
+class RerankerManifest(ConfiguredManifest):
+    """A cross-encoder and its scores of candidates.
+
+    Attributes:
+        model: folder of the weights.
+        groups: number of queries that it was trained on.
+    """
+
+    kind: Literal["reranker"] = "reranker"
+    model: StrictStr
+    train_loss: Number = Field(alias="train loss")
+    groups: StrictInt
+    steps: StrictInt
+
+
+class ReportManifest(ConfiguredManifest):
+    """An experiment's report."""
+
+    kind: Literal["report"] = "report"
+
+
+class BundleManifest(ConfiguredManifest):
+    """What an offline Kaggle notebook needs."""
+
+    kind: Literal["bundle"] = "bundle"
+
+
+class SubmissionManifest(Manifest):
+    """A submission of one checkpoint, or of an ensemble (`fused`).
+
+    Attributes:
+        checkpoint: name of the checkpoint.
+        run: folder of its run, relative to the folder of the base models' runs.
+        members: names of the fused models.
+        folds: configs of the candidates that the fusion was fitted on.
+    """
+
+    kind: Literal["submission"] = "submission"
+    checkpoint: StrictStr | None = None
+    run: StrictStr | None = None
+    fused: StrictBool | None = None
+    members: list[StrictStr] | None = None
+    folds: list[Config] | None = None
+
+
+class RandomModelManifest(ConfiguredManifest):
+    """A tiny model of random weights; its manifest names no kind."""
+
+    kind: None = None
+
+
+KINDS: dict[str | None, type[Manifest]] = {
+    manifest.model_fields["kind"].default: manifest
+    for parent in (Manifest, ConfiguredManifest)
+    for manifest in parent.__subclasses__()
+    if manifest is not ConfiguredManifest
+}
+
+
+def parse(content: object, source: str) -> Manifest:
+    """Build the manifest that a JSON value describes.
+
+    Args:
+        content: the value.
+        source: file that it comes from, for messages.
+
+    Raises:
+        UserError: the value is no manifest of a known kind, or a key is missing, unknown or has another type.
+    """
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{source}: not a manifest of ours; if another tool wrote it, rename it, else delete its folder and run "
+            "the stage again"
+        )
+    kind = content.get("kind")
+    if not isinstance(kind, str | None) or kind not in KINDS:
+        raise UserError(f"{source}: kind {kind!r} is not one of {', '.join(filter(None, KINDS))}; name another folder")
+    manifest = KINDS[kind]
+    if kind is None and not content.keys() <= manifest.model_fields.keys():
+        raise UserError(f"{source}: key 'kind' is missing; if another tool wrote it, name another folder")
+    try:
+        return manifest.model_validate(content)
+    except ValidationError as error:
+        problem = _describe(manifest, error)
+        raise UserError(f"{source}: {problem}; name another folder, or run the stage again") from None
+
+
+def _describe(manifest: type[Manifest], error: ValidationError) -> str:
+    """Say what is wrong with the first key that pydantic complains about."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"key {key!r} is missing"
+    if first["type"] == "extra_forbidden":
+        names = [field.alias or name for name, field in manifest.model_fields.items()]
+        nearest = difflib.get_close_matches(key, names, n=1)
+        return f"key {key!r} is unknown" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
+    value, rule = json.dumps(first["input"])[:60], first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"key {key!r} is {value}, and {rule}"
