@@ -6,7 +6,7 @@ import pytest
 from helpers.manifests import PARENT, checkpoint_manifest, finetune_manifest, mined_manifest
 from helpers.tiny_task import refused
 
-from rounds.artifacts import manifests, store
+from rounds.artifacts import manifest_parsing, store
 from rounds.artifacts.manifests import (
     BundleManifest,
     CandidatesManifest,
@@ -68,7 +68,7 @@ MANIFESTS = [
 
 def test_every_kind_is_tested():
     """The list above holds each class of manifest."""
-    assert {type(manifest) for manifest in MANIFESTS} == set(manifests.KINDS.values())
+    assert {type(manifest) for manifest in MANIFESTS} == set(manifest_parsing.KINDS.values())
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda manifest: str(manifest.kind))
@@ -92,7 +92,7 @@ def test_absent_keys_stay_absent():
 def test_keys_keep_the_order_in_which_they_were_written(tmp_path):
     """A file whose keys stand in another order than the class's comes back in its own."""
     content = {"kind": "collection", "split": "v1", "config": {}, "seconds": 1, "data": "eedi"}
-    assert list(manifests.parse(content, "m").to_json().items()) == list(content.items())
+    assert list(manifest_parsing.parse(content, "m").to_json().items()) == list(content.items())
 
 
 def test_changed_values_keep_their_place():

@@ -122,7 +122,7 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path, dead_process, name):
 def test_leftover_files_of_dead_processes_are_removed(tmp_path, dead_process, name):
     """What a killed process left of a file artefact or its manifest goes when the artefact is written again."""
     (tmp_path / f".{name}.{dead_process}.tmp").write_text("half")
-    store.write_file_artifact(tmp_path / "rows.jsonl", [{"a": 1}], {})
+    store.write_file_artifact(tmp_path / "rows.jsonl", [{"a": 1}], SampleManifest(config={}))
     assert entries(tmp_path) == ["rows.jsonl", "rows.manifest.json"]
 
 

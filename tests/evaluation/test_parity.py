@@ -8,7 +8,7 @@ import pytest
 from helpers.scripts import call
 from helpers.tiny_task import refused
 
-from rounds.artifacts import manifests, store
+from rounds.artifacts import manifest_parsing, store
 from rounds.data import collection
 from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding import fingerprint, run_store
@@ -117,7 +117,7 @@ def test_other_weights_are_named(plain, data):
     for probes in content["probes"].values():
         for probe in probes.values():
             probe["vector"] = probe["vector"][::-1]
-    other = dataclasses.replace(plain, fingerprint=manifests.parse(content, "other"))
+    other = dataclasses.replace(plain, fingerprint=manifest_parsing.parse(content, "other"))
     first = parity.cause(parity.compare(plain, other, qrels=data.qrels))
     assert first.name == "vectors" and first.cause.startswith("model.weights")
 

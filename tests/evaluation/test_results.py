@@ -145,7 +145,7 @@ def test_equal_labels_of_one_recipe_get_their_checkpoints(tmp_path):
     """Rounds of one recipe on two seeds stay two rows, in the comparison of all pairs too."""
     rows = [make_row("round 1", seed) for seed in (1, 2, 3)]
     for number, each in enumerate(rows):
-        each.about["checkpoint"] = f"run{min(number, 1)}/round1"
+        rows[number] = dataclasses.replace(each, checkpoint=f"run{min(number, 1)}/round1")
     labels = [row.label for row in results.distinct(rows)]
     assert labels == [
         "tiny: round 1 (run0/round1)",

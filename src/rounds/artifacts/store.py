@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rounds.artifacts import hashing, manifests
+from rounds.artifacts import hashing, manifest_parsing
 from rounds.artifacts.manifests import Manifest
 from rounds.errors import UserError
 
@@ -174,7 +174,7 @@ def has_foreign_manifest(folder: Path) -> bool:
 
 
 def _read_manifest_file(path: Path) -> Manifest | None:
-    return manifests.parse(read_json(path), str(path)) if path.is_file() else None
+    return manifest_parsing.parse(read_json(path), str(path)) if path.is_file() else None
 
 
 def differences(old: object, new: object, prefix: str = "") -> list[str]:

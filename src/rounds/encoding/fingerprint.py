@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.artifacts import hashing, manifests, store
+from rounds.artifacts import hashing, manifest_parsing, store
 from rounds.artifacts.manifests import FingerprintManifest, Origin, Probe, TextsDigest
 from rounds.config.recipe import Prompts
 from rounds.data.prompts import format_texts
@@ -99,7 +99,7 @@ def read(path: Path) -> FingerprintManifest:
     content = store.read_json(path)
     if not isinstance(content, dict) or content.get("kind") != "fingerprint":
         raise UserError(f"{path}: is not a run's fingerprint")
-    return manifests.parse(content, str(path))
+    return manifest_parsing.parse(content, str(path))
 
 
 def short(path: Path) -> str:
