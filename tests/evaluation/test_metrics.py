@@ -19,7 +19,6 @@ from rounds.evaluation.metrics import (
 )
 from rounds.retrieval.run import Run
 
-# ranx compiles anew for each length of id, in seconds: here all ids have one length.
 CORPUS = [f"p{number:03}" for number in range(130)]
 
 

@@ -1,10 +1,10 @@
-"""Metrics of a run against relevance judgements (ranx), over all queries and over seen and unseen passages apart.
+"""Metrics of a run against relevance judgements (trec_eval's), over all queries and over seen and unseen passages apart.
 
 With one relevant passage per query, MAP@k equals MRR@k and Recall@k equals HitRate@k.
 """
 
 import numpy as np
-import ranx
+import pytrec_eval
 
 from rounds.errors import UserError
 from rounds.retrieval.run import Run
@@ -12,13 +12,14 @@ from rounds.retrieval.vectors import unit_vectors
 
 MAIN_METRIC = "MAP@25"
 
+# Names of trec_eval's measures; it has no reciprocal rank with a cutoff, which follows from the one without.
 METRICS = {
-    "MAP@25": "map@25",
-    **{f"Recall@{k}": f"recall@{k}" for k in (25, 50, 75, 100)},
-    **{f"MRR@{k}": f"mrr@{k}" for k in (1, 5, 10, 20, 100)},
-    **{f"P@{k}": f"precision@{k}" for k in (1, 5, 10, 20, 100)},
-    **{f"HitRate@{k}": f"hit_rate@{k}" for k in (1, 5, 10, 20, 100)},
-    "NDCG@10": "ndcg@10",
+    "MAP@25": "map_cut_25",
+    **{f"Recall@{k}": f"recall_{k}" for k in (25, 50, 75, 100)},
+    **{f"MRR@{k}": "recip_rank" for k in (1, 5, 10, 20, 100)},
+    **{f"P@{k}": f"P_{k}" for k in (1, 5, 10, 20, 100)},
+    **{f"HitRate@{k}": f"success_{k}" for k in (1, 5, 10, 20, 100)},
+    "NDCG@10": "ndcg_cut_10",
 }
 
 HEADLINE_METRICS = ("MAP@25", "Recall@25")
@@ -48,30 +49,32 @@ def per_query(
     """
     if set(run.queries) != set(qrels):
         raise UserError(f"run and qrels do not hold the same queries ({len(run.queries)} and {len(qrels)})")
-    # numba compiles ranx anew for each width of strings, so all ids get one width.
-    passage_ids: dict[str, str] = {}
-
-    def padded_id(passage: str) -> str:
-        return passage_ids.setdefault(passage, f"{len(passage_ids):09d}")
-
-    query_ids = {query: f"{row:09d}" for row, query in enumerate(run.queries)}
-    judged = ranx.Qrels(
-        {query_ids[query]: {padded_id(passage): 1 for passage in qrels[query]} for query in run.queries}
-    )
-    # ranx sorts ties unstably, so ranks stand in for scores.
-    ranked = ranx.Run(
-        {
-            query_ids[query]: {
-                padded_id(passage): -float(rank) for rank, passage in enumerate(run.passages[row, :METRIC_DEPTH])
-            }
-            for row, query in enumerate(run.queries)
-        }
-    )
-    ranx.evaluate(judged, ranked, [METRICS[name] for name in metrics], return_mean=False)
-    return {
-        name: np.array([ranked.scores[METRICS[name]][query_ids[query]] for query in run.queries], dtype=np.float64)
-        for name in metrics
+    judged = {query: dict.fromkeys(qrels[query], 1) for query in run.queries}
+    # trec_eval breaks ties by id, so ranks stand in for scores.
+    ranked = {
+        query: {passage: -float(rank) for rank, passage in enumerate(passages)}
+        for query, passages in zip(run.queries, run.passages[:, :METRIC_DEPTH].tolist(), strict=True)
     }
+    measures = {_with_cutoff_parameter(METRICS[name]) for name in metrics}
+    found = pytrec_eval.RelevanceEvaluator(judged, measures).evaluate(ranked)
+    return {name: np.array([_value(name, found.get(query)) for query in run.queries]) for name in metrics}
+
+
+def _with_cutoff_parameter(measure: str) -> str:
+    """Return a measure as the evaluator takes it: `P_10` is `P.10`."""
+    name, _, cutoff = measure.rpartition("_")
+    return f"{name}.{cutoff}" if cutoff.isdigit() else measure
+
+
+def _value(metric: str, measured: dict[str, float] | None) -> float:
+    """Return one query's metric: 0 for a query without relevant passages, which trec_eval leaves out."""
+    if measured is None:
+        return 0.0
+    value = measured[METRICS[metric]]
+    # The reciprocal rank of a passage behind the cutoff is 0.
+    if metric.startswith("MRR@") and value * int(metric.partition("@")[2]) < 1 - 1e-9:
+        return 0.0
+    return value
 
 
 def summarize(scores: dict[str, np.ndarray], queries: list[str], unseen: set[str]) -> dict[str, float | int | None]:
