@@ -7,12 +7,12 @@ SHELL         := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS     += -r
 
-comma    := ,
 PY       := .venv/bin/python
 SETUP    := .venv/.setup$(if $(filter 1,$(GPU)),-gpu)
 DEV      := .venv/.setup-dev
-# uv, where it is installed, takes a fraction of pip's time.
-PIP       = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check)
+# Fast set-up: by uv where it is installed, and without bytecode, which the first import of a module then writes.
+PIP       = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check --no-compile)
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL   = $(PIP) -q -c .ci/constraints.txt
 # `+` lets make -n reach the pipeline, which then prints calls. The line itself does nothing when pasted: no MAKELEVEL.
 PIPELINE  = +@$${MAKELEVEL:+$(PY) -m rounds.pipeline $@}
@@ -22,7 +22,7 @@ setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine)
 
 $(SETUP): pyproject.toml .ci/constraints.txt
 	@test -x $(PY) || { echo "setting up .venv (a minute or two)"; python3 -m venv .venv; }
-	@$(INSTALL) -e '.[kaggle,report$(if $(filter 1,$(GPU)),$(comma)gpu)]' 2> >(grep -v '^WARNING: Location' >&2)
+	@$(INSTALL) -e '.[kaggle,report$(GPU:1=,gpu)]' 2> >(grep -v '^WARNING: Location' >&2)
 ifeq ($(GPU),1)
 	@$(PY) -m pip uninstall -q -y faiss-cpu && $(PY) -m pip install -q faiss-gpu-cu12
 endif

@@ -1,4 +1,4 @@
-"""Metrics of a run against relevance judgements (trec_eval's), over all queries and over seen and unseen passages apart.
+"""Metrics of a run against relevance judgements, as trec_eval computes them, over all, seen and unseen queries.
 
 With one relevant passage per query, MAP@k equals MRR@k and Recall@k equals HitRate@k.
 """

@@ -9,7 +9,6 @@ from ranx.data_structures import FrozensetDict, Report
 from rounds.artifacts import store
 from rounds.errors import UserError
 from rounds.evaluation import results, significance
-from rounds.evaluation.metrics import METRICS
 from rounds.evaluation.results import ResultRow
 from rounds.evaluation.table import SUPERSCRIPTS, Column, Table
 
@@ -52,12 +51,12 @@ def compare(rows: list[ResultRow], max_p: float = results.MAX_P) -> Report:
     if incomplete:
         raise UserError(f"{incomplete[0]}: its evaluation saved only MAP@25; evaluate it again with --overwrite")
     names = [row.label for row in rows]
-    scores = {row.label: {METRICS[name]: row.scores[name] for name in results.COMPARED_METRICS} for row in rows}
+    scores = {row.label: {name: row.scores[name] for name in results.COMPARED_METRICS} for row in rows}
     means = {
         name: {metric: float(values.mean()) for metric, values in row_scores.items()}
         for name, row_scores in scores.items()
     }
-    metrics = [METRICS[name] for name in results.COMPARED_METRICS]
+    metrics = list(results.COMPARED_METRICS)
     tests = _pairwise_tests(scores, metrics, max_p)
     return Report(names, means, tests, metrics, max_p, {}, rounding_digits=4, stat_test="fisher")
 
