@@ -41,13 +41,13 @@ def main(flags: Flags) -> None:
 
 def _print_report(rows: list[ResultRow], data: Collection, output: str) -> None:
     rows = [chance_row(data), bm25_row(data), *rows]
-    report = tables.compare(results.distinct(rows))
+    comparison = tables.compare(results.distinct(rows))
     console = Console()
-    for table in tables.comparison_screens(report):
+    for table in tables.comparison_screens(comparison):
         console.print(table.screen())
-    console.print(tables.note(report))
+    console.print(tables.note(comparison))
     if output:
-        files = tables.write_comparison(report, Path(output))
+        files = tables.write_comparison(comparison, Path(output))
         print(", ".join(map(str, files)))
 
 

@@ -1,6 +1,5 @@
 """Measure the flagship on a GPU: encoding, training, fp16, a whole round, search and torch.compile, in minutes."""
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,6 @@ def main(flags: Flags) -> None:
     import torch
 
     if flags.small:
-        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")  # compiling ranx takes a minute, running it a moment
         torch.set_num_threads(1)  # more threads only slow tiny products down
     from rounds.benchmark.gpu import check
     from rounds.benchmark.gpu.check import CheckOptions

@@ -32,12 +32,12 @@ def main(flags: Flags) -> None:
     entries = [SweepEntry(row) for row in results.distinct(rows)]
     for folder in flags.rounds:
         entries += sweep.read(Path(folder), Path(flags.model_output) / "ledger.csv")
-    report = sweep.compare(entries)
+    comparison = sweep.compare(entries)
     console = Console()
-    console.print(sweep.sweep_table(entries, report).screen())
-    console.print(tables.note(report))
+    console.print(sweep.sweep_table(entries, comparison).screen())
+    console.print(tables.note(comparison))
     if flags.output:
-        print(", ".join(map(str, sweep.write(entries, report, Path(flags.output)))))
+        print(", ".join(map(str, sweep.write(entries, comparison, Path(flags.output)))))
 
 
 if __name__ == "__main__":

@@ -97,7 +97,6 @@ def test_a_section_that_fails_ends_alone(tmp_path):
 def test_a_failed_section_makes_the_script_end_with_1(tmp_path, monkeypatch, capsys):
     """The script exits with code 1 if a section fails, and runs only the selected sections."""
     monkeypatch.setitem(check.SECTIONS, "encode", CheckSection(lambda harness, section_results: 1 / 0, 0))
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     script = runpy.run_path(str(SCRIPT))
     with pytest.raises(SystemExit) as exit_info:
         script["main"](script["Flags"](small=True, sections="encode", output_dir=str(tmp_path)))

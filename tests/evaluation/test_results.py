@@ -152,7 +152,7 @@ def test_equal_labels_of_one_recipe_get_their_checkpoints(tmp_path):
         "tiny: round 1 (run1/round1) (round 12)",
         "tiny: round 1 (run1/round1) (round 13)",
     ]
-    assert tables.compare(results.distinct(rows)).model_names == labels
+    assert tables.compare(results.distinct(rows)).labels == labels
 
 
 def test_rows_of_different_queries_are_not_merged():

@@ -49,8 +49,8 @@ def test_a_run_without_training_has_empty_costs():
 def test_the_table_is_written_beside_all_metrics(tmp_path):
     """Markdown to read, CSV with unrounded figures, JSON for the report, and the comparison's three files."""
     entries = sweep.read(finished_round(tmp_path / "one", "lora", 1), tmp_path / "none.csv")
-    report = sweep.compare(entries)
-    files = sweep.write(entries, report, tmp_path / "out" / "sweep")
+    comparison = sweep.compare(entries)
+    files = sweep.write(entries, comparison, tmp_path / "out" / "sweep")
     assert [file.name for file in files] == [
         "sweep.md",
         "sweep.csv",
@@ -59,8 +59,8 @@ def test_the_table_is_written_beside_all_metrics(tmp_path):
         "sweep-metrics.tex",
         "sweep-metrics.csv",
     ]
-    assert files[0].read_text(encoding="utf-8").startswith(sweep.sweep_table(entries, report).markdown())
-    assert Table.load(files[2]).lines == sweep.sweep_table(entries, report).lines
+    assert files[0].read_text(encoding="utf-8").startswith(sweep.sweep_table(entries, comparison).markdown())
+    assert Table.load(files[2]).lines == sweep.sweep_table(entries, comparison).lines
     figures = pd.read_csv(files[1])
     assert figures["run"].tolist() == ["lora"] and figures["trained"].tolist() == [7680]
     assert figures["MAP@25"].tolist() == pytest.approx([entries[0].row.metrics["MAP@25"]])

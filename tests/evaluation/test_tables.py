@@ -43,22 +43,22 @@ def test_letters_run_from_a_to_z():
 
 def test_narrow_tables_hold_each_metric_once():
     """The tables for the terminal together show the columns of the whole table."""
-    report = tables.compare([make_row("one", 1), make_row("two", 2)])
-    narrow = tables.comparison_screens(report)
+    comparison = tables.compare([make_row("one", 1), make_row("two", 2)])
+    narrow = tables.comparison_screens(comparison)
     assert [name for table in narrow for name in table.header[2:]] == list(results.COMPARED_METRICS)
-    whole = tables.comparison_table(report)
+    whole = tables.comparison_table(comparison)
     assert [cell for table in narrow for cell in table.rows[1][2:]] == whole.rows[1][2:]
 
 
 def test_a_comparison_is_written_as_markdown_latex_and_csv(tmp_path):
     """Markdown and LaTeX explain their superscripts and have a row per run, the CSV holds unrounded means."""
     rows = [make_row("one", 1), make_row("two", 2, 0.4)]
-    report = tables.compare(rows)
-    markdown, latex, csv = tables.write_comparison(report, tmp_path / "out" / "report")
+    comparison = tables.compare(rows)
+    markdown, latex, csv = tables.write_comparison(comparison, tmp_path / "out" / "report")
     text = markdown.read_text(encoding="utf-8")
-    assert text == f"{tables.comparison_table(report).markdown()}\n{tables.note(report)}\n"
+    assert text == f"{tables.comparison_table(comparison).markdown()}\n{tables.note(comparison)}\n"
     note, *lines = latex.read_text(encoding="utf-8").splitlines()
-    assert note == f"% {tables.note(report)}" and "\\begin{tabular}" in lines[1]
+    assert note == f"% {tables.note(comparison)}" and "\\begin{tabular}" in lines[1]
     assert [line[: line.index("0.")] for line in lines if "0." in line] == ["a & one & ", "b & two & \\textbf{"]
     header, *lines = csv.read_text(encoding="utf-8").splitlines()
     assert header.split(",") == ["run", *results.COMPARED_METRICS]

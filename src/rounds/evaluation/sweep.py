@@ -3,8 +3,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ranx.data_structures import Report
-
 from rounds.artifacts import store
 from rounds.artifacts.manifests import FinetuneManifest
 from rounds.errors import UserError
@@ -12,6 +10,7 @@ from rounds.evaluation import ledger, results, tables
 from rounds.evaluation.metrics import MAIN_METRIC
 from rounds.evaluation.results import ResultRow
 from rounds.evaluation.table import Column, Table
+from rounds.evaluation.tables import Comparison
 
 FIGURES = ("trained", "s", "peak MiB", "train loss", "valid. loss", MAIN_METRIC, "LB")
 
@@ -66,17 +65,17 @@ def read(folder: Path, ledger_file: Path) -> list[SweepEntry]:
     ]
 
 
-def compare(entries: list[SweepEntry]) -> Report:
+def compare(entries: list[SweepEntry]) -> Comparison:
     """Compare the runs on all metrics (`tables.compare`)."""
     return tables.compare([entry.row for entry in entries])
 
 
-def sweep_table(entries: list[SweepEntry], report: Report) -> Table:
-    """Return cost and MAP@25 of each entry; superscripts are those of `report`."""
-    comparison = tables.comparison_table(report)
-    main = comparison.header.index(MAIN_METRIC)
+def sweep_table(entries: list[SweepEntry], comparison: Comparison) -> Table:
+    """Return cost and MAP@25 of each entry; superscripts are those of `comparison`."""
+    compared_rows = tables.comparison_table(comparison)
+    main = compared_rows.header.index(MAIN_METRIC)
     body = []
-    for entry, compared in zip(entries, comparison.rows, strict=True):
+    for entry, compared in zip(entries, compared_rows.rows, strict=True):
         costs = ["" if value is None else f"{value:.0f}" for value in (entry.seconds, entry.peak_mib)]
         losses = [
             "" if loss is None else f"{loss:.3f}"
@@ -96,18 +95,18 @@ def _short_count(count: int) -> str:
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"
 
 
-def write(entries: list[SweepEntry], report: Report, path: Path) -> list[Path]:
+def write(entries: list[SweepEntry], comparison: Comparison, path: Path) -> list[Path]:
     """Write the table as Markdown, CSV and JSON, and the comparison of all metrics beside it; return the files.
 
     The CSV holds the unrounded figures of all metrics; the JSON file is what the report reads.
     """
     markdown, csv, json = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
-    table = sweep_table(entries, report)
+    table = sweep_table(entries, comparison)
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_text(markdown, f"{table.markdown()}\n{tables.note(report)}\n")
+    store.write_text(markdown, f"{table.markdown()}\n{tables.note(comparison)}\n")
     store.write_text(csv, _figures(entries).csv())
     table.save(json)
-    return [markdown, csv, json, *tables.write_comparison(report, path.with_name(f"{path.name}-metrics"))]
+    return [markdown, csv, json, *tables.write_comparison(comparison, path.with_name(f"{path.name}-metrics"))]
 
 
 def _figures(entries: list[SweepEntry]) -> Table:

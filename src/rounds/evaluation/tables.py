@@ -1,10 +1,9 @@
 """Tables of evaluated runs: the main metrics with p-values, or all metrics with letters for significant differences."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ranx.data_structures import FrozensetDict, Report
 
 from rounds.artifacts import store
 from rounds.errors import UserError
@@ -34,8 +33,30 @@ def main_table(rows: list[ResultRow], title: str = "") -> Table:
     return Table(columns, body, title, CAPTION)
 
 
-def compare(rows: list[ResultRow], max_p: float = results.MAX_P) -> Report:
-    """Compare all pairs of rows on `results.COMPARED_METRICS` and return ranx's report.
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on the same queries, compared in pairs on `results.COMPARED_METRICS`.
+
+    Attributes:
+        labels: the runs' names, in the order of their letters.
+        means: (runs, metrics) mean of each metric.
+        p_values: (runs, runs, metrics) p of each pair by Fisher's randomization test; 1 of a run with itself.
+        max_p: the largest p of a significant difference.
+    """
+
+    labels: list[str]
+    means: np.ndarray
+    p_values: np.ndarray
+    max_p: float
+
+    def worse_rows(self, row: int, metric: int) -> list[int]:
+        """Return the rows that are significantly worse than `row` on a metric."""
+        worse = self.means[:, metric] < self.means[row, metric]
+        return np.flatnonzero(worse & (self.p_values[row, :, metric] <= self.max_p)).tolist()
+
+
+def compare(rows: list[ResultRow], max_p: float = results.MAX_P) -> Comparison:
+    """Compare all pairs of rows on `results.COMPARED_METRICS`.
 
     Args:
         rows: with `scores`, on the same queries.
@@ -50,62 +71,31 @@ def compare(rows: list[ResultRow], max_p: float = results.MAX_P) -> Report:
     incomplete = [row.label for row in rows if not set(results.COMPARED_METRICS) <= row.scores.keys()]
     if incomplete:
         raise UserError(f"{incomplete[0]}: its evaluation saved only MAP@25; evaluate it again with --overwrite")
-    names = [row.label for row in rows]
-    scores = {row.label: {name: row.scores[name] for name in results.COMPARED_METRICS} for row in rows}
-    means = {
-        name: {metric: float(values.mean()) for metric, values in row_scores.items()}
-        for name, row_scores in scores.items()
-    }
-    metrics = list(results.COMPARED_METRICS)
-    tests = _pairwise_tests(scores, metrics, max_p)
-    return Report(names, means, tests, metrics, max_p, {}, rounding_digits=4, stat_test="fisher")
+    scores = np.stack([[row.scores[name] for name in results.COMPARED_METRICS] for row in rows])
+    p_values = np.ones((len(rows), len(rows), len(results.COMPARED_METRICS)))
+    first, second = np.triu_indices(len(rows), k=1)
+    if len(first):
+        differences = (scores[first] - scores[second]).reshape(-1, scores.shape[-1])
+        pair_values = significance.fisher_p_values(differences).reshape(len(first), -1)
+        p_values[first, second] = p_values[second, first] = pair_values
+    return Comparison([row.label for row in rows], scores.mean(axis=-1), p_values, max_p)
 
 
-def _pairwise_tests(scores: dict[str, dict[str, np.ndarray]], metrics: list[str], max_p: float) -> FrozensetDict:
-    """Test each pair of runs on each metric, in ranx's format."""
-    names = list(scores)
-    pairs = [(one, other) for number, one in enumerate(names) for other in names[number + 1 :]]
-    tests = FrozensetDict()
-    if not pairs:
-        return tests
-    differences = [scores[one][metric] - scores[other][metric] for one, other in pairs for metric in metrics]
-    p_values = significance.fisher_p_values(np.stack(differences)).reshape(len(pairs), len(metrics))
-    for pair, pair_p_values in zip(pairs, p_values, strict=True):
-        tests[frozenset(pair)] = {
-            metric: {"p_value": p, "significant": p <= max_p} for metric, p in zip(metrics, pair_p_values, strict=True)
-        }
-    return tests
-
-
-def comparison_table(report: Report) -> Table:
+def comparison_table(comparison: Comparison) -> Table:
     """Return all metrics, each figure followed by the letters of the rows that are significantly worse."""
     body = []
-    for number, name in enumerate(report.model_names):
+    for row, label in enumerate(comparison.labels):
         figures = [
-            report.format_score(report.results[name][metric]) + _superscripts(report, name, metric)
-            for metric in report.metrics
+            f"{mean:.4f}" + "".join(SUPERSCRIPTS[LETTERS[other]] for other in comparison.worse_rows(row, metric))
+            for metric, mean in enumerate(comparison.means[row])
         ]
-        body.append([LETTERS[number], name, *figures])
+        body.append([LETTERS[row], label, *figures])
     return Table([*LABEL_COLUMNS, *map(Column, results.COMPARED_METRICS)], body)
 
 
-def _superscripts(report: Report, name: str, metric: str) -> str:
-    """Return the superscript letters of the rows that are significantly worse than a row on a metric.
-
-    They are not taken from ranx, whose superscript of row `q` is an Arabic digit nine.
-    """
-    return "".join(
-        SUPERSCRIPTS[letter]
-        for letter, other in zip(LETTERS, report.model_names, strict=False)
-        if other != name
-        and report.comparisons[name, other][metric]["significant"]
-        and report.results[name][metric] > report.results[other][metric]
-    )
-
-
-def comparison_screens(report: Report) -> list[Table]:
+def comparison_screens(comparison: Comparison) -> list[Table]:
     """Return the comparison as one narrow table per family of metrics, for the terminal."""
-    table = comparison_table(report)
+    table = comparison_table(comparison)
     families = [
         [name for name in results.COMPARED_METRICS if name.startswith(f"{family}@")]
         for family in results.METRIC_FAMILIES
@@ -118,33 +108,31 @@ def comparison_screens(report: Report) -> list[Table]:
     return tables
 
 
-def write_comparison(report: Report, path: Path) -> list[Path]:
+def write_comparison(comparison: Comparison, path: Path) -> list[Path]:
     """Write the comparison as Markdown, LaTeX and CSV side by side and return the three files.
 
     The LaTeX has the best figures of each metric in bold; the CSV holds the unrounded means without letters.
     """
     markdown, latex, csv = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".csv"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    table = comparison_table(report)
-    store.write_text(markdown, f"{table.markdown()}\n{note(report)}\n")
-    store.write_text(latex, f"% {note(report)}\n{table.latex(_best_cells(report))}")
-    means = [[name, *report.results[name].values()] for name in report.model_names]
+    table = comparison_table(comparison)
+    store.write_text(markdown, f"{table.markdown()}\n{note(comparison)}\n")
+    store.write_text(latex, f"% {note(comparison)}\n{table.latex(_best_cells(comparison))}")
+    means = [[label, *values] for label, values in zip(comparison.labels, comparison.means.tolist(), strict=True)]
     store.write_text(csv, Table([Column("run"), *map(Column, results.COMPARED_METRICS)], means).csv())
     return [markdown, latex, csv]
 
 
-def _best_cells(report: Report) -> set[tuple[int, int]]:
+def _best_cells(comparison: Comparison) -> set[tuple[int, int]]:
     """Return row and column of the best figures of each metric in the comparison table, as they are rounded there."""
-    cells = set()
-    for column, metric in enumerate(report.metrics, len(LABEL_COLUMNS)):
-        figures = [round(report.results[name][metric], report.rounding_digits) for name in report.model_names]
-        cells |= {(row, column) for row, figure in enumerate(figures) if figure == max(figures) > 0}
-    return cells
+    rounded = comparison.means.round(4)
+    rows, metrics = np.nonzero((rounded == rounded.max(axis=0)) & (rounded > 0))
+    return set(zip(rows.tolist(), (metrics + len(LABEL_COLUMNS)).tolist(), strict=True))
 
 
-def note(report: Report) -> str:
+def note(comparison: Comparison) -> str:
     """Return the sentence that explains the superscripts."""
-    return superscript_note(report.max_p)
+    return superscript_note(comparison.max_p)
 
 
 def superscript_note(max_p: float) -> str:

@@ -81,9 +81,7 @@ def run(
     results = CheckResults(options.output, describe_machine(options.small))
     with tempfile.TemporaryDirectory() as scratch:
         # Compiling takes about a minute of one core, so it runs beside the first sections.
-        metrics_compiler = None if options.small else round_section.compile_metrics()
-        device = "cpu" if options.small else "cuda"
-        harness = Harness(device, options.small, Path(scratch), metrics_compiler)
+        harness = Harness("cpu" if options.small else "cuda", options.small, Path(scratch))
         for name, section in sections.items():
             if options.sections and name not in options.sections:
                 continue

@@ -1,7 +1,6 @@
 """Harness: the device, the sample texts, the scratch folder and the measurements that all sections share."""
 
 import dataclasses
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,14 +33,12 @@ class Harness:
         device: Device of the models, `cuda` or `cpu`.
         small: Use tiny models and few texts, for a CPU.
         scratch: Folder for temporary files, removed at the end of the run.
-        metrics_compiler: Process that compiles the metrics (`round_section.compile_metrics`); None if none was started.
         sample_folder: CSV files of the generated sample.
     """
 
     device: str
     small: bool
     scratch: Path
-    metrics_compiler: subprocess.Popen | None = None
     sample_folder: Path = field(init=False)
 
     def __post_init__(self) -> None:

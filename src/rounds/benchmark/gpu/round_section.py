@@ -1,8 +1,6 @@
 """Round section: run round 1 of MiniLM on the generated sample, and compare the GPU's ranking with the CPU's."""
 
 import importlib.util
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,20 +60,8 @@ def run(harness: Harness, results: SectionResults) -> None:
     data_folder = sample_texts.write_collection(harness.sample_folder, recipe, harness.folder("round-data"))
     base = checkpoint.resolve(None, recipe, harness.device)
     files = RoundFiles(base, recipe, collection.read(data_folder), harness.folder("round"))
-    if harness.metrics_compiler:
-        harness.metrics_compiler.wait()
     _train_round(harness, results, files)
     _evaluate_round(harness, results, files)
-
-
-def compile_metrics() -> subprocess.Popen:
-    """Start a process that compiles ranx's metrics into numba's cache, which takes one core about a minute."""
-    code = (
-        "import numpy; from rounds.evaluation.metrics import per_query; from rounds.retrieval.run import Run;"
-        "run = Run(['q'], numpy.array([['a', 'b']], dtype=object), numpy.ones((1, 2), numpy.float32));"
-        "per_query(run, {'q': ['a']})"
-    )
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _load_recipe(harness: Harness, results: SectionResults) -> Recipe:
