@@ -1,8 +1,11 @@
 """The layout: packages import one way, scripts import the library only, and light modules stay light."""
 
 import ast
+import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -155,3 +158,22 @@ def test_the_package_imports_no_script(name):
     """The library does not know the scripts."""
     stems = {path.stem for path in SCRIPTS} | {"scripts", "tests"}
     assert {other for other in imports(MODULES[name]) if other.split(".")[0] in stems} == set()
+
+
+# Always there with transformers, sentence-transformers and the kaggle client.
+WITH_OTHERS = {"huggingface-hub", "kagglesdk", "requests", "safetensors", "tokenizers"}
+
+
+def test_imported_packages_are_declared():
+    """Whatever the library imports is a dependency of its own, so that no other package's change can remove it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
+    declared = {_canonical(re.match(r"[\w.-]+", line).group()) for line in lines} | WITH_OTHERS
+    distributions = importlib.metadata.packages_distributions()
+    imported = {name.split(".")[0] for path in [*MODULES.values(), *SCRIPTS] for name in imports(path)}
+    owners = {module: {_canonical(name) for name in distributions.get(module, [])} for module in imported}
+    assert {module for module, names in owners.items() if names and not names & (declared | {"rounds"})} == set()
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
