@@ -24,7 +24,9 @@ def main(flags: Flags) -> None:
     recipe = loader.load(flags.recipe)
     epochs = flags.epochs or recipe.training.epochs
     folder, output = Path(flags.data_dir), Path(flags.output_dir)
-    print(stock_baseline.train(recipe, folder, output, epochs, flags.seed, flags.device, flags.overwrite))
+    print(
+        stock_baseline.train(recipe, folder, output, epochs, flags.seed, flags.device, flags.overwrite, flags.made_from)
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def main(flags: Flags) -> None:
     sources = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
     if flags.recipe:
         sources.insert(0, checkpoint.resolve(None, loader.load(flags.recipe), device))
-    print(stage.make_candidates(sources, data, Path(flags.output_dir), Path(flags.model_output), flags.overwrite))
+    output, model_output = Path(flags.output_dir), Path(flags.model_output)
+    print(stage.make_candidates(sources, data, output, model_output, flags.overwrite, flags.made_from))
 
 
 if __name__ == "__main__":

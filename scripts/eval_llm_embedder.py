@@ -67,14 +67,15 @@ def main(flags: Flags) -> None:
         "allow_leak": flags.allow_leak,
     }
     output = Path(flags.output_dir) if flags.output_dir else None
-    if output is not None and store.is_finished(output, config, flags.overwrite):
+    if output is not None and store.is_finished(output, config, flags.overwrite, flags.made_from):
         rows = results.load(output)
         table = _table(flags, data, rows)
     else:
         rows = _evaluate(flags, data, checkpoints)
         table = _table(flags, data, rows)
         if output is not None:
-            with store.writing(output, EvaluationManifest(config=config)) as temporary:
+            manifest = EvaluationManifest(config=config, made_from=flags.made_from)
+            with store.writing(output, manifest) as temporary:
                 results.save(rows, temporary)
                 table.save(temporary / TABLE_FILE)
     console = Console()

@@ -63,6 +63,7 @@ def main(flags: Flags) -> None:
         tracker=flags.track,
         allow_leak=flags.allow_leak,
         overwrite=flags.overwrite,
+        made_from=flags.made_from,
     )
     line = finetune_round(job)
     if store.is_main_process():

@@ -58,13 +58,13 @@ def main(flags: Flags) -> None:
         "fold": flags.fold,
         "prompts": {name: getattr(recipe.prompts, name) for name in ("query", "latex", "task")},
     }
-    if store.is_finished(folder, config, flags.overwrite):
+    if store.is_finished(folder, config, flags.overwrite, flags.made_from):
         print(f"{folder}: up to date")
         return
     for line in unused:
         print(line)
     split = splits.make_split(task, version, flags.seed, flags.fold)
-    sizes = collection.write(task, split, recipe.prompts, folder, config)
+    sizes = collection.write(task, split, recipe.prompts, folder, config, flags.made_from)
     unseen = "" if sizes["unseen_share"] is None else f" ({sizes['unseen_share']:.0%} unseen)"
     print(
         f"{folder}: {sizes['train_queries']} training queries, {sizes['validation_queries']} validation queries"

@@ -61,6 +61,7 @@ def main(flags: Flags) -> None:
         seed=flags.seed,
         model_output=Path(flags.model_output),
         overwrite=flags.overwrite,
+        made_from=flags.made_from,
     )
     print(mine_file(job))
 

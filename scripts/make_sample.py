@@ -34,10 +34,10 @@ def main(flags: Flags) -> None:
     sizes = {"questions": flags.questions, "test_questions": flags.test_questions} if flags.task == "eedi" else {}
     config = {**sizes, "seed": flags.seed} if sizes else {"task": flags.task, "seed": flags.seed}
     folder = Path(flags.output_dir)
-    if store.is_finished(folder, config, flags.overwrite):
+    if store.is_finished(folder, config, flags.overwrite, flags.made_from):
         print(f"{folder}: up to date")
         return
-    with store.writing(folder, SampleManifest(config=config)) as temporary:
+    with store.writing(folder, SampleManifest(config=config, made_from=flags.made_from)) as temporary:
         counts = generators[flags.task](temporary, flags)
     print(f"{folder}: {', '.join(f'{value} {name}' for name, value in counts.items())}")
 

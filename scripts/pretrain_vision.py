@@ -38,7 +38,7 @@ def main(flags: Flags) -> None:
         "captions": vision_pretraining.digest_captions(folder),
         "seed": flags.seed,
     }
-    if store.is_finished(output, config, flags.overwrite):
+    if store.is_finished(output, config, flags.overwrite, flags.made_from):
         print(f"{output}: up to date")
         return
     device = resolve_device(flags.device)
@@ -46,7 +46,7 @@ def main(flags: Flags) -> None:
     precision = resolve_precision(recipe.model.precision, device)
     with store.drafting(output) as draft:
         figures = vision_pretraining.train(recipe, embedder, precision, folder, draft.folder, flags.seed)
-        draft.manifest = VisionManifest(config=config, **vars(figures))
+        draft.manifest = VisionManifest(config=config, **vars(figures), made_from=flags.made_from)
     print(
         f"{output}: {figures.pictures} pictures, loss {figures.loss:.4f}; of {figures.held_out} held out, "
         f"{figures.own_caption_first:.0%} find their own caption first, "

@@ -30,7 +30,7 @@ def main(flags: Flags) -> None:
     recipe, device = loader.load(flags.recipe), resolve_device(flags.device or None)
     refined = checkpoint.resolve(flags.refined, None, device) if flags.refined else None
     inputs = RerankingInputs(recipe, [Path(fold) for fold in flags.folds], Path(flags.table), refined)
-    print(stage.rerank(inputs, Path(flags.output_dir), flags.seed, device, flags.overwrite))
+    print(stage.rerank(inputs, Path(flags.output_dir), flags.seed, device, flags.overwrite, flags.made_from))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from rounds import process
-from rounds.artifacts import refusals, store
+from rounds.artifacts import refusals
 from rounds.artifacts.store import is_main_process
 from rounds.errors import Refused, UserError
+from rounds.flags import Replacing
 from rounds.pipeline import keys, locks
 from rounds.pipeline.keys import Command
 
@@ -34,7 +35,7 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
     if unknown:
         parser.error(f"unknown flag {unknown[0]}")
     try:
-        with _stage() if getattr(flags, "replace_stale", False) else nullcontext():
+        with _stage(flags) if getattr(flags, "replace_stale", False) else nullcontext():
             main(flags)
     except UserError as error:
         if is_main_process():
@@ -52,8 +53,8 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
 
 
 @contextmanager
-def _stage() -> Iterator[None]:
-    """Record in the output's manifest what it is made from, and let that decide whether it is kept.
+def _stage(flags: Replacing) -> Iterator[None]:
+    """Tell a pipeline stage by its flags what its output is made from, and lock the output.
 
     Where several processes share the work, the one that writes holds the output's lock.
     """
@@ -61,5 +62,5 @@ def _stage() -> Iterator[None]:
     call = Command(Path(sys.argv[0]).stem, keys.parse(sys.argv[1:]), processes)
     output = Path(call.value(keys.SCRIPTS[call.script].output))
     with locks.output(output) if is_main_process() else nullcontext():
-        store.declare(output, keys.made_from(call))
+        flags.made_from = keys.made_from(call)
         yield

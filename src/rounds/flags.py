@@ -59,12 +59,18 @@ class Overwriting:
 
 @dataclass(kw_only=True)
 class Replacing(Overwriting):
-    """For stages of the pipeline: what becomes of an output that stands there already."""
+    """For stages of the pipeline: what becomes of an output that stands there already.
+
+    Attributes:
+        made_from: what the output is made from (`pipeline.keys`), set by `cli.run` with `replace_stale`: the output's
+            manifest records it, and it decides whether the output is kept. None without `replace_stale`.
+    """
 
     replace_stale: bool = field(
         default=False,
         metadata={"help": "keep an output that was made from the same inputs, replace any other (as make does)"},
     )
+    made_from: dict | None = field(default=None, init=False)
 
 
 @dataclass(kw_only=True)

@@ -89,6 +89,11 @@ def test_absent_keys_stay_absent():
     assert manifest.merged is None and "merged" not in manifest.to_json()
 
 
+def test_an_artefact_of_no_pipeline_stage_records_no_origin():
+    """A `made_from` of None adds no key."""
+    assert list(SampleManifest(config={}, made_from=None).to_json()) == ["kind", "config"]
+
+
 def test_keys_keep_the_order_in_which_they_were_written(tmp_path):
     """A file whose keys stand in another order than the class's comes back in its own."""
     content = {"kind": "collection", "split": "v1", "config": {}, "seconds": 1, "data": "eedi"}

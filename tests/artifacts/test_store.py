@@ -194,6 +194,26 @@ def test_a_file_in_the_folder_s_place_is_refused(tmp_path):
         store.is_finished(tmp_path / "out", CONFIG)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(("made_from", "expected"), [({"seed": 1}, True), ({"seed": 2}, False)])
+def test_what_it_was_made_from_alone_decides(tmp_path, made_from, expected, overwrite):
+    """Neither another config nor `overwrite` counts where a stage says what it makes the artefact from."""
+    with store.writing(tmp_path / "out", SampleManifest(config=CONFIG, made_from={"seed": 1})):
+        pass
+    assert store.is_finished(tmp_path / "out", {"other": 1}, overwrite, made_from) == expected
+    assert store.is_made_from(tmp_path / "out", made_from) == expected
+
+
+@pytest.mark.parametrize("made_from", [{"seed": 1}, {"seed": 2}])
+def test_a_file_is_kept_by_what_it_was_made_from(tmp_path, made_from):
+    """A file artefact follows the same rule, and an edited one is made again."""
+    path = tmp_path / "rows.jsonl"
+    store.write_file_artifact(path, [{"a": 1}], SampleManifest(config=CONFIG, made_from={"seed": 1}))
+    assert store.is_file_finished(path, {"other": 1}, False, made_from) == (made_from == {"seed": 1})
+    path.write_text("edited", encoding="utf-8")
+    assert not store.is_file_finished(path, CONFIG, False, made_from)
+
+
 @pytest.mark.parametrize("config", [CONFIG, {"seed": 1}])
 def test_overwrite_is_never_finished(tmp_path, config):
     """With `overwrite` the stage runs, whatever stands there."""

@@ -46,7 +46,8 @@ class Manifest(BaseModel):
     Attributes:
         kind: what the artefact is.
         config: everything that shapes the content; an artefact of another config is another artefact.
-        made_from: the command that made it and what it read (`pipeline.keys`), where a pipeline stage made it.
+        made_from: the command that made it and what it read (`pipeline.keys`), where a pipeline stage made it; None
+            adds no key.
         seconds: how long it took.
         peak_mib: the most memory held at once, in MiB, where it was measured.
         sha256: digest of the content, for an artefact that is a single file.
@@ -64,6 +65,8 @@ class Manifest(BaseModel):
     _keys: tuple[str, ...] = PrivateAttr(())
 
     def __init__(self, **values: Any) -> None:
+        if values.get("made_from", ...) is None:
+            del values["made_from"]
         if kind := type(self).model_fields["kind"].default:
             values = {"kind": kind, **values}
         super().__init__(**values)

@@ -25,8 +25,6 @@ MANIFEST = "manifest.json"
 
 MADE_FROM = "made_from"  # in a manifest: the command that made the artefact and what it read
 
-_declared: dict[Path, dict] = {}
-
 
 def require_files(*paths: Path) -> None:
     """Raise a `UserError` for the first path that is not a file; call it before anything slow begins."""
@@ -117,19 +115,8 @@ def file_manifest(path: Path) -> Path:
     return path.with_name(f"{path.stem}.manifest.json")
 
 
-def declare(output: Path, made_from: dict) -> None:
-    """Declare what this process makes `output` from; its manifest records that, and another output is replaced."""
-    _declared[output.resolve()] = made_from
-
-
-def declared(output: Path) -> dict:
-    """Return the declaration for `output` as a part of its manifest; empty if there is none."""
-    made_from = _declared.get(output.resolve())
-    return {} if made_from is None else {MADE_FROM: made_from}
-
-
 def is_made_from(output: Path, made_from: dict) -> bool:
-    """Return whether a folder or file is complete, and its manifest has exactly this declaration.
+    """Return whether a folder or file is complete, and its manifest has exactly this `made_from`.
 
     A file's manifest holds its digest as well, so that an edited file is not taken for the artefact.
     """
@@ -197,19 +184,23 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def is_finished(folder: Path, config: dict, overwrite: bool = False) -> bool:
-    """Return whether `folder` already holds the artefact of `config`, or of what was declared of it (`declare`).
+def is_finished(folder: Path, config: dict, overwrite: bool = False, made_from: dict | None = None) -> bool:
+    """Return whether `folder` already holds the artefact.
 
-    With `overwrite` the answer is False, unless something was declared.
+    Args:
+        config: what the artefact's manifest holds as `config`.
+        overwrite: take no folder for the artefact.
+        made_from: what the artefact's manifest holds as `made_from`; it alone decides, in place of `config` and
+            `overwrite`. None where no pipeline stage makes the artefact.
 
     Raises:
         UserError: the path is a file, or the folder holds something else (another config, or files without a
-            manifest) and `overwrite` is not set.
+            manifest) and neither `overwrite` nor `made_from` is given.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file, but a folder is needed; name another path")
-    if record := declared(folder):
-        return is_made_from(folder, record[MADE_FROM])
+    if made_from is not None:
+        return is_made_from(folder, made_from)
     if overwrite or not folder.exists():
         return False
     manifest = read_manifest(folder)
@@ -265,7 +256,7 @@ def drafting(folder: Path) -> Iterator[Draft]:
         draft = Draft(temporary)
         yield draft
         seconds = round(time.perf_counter() - start, 2)
-        write_manifest(temporary / MANIFEST, draft.manifest.with_values(**declared(folder), seconds=seconds))
+        write_manifest(temporary / MANIFEST, draft.manifest.with_values(seconds=seconds))
         put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -325,14 +316,14 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def is_file_finished(path: Path, config: dict, overwrite: bool) -> bool:
-    """Return whether the file at `path` is already the artefact of `config`; always False with `overwrite`.
+def is_file_finished(path: Path, config: dict, overwrite: bool, made_from: dict | None = None) -> bool:
+    """Return whether the file at `path` is already the artefact; arguments are those of `is_finished`.
 
     Raises:
-        UserError: the file was made from another config and `overwrite` is not set.
+        UserError: the file was made from another config, and neither `overwrite` nor `made_from` is given.
     """
-    if record := declared(path):
-        return is_made_from(path, record[MADE_FROM])
+    if made_from is not None:
+        return is_made_from(path, made_from)
     if overwrite or not path.is_file() or (manifest := read_file_manifest(path)) is None:
         return False
     changed = differences(manifest.config, config)
@@ -346,4 +337,4 @@ def write_file_artifact(path: Path, rows: list[dict], manifest: Manifest) -> Non
     path.parent.mkdir(parents=True, exist_ok=True)
     file_manifest(path).unlink(missing_ok=True)
     write_jsonl(path, rows)
-    write_manifest(file_manifest(path), manifest.with_values(**declared(path), sha256=hashing.sha256_file(path)))
+    write_manifest(file_manifest(path), manifest.with_values(sha256=hashing.sha256_file(path)))

@@ -61,12 +61,20 @@ def folder_name(split: str) -> str:
     return split if split == "submission" else f"validation_{split}"
 
 
-def write(dataset: RetrievalDataset, split: Split, prompts: Prompts, folder: Path, config: dict) -> dict:
+def write(
+    dataset: RetrievalDataset,
+    split: Split,
+    prompts: Prompts,
+    folder: Path,
+    config: dict,
+    made_from: dict | None = None,
+) -> dict:
     """Write a collection and return the content of its `split.json`.
 
     Args:
         prompts: the recipe's query format and instruction.
-        config: what the collection is made from, for its manifest.
+        config: everything that shapes the collection, for its manifest.
+        made_from: the command that makes it and what that reads, for its manifest; None without a pipeline stage.
     """
     train, validation = dataset.labelled(split.train), dataset.labelled(split.validation)
     questions = {
@@ -74,7 +82,7 @@ def write(dataset: RetrievalDataset, split: Split, prompts: Prompts, folder: Pat
         "validation": lineage.question_digests(dataset, {query.group for query in validation}),
     }
     description = splits.describe(dataset, split)
-    manifest = CollectionManifest(data=dataset.name, split=split.name, config=config)
+    manifest = CollectionManifest(data=dataset.name, split=split.name, config=config, made_from=made_from)
     with store.writing(folder, manifest) as temporary:
         store.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in dataset.passages.items()))
         for name, queries in (("train", train), ("validation", validation), ("test", dataset.test_queries)):

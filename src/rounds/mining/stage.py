@@ -41,6 +41,7 @@ class MiningJob:
         seed: of the sample.
         model_output: folder under which base models keep their runs.
         overwrite: replace an output file that was mined in another way.
+        made_from: what the pipeline makes the file from, which then decides whether it is kept; None without one.
     """
 
     checkpoint: Checkpoint
@@ -51,6 +52,7 @@ class MiningJob:
     seed: int
     model_output: Path
     overwrite: bool = False
+    made_from: dict | None = None
 
     def config(self) -> dict:
         """Return everything that shapes the mined file, for its manifest."""
@@ -72,7 +74,7 @@ def mine_file(job: MiningJob) -> str:
             configuration.
     """
     config = job.config()
-    if store.is_file_finished(job.output_file, config, job.overwrite):
+    if store.is_file_finished(job.output_file, config, job.overwrite, job.made_from):
         return f"{job.output_file}: up to date"
     start = time.perf_counter()
     rows, task = _read_task(job)
@@ -88,6 +90,7 @@ def mine_file(job: MiningJob) -> str:
         run=os.path.relpath(ranker.run_file, job.output_file.parent) if ranker.run_file else None,
         recall=ranker.recall(),
         seconds=round(time.perf_counter() - start, 2),
+        made_from=job.made_from,
     )
     store.write_file_artifact(job.output_file, _mined_rows(rows, task, negatives), manifest)
     return _describe(job, manifest)

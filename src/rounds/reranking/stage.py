@@ -87,7 +87,12 @@ class RerankingInputs:
 
 
 def make_candidates(
-    checkpoints: list[Checkpoint], data: Collection, output: Path, model_output: Path, overwrite: bool
+    checkpoints: list[Checkpoint],
+    data: Collection,
+    output: Path,
+    model_output: Path,
+    overwrite: bool,
+    made_from: dict | None = None,
 ) -> str:
     """Write the candidates of the validation queries, or of the test queries where there are none.
 
@@ -97,6 +102,7 @@ def make_candidates(
         output: Folder of the candidates.
         model_output: Folder that keeps the vectors of base models.
         overwrite: Replace candidates of another configuration.
+        made_from: What the pipeline makes the folder from, which then decides whether it is kept; None without one.
 
     Returns:
         The line to print.
@@ -128,7 +134,7 @@ def make_candidates(
         "relevant": collection.validation_digest(data),
         "training": hashing.sha256_file(rows),
     }
-    if store.is_finished(output, config, overwrite):
+    if store.is_finished(output, config, overwrite, made_from):
         return f"{output}: up to date"
     _require_clean(checkpoints, data)
     with store.drafting(output) as draft:
@@ -141,6 +147,7 @@ def make_candidates(
             members=names,
             collection=os.path.relpath(data.folder, output),
             peak_mib=round(peak_memory(checkpoints[-1].device), 1),
+            made_from=made_from,
         )
     relevant = f", {table.relevant.sum()} of them relevant" if data.validation else ""
     return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
@@ -228,7 +235,9 @@ def _token_features(
     return late_interaction.score(query_tokens, passage_tokens, (query_rows, columns))
 
 
-def rerank(inputs: RerankingInputs, output: Path, seed: int, device: str, overwrite: bool) -> str:
+def rerank(
+    inputs: RerankingInputs, output: Path, seed: int, device: str, overwrite: bool, made_from: dict | None = None
+) -> str:
     """Train a reranker on the folds' candidates and score those of the table.
 
     Args:
@@ -237,6 +246,7 @@ def rerank(inputs: RerankingInputs, output: Path, seed: int, device: str, overwr
         seed: Seed of the training.
         device: Where to train and score.
         overwrite: Replace a reranker of another configuration.
+        made_from: What the pipeline makes the folder from, which then decides whether it is kept; None without one.
 
     Returns:
         The line to print.
@@ -258,7 +268,7 @@ def rerank(inputs: RerankingInputs, output: Path, seed: int, device: str, overwr
         "table": hashing.sha256_file(inputs.table / FILE),
         "seed": seed,
     }
-    if store.is_finished(output, config, overwrite):
+    if store.is_finished(output, config, overwrite, made_from):
         return f"{output}: up to date"
     labelled_passages = {passage for fold in learned for ids in fold.data.qrels.values() for passage in ids}
     groups = [group for fold in learned for group in reranking_groups(fold, recipe, labelled_passages)]
@@ -267,7 +277,9 @@ def rerank(inputs: RerankingInputs, output: Path, seed: int, device: str, overwr
         training = cross_encoder_training.train(recipe, groups, model, seed, device, start)
         np.save(draft.folder / folds.SCORES, _score_candidates(scored, model, recipe, device))
         peak_mib = round(peak_memory(device), 1)
-        draft.manifest = RerankerManifest(config=config, model=MODEL, **vars(training), peak_mib=peak_mib)
+        draft.manifest = RerankerManifest(
+            config=config, model=MODEL, **vars(training), peak_mib=peak_mib, made_from=made_from
+        )
     count = np.count_nonzero(scored.within_rank(recipe.reranking.depth))
     return f"{output}: trained on {training.groups} queries of {len(learned)} folds, scored {count} pairs"
 

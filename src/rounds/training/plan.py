@@ -49,6 +49,7 @@ class Plan:
         seed: of the weights, the order of the rows and the drawn negatives.
         tracker: `none`, `wandb`, `trackio` or `tensorboard`.
         feature_cache: folder that caches image features; None disables the cache.
+        made_from: what the pipeline makes the output from, for its manifest; None without a pipeline stage.
     """
 
     start: Checkpoint
@@ -60,6 +61,7 @@ class Plan:
     seed: int = 42
     tracker: str = "none"
     feature_cache: Path | None = None
+    made_from: dict | None = None
 
 
 # Evaluates a model that was saved to a folder; returns its metrics.

@@ -38,6 +38,7 @@ class FinetuneJob:
         tracker: `none`, `wandb`, `trackio` or `tensorboard`.
         allow_leak: train although the data contain validation questions.
         overwrite: replace an output folder that was trained in another way.
+        made_from: what the pipeline makes the folder from, which then decides whether it is kept; None without one.
     """
 
     start: Checkpoint
@@ -52,6 +53,7 @@ class FinetuneJob:
     tracker: str = "none"
     allow_leak: bool = False
     overwrite: bool = False
+    made_from: dict | None = None
 
     @property
     def can_evaluate(self) -> bool:
@@ -86,7 +88,7 @@ def finetune_round(job: FinetuneJob) -> str:
         held_out = job.validation.questions["validation"]
         status = lineage.guard(str(job.train_data), questions, held_out, job.allow_leak)
     config = job.config()
-    if store.is_finished(job.output, config, job.overwrite):
+    if store.is_finished(job.output, config, job.overwrite, job.made_from):
         return f"{job.output}: up to date"
     plan = Plan(
         start=job.start,
@@ -98,6 +100,7 @@ def finetune_round(job: FinetuneJob) -> str:
         seed=job.seed,
         tracker=job.tracker,
         feature_cache=job.model_output / "base",
+        made_from=job.made_from,
     )
     manifest = finetune(plan, _evaluator(job) if job.can_evaluate else None)
     return _describe_epochs(job.output, manifest)

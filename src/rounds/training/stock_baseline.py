@@ -31,7 +31,16 @@ BATCH = 16
 LEARNING_RATE = 5e-5
 
 
-def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, device: str, overwrite: bool) -> str:
+def train(
+    recipe: Recipe,
+    folder: Path,
+    output: Path,
+    epochs: int,
+    seed: int,
+    device: str,
+    overwrite: bool,
+    made_from: dict | None = None,
+) -> str:
     """Mine and train on a collection's training rows, and return the line to print.
 
     Query text, range of ranks and model are the recipe's; everything else is the library's default, or the setting that
@@ -41,6 +50,7 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
         folder: the collection.
         output: checkpoint folder to write.
         overwrite: replace an output folder that was trained in another way.
+        made_from: what the pipeline makes the folder from, which then decides whether it is kept; None without one.
 
     Raises:
         UserError: a recipe with images, or an output folder of another configuration.
@@ -53,7 +63,7 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
         "seed": seed,
         "train_data": hashing.sha256_file(folder / collection.FINETUNE),
     }
-    if store.is_finished(output, config, overwrite):
+    if store.is_finished(output, config, overwrite, made_from):
         return f"{output}: up to date"
     device = resolve_device(device)
     set_seed(seed)  # mine_hard_negatives samples from the global generator
@@ -78,6 +88,7 @@ def train(recipe: Recipe, folder: Path, output: Path, epochs: int, seed: int, de
             lineage={row["question_id"]: row["question_digest"] for row in rows},
             mining_seconds=round(mining_seconds, 1),
             train_seconds=round(train_seconds, 1),
+            made_from=made_from,
         )
     return f"{output}: {mining_seconds:.0f} s of mining, {train_seconds:.0f} s of training"
 

@@ -63,7 +63,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
         shutil.rmtree(partial / STATE)
         (partial / CONFIG).unlink()
         (partial / PROGRESS_FILE).unlink(missing_ok=True)
-        store.write_manifest(partial / store.MANIFEST, manifest.with_values(**store.declared(plan.output)))
+        store.write_manifest(partial / store.MANIFEST, manifest)
         store.put_in_place(partial, plan.output)
     sharding.wait_for_all_processes()
     return manifest
@@ -88,6 +88,7 @@ def _make_manifest(
         device=str(trainer.args.device),
         seconds=seconds,
         peak_mib=round(peak_memory(str(trainer.args.device)), 1),
+        made_from=plan.made_from,
     )
 
 
