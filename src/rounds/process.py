@@ -5,6 +5,23 @@ import logging
 import os
 import warnings
 
+SPINS = "2000"  # rounds of libgomp's waiting loop, some tens of microseconds, before a thread sleeps
+
+WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def bound_spinning() -> None:
+    """Have OpenMP's threads sleep soon after they have finished their part of a loop, instead of spinning for each other.
+
+    By default they spin for milliseconds at each of a step's thousands of loops. Beside another busy program that is
+    time in which the thread that they wait for could run, and a step takes ten times as long. OpenMP libraries read the
+    environment when they are loaded, so call this before torch, faiss or scikit-learn is imported; processes that are
+    started later inherit it. A user's own setting of any of the variables stays.
+    """
+    if not any(name in os.environ for name in WAITING_VARIABLES):
+        os.environ["GOMP_SPINCOUNT"] = SPINS  # GNU: the wheels for Linux
+        os.environ["KMP_BLOCKTIME"] = "1"  # milliseconds; LLVM and Intel: the wheels for macOS
+
 
 def keep_freed_memory() -> None:
     """Have glibc keep freed blocks: handed back to the kernel, they cost a tenth of a step in page faults."""
