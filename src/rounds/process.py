@@ -11,7 +11,7 @@ WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
 def bound_spinning() -> None:
-    """Have OpenMP's threads sleep soon after they have finished their part of a loop, instead of spinning for each other.
+    """Have OpenMP's threads sleep soon after their part of a loop, instead of spinning for each other.
 
     By default they spin for milliseconds at each of a step's thousands of loops. Beside another busy program that is
     time in which the thread that they wait for could run, and a step takes ten times as long. OpenMP libraries read the

@@ -1,6 +1,5 @@
 """Tiny models of random weights for tests: `random:mistral`, `random:qwen2`, `random:qwen3_vl` and `random:bert`."""
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from transformers import (
 )
 
 from rounds.artifacts import store
+from rounds.artifacts.file_digests import cache_folder
 from rounds.artifacts.manifests import RandomModelManifest
 from rounds.data.synthetic import maths
 from rounds.errors import UserError
@@ -45,8 +45,7 @@ def random_model_folder(kind: str) -> Path:
     if kind not in KINDS:
         known = ", ".join(f"random:{name}" for name in KINDS)
         raise UserError(f"model random:{kind}: is not one of {known}")
-    cache = Path(os.environ.get("ROUNDS_CACHE", Path.home() / ".cache" / "rounds"))
-    folder, config = cache / f"random-{kind}", {"kind": kind, "version": VERSION}
+    folder, config = cache_folder() / f"random-{kind}", {"kind": kind, "version": VERSION}
     if not store.is_finished(folder, config):
         with store.writing(folder, RandomModelManifest(config=config)) as temporary:
             _write(kind, temporary)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from rounds.artifacts import hashing
+from rounds.artifacts.file_digests import sha256_weights
 from rounds.config.loader import DEFAULT_MODEL, MODEL_VARIABLE
 from rounds.config.recipe import Model
 from rounds.errors import UserError
@@ -70,7 +71,7 @@ def locate_vision_model(model: Model) -> str:
 def _check_digest(file: Path, expected: str) -> None:
     if not file.is_file():
         raise UserError(f"{file}: no such file")
-    digest = hashing.sha256_file(file)
+    digest = sha256_weights(file)
     if digest != expected:
         raise UserError(
             f"{file}: SHA-256 is {digest[:12]}..., the recipe expects {expected[:12]}...; reinstall the model"
@@ -92,7 +93,7 @@ def weights_digest(path: str, revision: str | None = None) -> str:
     files = sorted(file for pattern in WEIGHT_FILES for file in folder.glob(pattern))
     if not files:
         raise UserError(f"{folder}: holds no weights ({' or '.join(WEIGHT_FILES)})")
-    return hashing.sha256_json({file.name: hashing.sha256_file(file) for file in files})
+    return hashing.sha256_json({file.name: sha256_weights(file) for file in files})
 
 
 def base_model_digest(model: Model) -> str:
