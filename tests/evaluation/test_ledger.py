@@ -148,6 +148,42 @@ def test_a_broken_ledger_is_refused_and_kept(path, write, content):
     assert path.read_bytes() == content
 
 
+def with_lines(path, *lines: str) -> None:
+    """Write a ledger of one row, and further lines behind it; `{row}` stands for the row's own line."""
+    ledger.record(path, [row()])
+    header, first = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("".join(f"{line.format(row=first)}\n" for line in (header, first, *lines)), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["<<<<<<< HEAD", "{row}", "=======", "{row}", ">>>>>>> other"], "row 3: 1 cells"),
+        (["raw,v1"], "row 3: 2 cells"),
+        (["{row},more"], "row 3: 21 cells"),
+        (["{row}"], "row 3: an earlier row is of the same checkpoint"),
+        (["raw,v2,r,1,2,last,clean,high" + "," * 12], "row 3: MAP@25 'high' is not a number"),
+    ],
+    ids=["conflict markers", "short row", "long row", "duplicate key", "score in words"],
+)
+def test_a_ledger_with_a_broken_row_is_refused_and_kept(path, lines, says):
+    """A row that is none, or that counts twice, is named before it changes a correlation, and the file is kept."""
+    with_lines(path, *lines)
+    content = path.read_bytes()
+    for use in (ledger.read, lambda p: ledger.record(p, [row()]), lambda p: ledger.score(p, {})):
+        with refused(path, says, "move the file away"):
+            use(path)
+    assert path.read_bytes() == content
+
+
+def test_a_ledger_from_a_spreadsheet_is_read(path):
+    """A byte order mark, Windows line ends and an empty last line change no row."""
+    with_lines(path)
+    rows = ledger.read(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert ledger.read(path) == rows
+
+
 @pytest.mark.parametrize("first", ["submit", "evaluate"])
 def test_cv_and_lb_meet_in_one_row_in_either_order(tmp_path, first):
     """A checkpoint that was submitted before it was evaluated has one row, with both scores."""

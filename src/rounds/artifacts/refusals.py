@@ -14,7 +14,7 @@ def record(model_output: Path, stage: str, arguments: list[str], reason: str) ->
     if not model_output.is_dir():
         return
     row = {"when": time.strftime("%Y-%m-%d %H:%M"), "stage": stage, "arguments": arguments, "reason": reason}
-    with store.lock(model_output), open(model_output / FILE, "a", encoding="utf-8") as file:
+    with store.lock(model_output), open(model_output / FILE, "a", encoding="utf-8", errors="replace") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rounds.artifacts import hashing, manifest_parsing
+from rounds.artifacts import hashing, jsonl, manifest_parsing
 from rounds.artifacts.manifests import Manifest
 from rounds.errors import UserError
 
@@ -78,19 +78,11 @@ def read_jsonl(path: Path, required: tuple[str, ...] = ()) -> list[dict]:
     Raises:
         UserError: the file is missing or empty, or a line is not a JSON object with the required keys.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
     rows = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError):
-                raise UserError(f"{path} line {number}: not a JSON object") from None
-            missing = [key for key in required if not isinstance(row, dict) or key not in row]
-            if missing:
-                raise UserError(f"{path} line {number}: key {missing[0]!r} is missing")
-            rows.append(row)
+    for number, row in jsonl.read_lines(path):
+        if missing := [key for key in required if key not in row]:
+            raise UserError(f"{path} line {number}: key {missing[0]!r} is missing")
+        rows.append(row)
     if not rows:
         raise UserError(f"{path}: the file is empty")
     return rows

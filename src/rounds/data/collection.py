@@ -17,6 +17,7 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CollectionManifest
 from rounds.config.recipe import Prompts
 from rounds.data import lineage, splits
+from rounds.data.cells import read_id
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.few_shot import ExampleBank, QueryMetadata
 from rounds.data.prompts import query_text
@@ -128,7 +129,8 @@ def _write_qrels(path: Path, queries: list[Query], qrels: dict[str, list[str]]) 
 def _read_qrels(path: Path) -> dict[str, list[str]]:
     store.require_files(path)
     qrels: dict[str, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines()[1:], 2):
+    lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    for number, line in enumerate(lines[1:], 2):
         parts = line.split("\t")
         if len(parts) != 3:
             raise UserError(f"{path} line {number}: not three columns (query-id, corpus-id, score)")
@@ -171,17 +173,19 @@ def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:
     """Read FlagEmbedding-style JSONL: `query` is a text, each key of `lists` (`pos`, `neg`) a list of texts.
 
     Raises:
-        UserError: the file is missing, or a line is broken, lacks a key, or has a value of another type.
+        UserError: the file is missing, or a line is broken, lacks a key, or has a value of another type or a
+            `query_id` with a blank.
     """
     rows = store.read_jsonl(path, ("query", *lists))
     for number, row in enumerate(rows, 1):
+        place = f"{path} line {number}"
         if not isinstance(row["query"], str):
-            raise UserError(f"{path} line {number}: query is not a text")
-        for key in lists:
+            raise UserError(f"{place}: query is not a text")
+        for key in (*lists, *({"excluded"} & row.keys())):
             if not isinstance(row[key], list) or not all(isinstance(text, str) for text in row[key]):
-                raise UserError(f"{path} line {number}: {key} must be a list of texts")
-        if any(character.isspace() for character in str(row.get("query_id", ""))):
-            raise UserError(f"{path} line {number}: query_id {row['query_id']!r} has a blank")
+                raise UserError(f"{place}: {key} must be a list of texts")
+        if "query_id" in row:
+            read_id(row["query_id"], place, "query_id")
     return rows
 
 
@@ -191,13 +195,15 @@ def read_pool(path: Path) -> dict[str, str]:
     Raises:
         UserError: the file is missing or broken, a text is not a string, or an id repeats.
     """
-    rows = store.read_jsonl(path, ("text",))
-    for number, row in enumerate(rows, 1):
+    pool: dict[str, str] = {}
+    for number, row in enumerate(store.read_jsonl(path, ("text",))):
+        place = f"{path} line {number + 1}"
         if not isinstance(row["text"], str):
-            raise UserError(f"{path} line {number}: text is not a string")
-    pool = {str(row.get("_id", number)): row["text"] for number, row in enumerate(rows)}
-    if len(pool) != len(rows):
-        raise UserError(f"{path}: {len(rows) - len(pool)} lines repeat the _id of another")
+            raise UserError(f"{place}: text is not a string")
+        identifier = read_id(row.get("_id", number), place, "_id")
+        if identifier in pool:
+            raise UserError(f"{place}: _id {identifier!r} repeats that of an earlier line")
+        pool[identifier] = row["text"]
     return pool
 
 
@@ -209,7 +215,8 @@ def _read_queries(path: Path) -> dict[str, QueryMetadata]:
 
 def query_metadata(row: dict, text_key: str = "query") -> QueryMetadata:
     """Return the metadata of a row's query, whose text is under `text_key`."""
-    return QueryMetadata(row[text_key], *(str(row.get(key, "")) for key in ("question_id", "construct", "subject")))
+    values = (row.get(key) for key in ("question_id", "construct", "subject"))
+    return QueryMetadata(row[text_key], *("" if value is None else str(value) for value in values))
 
 
 def example_bank(rows: list[dict], prompts: Prompts) -> ExampleBank | None:

@@ -1,5 +1,7 @@
 """Ledger: one row per evaluated checkpoint, with CV and LB, in `model_output/ledger.csv`."""
 
+import csv
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +19,10 @@ COLUMNS = [
     *("LB public", "LB private", "submission"),
     *("precision", "checkpoint", "weights", "fingerprint", "validation"),
 ]
+
+SCORES = ("MAP@25", "LB public", "LB private")
+
+NEW_LEDGER = "move the file away to start a new ledger"
 
 MIN_CHECKPOINTS = 3  # for a correlation
 
@@ -125,14 +131,40 @@ def read(path: Path) -> list[dict]:
     """Read all rows as text; there are none if the file does not exist.
 
     Raises:
-        UserError: the file is not a CSV with the ledger's columns.
+        UserError: the file is not a CSV with the ledger's columns, or a row has too few or too many cells, holds a
+            score that is not a number, or is of the same checkpoint, split and precision as another.
     """
     if not path.is_file():
         return []
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError):
-        raise UserError(f"{path}: not a readable CSV; move the file away to start a new ledger") from None
-    if missing := [column for column in COLUMNS if column not in table.columns]:
-        raise UserError(f"{path}: column {missing[0]} is missing; move the file away to start a new ledger")
-    return table.to_dict("records")
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header, *lines = list(csv.reader(file, strict=True)) or [[]]
+    except (csv.Error, UnicodeDecodeError):
+        raise UserError(f"{path}: not a readable CSV; {NEW_LEDGER}") from None
+    if missing := [column for column in COLUMNS if column not in header]:
+        raise UserError(f"{path}: column {missing[0]} is missing; {NEW_LEDGER}")
+    rows: dict[tuple[str, ...], dict] = {}
+    for number, cells in enumerate(lines, 2):
+        if not cells:  # an empty line
+            continue
+        place = f"{path} row {number}"
+        if len(cells) != len(header):
+            raise UserError(f"{place}: {len(cells)} cells, the header has {len(header)}; put it right, or {NEW_LEDGER}")
+        row = dict(zip(header, cells, strict=True))
+        key = tuple(row[name] for name in KEY)
+        if key in rows:
+            raise UserError(f"{place}: an earlier row is of the same checkpoint; delete one, or {NEW_LEDGER}")
+        _check_scores(row, place)
+        rows[key] = row
+    return list(rows.values())
+
+
+def _check_scores(row: dict, place: str) -> None:
+    """Refuse a row with a score that `correlations` could not read."""
+    for column in SCORES:
+        try:
+            is_number = not row[column] or math.isfinite(float(row[column]))
+        except ValueError:
+            is_number = False
+        if not is_number:
+            raise UserError(f"{place}: {column} {row[column]!r} is not a number; put it right, or {NEW_LEDGER}")

@@ -14,9 +14,9 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import MinedManifest
 from rounds.config.recipe import Mining, parse_range
 from rounds.data import collection, few_shot
+from rounds.data.cells import read_id
 from rounds.data.text import normalize_text
 from rounds.encoding import run_store
-from rounds.errors import UserError
 from rounds.mining.sampling import Negatives
 from rounds.mining.sources import MiningTask, drop_false_negatives, find_source, mine_negatives
 from rounds.models import cross_encoder
@@ -101,10 +101,10 @@ def _read_task(job: MiningJob) -> tuple[list[dict], MiningTask]:
     rows = collection.read_rows(job.input_file, ("pos",))
     passages = collection.read_pool(job.candidate_pool)
     ann_index.check_index(job.recipe.index, len(passages))
-    ids = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
-    if len(set(ids)) != len(ids):
-        raise UserError(f"{job.input_file}: a query_id appears twice")
-    by_id = dict(zip(ids, rows, strict=True))
+    by_id: dict[str, dict] = {}
+    for number, row in enumerate(rows):
+        place = f"{job.input_file} line {number + 1}"
+        by_id[read_id(row.get("query_id", number), place, "query_id", by_id)] = row
     task = MiningTask(
         queries={identifier: row["query"] for identifier, row in by_id.items()},
         passages=passages,

@@ -1,9 +1,11 @@
 """Load BEIR's layout (Thakur et al. 2021, arXiv:2104.08663): corpus.jsonl, queries.jsonl, qrels/*.tsv."""
 
-import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from rounds.artifacts import jsonl
+from rounds.data.cells import is_empty, read_id, read_text
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.errors import UserError
 
@@ -17,18 +19,17 @@ def load(folder: Path) -> RetrievalDataset:
     split is made here, as for any dataset. A passage's text is its title and text.
 
     Raises:
-        UserError: a file is missing, a line is broken, or a label names an unknown query or passage.
+        UserError: a file is missing, a line is broken, an id or text is null, or a label names an unknown query or
+            passage.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it must hold corpus.jsonl, queries.jsonl and qrels/")
     passages: dict[str, str] = {}
     for place, row in read_lines(folder / "corpus.jsonl", ("_id", "text")):
-        _check_new_id(str(row["_id"]), passages, place)
-        passages[str(row["_id"])] = f"{row.get('title') or ''} {row['text']}".strip()
+        passages[read_id(row["_id"], place, "_id", passages)] = _passage_text(row, place)
     texts: dict[str, str] = {}
     for place, row in read_lines(folder / "queries.jsonl", ("_id", "text")):
-        _check_new_id(str(row["_id"]), texts, place)
-        texts[str(row["_id"])] = row["text"]
+        texts[read_id(row["_id"], place, "_id", texts)] = read_text(row["text"], place, "text")
     qrels = _read_qrels(folder / "qrels", texts, passages)
     queries = [Query(identifier, identifier, {"question": text}) for identifier, text in texts.items()]
     return RetrievalDataset(folder.name, queries, passages, qrels)
@@ -40,23 +41,20 @@ def read_lines(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     Raises:
         UserError: the file is missing, or a line is not a JSON object with all of `keys`.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} line {number}: not JSON ({error})") from None
-        if missing := [key for key in keys if not isinstance(row, dict) or key not in row]:
+    for number, row in jsonl.read_lines(path):
+        if missing := [key for key in keys if key not in row]:
             raise UserError(f"{path} line {number}: {missing[0]} is missing")
         yield f"{path} line {number}", row
 
 
-def _check_new_id(identifier: str, texts: dict[str, str], place: str) -> None:
-    if identifier in texts:
-        raise UserError(f"{place}: _id {identifier!r} appears twice")
-    if any(character.isspace() for character in identifier):
-        raise UserError(f"{place}: _id {identifier!r} has a blank")
+def _passage_text(row: dict, place: str) -> str:
+    """Return a passage's title and text; public corpora have passages without the one, the other or both."""
+    title, text = row.get("title"), row["text"]
+    parts = [
+        "" if is_empty(title) else read_text(title, place, "title"),
+        "" if text == "" else read_text(text, place, "text"),
+    ]
+    return " ".join(parts).strip()
 
 
 def _read_qrels(folder: Path, queries: dict[str, str], passages: dict[str, str]) -> dict[str, list[str]]:
@@ -74,15 +72,29 @@ def _read_qrels(folder: Path, queries: dict[str, str], passages: dict[str, str])
 
 def _read_labels(path: Path, queries: dict[str, str], passages: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Yield query and passage of each label above 0."""
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8") from None
+    for number, line in enumerate(lines, 1):
         parts = line.split("\t")
         if number == 1 and tuple(parts) == HEADER:
             continue
-        if len(parts) != 3 or not parts[2].lstrip("-").isdigit():
-            raise UserError(f"{path} line {number}: not three columns ({', '.join(HEADER)})")
-        query, passage, score = parts
+        grade = _read_grade(parts[2]) if len(parts) == 3 else None
+        if grade is None:
+            raise UserError(f"{path} line {number}: not three columns ({', '.join(HEADER)}), the last a number")
+        query, passage, _ = parts
         if query not in queries or passage not in passages:
             missing = f"query {query}" if query not in queries else f"passage {passage}"
             raise UserError(f"{path} line {number}: {missing} is not there")
-        if int(score) > 0:
+        if grade > 0:
             yield query, passage
+
+
+def _read_grade(text: str) -> float | None:
+    """Return the number that a grade such as `1`, `-1` or `1.0` is, or None."""
+    try:
+        grade = float(text)
+    except ValueError:
+        return None
+    return grade if math.isfinite(grade) else None

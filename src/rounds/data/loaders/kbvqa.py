@@ -11,18 +11,23 @@ A folder is one that `datasets` saved; an image is a path below `RAW`.
 from collections import defaultdict
 from pathlib import Path
 
-import pandas as pd
 from datasets import load_from_disk
 from PIL import Image, UnidentifiedImageError
 
+from rounds.data.cells import is_empty, read_id, read_name, read_names, read_text
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.images import attach_image
+from rounds.data.loaders.tables import Rows, read_table
 from rounds.data.loaders.weak_labels import AnswerIndex, unique_passages
 from rounds.errors import UserError
 
 QUESTION_COLUMNS = ("id", "question", "image", "answer")
 
 PASSAGE_COLUMNS = ("id", "text", "image", "article")
+
+NAME_COLUMNS = ("id", "answer", "article")  # texts or whole numbers
+
+OPTIONAL_LISTS, OPTIONAL_NAMES = ("aliases", "provenance"), ("title", "type")
 
 
 def load(folder: Path) -> tuple[RetrievalDataset, list[str]]:
@@ -45,15 +50,13 @@ def load(folder: Path) -> tuple[RetrievalDataset, list[str]]:
     articles = _Articles(passage_rows)
     queries, qrels, excluded, unanswered = [], {}, {}, []
     for row in question_rows:
-        titles = [str(title) for title in _as_list(row.get("provenance"))]
+        titles = row["provenance"]
         fields = {
             "question": attach_image(row["question"], str(folder / row["image"])),
             "subject": articles.types.get(titles[0], "") if titles else "",
         }
         queries.append(Query(row["id"], "; ".join(titles) or row["id"], fields))
-        relevant, neutral = articles.label(
-            row["answer"], [str(alias) for alias in _as_list(row.get("aliases"))], titles
-        )
+        relevant, neutral = articles.label(row["answer"], row["aliases"], titles)
         if relevant:
             qrels[row["id"]], excluded[row["id"]] = relevant, neutral
         else:
@@ -79,8 +82,8 @@ class _Articles:
         self.types: dict[str, str] = {}
         self.passages: dict[str, set[str]] = defaultdict(set)
         for row in rows:
-            title = row.get("title") or row["article"]
-            self.types[title] = str(row.get("type") or "")
+            title = row["title"] or row["article"]
+            self.types[title] = row["type"]
             self.passages[title].add(row["id"])
         texts = {row["id"]: row["text"] for row in rows}
         self.ids = set(texts)
@@ -101,46 +104,39 @@ class _Articles:
 
 
 def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> list[dict]:
-    """Return the rows of a table, with the cells of `columns` as stripped texts.
+    """Return the rows of a table, with the cells of `columns` as stripped texts and the optional ones filled in.
 
     Raises:
-        UserError: the table or a column is missing, a cell is empty, or an id appears twice.
+        UserError: the table or a column is missing, a cell is empty or of another type, or an id appears twice.
     """
     candidates = (folder / f"{name}.jsonl", folder / f"{name}.parquet", folder / name)
     file = next((path for path in candidates if path.exists()), None)
     if file is None:
         raise UserError(f"{folder}: holds neither {name}.jsonl nor {name}.parquet nor a datasets folder {name}")
-    rows = _read_rows(file)
-    if not rows:
-        raise UserError(f"{file}: has no rows")
-    identifiers: set[str] = set()
-    for number, row in enumerate(rows, 1):
+    rows: dict[str, dict] = {}
+    for place, row in _read_folder(file) if file.is_dir() else read_table(file):
         for column in columns:
             if column not in row:
-                raise UserError(f"{file} row {number}: {column} is missing (found: {', '.join(map(str, row))})")
-            if row[column] is None or not (text := str(row[column]).strip()):
-                raise UserError(f"{file} row {number}: {column} is empty")
-            row[column] = text
-        if row["id"] in identifiers:
-            raise UserError(f"{file} row {number}: id {row['id']!r} appears twice")
-        identifiers.add(row["id"])
-    return rows
+                raise UserError(f"{place}: {column} is missing (found: {', '.join(map(str, row))})")
+            read = read_name if column in NAME_COLUMNS else read_text
+            row[column] = read(row[column], place, column).strip()
+        for column in OPTIONAL_LISTS:
+            row[column] = read_names(row.get(column), place, column)
+        for column in OPTIONAL_NAMES:
+            row[column] = "" if is_empty(row.get(column)) else read_name(row[column], place, column)
+        rows[read_id(row["id"], place, "id", rows)] = row
+    return list(rows.values())
 
 
-def _read_rows(file: Path) -> list[dict]:
+def _read_folder(folder: Path) -> Rows:
+    """Return the rows of a folder that `datasets` saved, each after its place."""
     try:
-        if file.is_dir():
-            return load_from_disk(str(file)).to_list()
-        if file.suffix == ".parquet":
-            return pd.read_parquet(file).to_dict("records")
-        return pd.read_json(file, lines=True, dtype=False).to_dict("records")
+        rows = load_from_disk(str(folder)).to_list()
     except (ValueError, OSError) as error:
-        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:120]})") from None
-
-
-def _as_list(value: object) -> list:
-    """Return a list cell as a list; parquet has arrays instead, and None or NaN for missing cells."""
-    return list(value) if hasattr(value, "__len__") and not isinstance(value, str) else []
+        raise UserError(f"{folder}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+    if not rows:
+        raise UserError(f"{folder}: has no rows")
+    return [(f"{folder} row {number}", row) for number, row in enumerate(rows, 1)]
 
 
 def _check_images(folder: Path, name: str, rows: list[dict]) -> None:

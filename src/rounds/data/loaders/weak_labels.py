@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rounds.data.cells import read_id, read_name, read_names, read_text
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.loaders.beir import read_lines
 from rounds.errors import UserError
@@ -49,38 +50,39 @@ def load(folder: Path) -> tuple[RetrievalDataset, SkippedAnswers]:
     Passages with an alias are never negatives, whether or not they are relevant (`RetrievalDataset.excluded`).
 
     Raises:
-        UserError: a file is missing, a line is broken, or no question has a relevant passage.
+        UserError: a file is missing, a line is broken, an id repeats, a cell is null, or no question has a relevant
+            passage.
     """
     passages = _read_passages(folder / "passages.jsonl")
     index = AnswerIndex(passages)
-    queries, qrels, excluded = [], {}, {}
+    queries: dict[str, Query] = {}
+    qrels, excluded = {}, {}
     skipped = SkippedAnswers(defaultdict(list), [])
     for place, row in read_lines(folder / "questions.jsonl", ("id", "question", "answer")):
-        identifier, aliases = str(row["id"]), row.get("aliases") or []
-        if not isinstance(aliases, list):
-            raise UserError(f"{place}: aliases must be a list")
-        queries.append(Query(identifier, str(row.get("group", identifier)), {"question": row["question"]}))
-        answers = [row["answer"], *aliases]
+        identifier, question = read_id(row["id"], place, "id", queries), read_text(row["question"], place, "question")
+        group = read_name(row["group"], place, "group") if "group" in row else identifier
+        queries[identifier] = Query(identifier, group, {"question": question})
+        # An empty answer is one that says nothing: it is reported, not refused.
+        answer = row["answer"] if isinstance(row["answer"], str) else read_name(row["answer"], place, "answer")
+        answers = [answer, *read_names(row.get("aliases"), place, "aliases")]
         if uninformative := [answer for answer in answers if is_uninformative(answer)]:
             skipped.answers[identifier] += uninformative
         holders = index.find_answers(answers)
         all_holders = unique_passages(holders.values())
-        if relevant := holders.get(row["answer"]) or all_holders:
+        if relevant := holders.get(answer) or all_holders:
             qrels[identifier] = relevant
             excluded[identifier] = [passage for passage in all_holders if passage not in relevant]
         else:
             skipped.unanswered.append(identifier)
     if not qrels:
         raise UserError(f"{folder}: no passage holds the answer of any question")
-    return RetrievalDataset(folder.name, queries, passages, qrels, excluded=excluded), skipped
+    return RetrievalDataset(folder.name, list(queries.values()), passages, qrels, excluded=excluded), skipped
 
 
 def _read_passages(path: Path) -> dict[str, str]:
     passages: dict[str, str] = {}
     for place, row in read_lines(path, ("id", "text")):
-        if str(row["id"]) in passages:
-            raise UserError(f"{place}: id {row['id']!r} appears twice")
-        passages[str(row["id"])] = row["text"]
+        passages[read_id(row["id"], place, "id", passages)] = read_text(row["text"], place, "text")
     return passages
 
 
