@@ -9,7 +9,7 @@ from rounds.data import collection
 from rounds.errors import UserError
 from rounds.flags import ModelOutput, project_root
 from rounds.kaggle import account, bundle, wheels
-from rounds.kaggle.bundle import Upload
+from rounds.kaggle.bundle import BundleContents, Upload
 from rounds.kaggle.client import COMPETITION
 from rounds.kaggle.stage import name_submission
 from rounds.kaggle.wheels import Target
@@ -58,10 +58,9 @@ def main(flags: Flags) -> None:
     )
     folder, notebook = (Path(flags.output_root) / name for name in ("bundle", "notebook"))
     passages = list(data.passages.values())[:32]
-    drawn = {key: config[key] for key in ("split", "seed", "fold")}
-    bundled = bundle.write(
-        source, passages, drawn, upload, target, project_root(), folder, notebook, flags.merged, overwrite=True
-    )
+    split = {key: config[key] for key in ("split", "seed", "fold")}
+    contents = BundleContents(source, passages, split, target, project_root(), flags.merged)
+    bundled = bundle.write(contents, upload, folder, notebook, overwrite=True)
     name_submission(source, data, flags.name, Path(flags.model_output))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
     packages = ", ".join(wheel.name.split("-")[0] for wheel in bundled)

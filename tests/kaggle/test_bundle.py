@@ -1,4 +1,4 @@
-"""Bundle: names that Kaggle takes, a notebook without internet, and a checkpoint that it can load."""
+"""Bundle: names that Kaggle accepts, a notebook without internet, and a checkpoint that it can load."""
 
 import ast
 import dataclasses
@@ -12,7 +12,7 @@ import pytest
 from helpers.tiny_task import refused
 
 from rounds.kaggle import bundle
-from rounds.kaggle.bundle import Upload
+from rounds.kaggle.bundle import BundleContents, Upload
 from rounds.kaggle.wheels import Target
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.inference_options import InferenceOptions
@@ -23,20 +23,27 @@ UPLOAD = Upload("someone", "tiny-v1-round1", "titanic")
 @pytest.mark.parametrize(
     "changed",
     [
-        {"owner": "Some One"}, {"owner": "https://www.kaggle.com/someone"}, {"owner": "someone/x"}, {"owner": ""},
-        {"competition": "https://www.kaggle.com/competitions/titanic"}, {"competition": "competitions/titanic"},
-        {"base": "datasets/a/b/c"}, {"base": "model"}, {"hours": 13.0}, {"hours": 0.0},
+        {"owner": "Some One"},
+        {"owner": "https://www.kaggle.com/someone"},
+        {"owner": "someone/x"},
+        {"owner": ""},
+        {"competition": "https://www.kaggle.com/competitions/titanic"},
+        {"competition": "competitions/titanic"},
+        {"base": "datasets/a/b/c"},
+        {"base": "model"},
+        {"hours": 13.0},
+        {"hours": 0.0},
     ],
-)  # fmt: skip
+)
 def test_names_that_kaggle_refuses_are_refused_here(changed):
-    """Addresses and prefixes where a name belongs among them."""
+    """So are addresses and prefixes in place of a name."""
     with refused(next(iter(changed))):
         bundle.check(dataclasses.replace(UPLOAD, **changed))
 
 
 @pytest.mark.parametrize("name", ["tiny-v1", "A_b.C 12", "x" * 120, "sample-minilm-v1-0a1b2c3d-round2", "é"])
 def test_slugs_pass_the_clients_own_rules(name, tmp_path, monkeypatch):
-    """Kaggle's client agrees: slug, title, and that the title resolves to the slug."""
+    """Kaggle's client accepts slug and title, and derives the slug from the title."""
     monkeypatch.setenv("HOME", str(tmp_path))
     api = pytest.importorskip("kaggle.api.kaggle_api_extended")
     client = api.KaggleApi.__new__(api.KaggleApi)
@@ -58,13 +65,13 @@ def test_an_owner_may_have_capitals():
 
 
 def test_long_names_stay_apart():
-    """What is cut off is told apart by a hash."""
+    """Names that differ only in the part that is cut off get different slugs, by a hash."""
     names = [dataclasses.replace(UPLOAD, name="x" * 80 + end).slug for end in "ab"]
     assert names[0] != names[1] and all(len(name) <= 50 for name in names)
 
 
 def test_the_metadata_ask_for_a_gpu_and_no_internet():
-    """One licence, the bundle and the competition as sources, a base model where there is one."""
+    """They hold one licence, the bundle and the competition as sources, and the base model if one is named."""
     about = bundle.kernel_metadata(UPLOAD)
     assert about["enable_gpu"] and not about["enable_internet"] and about["is_private"]
     assert about["dataset_sources"] == [UPLOAD.id] and about["competition_sources"] == ["titanic"]
@@ -75,8 +82,8 @@ def test_the_metadata_ask_for_a_gpu_and_no_internet():
     assert files["dataset_sources"] == [UPLOAD.id, "someone/weights"] and not files["model_sources"]
 
 
-def test_the_notebook_is_one(tmp_path):
-    """Valid, short, plain Python, installs without an index; the same again, byte for byte."""
+def test_the_notebook_is_valid_and_reproducible(tmp_path):
+    """It is short, imports what exists, installs without an index, and is written again byte for byte."""
     bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD)
     text = (tmp_path / bundle.NOTEBOOK).read_text()
     notebook = nbformat.reads(text, as_version=4)
@@ -94,18 +101,18 @@ def test_the_notebook_is_one(tmp_path):
 
 
 def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
-    """A hub's base model needs a Kaggle input or a merged bundle; nothing is written."""
+    """A base model of the hub needs a Kaggle input or a merged bundle; nothing is written."""
     model = dataclasses.replace(tiny.model, name_or_path="BAAI/bge-en-icl")
     recipe = dataclasses.replace(tiny, model=model)
     source = Checkpoint(recipe, "0" * 64, InferenceOptions("bf16", ("cpu",)), tmp_path, True, {}, {})
-    folders = (tmp_path, tmp_path / "bundle", tmp_path / "notebook")
+    contents = BundleContents(source, [], {}, Target("3.11", (), {}), tmp_path)
     with refused("BAAI/bge-en-icl", "BASE=", "MERGED=1"):
-        bundle.write(source, [], {}, UPLOAD, Target("3.11", (), {}), *folders, False)
+        bundle.write(contents, UPLOAD, tmp_path / "bundle", tmp_path / "notebook")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_base_model_is_no_checkpoint(tiny_collection, tmp_path):
-    """The script names what is missing: a trained checkpoint, an owner."""
+    """The script names the folder that is missing."""
     from helpers.scripts import SCRIPTS
 
     common = [sys.executable, str(SCRIPTS / "bundle.py"), "--data_dir", str(tiny_collection), "--name", "x"]

@@ -1,4 +1,4 @@
-"""Private leaderboard: questions that nothing else sees, and one score for each name."""
+"""Private leaderboard: held-out questions that no other stage sees, and one score per submission name."""
 
 import csv
 
@@ -34,7 +34,7 @@ def solution(folder) -> list[dict[str, str]]:
 
 
 def submit(folder, tmp_path, place: int = 0):
-    """A submission whose right answer stands at `place` in each row."""
+    """Write a submission that ranks the right label at `place` (from 0) in each row."""
     labels = {row["QuestionId_Answer"]: row["MisconceptionId"] for row in solution(folder)}
     ids = list(eedi.load(folder).passages)
     path = tmp_path / f"{SUBMISSION}.csv"
@@ -43,38 +43,38 @@ def submit(folder, tmp_path, place: int = 0):
         writer.writerow(["QuestionId_Answer", "MisconceptionId"])
         for row in csv.DictReader(given):
             label = labels.get(row["QuestionId_Answer"], ids[0])
-            others = [each for each in ids if each != label]
+            others = [identifier for identifier in ids if identifier != label]
             writer.writerow([row["QuestionId_Answer"], " ".join([*others[:place], label, *others[place:24]])])
     return path
 
 
 def test_no_held_out_question_is_left_in_train(held, own_raw):
     """train.csv and test.csv divide the questions; test.csv has no labels; the folder loads as competition data."""
-    folder, found = held
+    folder, counts = held
     task, whole = eedi.load(folder), eedi.load(own_raw)
-    train, test = ({query.group for query in each} for each in (task.queries, task.test_queries))
+    train, test = ({query.group for query in queries} for queries in (task.queries, task.test_queries))
     assert not train & test and train | test == {query.group for query in whole.queries}
-    assert len(test) == found.questions
+    assert len(test) == counts.questions
     assert "Misconception" not in (folder / "test.csv").read_text().splitlines()[0]
     assert not list(folder.rglob("*solution*")) and private_leaderboard.solution_of(folder).parent.name == "solutions"
 
 
 def test_the_unseen_share_is_the_one_asked_for(held, own_raw):
-    """Of the labelled held-out rows, that share has a misconception that the rest of train never labels."""
-    folder, found = held
+    """This share of the labelled held-out rows has a misconception that is no label in the rest of train."""
+    folder, counts = held
     labels = {row["MisconceptionId"] for row in solution(folder)}
-    known = {label for own in eedi.load(folder).qrels.values() for label in own}
+    known = {label for relevant in eedi.load(folder).qrels.values() for label in relevant}
     unseen = [row for row in solution(folder) if row["MisconceptionId"] not in known]
-    assert len(unseen) == found.unseen_rows and labels
-    assert abs(len(unseen) / found.rows - 0.5) <= 0.03
-    assert abs(found.rows / len(eedi.load(own_raw).qrels) - 0.2) <= 0.05
+    assert len(unseen) == counts.unseen_rows and labels
+    assert abs(len(unseen) / counts.rows - 0.5) <= 0.03
+    assert abs(counts.rows / len(eedi.load(own_raw).qrels) - 0.2) <= 0.05
     assert all(
         eedi.load(own_raw).qrels[row["QuestionId_Answer"]] == [row["MisconceptionId"]] for row in solution(folder)
     )
 
 
 def test_public_and_private_rows_share_no_question(held):
-    """As on Kaggle, the public score is of a part."""
+    """The rows of a question are on one side, and the public side is the smaller one."""
     sides = {"Public": set(), "Private": set()}
     for row in solution(held[0]):
         sides[row["Usage"]].add(row["QuestionId_Answer"].split("_")[0])
@@ -83,16 +83,16 @@ def test_public_and_private_rows_share_no_question(held):
 
 @pytest.mark.parametrize(("place", "expected"), [(0, 1.0), (3, 0.25), (24, 0.04)])
 def test_a_score_is_map_at_25(held, tmp_path, place, expected):
-    """One right answer a row at one place: the score is its reciprocal rank, and the ledger has it as LB."""
+    """With one right label per row, the score is its reciprocal rank, and the ledger has it as LB."""
     folder, path = held[0], tmp_path / "ledger.csv"
     ledger.record(path, [{"data": "t", "split": "v1", "fingerprint": "f", "MAP@25": 0.5, "submission": SUBMISSION}])
-    found = private_leaderboard.score(submit(folder, tmp_path, place), folder, path)
-    assert found == {"public": expected, "private": expected}
+    scores = private_leaderboard.score(submit(folder, tmp_path, place), folder, path)
+    assert scores == {"public": expected, "private": expected}
     assert ledger.read(path)[0]["LB private"] == str(expected)
 
 
 def test_a_name_is_scored_once(held, tmp_path):
-    """A second look is refused, with the first score; so is a submission that the ledger does not name."""
+    """A second request is refused with the first score, and so is a submission that the ledger does not name."""
     folder, path = held[0], tmp_path / "ledger.csv"
     csv_file = submit(folder, tmp_path)
     with refused(path, SUBMISSION, "make submit"):
@@ -114,11 +114,11 @@ def test_a_broken_submission_is_refused_and_not_counted(held, tmp_path):
     assert not ledger.read(path)[0]["LB private"]
 
 
-def test_the_same_parts_again(own_raw, held, tmp_path):
-    """One seed, one set of questions; a finished folder is left as it is; other flags are refused."""
-    folder, found = held
+def test_one_seed_holds_out_the_same_questions(own_raw, held, tmp_path):
+    """A finished folder is left as it is, and other settings are refused."""
+    folder, counts = held
     again = tmp_path / "other"
-    assert private_leaderboard.hold_out(own_raw, again, 0.2, 0.5, 42) == found
+    assert private_leaderboard.hold_out(own_raw, again, 0.2, 0.5, 42) == counts
     assert (again / "train.csv").read_bytes() == (folder / "train.csv").read_bytes()
     before = hashing.sha256_file(folder / "manifest.json")
     private_leaderboard.hold_out(own_raw, folder, 0.2, 0.5, 42)
@@ -127,8 +127,8 @@ def test_the_same_parts_again(own_raw, held, tmp_path):
         private_leaderboard.hold_out(own_raw, folder, 0.2, 0.3, 42)
 
 
-def test_an_impossible_part_is_refused(own_raw, tmp_path):
-    """Sizes and shares out of range, or that the data does not have, are said in one line, and nothing is written."""
+def test_an_impossible_share_is_refused(own_raw, tmp_path):
+    """A share out of range is refused, and nothing is written."""
     with refused("0.5"):
         private_leaderboard.hold_out(own_raw, tmp_path / "x", 0.9, 0.5, 42)
     assert not (tmp_path / "x").exists() and not (tmp_path / "solutions").exists()

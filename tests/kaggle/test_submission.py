@@ -1,3 +1,5 @@
+"""Submission file: exact bytes, 25 known ids per row, and refusals that leave no file behind."""
+
 import numpy as np
 import pytest
 from helpers.tiny_task import refused
@@ -10,7 +12,7 @@ KEYS = ["70_B", "70_C", "3_A"]
 
 
 def make_run(keys: list[str] = KEYS, depth: int = 40) -> Run:
-    """Row n ranks n, n + 1, n + 2, ..."""
+    """Return a run in which row n ranks n, n + 1, n + 2, ..."""
     ids = np.array([[str(row + step) for step in range(depth)] for row in range(len(keys))], dtype=object)
     return Run(list(keys), ids, np.linspace(1, 0, ids.size, dtype=np.float32).reshape(ids.shape))
 
@@ -39,7 +41,7 @@ def test_a_submission_byte_for_byte(tmp_path, sample, order):
     path = tmp_path / "out" / "submission.csv"
     assert submission.write(run, PASSAGES, sample, path) == 3
     assert path.read_bytes() == EXPECTED.encode()
-    assert [each.name for each in path.parent.iterdir()] == ["submission.csv"]
+    assert [file.name for file in path.parent.iterdir()] == ["submission.csv"]
 
 
 def test_a_corpus_below_25_is_refused(tmp_path, sample):
@@ -77,24 +79,24 @@ def test_a_refused_submission_leaves_nothing(tmp_path, sample, run, says):
 
 @pytest.mark.parametrize(("run", "says"), BAD_RUNS)
 def test_a_refused_submission_leaves_the_older_one(tmp_path, sample, run, says):
-    """A valid file that stood there before is untouched."""
+    """A valid file that was there before is left as it was."""
     path = tmp_path / "out" / "submission.csv"
     submission.write(make_run(), PASSAGES, sample, path)
     with refused(says):
         submission.write(run, PASSAGES, sample, path)
     assert path.read_bytes() == EXPECTED.encode()
-    assert [each.name for each in path.parent.iterdir()] == ["submission.csv"]
+    assert [file.name for file in path.parent.iterdir()] == ["submission.csv"]
 
 
 def test_a_refusal_names_the_submission(tmp_path, sample):
-    """A bad row is named with the file that was asked for, not with a temporary one that is gone."""
+    """A bad row is reported with the path of the submission, not with that of the temporary file."""
     path = tmp_path / "submission.csv"
     with refused(f"{path} row 2"):
         submission.write(make_run(depth=24), PASSAGES, sample, path)
 
 
 def test_a_sample_with_a_repeated_key_is_refused(tmp_path, sample):
-    """A sample that asks for one key twice fits no run."""
+    """No run fits a sample that has one key twice."""
     sample.write_text(text([*KEYS, KEYS[0]], [["1"]] * 4))
     with refused(sample, "4 keys", "3"):
         submission.write(make_run(), PASSAGES, sample, tmp_path / "submission.csv")
@@ -112,7 +114,7 @@ def test_a_sample_that_is_no_submission_is_refused(tmp_path, sample, content, sa
 
 
 def test_a_missing_sample_is_refused(tmp_path, sample):
-    """A sample that is not there is named."""
+    """A missing sample is named."""
     sample.unlink()
     with refused(sample, "no such file"):
         submission.write(make_run(), PASSAGES, sample, tmp_path / "submission.csv")
@@ -145,12 +147,23 @@ GOOD = [[str(row + step) for step in range(25)] for row in range(3)]
         ("", "empty"),
     ],
     ids=[
-        "wrong order", "key missing", "key extra", "key twice", "24 ids", "26 ids", "id repeated", "id unknown", "nan",
-        "no ids", "two blanks", "other column", "empty file",
+        "wrong order",
+        "key missing",
+        "key extra",
+        "key twice",
+        "24 ids",
+        "26 ids",
+        "id repeated",
+        "id unknown",
+        "nan",
+        "no ids",
+        "two blanks",
+        "other column",
+        "empty file",
     ],
-)  # fmt: skip
+)
 def test_bad_files_are_refused(tmp_path, sample, content, says):
-    """Each way in which a file is no submission is named with the file, and the row where there is one."""
+    """Each fault is reported with the file, and with the row if it is in a row."""
     path = tmp_path / "submission.csv"
     path.write_text(content)
     with refused(path, says):

@@ -1,4 +1,4 @@
-"""Wheelhouse: closed for its target, from wheels that stand in for an index."""
+"""Wheelhouse: complete for its target, from a folder of wheels in place of an index."""
 
 import zipfile
 from pathlib import Path
@@ -25,7 +25,7 @@ where = ["src"]
 
 
 def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
-    """A wheel without content."""
+    """Write a wheel that holds only metadata."""
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
         f"Requires-Dist: {need}\n" for need in needs
@@ -38,7 +38,7 @@ def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
 
 @pytest.fixture
 def index(tmp_path, monkeypatch) -> Path:
-    """pip takes wheels from this folder, and from nowhere else."""
+    """Return the folder that is the only place from which pip takes wheels."""
     folder = tmp_path / "index"
     folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -47,7 +47,7 @@ def index(tmp_path, monkeypatch) -> Path:
 
 
 def build(tmp_path: Path, *needs: str, has: dict[str, str] | None = None, extras: set[str] = frozenset()) -> set[str]:
-    """Names and versions of the wheels that a project with these requirements gets."""
+    """Build the wheelhouse of a project with these requirements, and return the names and versions of its wheels."""
     project, folder = tmp_path / "project", tmp_path / "wheels"
     (project / "src" / "own").mkdir(parents=True)
     (project / "src" / "own" / "__init__.py").touch()
@@ -55,16 +55,14 @@ def build(tmp_path: Path, *needs: str, has: dict[str, str] | None = None, extras
         (project / name).touch()
     (project / "pyproject.toml").write_text(PYPROJECT.format(dependencies=", ".join(f'"{need}"' for need in needs)))
     folder.mkdir()
-    found = wheels.build(project, folder, Target("3.11", ("manylinux2014_x86_64",), has or {}), extras)
-    assert found[0].name.startswith("own-1.2") and {each.name for each in folder.iterdir()} == {
-        each.name for each in found
-    }
-    assert sorted(each.name for each in project.iterdir()) == ["LICENSE", "README.md", "pyproject.toml", "src"]
-    return {"-".join(each.name.split("-")[:2]) for each in found[1:]}
+    built = wheels.build(project, folder, Target("3.11", ("manylinux2014_x86_64",), has or {}), extras)
+    assert built[0].name.startswith("own-1.2") and set(folder.iterdir()) == set(built)
+    assert sorted(path.name for path in project.iterdir()) == ["LICENSE", "README.md", "pyproject.toml", "src"]
+    return {"-".join(path.name.split("-")[:2]) for path in built[1:]}
 
 
-def test_requirements_of_requirements_are_there(index, tmp_path):
-    """Followed to the end; markers are answered for the target, not for this machine."""
+def test_requirements_of_requirements_are_included(index, tmp_path):
+    """They are followed to the end; markers are evaluated for the target, not for this machine."""
     wheel(index, "a", "1.0", "b>=2", 'c; sys_platform == "win32"', 'd; python_version >= "3.11"')
     wheel(index, "b", "2.1")
     wheel(index, "d", "1.0", "a")
@@ -72,7 +70,7 @@ def test_requirements_of_requirements_are_there(index, tmp_path):
 
 
 def test_what_the_target_has_is_left_out(index, tmp_path):
-    """With all that only it would need; `*` stands for a family, and an unknown version will do."""
+    """So are its own requirements; `*` stands for a family of names, and an unknown version satisfies all."""
     wheel(index, "a", "1.0", "torch>=2", "nvidia-x", "b")
     wheel(index, "c", "1.0")
     has = {"torch": ANY, "nvidia-*": ANY, "b": "3.0"}
@@ -80,14 +78,14 @@ def test_what_the_target_has_is_left_out(index, tmp_path):
 
 
 def test_too_old_a_version_on_the_target_is_replaced(index, tmp_path):
-    """A version that a requirement refuses comes as a wheel."""
+    """A package whose version does not satisfy a requirement is included as a wheel."""
     wheel(index, "a", "1.0", "b>=2")
     wheel(index, "b", "2.5")
     assert build(tmp_path, "a", has={"b": "1.9"}) == {"a-1.0", "b-2.5"}
 
 
 def test_a_later_requirement_may_lower_a_version(index, tmp_path):
-    """What was fetched before is fetched again where it no longer fits, and the house is still closed."""
+    """A wheel that no longer fits is downloaded again in a version that fits all requirements."""
     wheel(index, "a", "1.0", "c")
     wheel(index, "b", "1.0", "d")
     wheel(index, "d", "1.0", "c<2")
@@ -97,26 +95,26 @@ def test_a_later_requirement_may_lower_a_version(index, tmp_path):
 
 
 def test_extras_bring_their_requirements(index, tmp_path):
-    """A requirement's extras, and the project's own where they are asked for."""
+    """The extras of a requirement are followed, and those of the project that are asked for."""
     wheel(index, "a", "1.0", 'b; extra == "fast"')
     wheel(index, "b", "1.0")
     wheel(index, "extra_one", "1.0")
     assert build(tmp_path, "a[fast]", extras={"more"}) == {"a-1.0", "b-1.0", "extra_one-1.0"}
 
 
-def test_a_wheel_that_is_not_to_be_had_is_named(index, tmp_path):
-    """One line with its name."""
+def test_a_missing_wheel_is_named(index, tmp_path):
+    """A requirement that no wheel satisfies is refused by name."""
     wheel(index, "a", "1.0", "b>=2")
     with refused("pip download b>=2", "failed"):
         build(tmp_path, "a")
 
 
-def test_an_open_house_is_seen(index):
-    """The check itself finds what is missing and what has the wrong version."""
+def test_unsatisfied_requirements_are_listed(index):
+    """The check finds a wheel that is missing and one of the wrong version."""
     wheel(index, "a", "1.0", "b>=2", "c")
     wheel(index, "b", "1.0")
-    found = list(wheels.missing(sorted(index.iterdir()), Target("3.11", (), {})))
-    assert len(found) == 2 and "b>=2" in found[0] and found[1].endswith("needs c")
+    messages = list(wheels.missing(sorted(index.iterdir()), Target("3.11", (), {})))
+    assert len(messages) == 2 and "b>=2" in messages[0] and messages[1].endswith("needs c")
 
 
 def test_a_freeze_is_read(tmp_path):

@@ -1,4 +1,4 @@
-"""Bundle: what a Kaggle notebook without internet needs, as a dataset to upload, and the notebook itself."""
+"""Write the files for a Kaggle notebook without internet: a dataset to upload (the bundle), and the notebook."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ LICENCE = "CC0-1.0"
 
 SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
-LONGEST, SHORTEST = 50, 6  # characters of a dataset's slug and title
+MIN_SLUG, MAX_SLUG = 6, 50  # characters of a dataset's slug and title
 
 INSTALL = """\
 import os
@@ -52,16 +52,16 @@ run_notebook(ROOT, hours={hours})
 
 @dataclass(frozen=True)
 class Upload:
-    """How Kaggle calls what is uploaded.
+    """Names and settings of the upload on Kaggle.
 
     Attributes:
-        owner: the user's name on Kaggle.
-        name: the submission's; dataset and notebook are called after it.
-        competition: the competition's name in its address.
-        base: Kaggle model (owner/model/framework/variation/version) or dataset (owner/name) with an adapter's base
-            model; empty where the bundle is enough.
+        owner: The user's name on Kaggle.
+        name: The name of the submission, from which those of the dataset and the notebook are made.
+        competition: The last part of the competition's address.
+        base: The Kaggle model (owner/model/framework/variation/version) or dataset (owner/name) that holds an adapter's
+            base model; empty if the bundle alone is enough.
         accelerator: Kaggle's name of the machine.
-        hours: the notebook's time.
+        hours: The time that the notebook may take.
     """
 
     owner: str
@@ -73,28 +73,30 @@ class Upload:
 
     @property
     def slug(self) -> str:
-        """The name as Kaggle's addresses allow it, 6 to 50 characters."""
+        """Return the name in the form of Kaggle's addresses, 6 to 50 characters; a long name ends in a hash."""
         slug = "-".join(re.findall(r"[a-z0-9]+", f"rounds {self.name}".lower()))
-        if len(slug) <= LONGEST:
+        if len(slug) <= MAX_SLUG:
             return slug
-        return f"{slug[: LONGEST - 9].rstrip('-')}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
+        return f"{slug[: MAX_SLUG - 9].rstrip('-')}-{hashlib.sha256(slug.encode()).hexdigest()[:8]}"
 
     @property
     def id(self) -> str:
-        """`owner/slug`."""
+        """Return `owner/slug`."""
         return f"{self.owner}/{self.slug}"
 
 
 def check(upload: Upload) -> None:
-    """Kaggle's rules for names, as its client checks them before an upload, and no address where a name belongs.
+    """Check names by Kaggle's rules, so that neither its client nor Kaggle refuses them after the work is done.
 
     Raises:
-        UserError: one of them is broken.
+        UserError: A name breaks a rule, or is an address.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", upload.owner):
         raise UserError(f"owner {upload.owner!r}: is not a Kaggle user name (letters, digits, hyphens, underscores)")
-    if not (SLUG.fullmatch(upload.slug) and SHORTEST <= len(upload.slug) <= LONGEST):
-        raise UserError(f"name {upload.name!r}: gives the slug {upload.slug!r}, which Kaggle refuses; name another")
+    if not (SLUG.fullmatch(upload.slug) and MIN_SLUG <= len(upload.slug) <= MAX_SLUG):
+        raise UserError(
+            f"name {upload.name!r}: gives the slug {upload.slug!r}, which Kaggle refuses; choose another name"
+        )
     if not SLUG.fullmatch(upload.competition):
         raise UserError(
             f"competition {upload.competition!r}: is not the last part of a competition's address, such as titanic"
@@ -108,76 +110,101 @@ def check(upload: Upload) -> None:
         raise UserError(f"hours {upload.hours}: a notebook runs for 12 hours at most")
 
 
-def write(
-    source: Checkpoint, texts: list[str], split: dict, upload: Upload, target: Target, project: Path, folder: Path,
-    notebook: Path, merge: bool, overwrite: bool = False,
-) -> list[Path]:  # fmt: skip
-    """Write the dataset's folder and the notebook's; returns the wheels.
+@dataclass(frozen=True)
+class BundleContents:
+    """The contents of a bundle, and the machine that it is for.
 
-    Args:
-        source: the checkpoint that answers.
-        texts: a few passages, which a merged model is compared on.
-        split: `split`, `seed` and `fold` of the collection that it was trained on.
-        project: the project's root, from which its wheel is built.
-        merge: put the adapter into its base model's weights, so that the notebook needs no base model.
+    Attributes:
+        source: The checkpoint that ranks the test queries.
+        texts: Some passages, on which a merged model is compared with its adapter.
+        split: `split`, `seed` and `fold` of the collection that the checkpoint was trained on.
+        target: The machine that installs the wheels.
+        project: The project's root, from which its wheel is built.
+        merge: Merge the adapter into its base model's weights, so that the notebook needs no base model.
+    """
+
+    source: Checkpoint
+    texts: list[str]
+    split: dict
+    target: Target
+    project: Path
+    merge: bool = False
+
+
+def write(
+    contents: BundleContents, upload: Upload, folder: Path, notebook: Path, overwrite: bool = False
+) -> list[Path]:
+    """Write the dataset to `folder` and the notebook to `notebook`, and return the wheels.
 
     Raises:
-        UserError: a name that Kaggle refuses, an adapter whose base model the notebook could not reach, a wheel that
-            is not to be had.
+        UserError: Kaggle refuses a name, the notebook could not reach an adapter's base model, or a wheel cannot be
+            downloaded.
     """
     check(upload)
-    source.recipe.require_text_only("bundle")
-    if merge:
-        merging.check_mergeable(source)
-    base = source.recipe.model.name_or_path
-    if source.is_adapter and not (merge or upload.base) and ":" not in base:
-        raise UserError(
-            f"{source.name}: is an adapter of {base}, which a notebook without internet cannot fetch; name a Kaggle "
-            "input that holds it (BASE=owner/model/framework/variation/version), or bundle the merged model (MERGED=1)"
-        )
+    _check_source(contents, upload)
     config = {
-        "model": source.key,
-        "split": split,
+        "model": contents.source.key,
+        "split": contents.split,
         "upload": dataclasses.asdict(upload),
-        "target": dataclasses.asdict(target),
-        "merge": merge,
-        "project": _sources(project),
+        "target": dataclasses.asdict(contents.target),
+        "merge": contents.merge,
+        "project": _hash_sources(contents.project),
     }
     if not store.is_finished(folder, json.loads(json.dumps(config)), overwrite):
         with store.writing(folder, BundleManifest(config=config)) as temporary:
-            if merge:
-                merged_checkpoint.merge(source, temporary / "checkpoint", texts)
-            else:
-                shutil.copytree(source.folder, temporary / "checkpoint", ignore=shutil.ignore_patterns("runs"))
-            (temporary / "recipe.yaml").write_text(
-                yaml.safe_dump(source.recipe.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8"
-            )
-            (temporary / "wheels").mkdir()
-            own = wheels.build(project, temporary / "wheels", target, _extras(source))[0]
-            about = {"submission": upload.name, "competition": upload.competition, **split, "wheel": own.name}
-            store.write_json(temporary / BUNDLE, about)
-            store.write_json(temporary / "dataset-metadata.json", dataset_metadata(upload))
+            _write_dataset(contents, upload, temporary)
     write_notebook(notebook, store.read_json(folder / BUNDLE)["wheel"], upload)
     return sorted((folder / "wheels").glob("*.whl"))
 
 
+def _check_source(contents: BundleContents, upload: Upload) -> None:
+    """Refuse a checkpoint that the notebook could not load."""
+    source = contents.source
+    source.recipe.require_text_only("bundle")
+    if contents.merge:
+        merging.check_mergeable(source)
+    base = source.recipe.model.name_or_path
+    if source.is_adapter and not (contents.merge or upload.base) and ":" not in base:
+        raise UserError(
+            f"{source.name}: is an adapter of {base}, which a notebook without internet cannot fetch; name a Kaggle "
+            "input that holds it (BASE=owner/model/framework/variation/version), or bundle the merged model (MERGED=1)"
+        )
+
+
+def _write_dataset(contents: BundleContents, upload: Upload, folder: Path) -> None:
+    """Write checkpoint, recipe, wheels and metadata."""
+    source = contents.source
+    if contents.merge:
+        merged_checkpoint.merge(source, folder / "checkpoint", contents.texts)
+    else:
+        shutil.copytree(source.folder, folder / "checkpoint", ignore=shutil.ignore_patterns("runs"))
+    recipe = yaml.safe_dump(source.recipe.to_dict(), sort_keys=False, allow_unicode=True)
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    (folder / "wheels").mkdir()
+    project_wheel = wheels.build(contents.project, folder / "wheels", contents.target, _extras(source))[0]
+    about = {"submission": upload.name, "competition": upload.competition, **contents.split}
+    store.write_json(folder / BUNDLE, {**about, "wheel": project_wheel.name})
+    store.write_json(folder / "dataset-metadata.json", dataset_metadata(upload))
+
+
 def _extras(source: Checkpoint) -> set[str]:
+    """Return the project's optional dependencies that the checkpoint needs."""
     return {"four_bits"} if source.precision in ("nf4", "fp4") else set()
 
 
-def _sources(project: Path) -> str:
-    """Digest of what the wheel is built from."""
-    files = sorted(each for each in (project / "src").rglob("*") if each.suffix in (".py", ".yaml"))
-    return hashing.sha256_json({str(each.relative_to(project)): hashing.sha256_file(each) for each in files})
+def _hash_sources(project: Path) -> str:
+    """Return the digest of the files from which the project's wheel is built."""
+    files = sorted(path for path in (project / "src").rglob("*") if path.suffix in (".py", ".yaml"))
+    return hashing.sha256_json({str(path.relative_to(project)): hashing.sha256_file(path) for path in files})
 
 
 def dataset_metadata(upload: Upload) -> dict:
-    """`dataset-metadata.json`: https://github.com/Kaggle/kaggle-cli/blob/main/docs/datasets_metadata.md."""
+    """Return `dataset-metadata.json`: https://github.com/Kaggle/kaggle-cli/blob/main/docs/datasets_metadata.md."""
     return {"id": upload.id, "title": upload.slug, "licenses": [{"name": LICENCE}]}
 
 
 def kernel_metadata(upload: Upload) -> dict:
-    """`kernel-metadata.json`: https://github.com/Kaggle/kaggle-cli/blob/main/docs/kernels_metadata.md."""
+    """Return `kernel-metadata.json`: https://github.com/Kaggle/kaggle-cli/blob/main/docs/kernels_metadata.md."""
     is_model = upload.base.count("/") == 4
     return {
         "id": upload.id,
@@ -198,7 +225,11 @@ def kernel_metadata(upload: Upload) -> dict:
 
 
 def write_notebook(folder: Path, wheel: str, upload: Upload) -> None:
-    """The notebook and its metadata; it holds no data, and no text of the competition's."""
+    """Write the notebook and its metadata; the notebook holds neither data nor texts of the competition.
+
+    Args:
+        wheel: File name of the project's wheel, of which the notebook installs the version.
+    """
     name, version = wheel.split("-")[:2]
     text = (
         f"# {upload.name}\n\nInstalls from the bundle's wheels, without internet, encodes the test questions with the "

@@ -1,4 +1,4 @@
-"""Kernel: what the offline notebook runs, from the competition's files and the bundle to a checked submission.csv."""
+"""The work of the offline notebook: rank the test queries with the bundle and write the checked submission.csv."""
 
 import dataclasses
 import functools
@@ -27,22 +27,23 @@ from rounds.models.precision import resolve_precision
 
 BUNDLE = "bundle.json"
 
-SAMPLED = 64  # queries, and as many passages, that the estimate encodes
+SAMPLE_SIZE = 64  # queries, and as many passages, that are encoded to estimate the time
 
-WARM_UP = 8  # texts: a device's first batches are slow
+WARM_UP_TEXTS = 8  # encoded before the measurement, as a device's first batches are slow
 
-SPARE = 0.8  # share of the time left that the estimate may fill
+MAX_SHARE = 0.8  # the largest share of the remaining time that the estimate may take
 
 
 def run_notebook(root: Path, hours: float = 8.5) -> Path:
-    """Write `working/submission.csv`, with its run and fingerprint beside it; returns its path.
+    """Write `working/submission.csv`, with its run and fingerprint beside it, and return its path.
 
     Args:
-        root: holds `input/` (the competition's files and the bundle, at any depth) and `working/`, as /kaggle does.
-        hours: the time there is; where the estimate is above it, queries get fewer examples.
+        root: A folder such as /kaggle, with `input/` (the competition's files and the bundle, at any depth) and
+            `working/`.
+        hours: The available time; if the estimate exceeds it, queries get fewer few-shot examples.
 
     Raises:
-        UserError: an input is missing, or weights are not those of the manifest.
+        UserError: An input is missing, or the weights differ from those of the manifest.
     """
     end = time.monotonic() + 3600 * hours
     process.quiet_libraries()
@@ -51,17 +52,17 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
     about = store.read_json(bundle / BUNDLE)
     working.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = _own_copy(bundle / "checkpoint", Path(scratch) / "checkpoint", inputs)
+        folder = copy_checkpoint(bundle / "checkpoint", Path(scratch) / "checkpoint", inputs)
         devices = resolve_devices(",".join(f"cuda:{n}" for n in range(torch.cuda.device_count())))
-        source = suited(checkpoint.resolve(str(folder), device=devices[0])).with_options(devices=devices)
+        source = suit_device(checkpoint.resolve(str(folder), device=devices[0])).with_options(devices=devices)
         print(f"{about['submission']}: {source.precision} on {', '.join(map(device_name, devices))}", flush=True)
         data = _collection(raw, about, source, Path(scratch) / "data")
-        source = within(source, data, end - time.monotonic())
+        source = fit_time(source, data, end - time.monotonic())
         output = working / "submission.csv"
         rows = submit(source, data, raw / "sample_submission.csv", output, Path(scratch))
-        found = Path(scratch) / store.read_file_manifest(output).run
+        run_folder = Path(scratch) / store.read_file_manifest(output).run
         for name in (fingerprint.FILE, "run.trec"):
-            shutil.copyfile(found / name, working / name)
+            shutil.copyfile(run_folder / name, working / name)
     store.file_manifest(output).unlink()
     print(f"{output}: {rows} rows, checked against {raw / 'sample_submission.csv'}")
     print(f"fingerprint: {fingerprint.short(working / fingerprint.FILE)}")
@@ -69,15 +70,26 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
 
 
 def _folder_of(inputs: Path, name: str) -> Path:
-    """Where a file lies; Kaggle mounts inputs at depths that have changed over the years."""
-    found = sorted(inputs.rglob(name), key=lambda path: (len(path.parts), path))
-    if not found:
+    """Return the folder of a file; Kaggle mounts inputs at depths that have changed over the years."""
+    files = sorted(inputs.rglob(name), key=lambda path: (len(path.parts), path))
+    if not files:
         raise UserError(f"{inputs}: holds no {name}; add the competition and the bundle's dataset as inputs")
-    return found[0].parent
+    return files[0].parent
 
 
-def _own_copy(folder: Path, copy: Path, inputs: Path) -> Path:
-    """The checkpoint where it may be written to, its weights linked; its base model, if it needs one, from `inputs`."""
+def copy_checkpoint(folder: Path, copy: Path, inputs: Path) -> Path:
+    """Copy a checkpoint to a writable folder, with links to its weights, and return the copy.
+
+    An adapter's base model is taken from the inputs.
+
+    Args:
+        folder: The checkpoint.
+        copy: The folder to write.
+        inputs: The folder of the notebook's inputs.
+
+    Raises:
+        UserError: The checkpoint has no manifest, or no input holds the base model.
+    """
 
     def link(source: str, target: str) -> None:
         (os.symlink if source.endswith((".safetensors", ".bin")) else shutil.copyfile)(os.path.abspath(source), target)
@@ -89,7 +101,7 @@ def _own_copy(folder: Path, copy: Path, inputs: Path) -> Path:
     recipe = manifest.recipe
     name = recipe["model"]["name_or_path"]
     if manifest.adapter and ":" not in name and not Path(name).is_dir():
-        bases = [each.parent for each in sorted(inputs.rglob("config.json")) if folder not in each.parents]
+        bases = [path.parent for path in sorted(inputs.rglob("config.json")) if folder not in path.parents]
         if not bases:
             raise UserError(f"{inputs}: holds no base model; add {name} to the notebook as an input")
         model = {**recipe["model"], "name_or_path": str(bases[0]), "revision": None, "sha256": None}
@@ -97,8 +109,8 @@ def _own_copy(folder: Path, copy: Path, inputs: Path) -> Path:
     return copy
 
 
-def suited(source: Checkpoint) -> Checkpoint:
-    """The checkpoint as its device computes natively: a T4 has no bf16 and no FlashAttention."""
+def suit_device(source: Checkpoint) -> Checkpoint:
+    """Return the checkpoint in a precision and attention that its device supports: a T4 lacks bf16, FlashAttention."""
     if not source.device.startswith("cuda"):
         return source
     if source.precision in ("bf16", "fp16"):
@@ -110,31 +122,33 @@ def suited(source: Checkpoint) -> Checkpoint:
 
 
 def _collection(raw: Path, about: dict, source: Checkpoint, folder: Path) -> Collection:
-    """The split that the checkpoint was trained on, so that examples come from its training side."""
+    """Write and read the split that the checkpoint was trained on, so that examples come from its training queries."""
     task = eedi.load(raw)
     split = splits.make_split(task, about["split"], about["seed"], about["fold"])
     collection.write(task, split, source.recipe.prompts, folder, {})
     return collection.read(folder)
 
 
-def within(source: Checkpoint, data: Collection, seconds: float) -> Checkpoint:
-    """The checkpoint with as many examples before a query as the time allows.
+def fit_time(source: Checkpoint, data: Collection, seconds: float) -> Checkpoint:
+    """Return the checkpoint with as many few-shot examples per query as the time allows, halved until they fit.
 
     Args:
-        seconds: left for encoding and ranking.
+        source: The checkpoint.
+        data: The collection with the test queries.
+        seconds: The time left for encoding and ranking.
     """
     embedder = source.load()
     while True:
         prompts = source.recipe.prompts
         estimate = _estimate(source, embedder, data)
         number = prompts.examples_number
-        beside = f" with {number} examples before each" if number else ""
+        examples = f" with {number} examples before each" if number else ""
         print(
-            f"estimate: {estimate:.0f} s for {len(data.test)} queries{beside} and {len(data.passages)} passages; "
+            f"estimate: {estimate:.0f} s for {len(data.test)} queries{examples} and {len(data.passages)} passages; "
             f"{max(seconds, 0):.0f} s left",
             flush=True,
         )
-        if estimate <= SPARE * seconds or not number:
+        if estimate <= MAX_SHARE * seconds or not number:
             return source
         kind = prompts.examples if number > 1 else "none"
         prompts = dataclasses.replace(prompts, examples=kind, examples_number=number // 2)
@@ -142,16 +156,15 @@ def within(source: Checkpoint, data: Collection, seconds: float) -> Checkpoint:
 
 
 def _estimate(source: Checkpoint, embedder, data: Collection) -> float:
-    """Seconds for all texts on all devices, from a few evenly spread ones."""
+    """Return the estimated seconds to encode all texts on all devices, measured on evenly spread texts."""
     total = 0.0
     for kind, texts in (("query", data.test), ("passage", data.passages)):
-        ids = list(texts)[:: max(len(texts) // SAMPLED, 1)]
-        before = (
-            run_store.few_shot_examples(source, data, {key: texts[key] for key in ids}) if kind == "query" else None
-        )
-        work = functools.partial(encode, embedder, prompts=source.recipe.prompts, kind=kind)
-        work([texts[key] for key in ids[:WARM_UP]], precision=source.precision, examples=before and before[:WARM_UP])
+        ids = list(texts)[:: max(len(texts) // SAMPLE_SIZE, 1)]
+        sample = {key: texts[key] for key in ids}
+        examples = run_store.few_shot_examples(source, data, sample) if kind == "query" else None
+        work = functools.partial(encode, embedder, prompts=source.recipe.prompts, kind=kind, precision=source.precision)
+        work([texts[key] for key in ids[:WARM_UP_TEXTS]], examples=examples and examples[:WARM_UP_TEXTS])
         start = time.perf_counter()
-        work([texts[key] for key in ids], precision=source.precision, examples=before)
+        work(list(sample.values()), examples=examples)
         total += (time.perf_counter() - start) * len(texts) / len(ids)
     return total / len(source.options.devices)

@@ -1,6 +1,6 @@
-"""Private leaderboard: questions held out of train.csv before anything else sees them, which score submissions.
+"""Private leaderboard: score submissions on questions that were held out of train.csv before any other stage.
 
-The folder that comes of it has the competition's files; the held-out labels stand in a file outside it.
+The folder of the leaderboard has the competition's files; the held-out labels are in a file outside it.
 """
 
 import random
@@ -18,25 +18,32 @@ from rounds.kaggle import submission
 
 LABELS = ("QuestionId_Answer", "MisconceptionId", "Usage")
 
-PUBLIC = 0.3  # share of the held-out questions that the public score takes
+PUBLIC = 0.3  # share of the held-out questions that make the public score
 
 SOLUTIONS = "solutions"
 
 
 def solution_of(folder: Path) -> Path:
-    """`data/private-sample` -> `data/solutions/private-sample.csv`."""
+    """Return the file of the held-out labels: data/solutions/private-sample.csv for data/private-sample."""
     return folder.parent / SOLUTIONS / f"{folder.name}.csv"
 
 
 def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, overwrite: bool = False) -> HeldOut:
-    """Write `folder` (train.csv without the held-out questions, test.csv with them) and its solution.
+    """Write `folder` (train.csv without the held-out questions, test.csv with them) and the held-out labels.
 
     Args:
-        size: share of the labelled rows.
-        unseen: share of these whose misconception the rest never labels.
+        raw: The folder of the competition's files.
+        folder: The folder to write.
+        size: Share of the labelled rows to hold out.
+        unseen: Share of the held-out rows whose misconception is never a label in the rest.
+        seed: Seed of the choice.
+        overwrite: Replace a folder that was made with other settings.
 
     Returns:
-        how many questions and rows are held out, and how many of them unseen.
+        The numbers of held-out `questions`, of their labelled `rows`, and of `unseen_rows` among these.
+
+    Raises:
+        UserError: The shares are out of range or the data does not allow them, or the folder has other settings.
     """
     task = eedi.load(raw)
     config = {
@@ -47,19 +54,19 @@ def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, ove
     }
     if store.is_finished(folder, config, overwrite) and solution_of(folder).is_file():
         return store.read_manifest(folder).held_out
-    apart = splits.hold_out(task, size, unseen, seed)
+    questions = splits.hold_out(task, size, unseen, seed)
     table = eedi.read_table(raw / "train.csv", eedi.QUESTION_COLUMNS + eedi.LABEL_COLUMNS)
-    is_apart = table["QuestionId"].str.strip().isin(apart)
-    held = [query for query in task.queries if query.group in apart]
-    rows = [query.id for query in held if query.id in task.qrels]
-    rest = [query.id for query in task.queries if query.group not in apart and query.id in task.qrels]
+    is_held_out = table["QuestionId"].str.strip().isin(questions)
+    queries = [query for query in task.queries if query.group in questions]
+    rows = [query.id for query in queries if query.id in task.qrels]
+    rest = [query.id for query in task.queries if query.group not in questions and query.id in task.qrels]
     unseen_rows = len(splits.unseen_queries(task.qrels, rest, rows))
-    held_out = HeldOut(questions=len(apart), rows=len(rows), unseen_rows=unseen_rows)
+    held_out = HeldOut(questions=len(questions), rows=len(rows), unseen_rows=unseen_rows)
     with store.writing(folder, PrivateLeaderboardManifest(config=config, held_out=held_out)) as temporary:
-        table[~is_apart].to_csv(temporary / "train.csv", index=False)
-        table[is_apart][eedi.QUESTION_COLUMNS].to_csv(temporary / "test.csv", index=False)
+        table[~is_held_out].to_csv(temporary / "train.csv", index=False)
+        table[is_held_out][eedi.QUESTION_COLUMNS].to_csv(temporary / "test.csv", index=False)
         (temporary / "misconception_mapping.csv").write_bytes((raw / "misconception_mapping.csv").read_bytes())
-        sample = pd.DataFrame({submission.COLUMNS[0]: [query.id for query in held]})
+        sample = pd.DataFrame({submission.COLUMNS[0]: [query.id for query in queries]})
         sample[submission.COLUMNS[1]] = " ".join(list(task.passages)[: submission.DEPTH])
         sample.to_csv(temporary / "sample_submission.csv", index=False)
         _write_solution(solution_of(folder), rows, task.qrels, seed)
@@ -67,7 +74,7 @@ def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, ove
 
 
 def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], seed: int) -> None:
-    """Public or private goes by question."""
+    """Write the labels of the held-out rows; all rows of a question are public, or all are private."""
     questions = sorted({row.rpartition("_")[0] for row in rows}, key=int)
     public = set(random.Random(f"{seed}-public").sample(questions, round(PUBLIC * len(questions))))
     usage = ["Public" if row.rpartition("_")[0] in public else "Private" for row in rows]
@@ -77,17 +84,19 @@ def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], se
 
 
 def score(csv: Path, folder: Path, ledger_file: Path) -> dict[str, float]:
-    """MAP@25 of a submission on the held-out rows, written to the ledger as its LB.
+    """Return MAP@25 of a submission on the held-out rows, and write it to the ledger as the submission's LB.
 
     Args:
-        folder: as `hold_out` wrote it.
+        csv: The submission, named as in the ledger.
+        folder: The folder that `hold_out` wrote.
+        ledger_file: The ledger.
 
     Returns:
-        `public` and `private`.
+        The scores `public` and `private`.
 
     Raises:
-        UserError: no such files, a submission that is not valid, one that the ledger does not name, or a name that
-            was scored before: a leaderboard that answers again and again is a validation set.
+        UserError: A file is missing, the submission is not valid or not named in the ledger, or a submission of this
+            name was scored before: a leaderboard that can be asked again and again is a validation set.
     """
     solution = eedi.read_table(solution_of(folder), list(LABELS))
     named = [row for row in ledger.read(ledger_file) if row["submission"] == csv.stem]
@@ -105,6 +114,6 @@ def score(csv: Path, folder: Path, ledger_file: Path) -> dict[str, float]:
     for row, label, usage in solution[list(LABELS)].itertuples(index=False):
         ids = ranked[row].split(" ")
         scores[usage].append(1 / (ids.index(label) + 1) if label in ids else 0.0)
-    found = {usage.lower(): round(sum(values) / max(len(values), 1), 5) for usage, values in scores.items()}
-    ledger.score(ledger_file, {csv.stem: (str(found["public"]), str(found["private"]))})
-    return found
+    means = {usage.lower(): round(sum(values) / max(len(values), 1), 5) for usage, values in scores.items()}
+    ledger.score(ledger_file, {csv.stem: (str(means["public"]), str(means["private"]))})
+    return means

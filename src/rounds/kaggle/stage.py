@@ -51,11 +51,22 @@ def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, out
 
 
 def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, model_output: Path) -> int:
-    """Rank the test queries, write the checked CSV and note it in the ledger; returns its number of rows."""
+    """Rank the test queries, write the checked CSV, record it in the ledger, and return its number of rows.
+
+    Args:
+        source: The checkpoint that ranks.
+        data: The collection with the test queries.
+        sample: The competition's sample_submission.csv.
+        output: The CSV to write; its name is the submission's name in the ledger.
+        model_output: The folder of the ledger and the cached runs.
+
+    Raises:
+        UserError: The collection has no test queries, or the ranking makes no valid submission.
+    """
     if not data.test:
         raise UserError(f"{data.folder}: the data has no test.csv, so there is nothing to submit")
-    before = run_store.few_shot_examples(source, data, data.test)
-    run, path = run_store.open_store(source, model_output).run("test", data.test, data.passages, examples=before)
+    examples = run_store.few_shot_examples(source, data, data.test)
+    run, path = run_store.open_store(source, model_output).run("test", data.test, data.passages, examples=examples)
     rows = submission.write(run, data.passages, sample, output)
     config = {"model": source.key, "queries": hashing.sha256_json(data.test), "sample": hashing.sha256_file(sample)}
     run_folder = os.path.relpath(path.parent, model_output)
@@ -66,12 +77,17 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
 
 
 def name_submission(source: Checkpoint, data: Collection, name: str, model_output: Path) -> None:
-    """Note in the ledger which submission the checkpoint makes."""
+    """Record in the ledger that the checkpoint makes the submission `name`."""
     manifest = source.manifest
     about = {
-        "data": data.data, "split": data.split, "recipe": source.recipe.name, "precision": source.precision,
-        "round": manifest and manifest.round, "epoch": manifest and manifest.epoch, "weights": source.weights_digest,
+        "data": data.data,
+        "split": data.split,
+        "recipe": source.recipe.name,
+        "precision": source.precision,
+        "round": manifest and manifest.round,
+        "epoch": manifest and manifest.epoch,
+        "weights": source.weights_digest,
         "fingerprint": hashing.sha256_json(source.key)[:12],
         "checkpoint": os.path.relpath(source.folder, model_output) if source.folder else source.name,
-    }  # fmt: skip
+    }
     ledger.name_submission(model_output / "ledger.csv", about, name)

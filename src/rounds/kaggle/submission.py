@@ -1,4 +1,4 @@
-"""Submission: run -> CSV of 25 ids a row, checked against sample_submission.csv before it is in place."""
+"""Submission file: a CSV with 25 ids per row, checked against sample_submission.csv before it is in place."""
 
 from pathlib import Path
 
@@ -18,13 +18,14 @@ def write(run: Run, passages: dict[str, str], sample: Path, path: Path) -> int:
     """Write the submission and return its number of rows.
 
     Args:
-        run: ranks the corpus for each test query, at least 25 deep.
-        passages: passage id -> text.
-        sample: the competition's sample_submission.csv, which gives keys and order.
+        run: The rankings of the test queries, at least 25 deep.
+        passages: The corpus, id -> text.
+        sample: The competition's sample_submission.csv, which gives keys and order.
+        path: The CSV to write.
 
     Raises:
-        UserError: the run's queries are not the sample's, or a row is not 25 distinct ids of the corpus. Nothing
-            is left at `path` then that was not there before.
+        UserError: The queries of the run differ from the sample's keys, or a row does not hold 25 distinct ids of the
+            corpus. What was at `path` before is left as it is.
     """
     expected = eedi.read_table(sample, COLUMNS)[COLUMNS[0]].tolist()
     rows = {query: run.passages[row, :DEPTH].tolist() for row, query in enumerate(run.queries)}
@@ -43,10 +44,16 @@ def write(run: Run, passages: dict[str, str], sample: Path, path: Path) -> int:
 
 
 def validate(path: Path, sample: Path, passages: dict[str, str], name: str | None = None) -> None:
-    """Check keys, their order, and 25 distinct ids of the corpus in each row of a submission file.
+    """Check that a submission file has the sample's keys in its order, and 25 distinct ids of the corpus per row.
 
     Args:
-        name: how errors call the file; default: its path.
+        path: The submission file.
+        sample: The competition's sample_submission.csv.
+        passages: The corpus, id -> text.
+        name: The file's name in errors; default: its path.
+
+    Raises:
+        UserError: The file is not a valid submission; the message names the row.
     """
     name = name or str(path)
     expected = eedi.read_table(sample, COLUMNS)[COLUMNS[0]].tolist()
@@ -58,6 +65,6 @@ def validate(path: Path, sample: Path, passages: dict[str, str], name: str | Non
     for row, ids in enumerate(table[COLUMNS[1]].str.split(" "), 2):
         if len(ids) != DEPTH or len(set(ids)) != DEPTH:
             raise UserError(f"{name} row {row}: {len(set(ids))} distinct ids, {DEPTH} are needed")
-        unknown = [each for each in ids if each not in passages]
+        unknown = [identifier for identifier in ids if identifier not in passages]
         if unknown:
             raise UserError(f"{name} row {row}: id {unknown[0]!r} is not in misconception_mapping.csv")

@@ -1,7 +1,7 @@
-"""Wheelhouse: a wheel of the project and of all that it needs and the target machine lacks, for `pip --no-index`.
+"""Wheelhouse: wheels of the project and of all requirements that the target machine lacks, for `pip --no-index`.
 
-The target is another Python on another machine, so pip's resolver cannot look at what is installed there: what the
-machine has is read from its `pip freeze`, and requirements are followed from wheel to wheel until none is open.
+The target is another Python on another machine, so pip's resolver cannot see what is installed there. Its packages are
+read from its `pip freeze`, and requirements are followed from wheel to wheel until all are satisfied.
 """
 
 import email.parser
@@ -25,9 +25,9 @@ from packaging.version import InvalidVersion, Version
 
 from rounds.errors import UserError
 
-ANY = ""  # the version of a package that the machine has, in whatever version
+ANY = ""  # an unknown version, which satisfies every requirement
 
-TORCH = ("torch", "triton", "nvidia-*", "cuda-*")  # gigabytes that every GPU image brings
+TORCH = ("torch", "triton", "nvidia-*", "cuda-*")  # gigabytes that are part of every GPU image
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Target:
     """The machine that installs from the wheelhouse.
 
     Attributes:
-        python: `3.11`.
-        platforms: wheel platforms that it takes, the best first.
-        has: its packages, name -> version (`ANY` where unknown); names may end in `*`.
+        python: Its Python version, such as `3.11`.
+        platforms: Platform tags of the wheels that it installs, the best first.
+        has: Its packages, name -> version (`ANY` if unknown); a name may end in `*`.
     """
 
     python: str
@@ -49,37 +49,43 @@ class Target:
             raise UserError(f"python {self.python!r}: is not a version such as 3.11")
 
     def version_of(self, name: str) -> str | None:
-        """The version it has of a package; None where it has none."""
+        """Return the installed version of a package, or None if it is not installed."""
         if name in self.has:
             return self.has[name]
         return next((value for key, value in self.has.items() if key[-1:] == "*" and name.startswith(key[:-1])), None)
 
-    def satisfies(self, name: str, wanted: SpecifierSet) -> bool:
-        """Whether what it has will do."""
-        own = self.version_of(name)
-        return own is not None and (own == ANY or wanted.contains(own, prereleases=True))
+    def satisfies(self, name: str, specifier: SpecifierSet) -> bool:
+        """Return whether the installed version of a package satisfies a requirement."""
+        installed = self.version_of(name)
+        return installed is not None and (installed == ANY or specifier.contains(installed, prereleases=True))
 
     @property
     def environment(self) -> dict[str, str]:
-        """What markers of requirements are answered with."""
+        """Return the environment in which the markers of requirements are evaluated."""
         return {
-            **default_environment(), "python_version": self.python, "python_full_version": f"{self.python}.0",
-            "sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64",
-            "implementation_name": "cpython", "platform_python_implementation": "CPython",
-        }  # fmt: skip
+            **default_environment(),
+            "python_version": self.python,
+            "python_full_version": f"{self.python}.0",
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "os_name": "posix",
+            "platform_machine": "x86_64",
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
 
 
 def read_freeze(path: Path | None) -> dict[str, str]:
-    """Packages of a `pip freeze`; without a file, torch and what comes with it.
+    """Return the packages that a `pip freeze` lists, name -> version; without a file, torch and its companions.
 
     Raises:
-        UserError: no such file, or a line that is no `name==version`.
+        UserError: There is no such file, or a line is not `name==version`.
     """
     if path is None:
         return dict.fromkeys(TORCH, ANY)
     if not path.is_file():
         raise UserError(f"{path}: no such file; it must hold what `pip freeze` prints in the notebook")
-    found = {}
+    versions = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         text = line.partition("#")[0].strip()
         if not text or text.startswith("-"):
@@ -88,76 +94,87 @@ def read_freeze(path: Path | None) -> dict[str, str]:
             requirement = Requirement(text)
         except InvalidRequirement:
             raise UserError(f"{path} line {number}: {text[:60]!r} is not name==version") from None
-        pinned = [each.version for each in requirement.specifier if each.operator == "=="]
-        found[canonicalize_name(requirement.name)] = pinned[0] if pinned else ANY
-    return found
+        pinned = [clause.version for clause in requirement.specifier if clause.operator == "=="]
+        versions[canonicalize_name(requirement.name)] = pinned[0] if pinned else ANY
+    return versions
 
 
-def build(project: Path, folder: Path, target: Target, extras_of_project: set[str] = frozenset()) -> list[Path]:
-    """Fill an empty folder with wheels; returns them, the project's first.
+def build(project: Path, folder: Path, target: Target, extras: set[str] = frozenset()) -> list[Path]:
+    """Fill an empty folder with wheels and return them, the project's first.
 
-    pip's own configuration (index, `PIP_FIND_LINKS`) says where wheels come from.
+    pip's own configuration (index, `PIP_FIND_LINKS`) decides where wheels are downloaded from.
+
+    Args:
+        project: The project's root.
+        folder: The folder to fill.
+        target: The machine that installs from the folder.
+        extras: The project's optional dependencies to include.
 
     Raises:
-        UserError: a wheel cannot be built or is not to be had for the target.
+        UserError: A wheel cannot be built, or there is none for the target.
     """
-    with tempfile.TemporaryDirectory() as scratch:  # building leaves files beside the sources
-        shutil.copytree(
-            project / "src", Path(scratch) / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__")
-        )
-        for name in ("pyproject.toml", "README.md", "LICENSE"):
-            shutil.copyfile(project / name, Path(scratch) / name)
-        _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), scratch)
-    (own,) = folder.glob("*.whl")
-    wheels = {_name(own): own}
-    wanted: dict[str, SpecifierSet] = {}
-    extras: dict[str, set[str]] = {}
-    waiting = list(_requirements(own, extras_of_project, target))
-    while waiting:
-        requirement = waiting.pop(0)
+    project_wheel = _build_project(project, folder)
+    wheels = {_name(project_wheel): project_wheel}
+    specifiers: dict[str, SpecifierSet] = {}  # of all requirements of a package so far
+    followed_extras: dict[str, set[str]] = {}
+    queue = list(_requirements(project_wheel, extras, target))
+    while queue:
+        requirement = queue.pop(0)
         name = canonicalize_name(requirement.name)
-        news = requirement.extras - extras.setdefault(name, set())
-        extras[name] |= requirement.extras
-        wanted[name] = wanted.get(name, SpecifierSet()) & requirement.specifier
-        if name not in wheels and target.satisfies(name, wanted[name]):
+        new_extras = requirement.extras - followed_extras.setdefault(name, set())
+        followed_extras[name] |= requirement.extras
+        specifiers[name] = specifiers.get(name, SpecifierSet()) & requirement.specifier
+        if name not in wheels and target.satisfies(name, specifiers[name]):
             continue
-        if name not in wheels or not wanted[name].contains(_version(wheels[name]), prereleases=True):
+        if name not in wheels or not specifiers[name].contains(_version(wheels[name]), prereleases=True):
             if name in wheels:
                 wheels.pop(name).unlink()
-            wheels[name] = _download(name, wanted[name], folder, target)
-        elif not news:
+            wheels[name] = _download(name, specifiers[name], folder, target)
+        elif not new_extras:
             continue
-        waiting += _requirements(wheels[name], extras[name], target)
-    if left := list(missing(wheels.values(), target)):
-        raise UserError(f"{folder}: the wheelhouse is not closed: {left[0]}")
+        queue += _requirements(wheels[name], followed_extras[name], target)
+    if unsatisfied := list(missing(wheels.values(), target)):
+        raise UserError(f"{folder}: the wheels do not satisfy each other: {unsatisfied[0]}")
     return list(wheels.values())
 
 
+def _build_project(project: Path, folder: Path) -> Path:
+    """Build the project's wheel from a copy, as building leaves files beside the sources."""
+    with tempfile.TemporaryDirectory() as scratch:
+        ignored = shutil.ignore_patterns("*.egg-info", "__pycache__")
+        shutil.copytree(project / "src", Path(scratch) / "src", ignore=ignored)
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copyfile(project / name, Path(scratch) / name)
+        _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), scratch)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def missing(wheels: Iterable[Path], target: Target) -> Iterable[str]:
-    """Requirements of the wheels that neither a wheel nor the target satisfies."""
-    there = {_name(wheel): _version(wheel) for wheel in wheels}
+    """Yield a message for each requirement of the wheels that neither a wheel nor the target satisfies."""
+    versions = {_name(wheel): _version(wheel) for wheel in wheels}
     for wheel in wheels:
         for requirement in _requirements(wheel, set(), target):
             name = canonicalize_name(requirement.name)
-            if name in there:
-                if not requirement.specifier.contains(there[name], prereleases=True):
-                    yield f"{wheel.name} needs {requirement}, {name} {there[name]} is there"
+            if name in versions:
+                if not requirement.specifier.contains(versions[name], prereleases=True):
+                    yield f"{wheel.name} needs {requirement}, but the wheel of {name} has version {versions[name]}"
             elif not target.satisfies(name, requirement.specifier):
                 yield f"{wheel.name} needs {requirement}"
 
 
 def _requirements(wheel: Path, extras: Iterable[str], target: Target) -> Iterable[Requirement]:
-    """What a wheel needs on the target."""
+    """Yield the requirements of a wheel whose markers hold on the target, with these extras."""
     for text in _metadata(wheel).get_all("Requires-Dist") or []:
         requirement = Requirement(text)
-        marks = [{**target.environment, "extra": extra} for extra in ("", *sorted(extras))]
-        if requirement.marker is None or any(requirement.marker.evaluate(each) for each in marks):
+        environments = [{**target.environment, "extra": extra} for extra in ("", *sorted(extras))]
+        if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
             yield requirement
 
 
 def _metadata(wheel: Path) -> Message:
     with zipfile.ZipFile(wheel) as archive:
-        name = next(each for each in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", each))
+        name = next(file for file in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", file))
         return email.parser.Parser().parsestr(archive.read(name).decode())
 
 
@@ -169,30 +186,41 @@ def _version(wheel: Path) -> Version:
     try:
         return parse_wheel_filename(wheel.name)[1]
     except InvalidVersion:
-        raise UserError(f"{wheel}: is not a wheel's name") from None
+        raise UserError(f"{wheel}: is not a file name of a wheel") from None
 
 
-def _download(name: str, wanted: SpecifierSet, folder: Path, target: Target) -> Path:
-    """Fetch a wheel, in the version that is installed here where that will do: other versions give other vectors."""
-    platforms = [part for each in target.platforms for part in ("--platform", each)]
-    fixed = [f"{name}=={here}"] if (here := _installed(name)) and wanted.contains(here, prereleases=True) else []
+def _download(name: str, specifier: SpecifierSet, folder: Path, target: Target) -> Path:
+    """Download the wheel of a package and return it.
+
+    The version that is installed here is preferred, as other versions may compute other vectors.
+    """
+    platforms = [flag for platform in target.platforms for flag in ("--platform", platform)]
+    flags = [
+        "--no-deps",
+        "--only-binary=:all:",
+        *platforms,
+        "--python-version",
+        target.python,
+        "--implementation",
+        "cp",
+    ]
+    requirements = [f"{name}{specifier}"]
+    if (installed := _installed(name)) and specifier.contains(installed, prereleases=True):
+        requirements.insert(0, f"{name}=={installed}")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        for text in (*fixed, f"{name}{wanted}"):
+        for requirement in requirements:
             try:
-                _pip(
-                    "download", "--no-deps", "--only-binary=:all:", *platforms, "--python-version", target.python,
-                    "--implementation", "cp", "--dest", scratch, text,
-                )  # fmt: skip
+                _pip("download", *flags, "--dest", scratch, requirement)
                 break
             except UserError:
-                if text not in fixed:
+                if requirement == requirements[-1]:
                     raise
-        (found,) = Path(scratch).glob("*.whl")
-        return found.rename(folder / found.name)
+        (wheel,) = Path(scratch).glob("*.whl")
+        return wheel.rename(folder / wheel.name)
 
 
 def _installed(name: str) -> str | None:
-    """The version here, without what a local build appends to it."""
+    """Return the version that is installed here, without the suffix of a local build."""
     try:
         return version(name).partition("+")[0]
     except PackageNotFoundError:
@@ -204,5 +232,5 @@ def _pip(*arguments: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip().startswith("ERROR")]
-        said = lines[-1].removeprefix("ERROR: ") if lines else "no message"
-        raise UserError(f"pip {arguments[0]} {arguments[-1]} failed: {said}")
+        reason = lines[-1].removeprefix("ERROR: ") if lines else "no message"
+        raise UserError(f"pip {arguments[0]} {arguments[-1]} failed: {reason}")
