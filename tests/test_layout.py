@@ -1,4 +1,4 @@
-"""The layout: packages import one way, scripts import the library only, and light modules stay light."""
+"""The layout: packages import one way, light modules stay light, and functions and files stay short."""
 
 import ast
 import importlib.metadata
@@ -62,6 +62,7 @@ LIGHT = (
     "retrieval.run",
     "retrieval.search",
 )
+MAX_PARAMETERS, MAX_FUNCTION_LINES, MAX_FILE_LINES = 8, 60, 400
 
 
 def module_name(path: Path) -> str:
@@ -177,3 +178,32 @@ def test_imported_packages_are_declared():
 
 def _canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def library_files() -> list[Path]:
+    """Return the files of rounds; the tables of the generated samples may be longer."""
+    return sorted(path for path in MODULES.values() if "synthetic" not in path.parts)
+
+
+def parameter_count(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the number of named parameters, without `self`, `cls`, and `ctx` of an autograd function.
+
+    >>> parameter_count(ast.parse("def f(self, a, /, b, *args, c=1, **options): ...").body[0])
+    3
+    """
+    arguments = function.args
+    names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"], ["ctx"]))
+
+
+@pytest.mark.parametrize("path", library_files(), ids=module_name)
+def test_functions_and_files_are_short(path):
+    """A function has at most 8 parameters and 60 lines, a file at most 400 lines."""
+    source = path.read_text(encoding="utf-8")
+    functions = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    long_signatures = {node.name for node in functions if parameter_count(node) > MAX_PARAMETERS}
+    assert long_signatures == set()
+    assert {node.name for node in functions if node.end_lineno - node.lineno >= MAX_FUNCTION_LINES} == set()
+    assert len(source.splitlines()) <= MAX_FILE_LINES
