@@ -117,14 +117,7 @@ def make_candidates(
     for checkpoint in checkpoints:
         checkpoint.recipe.require_text_only("candidates")
     parts = (*QUERY_PARTS, "") if any(query.construct for query in queries.values()) else ("",)
-    fused = [
-        FusedCheckpoint(checkpoint, part)
-        for checkpoint in checkpoints
-        for part in (parts if checkpoint.is_base else ("",))
-    ]
-    names = [model.name for model in fused]
-    if len(set(names)) < len(names):
-        raise UserError(f"models {', '.join(names)}: two have one name; give each recipe a name of its own")
+    fused = _fused_checkpoints(checkpoints, parts)
     rows = data.folder / collection.FINETUNE
     config = {
         "members": [checkpoint.key for checkpoint in checkpoints],
@@ -144,13 +137,30 @@ def make_candidates(
             config=config,
             data=data.data,
             split=data.split,
-            members=names,
+            members=[model.name for model in fused],
             collection=os.path.relpath(data.folder, output),
             peak_mib=round(peak_memory(checkpoints[-1].device), 1),
             made_from=made_from,
         )
     relevant = f", {table.relevant.sum()} of them relevant" if data.validation else ""
     return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
+
+
+def _fused_checkpoints(checkpoints: list[Checkpoint], parts: tuple[str, ...]) -> list[FusedCheckpoint]:
+    """Return each checkpoint with the part of the query that it ranks by; a base model ranks by every part.
+
+    Raises:
+        UserError: two have one name.
+    """
+    fused = [
+        FusedCheckpoint(checkpoint, part)
+        for checkpoint in checkpoints
+        for part in (parts if checkpoint.is_base else ("",))
+    ]
+    names = [model.name for model in fused]
+    if len(set(names)) < len(names):
+        raise UserError(f"models {', '.join(names)}: two have one name; give each recipe a name of its own")
+    return fused
 
 
 def _require_clean(checkpoints: list[Checkpoint], data: Collection) -> None:
