@@ -31,6 +31,10 @@ class Flags(RecipeByName, Replacing, Seeded):
     group_column: str = field(
         default="", metadata={"help": "pairs: column of what must not stand on both sides of a split"}
     )
+    identical: str = field(
+        default="ignore",
+        metadata={"help": "pairs, beir: ignore a query's own id or text in the corpus, or rank and mine it"},
+    )
     sub_dir_name: str = "hn_mine_data_zero_round"
     output_root: str = field(
         default=str(project_root() / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"}
@@ -48,11 +52,11 @@ def main(flags: Flags) -> None:
     raw = Path(flags.raw_dir)
     default = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
     folder = Path(flags.output_dir) if flags.output_dir else default
-    columns = Columns(flags.query_column, flags.positive_column, flags.group_column)
+    columns = Columns(flags.query_column, flags.positive_column, flags.group_column, flags.identical)
     task, unused = registry.load_dataset(flags.task, raw, columns)
     config = {
         "data": registry.source_digests(flags.task, raw),
-        **({} if flags.task == "eedi" else {"task": flags.task, "columns": vars(columns)}),
+        **({} if flags.task == "eedi" else {"task": flags.task, "columns": _columns_of(flags.task, columns)}),
         "split": version,
         "seed": flags.seed,
         "fold": flags.fold,
@@ -70,6 +74,11 @@ def main(flags: Flags) -> None:
         f"{folder}: {sizes['train_queries']} training queries, {sizes['validation_queries']} validation queries"
         f"{unseen}, {sizes['corpus']} passages, {sizes['question_texts_on_both_sides']} question texts on both sides"
     )
+
+
+def _columns_of(task: str, columns: Columns) -> dict[str, str]:
+    """Return what the manifest says of the columns; `identical` shapes two kinds of task only."""
+    return {name: value for name, value in vars(columns).items() if name != "identical" or task in ("pairs", "beir")}
 
 
 if __name__ == "__main__":

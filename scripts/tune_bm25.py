@@ -25,7 +25,8 @@ def main(flags: Flags) -> None:
     passages = collection.read(folder).passages
     rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id"))
     queries = {row["query_id"]: row["query"] for row in rows}
-    points = bm25_tuning.tune(queries, passages, {row["query_id"]: row["pos_id"] for row in rows})
+    left_out = {row["query_id"]: row["identical"] for row in rows if row.get("identical")}
+    points = bm25_tuning.tune(queries, passages, {row["query_id"]: row["pos_id"] for row in rows}, left_out)
     body = [[f"{k1:g}", f"{b:g}", f"{score:.4f}"] for k1, b, score in points]
     title = f"{bm25_tuning.TUNED_BY} on {len(rows)} training queries"
     Console().print(Table(list(map(Column, ("k1", "b", bm25_tuning.TUNED_BY))), body, title).screen())

@@ -10,7 +10,7 @@
 | `split.json` | sizes and overlaps |
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
@@ -41,6 +41,7 @@ class Collection:
         validation, test: query id -> text.
         metadata: id -> metadata of each validation and test query.
         qrels: validation query id -> relevant passage ids.
+        identical: id of a validation or test query -> passages that are the query itself, which no ranking holds.
         unseen: validation queries whose passages train does not label.
         questions: `train` and `validation`, each QuestionId -> digest.
     """
@@ -55,6 +56,7 @@ class Collection:
     qrels: dict[str, list[str]]
     unseen: set[str]
     questions: dict[str, dict[str, str]]
+    identical: dict[str, list[str]] = field(default_factory=dict)
 
 
 def folder_name(split: str) -> str:
@@ -87,7 +89,7 @@ def write(
     with store.writing(folder, manifest) as temporary:
         store.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in dataset.passages.items()))
         for name, queries in (("train", train), ("validation", validation), ("test", dataset.test_queries)):
-            rows = ({"_id": query.id, "text": query_text(query, prompts), **_topic(query)} for query in queries)
+            rows = (_query_row(query, dataset, prompts) for query in queries)
             store.write_jsonl(temporary / f"{name}_queries.jsonl", rows)
         for name, queries in (("train", train), ("validation", validation)):
             _write_qrels(temporary / f"{name}_qrels.tsv", queries, dataset.qrels)
@@ -98,8 +100,15 @@ def write(
     return description
 
 
+def _query_row(query: Query, dataset: RetrievalDataset, prompts: Prompts) -> dict:
+    row = {"_id": query.id, "text": query_text(query, prompts), **_topic(query)}
+    identical = dataset.identical.get(query.id)
+    return {**row, "identical": identical} if identical else row
+
+
 def _finetune_row(query: Query, dataset: RetrievalDataset, prompts: Prompts, digests: dict[str, str]) -> dict:
-    positives, excluded = dataset.qrels[query.id], dataset.excluded.get(query.id)
+    positives, identical = dataset.qrels[query.id], dataset.identical.get(query.id)
+    excluded = dict.fromkeys([*dataset.excluded.get(query.id, ()), *(identical or ())])
     return {
         "query": query_text(query, prompts),
         "pos": [dataset.passages[passage] for passage in positives],
@@ -110,6 +119,7 @@ def _finetune_row(query: Query, dataset: RetrievalDataset, prompts: Prompts, dig
         "question_digest": digests[query.group],
         "pos_id": positives,
         **({"excluded": [dataset.passages[passage] for passage in excluded]} if excluded else {}),
+        **({} if identical is None else {"identical": identical}),
     }
 
 
@@ -154,7 +164,8 @@ def read(folder: Path) -> Collection:
         raise UserError(f"{folder}: no collection there; make it with gen_data_for_hn_mine.py")
     qrels = _read_qrels(folder / "validation_qrels.tsv")
     train = _read_qrels(folder / "train_qrels.tsv")
-    validation, test = (_read_queries(folder / f"{name}_queries.jsonl") for name in ("validation", "test"))
+    rows = [_read_queries(folder / f"{name}_queries.jsonl") for name in ("validation", "test")]
+    validation, test = ({row["_id"]: query_metadata(row, "text") for row in side} for side in rows)
     return Collection(
         folder=folder,
         data=manifest.data,
@@ -166,6 +177,7 @@ def read(folder: Path) -> Collection:
         qrels=qrels,
         unseen=splits.unseen_queries({**train, **qrels}, list(train), list(qrels)),
         questions=store.read_json(folder / "questions.json"),
+        identical={row["_id"]: row["identical"] for side in rows for row in side if "identical" in row},
     )
 
 
@@ -207,10 +219,10 @@ def read_pool(path: Path) -> dict[str, str]:
     return pool
 
 
-def _read_queries(path: Path) -> dict[str, QueryMetadata]:
+def _read_queries(path: Path) -> list[dict]:
     if path.is_file() and path.stat().st_size == 0:  # the split has no such queries
-        return {}
-    return {row["_id"]: query_metadata(row, "text") for row in store.read_jsonl(path, ("_id", "text"))}
+        return []
+    return store.read_jsonl(path, ("_id", "text"))
 
 
 def query_metadata(row: dict, text_key: str = "query") -> QueryMetadata:
@@ -228,4 +240,5 @@ def example_bank(rows: list[dict], prompts: Prompts) -> ExampleBank | None:
 
 def validation_digest(data: Collection) -> str:
     """Return a short digest of a validation set: its queries, labels and corpus."""
-    return hashing.sha256_json([data.validation, data.qrels, data.passages, sorted(data.unseen)])[:12]
+    identical = [data.identical] if data.identical else []
+    return hashing.sha256_json([data.validation, data.qrels, data.passages, sorted(data.unseen), *identical])[:12]

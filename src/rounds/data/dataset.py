@@ -29,6 +29,8 @@ class RetrievalDataset:
         qrels: query id -> ids of its relevant passages; only labelled queries have an entry.
         test_queries: queries to submit, in file order; empty without a test file.
         excluded: query id -> ids of passages that are neither relevant nor used as its negatives.
+        identical: query id -> passages that are the query itself, which are neither ranked for it nor its negatives;
+            an empty list says that they are, on purpose.
     """
 
     name: str
@@ -37,6 +39,7 @@ class RetrievalDataset:
     qrels: dict[str, list[str]]
     test_queries: list[Query] = field(default_factory=list)
     excluded: dict[str, list[str]] = field(default_factory=dict)
+    identical: dict[str, list[str]] = field(default_factory=dict)
 
     def labelled(self, groups: set[str]) -> list[Query]:
         """Return the labelled queries of `groups`, in file order."""

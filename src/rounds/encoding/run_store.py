@@ -11,6 +11,7 @@ ROOT/validation-HASH/corpus-HASH-IDS[-MARKS]/run.trec      the run, with fingerp
 """
 
 import functools
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from rounds.encoding.fingerprint import EncodedTexts
 from rounds.models.checkpoint import Checkpoint, library_versions
 from rounds.models.devices import device_name
 from rounds.retrieval import ann_index, search
-from rounds.retrieval.run import Run, read_trec, write_trec
+from rounds.retrieval.run import Run, rank_without, read_trec, write_trec
 from rounds.retrieval.vectors import truncate_vectors
 
 DEPTH = 200  # passages ranked for each query
@@ -92,6 +93,7 @@ class RunStore:
         depth: int = DEPTH,
         examples: list[list[str]] | None = None,
         index: str = "exact",
+        identical: dict[str, list[str]] | None = None,
     ) -> tuple[Run, Path]:
         """Return the ranking of `passages` for `queries` from disk, or rank and store it.
 
@@ -102,14 +104,18 @@ class RunStore:
             depth: passages ranked for each query; a stored run that is deep enough is cut.
             examples: few-shot examples of each query, in the order of `queries`.
             index: `exact`, or the approximate index to search with (`ann_index.build`); its runs have their own files.
+            identical: query id -> passages that are the query itself, which its ranking leaves out.
 
         Returns:
             the run, and the path of its TREC file.
         """
         query_vectors, query_folder = self.vectors(list(queries.values()), "query", name, examples)
         corpus_vectors, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
-        path = query_folder / self._run_name(corpus_folder, [*queries, *passages], index) / RUN_FILE
-        depth = min(depth, len(passages))
+        left_out = {query: identical[query] for query in queries if identical and query in identical}
+        ids = [*queries, *passages, *([json.dumps(left_out)] if left_out else [])]
+        path = query_folder / self._run_name(corpus_folder, ids, index) / RUN_FILE
+        least = min(len(left_out.get(query, ())) for query in queries) if left_out else 0
+        depth = min(depth, max(len(passages) - least, 1))
         if path.is_file():
             run = read_trec(path)
             if run.scores.shape[1] >= depth:
@@ -124,7 +130,8 @@ class RunStore:
             EncodedTexts(passages, corpus_vectors, _read_origin(corpus_folder)),
         )
         built = None if index == "exact" else ann_index.build_from_file(index, corpus_folder / VECTORS_FILE)
-        run = search.rank(list(queries), query_vectors, list(passages), corpus_vectors, depth, built)
+        rank = functools.partial(search.rank, list(queries), query_vectors, list(passages), corpus_vectors, index=built)
+        run = rank_without(lambda width: rank(depth=width), queries, left_out, depth, len(passages))
         save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
 
@@ -195,7 +202,8 @@ def run_folder(source: Checkpoint, data: Collection, model_output: Path) -> Path
     """Return the folder of the checkpoint's run on the validation queries, or on the test queries if there are none."""
     name, queries = ("validation", data.validation) if data.validation else ("test", data.test)
     examples = few_shot_examples(source, data, queries)
-    _, path = open_store(source, model_output).run(name, queries, data.passages, examples=examples)
+    runs = open_store(source, model_output)
+    _, path = runs.run(name, queries, data.passages, examples=examples, identical=data.identical)
     return path.parent
 
 

@@ -3,11 +3,13 @@
 With one relevant passage per query, MAP@k equals MRR@k and Recall@k equals HitRate@k.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytrec_eval
 
 from rounds.errors import UserError
-from rounds.retrieval.run import Run
+from rounds.retrieval.run import NOTHING, Run, rank_without
 from rounds.retrieval.vectors import unit_vectors
 
 MAIN_METRIC = "MAP@25"
@@ -99,18 +101,24 @@ def summarize(scores: dict[str, np.ndarray], queries: list[str], unseen: set[str
     return means
 
 
-def random_run(queries: list[str], passages: list[str], seed: int = 42) -> Run:
+def random_run(
+    queries: list[str], passages: list[str], seed: int = 42, left_out: Mapping[str, list[str]] = NOTHING
+) -> Run:
     """Return a run that ranks passages at random, to `METRIC_DEPTH`.
 
     Args:
         queries: query ids.
         passages: passage ids.
         seed: of the ranking.
+        left_out: query id -> passages that its ranking does not hold.
     """
-    generator = np.random.default_rng(seed)
-    depth = min(METRIC_DEPTH, len(passages))
-    ranked = np.stack([generator.choice(len(passages), depth, replace=False) for _ in queries])
-    return Run(queries, np.array(passages)[ranked], np.tile(-np.arange(depth, dtype=np.float32), (len(queries), 1)))
+
+    def rank(depth: int) -> Run:
+        generator = np.random.default_rng(seed)
+        ranked = np.stack([generator.choice(len(passages), depth, replace=False) for _ in queries])
+        return Run(queries, np.array(passages)[ranked], np.tile(-np.arange(depth, dtype=np.float32), (len(queries), 1)))
+
+    return rank_without(rank, queries, left_out, METRIC_DEPTH, len(passages))
 
 
 def mean_cosine(vectors: np.ndarray, seed: int = 42) -> float:
@@ -128,7 +136,12 @@ def mean_cosine(vectors: np.ndarray, seed: int = 42) -> float:
 
 
 def retrieval_loss(
-    queries: np.ndarray, passages: np.ndarray, relevant: list[list[int]], temperature: float, seed: int = 42
+    queries: np.ndarray,
+    passages: np.ndarray,
+    relevant: list[list[int]],
+    temperature: float,
+    seed: int = 42,
+    left_out: list[list[int]] | None = None,
 ) -> float:
     """Return the InfoNCE loss of held-out queries against the whole corpus, as training minimizes it.
 
@@ -138,6 +151,7 @@ def retrieval_loss(
         relevant: for each query, rows of `passages`; the best scored one is its positive, the others are left out.
         temperature: divides the scores.
         seed: of the sample.
+        left_out: for each query, rows of `passages` that are neither relevant nor negatives.
     """
     count = max(MAX_LOSS_SCORES // len(passages), 1)
     rows = np.sort(np.random.default_rng(seed).permutation(len(queries))[:count])
@@ -145,6 +159,6 @@ def retrieval_loss(
     losses = []
     for query_scores, row in zip(scores, rows, strict=True):
         positive = query_scores[relevant[row]].max()
-        negatives = np.delete(query_scores, relevant[row])
+        negatives = np.delete(query_scores, relevant[row] + (left_out[row] if left_out else []))
         losses.append(np.logaddexp.reduce(np.append(negatives, positive)) - positive)
     return float(np.mean(losses))

@@ -49,7 +49,7 @@ def evaluate_checkpoint(
     lineage_status = lineage.guard(source.name, source.lineage, data.questions["validation"], allow_leak)
     runs = run_store.open_store(source, model_output, embedder)
     examples = run_store.few_shot_examples(source, data, data.validation)
-    run, path = runs.run("validation", data.validation, data.passages, examples=examples)
+    run, path = runs.run("validation", data.validation, data.passages, examples=examples, identical=data.identical)
     row, manifest = _measured_row(_label(source), run, data, lineage_status), source.manifest
     return replace(
         row,
@@ -95,8 +95,11 @@ def _vector_metrics(
     dim = source.options.truncate_dim
     queries, corpus = (truncate_vectors(vectors, dim, source.normalizes) for vectors in (queries, corpus))
     corpus_rows = {passage: row for row, passage in enumerate(data.passages)}
-    relevant = [[corpus_rows[passage] for passage in data.qrels[query]] for query in data.validation]
-    loss = retrieval_loss(queries, corpus, relevant, source.recipe.training.temperature)
+    relevant, identical = (
+        [[corpus_rows[passage] for passage in passages.get(query, ())] for query in data.validation]
+        for passages in (data.qrels, data.identical)
+    )
+    loss = retrieval_loss(queries, corpus, relevant, source.recipe.training.temperature, left_out=identical)
     return {"validation loss": round(loss, 6), "mean cosine": round(mean_cosine(corpus), 6)}
 
 
@@ -122,13 +125,13 @@ def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -
 
 def bm25_row(data: Collection) -> ResultRow:
     """Return the row of the lexical baseline."""
-    run = bm25.rank(data.validation, data.passages, run_store.DEPTH)
+    run = bm25.rank(data.validation, data.passages, run_store.DEPTH, left_out=data.identical)
     return _baseline_row("BM25", run, data, RowKind.BM25)
 
 
 def chance_row(data: Collection) -> ResultRow:
     """Return the row of a random ranking."""
-    run = random_run(list(data.validation), list(data.passages))
+    run = random_run(list(data.validation), list(data.passages), left_out=data.identical)
     return _baseline_row("chance", run, data, RowKind.CHANCE)
 
 

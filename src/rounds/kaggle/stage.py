@@ -66,7 +66,8 @@ def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, mod
     if not data.test:
         raise UserError(f"{data.folder}: the data has no test.csv, so there is nothing to submit")
     examples = run_store.few_shot_examples(source, data, data.test)
-    run, path = run_store.open_store(source, model_output).run("test", data.test, data.passages, examples=examples)
+    runs = run_store.open_store(source, model_output)
+    run, path = runs.run("test", data.test, data.passages, examples=examples, identical=data.identical)
     rows = submission.write(run, data.passages, sample, output)
     config = {"model": source.key, "queries": hashing.sha256_json(data.test), "sample": hashing.sha256_file(sample)}
     run_folder = os.path.relpath(path.parent, model_output)

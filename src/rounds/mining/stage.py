@@ -5,6 +5,7 @@ import functools
 import os
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,28 +106,30 @@ def _read_task(job: MiningJob) -> tuple[list[dict], MiningTask]:
     for number, row in enumerate(rows):
         place = f"{job.input_file} line {number + 1}"
         by_id[read_id(row.get("query_id", number), place, "query_id", by_id)] = row
+    # Match by text, so that duplicates of a passage under other ids count as well.
+    by_text: dict[str, list[str]] = {}
+    for passage, text in passages.items():
+        by_text.setdefault(normalize_text(text), []).append(passage)
+
+    def find(texts: Iterable[str]) -> list[str]:
+        return [passage for text in texts for passage in by_text.get(normalize_text(text), ())]
+
     task = MiningTask(
         queries={identifier: row["query"] for identifier, row in by_id.items()},
         passages=passages,
-        qrels=_passages_by_text(by_id, passages, "pos"),
+        qrels={identifier: find(row["pos"]) for identifier, row in by_id.items()},
         groups={identifier: _groups(row) for identifier, row in by_id.items()},
-        excluded=_passages_by_text(by_id, passages, "excluded"),
+        excluded={identifier: find(_excluded_texts(row)) for identifier, row in by_id.items()},
     )
     return rows, task
 
 
-def _passages_by_text(rows: dict[str, dict], passages: dict[str, str], key: str) -> dict[str, list[str]]:
-    """Return the ids of the passages that each row holds under a key.
+def _excluded_texts(row: dict) -> list[str]:
+    """Return the texts that must not become a row's negatives: those that it names, and its query.
 
-    Match by text, so that duplicates of a passage under other ids count as well.
+    An empty list under `identical` says that the query's own text may be a negative.
     """
-    by_text: dict[str, list[str]] = {}
-    for passage, text in passages.items():
-        by_text.setdefault(normalize_text(text), []).append(passage)
-    return {
-        identifier: [passage for text in row.get(key, ()) for passage in by_text.get(normalize_text(text), [])]
-        for identifier, row in rows.items()
-    }
+    return [*row.get("excluded", ()), *([] if row.get("identical") == [] else [row["query"]])]
 
 
 def _groups(row: dict) -> list[str]:

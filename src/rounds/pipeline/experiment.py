@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.pipeline.settings import DOWNLOADED, SAMPLES, Settings
+from rounds.pipeline.settings import DOWNLOADED, IDENTICAL_TASKS, SAMPLES, Settings
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 PRIVATE = "data/private-"  # followed by the name of the data that make private_lb holds questions out of
@@ -136,7 +136,9 @@ class Experiment:
         given = self.settings
         drawn = f"{given.seed}-{given.fold}"
         parts = ["" if drawn == "42-0" else drawn, "" if given.task == "eedi" else given.task]
-        return [part for part in (*parts, given.fields if given.task == "pairs" else "") if part]
+        parts.append(given.fields if given.task == "pairs" else "")
+        parts.append(given.identical if given.task in IDENTICAL_TASKS and given.identical != "ignore" else "")
+        return [part for part in parts if part]
 
     @property
     def _differences(self) -> list[str]:

@@ -17,6 +17,7 @@ from rounds.errors import UserError
 SPLITS = ("v1", "v2", "v3", "v4", "v5", "submission")
 TASKS = ("eedi", "pairs", "beir", "weak_labels", "kbvqa")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
+IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well
 DOWNLOADED = "data/raw"
 RECIPES = (
     "minilm",
@@ -94,6 +95,9 @@ class Settings:
         "", "data to read: the competition's CSVs (default: data/raw if filled, else a sample), or TASK's"
     )
     fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns")
+    identical: str = _setting(
+        "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
+    )
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
     round: int = _setting(2, "round that evaluate, submit and status take", least=1, most=LAST_ROUND)
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)

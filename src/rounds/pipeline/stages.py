@@ -12,7 +12,7 @@ from rounds.errors import UserError
 from rounds.pipeline import keys
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
 from rounds.pipeline.keys import Command
-from rounds.pipeline.settings import SAMPLES, Settings
+from rounds.pipeline.settings import IDENTICAL_TASKS, SAMPLES, Settings
 
 VISION = "model_output/vision"  # a recipe whose vision model is in such a folder has it pretrained
 SAMPLE_NOTES = {
@@ -107,6 +107,7 @@ def data(experiment: Experiment) -> Stage:
         query_column=query,
         positive_column=positive,
         group_column=group,
+        identical=given.identical if given.task in IDENTICAL_TASKS else "",
         output_dir=output,
         replace_stale=True,
     )

@@ -37,7 +37,7 @@ class RankedRun:
 
 def rank_with_bm25(data: Collection) -> RankedRun:
     """Rank the validation queries with BM25."""
-    run = bm25.rank(data.validation, data.passages, DEPTH)
+    run = bm25.rank(data.validation, data.passages, DEPTH, left_out=data.identical)
     return RankedRun(BM25, run, ranks_of_positives(run, data.qrels))
 
 

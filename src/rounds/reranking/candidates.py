@@ -31,6 +31,20 @@ class Candidates:
     relevant: np.ndarray
     features: dict[str, np.ndarray]
 
+    def without(self, left_out: dict[str, list[str]]) -> "Candidates":
+        """Return the table without the pairs of a query and one of the passages that are left out for it."""
+        if not left_out:
+            return self
+        pairs = zip(self.query_rows.tolist(), self.passage_ids.tolist(), strict=True)
+        kept = np.array([passage not in left_out.get(self.queries[row], ()) for row, passage in pairs], dtype=bool)
+        return replace(
+            self,
+            query_rows=self.query_rows[kept],
+            passage_ids=self.passage_ids[kept],
+            relevant=self.relevant[kept],
+            features={name: values[kept] for name, values in self.features.items()},
+        )
+
     def feature_names(self, groups: tuple[str, ...]) -> list[str]:
         """Return the names of the features in `groups`, in the table's order."""
         return [name for name in self.features if name.partition(": ")[0] in groups]

@@ -201,6 +201,7 @@ def _compute_candidates(
         )
     labelled = LabelledQueries([training[row] for row in label_queries], label_passages)
     table = build_candidates(queries, list(data.passages), labelled, models, bm25.score(texts, passages), data.qrels)
+    table = table.without(data.identical)
     columns = np.array([passage_rows[passage] for passage in table.passage_ids])
     for model in fused:
         if _compares_tokens(model.checkpoint):

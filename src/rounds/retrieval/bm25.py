@@ -1,15 +1,24 @@
 """BM25, the lexical baseline (bm25s with its defaults: Lucene's variant and English stop words)."""
 
+from collections.abc import Mapping
+
 import bm25s
 import numpy as np
 
 from rounds.data.images import strip_image
-from rounds.retrieval.run import DECIMALS, Run
+from rounds.retrieval.run import DECIMALS, NOTHING, Run, rank_without
 
 K1, B = 1.5, 0.75
 
 
-def rank(queries: dict[str, str], passages: dict[str, str], depth: int, k1: float = K1, b: float = B) -> Run:
+def rank(
+    queries: dict[str, str],
+    passages: dict[str, str],
+    depth: int,
+    k1: float = K1,
+    b: float = B,
+    left_out: Mapping[str, list[str]] = NOTHING,
+) -> Run:
     """Return the top `depth` passages of each query; passages with equal scores keep the corpus's order.
 
     Args:
@@ -18,11 +27,17 @@ def rank(queries: dict[str, str], passages: dict[str, str], depth: int, k1: floa
         depth: passages per query; the whole corpus if it is smaller.
         k1: saturation of term frequency; a larger value lets repeated words count more.
         b: strength of length normalization, from 0 to 1.
+        left_out: query id -> passages that its ranking does not hold.
     """
     scores = score(list(queries.values()), list(passages.values()), k1, b)
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+    order = np.argsort(-scores, axis=1, kind="stable")
     ids = np.array(list(passages), dtype=object)
-    return Run(list(queries), ids[order], np.take_along_axis(scores, order, axis=1))
+
+    def cut(width: int) -> Run:
+        best = order[:, :width]
+        return Run(list(queries), ids[best], np.take_along_axis(scores, best, axis=1))
+
+    return rank_without(cut, queries, left_out, depth, len(passages))
 
 
 def score(queries: list[str], passages: list[str], k1: float = K1, b: float = B) -> np.ndarray:

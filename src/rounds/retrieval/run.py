@@ -1,13 +1,17 @@
 """Run: a ranking of the corpus for each query, read and written as TREC run files."""
 
 import csv
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 
 from rounds.errors import UserError
+
+NOTHING: Mapping[str, list[str]] = MappingProxyType({})  # of passages that rankings leave out
 
 DECIMALS = 6  # of scores, in files and where they are compared
 
@@ -31,6 +35,34 @@ class Run:
     def top(self, depth: int) -> "Run":
         """Return the run with the first `depth` passages of each query."""
         return Run(self.queries, self.passages[:, :depth], self.scores[:, :depth])
+
+
+def rank_without(
+    rank: Callable[[int], Run], queries: Iterable[str], left_out: Mapping[str, list[str]], depth: int, corpus_size: int
+) -> Run:
+    """Return a ranking without the passages that are left out of single queries' rankings.
+
+    Where rankings reach the end of the corpus, those of queries with more passages left out than others end in these,
+    so that all are equally deep.
+
+    Args:
+        rank: ranks the corpus for the queries, to a depth.
+        queries: query ids.
+        left_out: query id -> passage ids.
+        depth: passages per query; fewer if the corpus is smaller.
+        corpus_size: number of passages.
+    """
+    counts = [len(left_out.get(query, ())) for query in queries]
+    run = rank(min(depth + max(counts, default=0), corpus_size))
+    depth = min(depth, max(corpus_size - min(counts, default=0), 1))
+    if not any(counts):
+        return run.top(depth)
+    passages, scores = run.passages[:, :depth].copy(), run.scores[:, :depth].copy()
+    for row in np.flatnonzero(counts):
+        is_left_out = np.isin(run.passages[row], left_out[run.queries[row]])
+        order = np.argsort(is_left_out, kind="stable")[:depth]
+        passages[row], scores[row] = run.passages[row, order], np.minimum.accumulate(run.scores[row, order])
+    return Run(run.queries, passages, scores)
 
 
 def write_trec(run: Run, path: Path, tag: str) -> None:

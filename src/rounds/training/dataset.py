@@ -34,7 +34,7 @@ class TrainingGroups:
         positives: each row's positives, as passage numbers.
         negatives: each row's hard negatives, shuffled by the row's own generator.
         false_negatives: passages that must not serve as a row's negatives: positives of any row with the same query
-            text, and passages that such a row excludes.
+            text, passages that such a row excludes, and the query itself.
         examples: each row's few-shot examples, best first; as many as a batch may use.
         teacher_scores: a teacher's score of each of the row's passages; empty if the loss needs none.
     """
@@ -93,7 +93,10 @@ def read_training_groups(path: Path, seed: int, recipe: Recipe) -> TrainingGroup
         UserError: a broken line, a row without a positive, no row with a negative, or missing teacher scores.
     """
     keep_modality = MODALITY_FILTERS[recipe.training.pictures]
-    rows = [{**row, "query": keep_modality(row["query"])} for row in collection.read_rows(path, ("pos", "neg"))]
+    rows = [
+        {**row, "query": (query := keep_modality(row["query"])), "is_whole": query == row["query"]}
+        for row in collection.read_rows(path, ("pos", "neg"))
+    ]
     table = _PassageTable(keep_modality)
     positives, negatives = [], []
     for line, row in enumerate(rows, 1):
@@ -125,10 +128,12 @@ def _shuffle_negatives(row: dict, pool: list[int], seed: int) -> list[int]:
 
 
 def _false_negatives(rows: list[dict], positives: list[list[int]], table: _PassageTable) -> list[set[int]]:
-    """Return each row's passages that are positive or excluded in any row with the same query text."""
+    """Return each row's passages that a row with its query text has as positive or excludes, or that are the query."""
     by_query: dict[str, set[int]] = {}
     for row, numbers in zip(rows, positives, strict=True):
-        excluded = (table.find(text) for text in row.get("excluded", ()))
+        # A query that lost its image, or its words, may seem to be a passage that it is not.
+        own = [row["query"]] if row["is_whole"] and row.get("identical") != [] else []
+        excluded = (table.find(text) for text in (*row.get("excluded", ()), *own))
         by_query.setdefault(row["query"], set()).update(numbers, (n for n in excluded if n is not None))
     return [by_query[row["query"]] for row in rows]
 

@@ -7,16 +7,21 @@ from pathlib import Path
 from rounds.artifacts import jsonl
 from rounds.data.cells import is_empty, read_id, read_text
 from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.identical import find_identical
 from rounds.errors import UserError
 
 HEADER = ("query-id", "corpus-id", "score")
 
 
-def load(folder: Path) -> RetrievalDataset:
+def load(folder: Path, ignore_identical: bool = True) -> RetrievalDataset:
     """Read a folder in BEIR's layout.
 
     A query may have several relevant passages: those with a score above 0. All files of `qrels/` are read, because the
     split is made here, as for any dataset. A passage's text is its title and text.
+
+    Args:
+        folder: the folder.
+        ignore_identical: neither rank nor mine a query's own id or text for it, as BEIR does by default.
 
     Raises:
         UserError: a file is missing, a line is broken, an id or text is null, or a label names an unknown query or
@@ -25,14 +30,18 @@ def load(folder: Path) -> RetrievalDataset:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it must hold corpus.jsonl, queries.jsonl and qrels/")
     passages: dict[str, str] = {}
+    bodies: list[tuple[str, str]] = []  # texts without titles, which is what ArguAna's queries are
     for place, row in read_lines(folder / "corpus.jsonl", ("_id", "text")):
-        passages[read_id(row["_id"], place, "_id", passages)] = _passage_text(row, place)
+        identifier = read_id(row["_id"], place, "_id", passages)
+        passages[identifier] = _passage_text(row, place)
+        bodies.append((identifier, row["text"]))
     texts: dict[str, str] = {}
     for place, row in read_lines(folder / "queries.jsonl", ("_id", "text")):
         texts[read_id(row["_id"], place, "_id", texts)] = read_text(row["text"], place, "text")
     qrels = _read_qrels(folder / "qrels", texts, passages)
     queries = [Query(identifier, identifier, {"question": text}) for identifier, text in texts.items()]
-    return RetrievalDataset(folder.name, queries, passages, qrels)
+    identical = find_identical(queries, [*passages.items(), *bodies], qrels, ignore_identical)
+    return RetrievalDataset(folder.name, queries, passages, qrels, identical=identical)
 
 
 def read_lines(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[str, dict]]:

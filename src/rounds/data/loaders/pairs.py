@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rounds.data.cells import read_name, read_text
 from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.identical import find_identical
 from rounds.data.loaders.tables import FILE_ENDINGS, Rows, read_table
 from rounds.data.text import normalize_text
 from rounds.errors import UserError
@@ -11,7 +12,9 @@ from rounds.errors import UserError
 __all__ = ["FILE_ENDINGS", "load"]
 
 
-def load(path: Path, query: str = "query", positive: str = "positive", group: str = "") -> RetrievalDataset:
+def load(
+    path: Path, query: str = "query", positive: str = "positive", group: str = "", ignore_identical: bool = True
+) -> RetrievalDataset:
     """Read a CSV, JSONL or parquet file; the corpus is its distinct passages.
 
     Rows with the same query text are one query with several relevant passages.
@@ -20,6 +23,7 @@ def load(path: Path, query: str = "query", positive: str = "positive", group: st
         query, positive: column names.
         group: column of groups (articles, authors) that a split must not divide; without one, each query text is a
             group of its own.
+        ignore_identical: neither rank nor mine a query's own text for it, as where both sides are paraphrases.
 
     Raises:
         UserError: the file or a column is missing, or a cell is empty, or is not a text (a group may be a whole
@@ -42,7 +46,8 @@ def load(path: Path, query: str = "query", positive: str = "positive", group: st
         if passage not in relevant:
             relevant.append(passage)
     passages = {identifier: text for text, identifier in passage_ids.items()}
-    return RetrievalDataset(path.stem, list(queries.values()), passages, qrels)
+    identical = find_identical(queries.values(), passages.items(), qrels, ignore_identical)
+    return RetrievalDataset(path.stem, list(queries.values()), passages, qrels, identical=identical)
 
 
 def _check_columns(path: Path, rows: Rows, columns: tuple[str, ...]) -> None:

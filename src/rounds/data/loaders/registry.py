@@ -21,18 +21,27 @@ from rounds.errors import UserError
 
 @dataclass(frozen=True)
 class Columns:
-    """Column names of the task `pairs`."""
+    """Column names of the task `pairs`, and what becomes of a query's own text in the corpus.
+
+    Attributes:
+        query, positive, group: column names.
+        identical: tasks `pairs` and `beir`: `ignore`, neither rank nor mine a query's own id or text for it, or `rank`.
+    """
 
     query: str = "query"
     positive: str = "positive"
     group: str = ""
+    identical: str = "ignore"
 
+
+IDENTICAL = ("ignore", "rank")
 
 Loaded = tuple[RetrievalDataset, list[str]]
 
 
 def _load_pairs(path: Path, columns: Columns) -> Loaded:
-    return pairs.load(path, columns.query, columns.positive, columns.group), []
+    ignores = columns.identical == "ignore"
+    return pairs.load(path, columns.query, columns.positive, columns.group, ignores), []
 
 
 def _load_weak_labels(path: Path, columns: Columns) -> Loaded:
@@ -43,7 +52,7 @@ def _load_weak_labels(path: Path, columns: Columns) -> Loaded:
 LOADERS: dict[str, Callable[[Path, Columns], Loaded]] = {
     "eedi": lambda path, columns: (eedi.load(path), []),
     "pairs": _load_pairs,
-    "beir": lambda path, columns: (beir.load(path), []),
+    "beir": lambda path, columns: (beir.load(path, columns.identical == "ignore"), []),
     "weak_labels": _load_weak_labels,
     "kbvqa": lambda path, columns: kbvqa.load(path),
 }
@@ -55,7 +64,7 @@ def load_dataset(kind: str, path: Path, columns: Columns) -> Loaded:
     Args:
         kind: a name in `LOADERS`, which stands for the layout of the data.
         path: the file or folder.
-        columns: column names, for `pairs`.
+        columns: column names, for `pairs`, and `identical`.
 
     Returns:
         The dataset, and messages about what could not be used.
@@ -64,6 +73,8 @@ def load_dataset(kind: str, path: Path, columns: Columns) -> Loaded:
         UserError: an unknown kind, or data that cannot be read.
     """
     check_task_kind(kind)
+    if columns.identical not in IDENTICAL:
+        raise UserError(f"identical {columns.identical!r} is not one of {', '.join(IDENTICAL)}")
     check_source(kind, path)
     return LOADERS[kind](path, columns)
 
