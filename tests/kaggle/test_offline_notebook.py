@@ -23,6 +23,7 @@ from rounds.artifacts import store
 from rounds.data import collection
 from rounds.kaggle import notebook
 from rounds.models import checkpoint
+from rounds.models.weights import adapter_digest
 
 COMPETITION = "eedi-mining-misconceptions-in-mathematics"
 LACKING = ("bm25s", "rounds")  # packages that the stand-in for Kaggle's image lacks
@@ -178,19 +179,58 @@ def test_missing_inputs_are_named(tmp_path):
         notebook.run_notebook(tmp_path)
 
 
-def test_an_adapter_finds_its_base_among_the_inputs(tmp_path):
-    """The name of a hub model is replaced by the input folder that holds a model, and the weights are linked."""
+def write_model(folder: Path, weights: bytes) -> Path:
+    """Write what identifies a model: its configuration and its weights."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    (folder / "model.safetensors").write_bytes(weights)
+    return folder
+
+
+@pytest.fixture
+def adapter(tiny, tmp_path) -> Path:
+    """Return an adapter of the hub model BAAI/bge-en-icl in a folder of inputs, which holds another model too."""
     inputs, folder = tmp_path / "input", tmp_path / "input" / "bundle" / "checkpoint"
     folder.mkdir(parents=True)
     (folder / "config.json").touch()
-    (folder / "adapter_model.safetensors").write_bytes(b"x")
-    model = {"name_or_path": "BAAI/bge-en-icl", "revision": "main", "sha256": None}
-    store.write_manifest(folder / "manifest.json", checkpoint_manifest(recipe={"model": model}))
-    with refused("BAAI/bge-en-icl"):
-        notebook.copy_checkpoint(folder, tmp_path / "one", inputs)
-    (inputs / "models" / "icl" / "1").mkdir(parents=True)
-    (inputs / "models" / "icl" / "1" / "config.json").touch()
-    copy = notebook.copy_checkpoint(folder, tmp_path / "two", inputs)
-    model = json.loads((copy / "manifest.json").read_text())["recipe"]["model"]
-    assert model == {"name_or_path": str(inputs / "models" / "icl" / "1"), "revision": None, "sha256": None}
+    (folder / "adapter_model.safetensors").write_bytes(b"adapter")
+    base = write_model(tmp_path / "trained_on", b"base")
+    model = dataclasses.replace(tiny.model, name_or_path=str(base))
+    recipe = dataclasses.replace(tiny, model=dataclasses.replace(model, name_or_path="BAAI/bge-en-icl"))
+    manifest = checkpoint_manifest(recipe=recipe.to_dict(), weights=adapter_digest(model, folder))
+    store.write_manifest(folder / "manifest.json", manifest)
+    write_model(inputs / "a-model", b"another")
+    return folder
+
+
+def find_base(adapter: Path, tmp_path: Path) -> Path:
+    """Return the base model's folder in the manifest of the notebook's copy."""
+    copy = notebook.copy_checkpoint(adapter, tmp_path / "copy", tmp_path / "input")
     assert (copy / "adapter_model.safetensors").is_symlink()
+    model = json.loads((copy / "manifest.json").read_text())["recipe"]["model"]
+    assert (model["revision"], model["sha256"]) == (None, None)
+    return Path(model["name_or_path"])
+
+
+@pytest.mark.parametrize("place", ["models/icl/1", "models/bge-en-icl/transformers/default/1", "z"])
+def test_an_adapter_finds_its_base_among_the_inputs(place, adapter, tmp_path):
+    """The name of a hub model is replaced by the input folder that holds its weights, and the weights are linked."""
+    base = write_model(tmp_path / "input" / place, b"base")
+    assert find_base(adapter, tmp_path) == base
+
+
+def test_files_beside_the_base_models_weights_do_not_count(adapter, tmp_path):
+    """Folders of a hub model hold other formats, pooling and training's arguments, which are not loaded."""
+    base = write_model(tmp_path / "input" / "bge-en-icl", b"base")
+    for name in ("1_Pooling/config.json", "onnx/config.json", "onnx/model.onnx", "openvino/config.json"):
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).touch()
+    for name in ("pytorch_model.bin", "training_args.bin", "openvino_model.bin", "consolidated.safetensors"):
+        (base / name).write_bytes(b"not loaded")
+    assert find_base(adapter, tmp_path) == base
+
+
+def test_inputs_without_the_base_model_ask_for_it(adapter, tmp_path):
+    """The line names the model, the inputs that hold others, and the variable that adds one."""
+    with refused("BAAI/bge-en-icl", "a-model", "BASE="):
+        find_base(adapter, tmp_path)

@@ -1,12 +1,13 @@
 """Locating a model's weights: packaged weights are checked, and a model that does not exist is named."""
 
 import dataclasses
+import json
 
 import pytest
 from helpers.tiny_task import refused
 
 from rounds.config import loader
-from rounds.models.weights import locate_model, weights_digest
+from rounds.models.weights import have_digest, locate_model, weights_digest
 
 
 def test_packaged_weights_are_checked():
@@ -48,3 +49,38 @@ def test_the_digest_depends_on_names_and_contents(tmp_path):
     renamed = weights_digest(str(tmp_path))
     (tmp_path / "b.safetensors").write_bytes(b"2")
     assert len({first, renamed, weights_digest(str(tmp_path))}) == 3
+
+
+def test_the_digest_covers_the_files_that_are_loaded(tmp_path):
+    """transformers takes safetensors before pickles, one file before shards; other files do not count."""
+    (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
+    pickled = weights_digest(str(tmp_path))
+    (tmp_path / "training_args.bin").write_bytes(b"arguments")
+    assert weights_digest(str(tmp_path)) == pickled
+    for name in ("model-00001-of-00001.safetensors", "consolidated.safetensors"):
+        (tmp_path / name).write_bytes(b"shard")
+    index = {"weight_map": {"layer.weight": "model-00001-of-00001.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    sharded = weights_digest(str(tmp_path))
+    (tmp_path / "consolidated.safetensors").unlink()
+    assert weights_digest(str(tmp_path)) == sharded != pickled
+    (tmp_path / "model.safetensors").write_bytes(b"whole")
+    assert weights_digest(str(tmp_path)) not in (sharded, pickled)
+
+
+def test_manifests_that_count_files_beside_the_weights_still_fit(tmp_path):
+    """A digest over every weight file is accepted; that of other weights is not."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "training_args.bin").write_bytes(b"arguments")
+    assert have_digest(weights_digest(str(tmp_path)), tmp_path)
+    assert have_digest(weights_digest(str(tmp_path), every_file=True), tmp_path)
+    assert not have_digest("0" * 64, tmp_path)
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    """A digest over the shards that are left would be that of another model."""
+    (tmp_path / "model-1.safetensors").write_bytes(b"shard")
+    shards = {"a": "model-1.safetensors", "b": "model-2.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    with refused("model-2.safetensors", "no such file"):
+        weights_digest(str(tmp_path))

@@ -1,8 +1,10 @@
 """The work of the offline notebook: rank the test queries with the bundle and write the checked submission.csv."""
 
+import contextlib
 import dataclasses
 import functools
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -13,6 +15,8 @@ import torch
 from rounds import process
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CheckpointManifest
+from rounds.config import loader
+from rounds.config.recipe import Model
 from rounds.data import collection, splits
 from rounds.data.collection import Collection
 from rounds.data.loaders import eedi
@@ -24,6 +28,7 @@ from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import device_name, resolve_devices
 from rounds.models.precision import resolve_precision
+from rounds.models.weights import WEIGHT_FILES, have_digest
 
 BUNDLE = "bundle.json"
 
@@ -101,12 +106,44 @@ def copy_checkpoint(folder: Path, copy: Path, inputs: Path) -> Path:
     recipe = manifest.recipe
     name = recipe["model"]["name_or_path"]
     if manifest.adapter and ":" not in name and not Path(name).is_dir():
-        bases = [path.parent for path in sorted(inputs.rglob("config.json")) if folder not in path.parents]
-        if not bases:
-            raise UserError(f"{inputs}: holds no base model; add {name} to the notebook as an input")
-        model = {**recipe["model"], "name_or_path": str(bases[0]), "revision": None, "sha256": None}
+        base = _find_base(loader.from_dict(recipe, str(folder / store.MANIFEST)).model, manifest, folder, inputs)
+        model = {**recipe["model"], "name_or_path": str(base), "revision": None, "sha256": None}
         store.write_manifest(copy / store.MANIFEST, manifest.with_values(recipe={**recipe, "model": model}))
     return copy
+
+
+def _find_base(model: Model, manifest: CheckpointManifest, folder: Path, inputs: Path) -> Path:
+    """Return the folder among the inputs whose weights are those of an adapter's base model.
+
+    Args:
+        model: The base model by the adapter's recipe.
+        manifest: The adapter's manifest.
+        folder: The adapter.
+        inputs: The folder of the notebook's inputs.
+
+    Raises:
+        UserError: No folder holds these weights.
+    """
+    words = re.findall(r"[a-z0-9]+", Path(model.name_or_path).name.lower())
+
+    def rank(path: Path) -> tuple[int, int, Path]:
+        """Rank folders named like the model first, as reading another model's weights takes minutes."""
+        return -sum(word in str(path).lower() for word in words), len(path.parts), path
+
+    models = []
+    for path in sorted((path.parent for path in inputs.rglob("config.json")), key=rank):
+        if path == folder or folder in path.parents or not any(map(list, map(path.glob, WEIGHT_FILES))):
+            continue
+        models.append(path)
+        base = dataclasses.replace(model, name_or_path=str(path), revision=None, sha256=None)
+        with contextlib.suppress(UserError):  # a model that lacks some of its files is another's
+            if have_digest(manifest.weights, folder, base):
+                return path
+    others = f" (found other models: {', '.join(map(str, models))})" if models else ""
+    raise UserError(
+        f"{inputs}: holds no model with the weights of {model.name_or_path}{others}; add it to the notebook as an "
+        "input (make bundle BASE=owner/model/framework/variation/version)"
+    )
 
 
 def suit_device(source: Checkpoint) -> Checkpoint:

@@ -26,6 +26,7 @@ from rounds.models.weights import (
     adapter_digest,
     apply_model_override,
     base_model_digest,
+    have_digest,
     locate_model,
     weights_digest,
 )
@@ -259,11 +260,10 @@ def _resolve_checkpoint(
     trained_recipe = loader.from_dict(manifest.recipe, str(folder / store.MANIFEST))
     if recipe is not None:
         _check_recipe(folder, trained_recipe, recipe)
-    digest = adapter_digest(trained_recipe.model, folder) if manifest.adapter else weights_digest(str(folder))
-    if digest != manifest.weights:
+    if not have_digest(manifest.weights, folder, trained_recipe.model if manifest.adapter else None):
         raise Refused(f"{folder}: the weights are not those that its manifest describes; restore or train again")
     options = InferenceOptions(resolve_precision(precision or manifest.precision, device), (device,))
-    return Checkpoint(trained_recipe, digest, options, folder, manifest.adapter, manifest, manifest.lineage)
+    return Checkpoint(trained_recipe, manifest.weights, options, folder, manifest.adapter, manifest, manifest.lineage)
 
 
 def _check_recipe(folder: Path, trained: Recipe, named: Recipe) -> None:

@@ -5,7 +5,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from rounds.artifacts import hashing
+from rounds.artifacts import hashing, store
 from rounds.artifacts.file_digests import sha256_weights
 from rounds.config.loader import DEFAULT_MODEL, MODEL_VARIABLE
 from rounds.config.recipe import Model
@@ -13,6 +13,18 @@ from rounds.errors import UserError
 from rounds.models import dual_encoder
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+# The weights of a transformer; transformers loads the first of these that is there.
+TRANSFORMER_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+# Weights that are loaded beside those of the transformer, or over a base model: peft's and those of a checkpoint.
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
+TUNED_FILES = ("tuned.safetensors", "head.safetensors")
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
@@ -78,8 +90,13 @@ def _check_digest(file: Path, expected: str) -> None:
         )
 
 
-def weights_digest(path: str, revision: str | None = None) -> str:
-    """Return one SHA-256 over the names and contents of all weight files of a folder or hub model.
+def weights_digest(path: str, revision: str | None = None, every_file: bool = False) -> str:
+    """Return one SHA-256 over the names and contents of the weight files of a folder or hub model.
+
+    Args:
+        path: the folder or hub name.
+        revision: the hub model's revision.
+        every_file: count also weight files that are not loaded, such as `training_args.bin`.
 
     Raises:
         UserError: there are no weight files.
@@ -89,24 +106,59 @@ def weights_digest(path: str, revision: str | None = None) -> str:
         folder = _snapshot(path, revision)
     encoders = [folder / kind for kind in dual_encoder.KINDS]
     if all(encoder.is_dir() for encoder in encoders):
-        return hashing.sha256_json([weights_digest(str(encoder)) for encoder in encoders])
+        return hashing.sha256_json([weights_digest(str(encoder), None, every_file) for encoder in encoders])
     files = sorted(file for pattern in WEIGHT_FILES for file in folder.glob(pattern))
     if not files:
         raise UserError(f"{folder}: holds no weights ({' or '.join(WEIGHT_FILES)})")
+    if not every_file:
+        files = _loaded_files(folder) or files
     return hashing.sha256_json({file.name: sha256_weights(file) for file in files})
 
 
-def base_model_digest(model: Model) -> str:
+def _loaded_files(folder: Path) -> list[Path]:
+    """Return the weight files that loading reads; none where no file has one of the usual names."""
+
+    def first(names: tuple[str, ...]) -> list[Path]:
+        return [folder / name for name in names if (folder / name).is_file()][:1]
+
+    files = [*first(TRANSFORMER_FILES), *first(ADAPTER_FILES), *(folder / name for name in TUNED_FILES)]
+    if index := next((file for file in files if file.suffix == ".json"), None):
+        files.remove(index)
+        files += [folder / name for name in set(store.read_json(index).get("weight_map", {}).values())]
+    return sorted(file for file in files if file.is_file() or file.name not in TUNED_FILES)
+
+
+def base_model_digest(model: Model, every_file: bool = False) -> str:
     """Return one SHA-256 over the weights of a recipe's model, and of its vision model if it has one."""
-    text = weights_digest(locate_model(model), model.revision)
+    text = weights_digest(locate_model(model), model.revision, every_file)
     if not model.vision.name_or_path:
         return text
-    return hashing.sha256_json([text, weights_digest(locate_vision_model(model), model.vision.revision)])
+    vision = weights_digest(locate_vision_model(model), model.vision.revision, every_file)
+    return hashing.sha256_json([text, vision])
 
 
-def adapter_digest(base: Model, folder: Path) -> str:
+def adapter_digest(base: Model, folder: Path, every_file: bool = False) -> str:
     """Return one SHA-256 over the weights of an adapter's base model and those in the adapter's folder."""
-    return hashing.sha256_json([base_model_digest(base), weights_digest(str(folder))])
+    return hashing.sha256_json([base_model_digest(base, every_file), weights_digest(str(folder), None, every_file)])
+
+
+def have_digest(digest: str, folder: Path, base: Model | None = None) -> bool:
+    """Return whether the weights of a checkpoint have the digest in its manifest.
+
+    Manifests that were written by earlier versions count files that are not loaded, too.
+
+    Args:
+        digest: the manifest's digest.
+        folder: the checkpoint.
+        base: an adapter's base model.
+
+    Raises:
+        UserError: the base model or weight files are missing.
+    """
+    return any(
+        digest == (adapter_digest(base, folder, every) if base else weights_digest(str(folder), None, every))
+        for every in (False, True)
+    )
 
 
 def _snapshot(name: str, revision: str | None) -> Path:
