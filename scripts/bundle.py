@@ -31,8 +31,10 @@ class Flags(ModelOutput):
     accelerator: str = field(default="NvidiaTeslaT4", metadata={"help": "Kaggle's name of the machine"})
     python: str = field(default="3.11", metadata={"help": "the notebook's Python"})
     platforms: list[str] = field(
-        default_factory=lambda: ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
-        metadata={"help": "wheel platforms that it takes"},
+        default_factory=lambda: ["manylinux_2_35_x86_64"],
+        metadata={
+            "help": "wheel platforms that it takes; one of manylinux stands for those of older glibc versions too"
+        },
     )
     image: str = field(
         default="",

@@ -100,6 +100,13 @@ def test_the_notebook_is_valid_and_reproducible(tmp_path):
     assert (tmp_path / bundle.NOTEBOOK).read_text() == text
 
 
+def test_the_notebook_installs_extras_and_replacements(tmp_path):
+    """No requirement of the project's wheel asks for them, so that pip must be told their names."""
+    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD, {"four_bits"}, ["numba==0.61"])
+    install = nbformat.read(tmp_path / bundle.NOTEBOOK, as_version=4).cells[1].source
+    assert '["rounds[four_bits]==0.1.0", "numba==0.61"]' in install
+
+
 def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
     """A base model of the hub needs a Kaggle input or a merged bundle; nothing is written."""
     model = dataclasses.replace(tiny.model, name_or_path="BAAI/bge-en-icl")

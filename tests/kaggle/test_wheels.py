@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.tiny_task import refused
+from packaging import tags
 
 from rounds.kaggle import wheels
 from rounds.kaggle.wheels import ANY, Target
@@ -24,15 +25,15 @@ where = ["src"]
 """
 
 
-def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
+def wheel(folder: Path, name: str, version: str, *needs: str, tag: str = "py3-none-any") -> None:
     """Write a wheel that holds only metadata."""
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
         f"Requires-Dist: {need}\n" for need in needs
     )
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+    with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as archive:
         archive.writestr(f"{info}/METADATA", metadata)
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
         archive.writestr(f"{info}/RECORD", "")
 
 
@@ -46,7 +47,13 @@ def index(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def build(tmp_path: Path, *needs: str, has: dict[str, str] | None = None, extras: set[str] = frozenset()) -> set[str]:
+def build(
+    tmp_path: Path,
+    *needs: str,
+    has: dict[str, str] | None = None,
+    extras: set[str] = frozenset(),
+    platform: str = "manylinux2014_x86_64",
+) -> set[str]:
     """Build the wheelhouse of a project with these requirements, and return the names and versions of its wheels."""
     project, folder = tmp_path / "project", tmp_path / "wheels"
     (project / "src" / "own").mkdir(parents=True)
@@ -55,7 +62,7 @@ def build(tmp_path: Path, *needs: str, has: dict[str, str] | None = None, extras
         (project / name).touch()
     (project / "pyproject.toml").write_text(PYPROJECT.format(dependencies=", ".join(f'"{need}"' for need in needs)))
     folder.mkdir()
-    built = wheels.build(project, folder, Target("3.11", ("manylinux2014_x86_64",), has or {}), extras)
+    built = wheels.build(project, folder, Target("3.11", (platform,), has or {}), extras)
     assert built[0].name.startswith("own-1.2") and set(folder.iterdir()) == set(built)
     assert sorted(path.name for path in project.iterdir()) == ["LICENSE", "README.md", "pyproject.toml", "src"]
     return {"-".join(path.name.split("-")[:2]) for path in built[1:]}
@@ -100,6 +107,75 @@ def test_extras_bring_their_requirements(index, tmp_path):
     wheel(index, "b", "1.0")
     wheel(index, "extra_one", "1.0")
     assert build(tmp_path, "a[fast]", extras={"more"}) == {"a-1.0", "b-1.0", "extra_one-1.0"}
+
+
+@pytest.mark.parametrize("built_for", ["manylinux_2_35", "manylinux_2_24", "manylinux2014", "manylinux_2_5"])
+def test_wheels_for_every_glibc_up_to_the_targets_are_taken(built_for, index, tmp_path):
+    """A machine with glibc 2.35 installs wheels that were built for it or for an older one, under any of its tags."""
+    wheel(index, "a", "1.0", tag=f"py3-none-{built_for}_x86_64")
+    assert build(tmp_path, "a", platform="manylinux_2_35_x86_64") == {"a-1.0"}
+
+
+def test_the_tags_are_those_of_packaging():
+    """A manylinux tag stands for all that the `packaging` library lists down to glibc 2.5, in its order."""
+    expected = list(tags._manylinux.platform_tags(["x86_64"]))
+    newest = expected[0]
+    assert Target("3.11", (newest,), {}).tags == expected
+    assert Target("3.11", ("win_amd64", "manylinux1_i686"), {}).tags == [
+        "win_amd64",
+        "manylinux_2_5_i686",
+        "manylinux1_i686",
+    ]
+
+
+def test_a_wheel_for_a_newer_glibc_is_refused(index, tmp_path):
+    """The target could not load it."""
+    wheel(index, "a", "1.0", tag="py3-none-manylinux_2_28_x86_64")
+    with refused("pip download a", "failed"):
+        build(tmp_path, "a")
+
+
+def image_with_a_package_that_breaks(index, *needs: str) -> dict[str, str]:
+    """Fill the index: wheels of array 2, and of a compiler whose version in the image needs array 1."""
+    wheel(index, "model", "1.0", "array>=2", *needs)
+    wheel(index, "array", "2.2")
+    wheel(index, "compiler", "0.60", "array<2.1")
+    return {"array": "1.26", "compiler": "0.60+cu124", "not-on-the-index": "1.0", "torch": ANY}
+
+
+@pytest.mark.parametrize("need", ['compiler; extra == "fast"', "user"])
+def test_a_package_of_the_image_that_a_wheel_breaks_is_replaced(need, index, tmp_path):
+    """It is replaced by a version that fits the wheels, if they may import it: themselves, or through the image."""
+    has = image_with_a_package_that_breaks(index, need) | {"user": "1.0"}
+    wheel(index, "user", "1.0", "compiler")
+    wheel(index, "compiler", "0.61", "array<2.3", "llvm>=2")
+    wheel(index, "compiler", "0.62", "array>=3")
+    wheel(index, "llvm", "2.0")
+    assert build(tmp_path, "model", has=has) == {"model-1.0", "array-2.2", "compiler-0.61", "llvm-2.0"}
+
+
+@pytest.mark.parametrize("need", ['compiler; extra == "fast"', "array"])
+def test_a_broken_package_that_stays_is_named(need, index, tmp_path, capsys):
+    """One line names it, where no newer version fits or nothing in the bundle imports it."""
+    has = image_with_a_package_that_breaks(index, need)
+    assert build(tmp_path, "model", has=has) == {"model-1.0", "array-2.2"}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "compiler 0.60+cu124 (needs array<2.1, gets 2.2)" in line
+
+
+def test_a_package_that_was_broken_before_is_not_mentioned(index, tmp_path, capsys):
+    """Images come with requirements that are not satisfied; only those that the bundle breaks are reported."""
+    has = image_with_a_package_that_breaks(index) | {"array": "0.9"}
+    wheel(index, "compiler", "0.59", "array>=1,<2")
+    assert build(tmp_path, "model", has=has | {"compiler": "0.59"}) == {"model-1.0", "array-2.2"}
+    assert not capsys.readouterr().out
+
+
+def test_replacements_are_the_wheels_of_packages_that_the_target_has(index):
+    """The notebook installs these by name, as no requirement asks for all of them."""
+    image_with_a_package_that_breaks(index)
+    target = Target("3.11", (), {"array": "1.26"})
+    assert wheels.replacements(sorted(index.iterdir()), target) == ["array==2.2"]
 
 
 def test_a_missing_wheel_is_named(index, tmp_path):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ ROOT = Path(os.environ.get("ROUNDS_ROOT", "/kaggle"))
 BUNDLE = sorted((ROOT / "input").rglob("bundle.json"))[0].parent
 WHEELS = {{str(wheel.parent) for wheel in BUNDLE.rglob("*.whl")}}
 pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--disable-pip-version-check"]
-subprocess.run([*pip, *(f"--find-links={{folder}}" for folder in WHEELS), "{requirement}"], check=True)
+subprocess.run([*pip, *(f"--find-links={{folder}}" for folder in WHEELS), *{requirements}], check=True)
 """
 
 RUN = """\
@@ -153,8 +154,10 @@ def write(
     if not store.is_finished(folder, json.loads(json.dumps(config)), overwrite):
         with store.writing(folder, BundleManifest(config=config)) as temporary:
             _write_dataset(contents, upload, temporary)
-    write_notebook(notebook, store.read_json(folder / BUNDLE)["wheel"], upload)
-    return sorted((folder / "wheels").glob("*.whl"))
+    bundled = sorted((folder / "wheels").glob("*.whl"))
+    replacements = wheels.replacements(bundled, contents.target)
+    write_notebook(notebook, store.read_json(folder / BUNDLE)["wheel"], upload, _extras(contents.source), replacements)
+    return bundled
 
 
 def _check_source(contents: BundleContents, upload: Upload) -> None:
@@ -224,20 +227,28 @@ def kernel_metadata(upload: Upload) -> dict:
     }
 
 
-def write_notebook(folder: Path, wheel: str, upload: Upload) -> None:
+def write_notebook(
+    folder: Path, wheel: str, upload: Upload, extras: Iterable[str] = (), replacements: Iterable[str] = ()
+) -> None:
     """Write the notebook and its metadata; the notebook holds neither data nor texts of the competition.
 
     Args:
+        folder: The folder to write.
         wheel: File name of the project's wheel, of which the notebook installs the version.
+        upload: Names and settings of the upload.
+        extras: The project's optional dependencies that the notebook installs too.
+        replacements: `name==version` of wheels that take the place of the image's packages.
     """
     name, version = wheel.split("-")[:2]
+    names = f"[{','.join(sorted(extras))}]" if extras else ""
+    requirements = json.dumps([f"{name}{names}=={version}", *replacements])
     text = (
         f"# {upload.name}\n\nInstalls from the bundle's wheels, without internet, encodes the test questions with the "
         "bundle's checkpoint, and writes `submission.csv`, checked against `sample_submission.csv`."
     )
     cells = [
         v4.new_markdown_cell(text, id="about"),
-        v4.new_code_cell(INSTALL.format(requirement=f"{name}=={version}").rstrip(), id="install"),
+        v4.new_code_cell(INSTALL.format(requirements=requirements).rstrip(), id="install"),
         v4.new_code_cell(RUN.format(hours=upload.hours).rstrip(), id="run"),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
