@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rounds import process
-from rounds.artifacts import refusals
+from rounds.artifacts import disk_space, refusals
 from rounds.artifacts.store import is_main_process
 from rounds.errors import Refused, UserError
 from rounds.flags import Replacing
@@ -36,7 +36,8 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
         parser.error(f"unknown flag {unknown[0]}")
     try:
         with _stage(flags) if getattr(flags, "replace_stale", False) else nullcontext():
-            main(flags)
+            with disk_space.required_for(_output(flags)):
+                main(flags)
     except UserError as error:
         if is_main_process():
             print(f"error: {error}", file=sys.stderr)
@@ -50,6 +51,12 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _output(flags: object) -> Path:
+    """Return the file or folder that a script writes, as its flags name it."""
+    values = (getattr(flags, name, "") for name in ("output_dir", "output_file", "output", "model_output"))
+    return Path(next(filter(None, values), "."))
 
 
 @contextmanager

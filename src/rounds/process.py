@@ -10,6 +10,9 @@ SPINS = "2000"  # rounds of libgomp's waiting loop, some tens of microseconds, b
 WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
+LIBRARY_WAITING = {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}  # what the libraries do unless they are told
+
+
 def bound_spinning() -> None:
     """Have OpenMP's threads sleep soon after their part of a loop, instead of spinning for each other.
 

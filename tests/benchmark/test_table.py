@@ -1,11 +1,13 @@
 """The benchmark: contenders do the same work, and their results are compared before their times."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 from helpers.tiny_task import refused
 
+from rounds import process
 from rounds.benchmark import contenders, encoding_work, round_work, table, training_work
 from rounds.benchmark.contenders import OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.benchmark.table import BenchmarkInputs, Comparison
@@ -22,6 +24,11 @@ def tiny_full(tiny):
 
 def inputs(recipe, mined, folder) -> BenchmarkInputs:
     return BenchmarkInputs(recipe, mined, folder, log=print)
+
+
+def spin_count(_contender: Contender) -> tuple[float, str]:
+    """Return what a contender's process is told of waiting threads."""
+    return 0.0, os.environ["GOMP_SPINCOUNT"]
 
 
 def test_parties_encode_the_same(tiny_full, tiny_mined):
@@ -124,7 +131,7 @@ def test_the_table_goes_between_its_markers(tmp_path):
 
 def test_unknown_rows_are_refused(tiny, tiny_mined, tiny_collection):
     """The refusal names the unknown letter and lists the known ones."""
-    with refused("ONLY=x", "a, b, c, d, e, s"):
+    with refused("ONLY=x", "a, b, c, d, e, f, s"):
         table.run(inputs(tiny, tiny_mined, tiny_collection), "x")
 
 
@@ -153,3 +160,31 @@ def test_queries_of_the_random_decoder_share_their_examples(tiny, tiny_mined, ti
         queries, before, shared, own = table.make_shared_texts(inputs(tiny, tiny_mined, tiny_collection), recipe, 6)
     assert len(queries) == len(before) == 6 and shared <= table.PREFIX + 64 and own > 5
     assert loader.load("tiny-mistral").prompts.examples == "none"
+
+
+def test_a_busy_core_is_busy_while_the_block_runs():
+    """The other program of row f computes without a pause, and ends with the block."""
+    with contenders.busy_core() as program:
+        assert program.poll() is None
+    assert program.poll() is not None
+
+
+@pytest.mark.parametrize(("name", "spins"), [(OURS, process.SPINS), (STOCK, process.LIBRARY_WAITING["GOMP_SPINCOUNT"])])
+def test_a_peer_s_threads_wait_as_its_libraries_do(name, spins, monkeypatch):
+    """A peer is measured as it comes, ours with its own setting; the setting of this process stays."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", process.SPINS)
+    assert contenders.run_alone(spin_count, Contender(name, "fp32")).result == spins
+    assert os.environ["GOMP_SPINCOUNT"] == process.SPINS
+
+
+def test_a_row_of_one_precision_has_its_place_in_the_table():
+    """A comparison in fp32 alone leaves the columns of bf16 empty."""
+    row = Comparison(
+        "step beside a busy core / alone",
+        "rounds itself",
+        {"fp32": Outcome(2.0, 9, 0)},
+        {"fp32": Outcome(1.0, 8, 0)},
+        "loss",
+    )
+    line = table.table([row], {}).splitlines()[-1]
+    assert line == "| step beside a busy core / alone | rounds itself | 2 / 1 | 2.0x | - / - | - | - | 9 / 8 | loss |"

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_task import refused
+from tokenizers import processors
 
 from rounds.config import loader
-from rounds.encoding.encoder import EncodingOptions, encode
-from rounds.encoding.tokenization import tokenize
+from rounds.encoding.encoder import EncodingOptions, encode, token_states
+from rounds.encoding.tokenization import report_once, tokenize
 from rounds.models import backbone
 from rounds.models.weights import locate_model
 
@@ -172,3 +173,102 @@ def test_vectors_can_go_straight_to_a_file(texts, tmp_path):
     encode(embedder, texts, prompts, "passage", "fp32", options=EncodingOptions(allocate=on_disk))
     expected = encode(embedder, texts, prompts, "passage", "fp32")
     np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
+
+
+def make_numbers_overflow(embedder, text: str, dtypes: tuple[torch.dtype, ...] = (torch.float16,)) -> list[int]:
+    """Make the states of a text's last word NaN where they are computed in one of the dtypes.
+
+    Returns:
+        a list that gets the number of tokens of each forward pass.
+    """
+    token, passes = embedder.tokenizer(text, add_special_tokens=False)["input_ids"][-1], []
+
+    def overflow(_module, arguments, output):
+        ids = arguments[0]["input_ids"]
+        passes.append(ids.numel())
+        enabled = torch.is_autocast_enabled("cpu")
+        if (torch.get_autocast_dtype("cpu") if enabled else torch.float32) in dtypes:
+            output["token_embeddings"] = output["token_embeddings"].masked_fill((ids == token)[..., None], torch.nan)
+        return output
+
+    embedder[0].register_forward_hook(overflow)
+    return passes
+
+
+def mean_pooled():
+    """BERT reads the whole text in its vector, so that one token's NaN shows in it."""
+    return model("bert")
+
+
+OVERFLOWING = ["two thirds", "an angle", "a kite zzz", "three zzz", "x"]
+
+ALL_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtypes"),
+    [("fp16", ALL_DTYPES[:1]), ("fp16", ALL_DTYPES[:2]), ("bf16", ALL_DTYPES[1:2])],
+)
+def test_vectors_that_overflow_are_computed_in_a_wider_precision(precision, dtypes, capsys):
+    """Texts whose vectors are not finite, and no others, are computed again, and a line counts them."""
+    embedder, prompts = mean_pooled()
+    expected = encode(embedder, OVERFLOWING, prompts, "passage", "fp32")
+    plain = encode(embedder, OVERFLOWING, prompts, "passage", precision)
+    make_numbers_overflow(embedder, "zzz", dtypes)
+    report_once.cache_clear()
+    vectors = encode(embedder, OVERFLOWING, prompts, "passage", precision)
+    np.testing.assert_array_equal(vectors[[0, 1, 4]], plain[[0, 1, 4]])
+    assert (vectors * expected).sum(axis=1).min() > 0.999
+    assert f"{precision} overflows in 2 of 5 texts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+def test_vectors_that_are_finite_in_no_precision_are_refused(precision):
+    """The line names the ids; nothing passes for a vector."""
+    embedder, prompts = mean_pooled()
+    make_numbers_overflow(embedder, "zzz", ALL_DTYPES)
+    options = EncodingOptions(names=[f"p{number}" for number in range(len(OVERFLOWING))])
+    with refused("no finite numbers", "p2", "p3"):
+        encode(embedder, OVERFLOWING, prompts, "passage", precision, options=options)
+
+
+def test_a_vector_that_is_not_finite_ends_the_encoding_at_once():
+    """A broken text is refused with its batch, not when all other texts are encoded."""
+    embedder, prompts = mean_pooled()
+    passes = make_numbers_overflow(embedder, "zzz", ALL_DTYPES)
+    texts = [f"zzz {'long words ' * 30}", *(f"{number} kites " * 20 for number in range(300))]
+    with refused("no finite numbers", "text 1"):
+        encode(embedder, texts, prompts, "passage", "fp32")
+    assert len(passes) == 1
+
+
+def test_token_states_that_overflow_are_computed_in_a_wider_precision():
+    """Late interaction gets finite states of every text, or the text is refused."""
+    embedder, prompts = mean_pooled()
+    make_numbers_overflow(embedder, "zzz")
+    states = token_states(embedder, OVERFLOWING, prompts, "passage", "fp16", "states")
+    assert all(np.isfinite(vectors).all() for _, vectors in states)
+    make_numbers_overflow(embedder, "zzz", ALL_DTYPES)
+    with refused("no finite numbers", "text 3"):
+        token_states(embedder, OVERFLOWING, prompts, "passage", "fp16", "states")
+
+
+@pytest.mark.parametrize("name", ["qwen2", "bert"])
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_text_without_tokens_has_a_vector(name, attention, shares):
+    """Packed, padded and behind a shared prefix, a text of no tokens has a vector and the others keep theirs."""
+    recipe = loader.load("tiny-mistral")
+    changes = {"name_or_path": f"random:{name}", "bos": None, "eos": None, "attention": attention}
+    changes |= {"pooling": "mean"} if name == "bert" else {}
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **changes))
+    prompts = dataclasses.replace(recipe.prompts, passage_prefix="", passage_suffix="", share_prefix=shares)
+    embedder = backbone.load(recipe, "fp32", "cpu")
+    embedder.tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
+    assert embedder.tokenizer("")["input_ids"] == []
+    texts = [*(f"{'a prefix that is shared by many ' * 4}{number}" for number in range(6)), "", "x"]
+    vectors = encode(embedder, texts, prompts, "passage", "fp32")
+    assert np.isfinite(vectors).all() and np.linalg.norm(vectors[6]) > 0.5
+    others = [number for number in range(8) if number != 6]
+    alone = encode(embedder, [texts[number] for number in others], prompts, "passage", "fp32")
+    np.testing.assert_allclose(vectors[others], alone, atol=2e-6)

@@ -1,12 +1,17 @@
 """Run store: vectors and runs are computed once, and only what they depend on decides which folder they are in."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
+from helpers.tiny_task import refused
 
+from rounds.artifacts.manifests import FingerprintManifest
 from rounds.config import loader
-from rounds.encoding import run_store
+from rounds.encoding import fingerprint, run_store
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.run_store import RunStore, content_key
 from rounds.models import checkpoint
@@ -110,3 +115,96 @@ def test_a_base_model_has_its_store_under_the_output_folder(source, tmp_path):
     store = run_store.open_store(source, tmp_path)
     assert isinstance(store, RunStore) and store.root.parent == tmp_path / "base"
     assert store.root.name.endswith(source.weights_digest[:8])
+
+
+def fingerprint_of(source: Checkpoint, folder, queries, examples=None) -> FingerprintManifest:
+    _, path = run_store.open_store(source, folder).run("test", queries, PASSAGES, examples=examples)
+    return fingerprint.read(path.with_name(fingerprint.FILE))
+
+
+def test_a_fingerprint_covers_what_the_model_read(source, tmp_path):
+    """Cut texts and examples count as far as they were read: another ending is no difference."""
+    short = with_prompts(source, query_max_length=60, examples_max_length=20, examples="fixed", examples_number=3)
+    start = "one half plus one third and many more words " * 12
+    examples = [["fits", "does not fit " * 20, "fits too"]]
+    one = fingerprint_of(short, tmp_path, {"q1": f"{start} and an end"}, examples)
+    other = fingerprint_of(short, tmp_path, {"q1": f"{start} or another one"}, [["fits", "neither " * 30, "fits too"]])
+    assert one.queries.texts == other.queries.texts
+    text = one.probes["queries"]["q1"].text
+    assert "does not fit" not in text and text.startswith("fits\n\nfits too\n\n")
+    assert start[:20] in text and len(text) < len(start)
+    changed = fingerprint_of(short, tmp_path, {"q1": f"another {start}"}, examples)
+    assert changed.queries.texts != one.queries.texts
+
+
+def test_a_fingerprint_from_stored_vectors_is_that_of_fresh_ones(source, tmp_path):
+    """What was read is kept beside the vectors, and found again by tokenizing where an earlier version left nothing."""
+    short = with_prompts(source, query_max_length=60)
+    queries = {"q1": "one half plus one third " * 20, "q2": "x"}
+    store = run_store.open_store(short, tmp_path)
+    _, path = store.run("test", queries, PASSAGES, depth=1)
+    first = path.with_name(fingerprint.FILE).read_text()
+    for changes in ((), ("cuts.json",)):
+        for name in ("run.trec", "fingerprint.json", *changes):
+            for file in tmp_path.rglob(name):
+                file.unlink()
+        run_store.open_store(short, tmp_path).run("test", queries, PASSAGES, depth=1)
+        assert path.with_name(fingerprint.FILE).read_text() == first
+
+
+def test_a_text_filter_counts_for_the_fingerprint(source, tmp_path):
+    """Without pictures the model reads the words alone, and the fingerprint says so."""
+    marker = "<image:a.png#0123456789abcdef>\n"
+    words = fingerprint_of(source.with_options(modality="without"), tmp_path, {"q1": f"{marker}Whose?"})
+    assert words.queries.texts == fingerprint_of(source, tmp_path, {"q1": "Whose?"}).queries.texts
+
+
+def test_a_query_without_finite_numbers_is_refused_before_the_corpus_is_encoded(source, tmp_path):
+    """The line names the query's id; neither its vectors nor the corpus's are stored."""
+    embedder = source.load()
+    with torch.no_grad():
+        embedder[0].model.norm.weight.fill_(torch.nan)
+    with refused("no finite numbers", "q1, q2"):
+        run_store.open_store(source, tmp_path, embedder).run("test", QUERIES, PASSAGES)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_stored_vectors_without_finite_numbers_are_refused(source, tmp_path):
+    """A passage of an earlier version's file does not vanish from the rankings: its id and the folders are named."""
+    store = run_store.open_store(source, tmp_path)
+    _, folder = store.vectors(list(PASSAGES.values()), "passage", "corpus")
+    vectors = np.load(folder / run_store.VECTORS_FILE)
+    vectors[1, 5] = np.nan
+    np.save(folder / run_store.VECTORS_FILE, vectors)
+    with refused("passage p2", "delete", folder):
+        store.run("test", QUERIES, PASSAGES)
+    assert not list(tmp_path.rglob("run.trec"))
+
+
+PROGRAM = """
+import resource, sys
+from rounds.artifacts.manifests import FingerprintManifest
+from rounds.config import loader
+from rounds.encoding import fingerprint, run_store
+from rounds.errors import UserError
+from rounds.models import checkpoint
+source = checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu", "fp32")
+embedder = source.load()
+store = run_store.open_store(source, __import__("pathlib").Path(sys.argv[1]), embedder)
+if sys.argv[2] == "limit":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (24_000, resource.RLIM_INFINITY))
+try:
+    store.vectors([f"text {number}" for number in range(200)], "passage", "corpus")
+except UserError as error:
+    print(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize("bound", ["limit", "disk"])
+def test_a_full_disk_is_one_line(bound, tmp_path, small_disk, cache):
+    """Vectors that find no space end in a line that names their folder, and leave nothing."""
+    folder = small_disk if bound == "disk" else tmp_path
+    result = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), bound], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.count("\n")) == (0, 1), result.stderr
+    assert result.stdout.startswith(f"error: {folder}") and "no space left" in result.stdout
+    assert not [path for path in folder.rglob("*corpus*")]

@@ -85,11 +85,11 @@ def test_another_prompt_is_named(changed, cause, tiny, data, plain, tmp_path):
     assert [check.within for check in checks[:3]] == [True, True, False]
 
 
-def test_a_shorter_limit_is_seen_in_the_vectors(tiny, data, plain, tmp_path):
-    """The texts are the same, the vectors are not: the limit is named."""
-    other = side(tiny.replace("prompts", query_max_length=8), data, tmp_path)
+def test_a_shorter_limit_is_seen_in_the_texts(tiny, data, plain, tmp_path):
+    """The model reads less of the texts: the limit is named."""
+    other = side(tiny.replace("prompts", query_max_length=24), data, tmp_path)
     first = parity.cause(parity.compare(plain, other, qrels=data.qrels))
-    assert first.name == "vectors" and "prompts.query_max_length: " in first.cause
+    assert first.name == "formatted texts" and "prompts.query_max_length: " in first.cause
 
 
 def test_other_examples_are_another_text(tiny, data, tmp_path):

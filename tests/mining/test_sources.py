@@ -130,6 +130,17 @@ def test_vectors_that_do_not_fit_are_refused(change, parts, tmp_path):
         mine_task(recipe_of(**{f"vectors:{path}": 1.0}))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_a_second_encoder_s_vectors_that_are_not_numbers_are_refused(value, tmp_path):
+    """A passage whose vector cannot be ranked is named with the file; it does not vanish from the rankings."""
+    path = tmp_path / "images.npz"
+    queries, passages = np.ones((12, 4)), np.ones((60, 4))
+    passages[7, 1] = value
+    np.savez(path, query_ids=list(QUERIES), queries=queries, passage_ids=list(PASSAGES), passages=passages)
+    with refused(path, "passage", list(PASSAGES)[7], "not numbers"):
+        mine_task(recipe_of(**{f"vectors:{path}": 1.0}))
+
+
 def test_probable_false_negatives_are_left_out():
     """What the reranker scores above the positive goes; the rest keep their order and the reranker's scores."""
     negatives = mine_task(recipe_of(8))

@@ -7,6 +7,7 @@ from helpers.tiny_task import refused
 
 from rounds.retrieval import ann_index, exact_search, search
 from rounds.retrieval.run import DECIMALS, Run, read_trec, write_trec
+from rounds.retrieval.vectors import find_not_finite
 
 
 def slow_rank(queries: np.ndarray, passages: np.ndarray, depth: int) -> tuple[list, list]:
@@ -133,13 +134,33 @@ def test_the_number_of_threads_changes_nothing():
     assert found[0].scores.tolist() == found[1].scores.tolist()
 
 
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
 @pytest.mark.parametrize("of", ["queries", "passages"])
-def test_vectors_that_are_not_numbers_are_refused(of):
-    """Where faiss can rank no passage for a query, the vectors are named as the cause."""
-    vectors = dict(zip(("queries", "passages"), random_vectors(np.random.default_rng(0), 5, 40), strict=True))
-    vectors[of][3] = np.nan
-    with refused("vectors", "not numbers"):
-        search.rank(names(5, "q"), vectors["queries"], names(40), vectors["passages"], 40)
+def test_vectors_that_are_not_numbers_are_refused(of, value, kind):
+    """One number that cannot be ranked, in float64 or in float32, is refused with the id of its row."""
+    queries, passages = random_vectors(np.random.default_rng(0), 5, 1000)
+    index = None if kind == "exact" else ann_index.build(kind, passages)
+    vectors = {"queries": queries.astype(np.float64), "passages": passages.astype(np.float64)}
+    vectors[of][3, 2] = value
+    ids = {"queries": names(5, "q"), "passages": names(1000)}
+    with refused("vectors", "not numbers", ids[of][3]):
+        search.rank(ids["queries"], vectors["queries"], ids["passages"], vectors["passages"], 10, index)
+
+
+def test_an_index_of_vectors_that_are_not_numbers_is_refused():
+    """An approximate index is not built of them either."""
+    passages = clustered(np.random.default_rng(0), 700, 16)
+    passages[[3, 9]] = np.nan
+    for kind in ("hnsw", "ivfpq"):
+        with refused("not numbers", "row 3, 9"):
+            ann_index.build(kind, passages)
+
+
+def test_large_numbers_whose_sum_overflows_are_ranked():
+    """A row is refused for its numbers, not for their sum."""
+    passages = np.full((3, 8), 3e38, np.float32)
+    assert find_not_finite(passages).tolist() == []
 
 
 def clustered(rng, count: int, dim: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from rounds.artifacts import hashing, jsonl, manifest_parsing
+from rounds.artifacts import disk_space, hashing, jsonl, manifest_parsing
 from rounds.artifacts.manifests import Manifest
 from rounds.errors import UserError
 
@@ -43,10 +43,11 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with disk_space.required_for(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -246,10 +247,11 @@ def drafting(folder: Path) -> Iterator[Draft]:
     start = time.perf_counter()
     try:
         draft = Draft(temporary)
-        yield draft
-        seconds = round(time.perf_counter() - start, 2)
-        write_manifest(temporary / MANIFEST, draft.manifest.with_values(seconds=seconds))
-        put_in_place(temporary, folder)
+        with disk_space.required_for(folder):
+            yield draft
+            seconds = round(time.perf_counter() - start, 2)
+            write_manifest(temporary / MANIFEST, draft.manifest.with_values(seconds=seconds))
+            put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

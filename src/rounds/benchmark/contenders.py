@@ -3,6 +3,8 @@
 import contextlib
 import importlib.util
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -65,8 +67,31 @@ def precisions(name: str) -> tuple[str, ...]:
 
 def run_alone(work: Callable[..., tuple[float, object]], contender: Contender, *arguments) -> Outcome:
     """Run `work(contender, *arguments)` in a fresh process, so that none profits from another's memory or threads."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with _waiting_of(contender), ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_run_measured, work, contender, arguments).result()
+
+
+@contextlib.contextmanager
+def _waiting_of(contender: Contender) -> Iterator[None]:
+    """Let the threads of a peer's process wait for each other as its libraries do by themselves."""
+    before = {name: os.environ.get(name) for name in process.LIBRARY_WAITING}
+    if not contender.is_ours:
+        os.environ.update(process.LIBRARY_WAITING)
+    try:
+        yield
+    finally:
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+@contextlib.contextmanager
+def busy_core() -> Iterator[subprocess.Popen]:
+    """Keep one core busy with another program, as in another terminal, until the block ends."""
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    with subprocess.Popen(command, start_new_session=True) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
 
 
 def _run_measured(work: Callable[..., tuple[float, object]], contender: Contender, arguments: tuple) -> Outcome:

@@ -27,6 +27,8 @@ WORDS, PREFIX = 21, 540  # of each query, and tokens of the examples
 
 STEPS = 24
 
+BESIDE_STEPS = 12  # a step beside a busy core may take ten times as long
+
 SIZES, DIMS, ASKING = (10_000, 100_000, 1_000_000), (384, 1024), 1000
 
 SAME, ALIKE, TOP = 0.9999, 0.98, 25
@@ -197,6 +199,21 @@ def _round(inputs: BenchmarkInputs) -> list[Comparison]:
     return _compare(inputs, title, [STOCK], round_work.whole_round, (inputs.recipe, inputs.folder), agree)
 
 
+def _beside(inputs: BenchmarkInputs) -> list[Comparison]:
+    """training steps beside another program that keeps one core busy"""
+    title = f"{inputs.recipe.name}: training step beside a busy core / alone"
+    arguments = (inputs.recipe, inputs.mined, BESIDE_STEPS)
+    rows = []
+    for name in (OURS, STOCK):
+        contender = Contender(name, "fp32")
+        alone = inputs.measure(training_work.steps, contender, *arguments)
+        with contenders.busy_core():
+            beside = inputs.measure(training_work.steps, contender, *arguments)
+        off = np.abs(np.array(beside.result) - alone.result).max()
+        rows.append(Comparison(title, f"{name} itself", {"fp32": beside}, {"fp32": alone}, f"loss +- {off:.0e}"))
+    return rows
+
+
 def _scale(inputs: BenchmarkInputs) -> dict[tuple[int, int], Outcome]:
     """search and mine for 1,000 queries as the corpus grows"""
     contender, work = Contender(OURS, "fp32"), round_work.search_corpus
@@ -209,6 +226,7 @@ WORKS: dict[str, Callable] = {
     "c": _mine,
     "d": _steps,
     "e": _round,
+    "f": _beside,
     "s": _scale,
 }
 
@@ -325,12 +343,13 @@ def table(rows: list[Comparison], scale: dict[tuple[int, int], Outcome]) -> str:
         ]
     for row in rows:
         cells = [row.work, row.peer]
-        for precision, ours in row.ours.items():
-            theirs = row.theirs.get(precision)
-            cells.append(f"{_figure(theirs.seconds) if theirs else NONE} / {_figure(ours.seconds)}")
-            cells.append(f"{row.ratio(precision, precision):.1f}x" if theirs else NONE)
-        peaks = f"{row.theirs.get('bf16', row.theirs['fp32']).peak:.0f} / {row.ours['bf16'].peak:.0f}"
-        cells += [f"{row.ratio('fp32', 'bf16'):.1f}x", peaks, row.agreement]
+        for precision in ("fp32", "bf16"):
+            theirs, ours = row.theirs.get(precision), row.ours.get(precision)
+            cells.append(" / ".join(_figure(each.seconds) if each else NONE for each in (theirs, ours)))
+            cells.append(f"{row.ratio(precision, precision):.1f}x" if theirs and ours else NONE)
+        peaks = [side.get("bf16", side["fp32"]).peak for side in (row.theirs, row.ours)]
+        cells.append(f"{row.ratio('fp32', 'bf16'):.1f}x" if "bf16" in row.ours else NONE)
+        cells += [f"{peaks[0]:.0f} / {peaks[1]:.0f}", row.agreement]
         lines.append(f"| {' | '.join(cells)} |")
     if scale:
         lines += [""] * bool(rows) + [

@@ -9,10 +9,12 @@ from sentence_transformers import SentenceTransformer
 
 from rounds.encoding import canary, flagembedding
 from rounds.encoding.encoder import EncodingOptions, encode, encode_ids
+from rounds.encoding.tokenization import Cuts, tokenize_with_cuts
 from rounds.encoding.workers import EncodingWorker, encode_on_workers, start_workers
 from rounds.errors import UserError
-from rounds.models import vision_tower
+from rounds.models import dual_encoder, vision_tower
 from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval.vectors import find_not_finite, list_names
 
 
 @dataclass
@@ -41,7 +43,10 @@ class CheckpointEncoder:
         """
         source = self.checkpoint
         if source.options.engine == "flagembedding":
-            vectors = flagembedding.encode(source, texts, kind, examples)
+            vectors = flagembedding.encode(source, texts, kind, examples, options.on_cuts)
+            if len(lost := find_not_finite(vectors)):
+                names = list_names(options.names_of(lost))
+                raise UserError(f"engine flagembedding: gives no finite numbers in {source.precision} for {names}")
             result = options.allocate(vectors.shape)
             result[:] = vectors
             return result
@@ -51,6 +56,15 @@ class CheckpointEncoder:
             vision_tower.set_feature_cache(self.embedder, self.image_cache)
         backend = functools.partial(encode_on_workers, self.workers) if self.workers else encode_ids
         return encode(self.embedder, texts, source.recipe.prompts, kind, source.precision, examples, options, backend)
+
+    def find_cuts(self, texts: list[str], kind: str, examples: list[list[str]] | None) -> Cuts:
+        """Return what the model does not read of texts, by tokenizing them."""
+        if self.checkpoint.options.engine == "flagembedding":
+            return Cuts()
+        if self.embedder is None:
+            self._load()
+        tokenizer = dual_encoder.encoder_for(self.embedder, kind).tokenizer
+        return tokenize_with_cuts(tokenizer, texts, self.checkpoint.recipe.prompts, kind, examples, report=False)[1]
 
     def _load(self) -> None:
         source = self.checkpoint

@@ -17,9 +17,9 @@ from transformers.cache_utils import Cache
 from rounds.config.recipe import Prompts
 from rounds.encoding import batching, prefix_cache
 from rounds.encoding.batching import Layout
-from rounds.encoding.tokenization import report_once, tokenize
+from rounds.encoding.tokenization import Cuts, report_once, tokenize, tokenize_with_cuts
 from rounds.models import dual_encoder, image_inputs
-from rounds.models.precision import autocast
+from rounds.models.precision import autocast, compute_dtype, widened
 
 Output = TypeVar("Output")
 
@@ -39,11 +39,22 @@ class EncodingOptions:
         share_prefix: compute the start that token sequences have in common once, where the model allows it.
         allocate: returns an array for a shape; by default in memory. A memory-mapped file holds the vectors of a
             corpus that is larger than memory.
+        names: the id of each text, for messages; empty for numbers.
+        on_cuts: gets what was left out of the texts, before they are embedded.
+        checks_numbers: compute vectors that hold NaN or infinity again in a wider precision, and refuse those that
+            still do; otherwise they are returned.
     """
 
     title: str = ""
     share_prefix: bool = True
     allocate: Allocate = allocate_in_memory
+    names: Sequence[str] = ()
+    on_cuts: Callable[[Cuts], None] | None = None
+    checks_numbers: bool = True
+
+    def names_of(self, rows: Sequence[int]) -> list[str]:
+        """Return the names of some rows."""
+        return [self.names[row] if self.names else f"text {row + 1}" for row in rows]
 
 
 DEFAULT_OPTIONS = EncodingOptions()
@@ -65,7 +76,7 @@ def encode(
 
     Args:
         kind: `query` or `passage`.
-        precision: `fp32`, `bf16`, `fp16`, `nf4` or `fp4`. Texts in which fp16 overflows are computed in bf16.
+        precision: `fp32`, `bf16`, `fp16`, `nf4` or `fp4`.
         examples: few-shot examples of each text (`few_shot.select_examples`).
         options: `title` defaults to the kind of text; the recipe's `share_prefix` must be on as well.
         backend: embeds token ids in place of `encode_ids`, such as `workers.encode_on_workers` on several devices.
@@ -73,47 +84,34 @@ def encode(
     Returns:
         (texts, dim) float32, of unit length if the recipe normalizes. The batch's shape changes a text's vector
         within rounding (bf16: cosine above 0.999).
+
+    Raises:
+        UserError: a text's vector is not finite in any precision that the weights allow.
     """
     embedder = dual_encoder.encoder_for(embedder, kind)
     rows = list(zip(texts, map(tuple, examples) if examples is not None else itertools.repeat(()), strict=False))
-    distinct = list(dict.fromkeys(rows))
-    distinct_texts = [text for text, _ in distinct]
-    distinct_examples = [chosen for _, chosen in distinct] if examples is not None else None
-    ids = tokenize(embedder.tokenizer, distinct_texts, prompts, kind, distinct_examples)
-    repeats = len(distinct) < len(rows)
-    distinct_options = EncodingOptions(
+    place = {row: number for number, row in enumerate(dict.fromkeys(rows))}
+    places = [place[row] for row in rows]
+    distinct_texts = [text for text, _ in place]
+    distinct_examples = [chosen for _, chosen in place] if examples is not None else None
+    ids, cuts = tokenize_with_cuts(embedder.tokenizer, distinct_texts, prompts, kind, distinct_examples)
+    if options.on_cuts:
+        options.on_cuts(cuts.of_rows(places))
+    repeats = len(place) < len(rows)
+    names = dict(zip(places[::-1], options.names_of(range(len(rows)))[::-1], strict=True))  # of a text's first row
+    distinct_options = dataclasses.replace(
+        options,
         title=options.title or f"encode {kind} texts",
         share_prefix=options.share_prefix and prompts.share_prefix,
         allocate=allocate_in_memory if repeats else options.allocate,
+        names=[names[number] for number in range(len(place))],
     )
     image_features = image_inputs.image_arrays(embedder, distinct_texts)
     vectors = (backend or encode_ids)(embedder, ids, precision, distinct_options, image_features)
-    if precision == "fp16":
-        _recompute_overflows(embedder, ids, vectors, distinct_options, image_features)
     if not repeats:
         return vectors
-    place = {row: number for number, row in enumerate(distinct)}
     result = options.allocate((len(rows), vectors.shape[1]))
-    return np.take(vectors, [place[row] for row in rows], axis=0, out=result, mode="clip")
-
-
-def _recompute_overflows(
-    embedder: SentenceTransformer,
-    ids: list[list[int]],
-    vectors: np.ndarray,
-    options: EncodingOptions,
-    image_features: ImageFeatures,
-) -> None:
-    """Replace vectors in which fp16 overflowed, in place, by those of bf16, which has the range of fp32.
-
-    Cards without bf16 (T4) emulate it, which is slow; the weights stay in fp16.
-    """
-    lost = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(lost):
-        report_once(f"fp16 overflows in {len(lost)} of {len(ids)} texts; these are computed in bf16")
-        options = dataclasses.replace(options, allocate=allocate_in_memory)
-        features = select_rows(image_features, lost)
-        vectors[lost] = encode_ids(embedder, [ids[row] for row in lost], "bf16", options, features)
+    return np.take(vectors, places, axis=0, out=result, mode="clip")
 
 
 def select_rows(image_features: ImageFeatures, rows: Sequence[int]) -> ImageFeatures:
@@ -139,10 +137,12 @@ def encode_ids(
 
     Raises:
         torch.OutOfMemoryError: a single row does not fit into memory.
+        UserError: a vector of the batch just computed is not finite, whatever the precision.
     """
     longest = max(map(len, ids))
     shares_prefix = options.share_prefix and prefix_cache.can_share(embedder, longest)
     vectors: np.ndarray | None = None
+    lost_count = 0
     with (
         _evaluating(embedder),
         torch.inference_mode(),
@@ -163,9 +163,39 @@ def encode_ids(
             for places, output in _within_memory(list(map(len, group.suffixes)), group.layout, group.embed):
                 if vectors is None:
                     vectors = options.allocate((len(ids), output.shape[1]))
-                vectors[[rows[place] for place in places]] = output
+                batch = [rows[place] for place in places]
+                lost = np.flatnonzero(~np.isfinite(output).all(axis=1)) if options.checks_numbers else []
+                if len(lost):
+                    lost_count += len(lost)
+                    lost_rows = [batch[place] for place in lost]
+                    output[lost] = _recompute(embedder, ids, lost_rows, precision, options, image_features)
+                vectors[batch] = output
                 bar.update(len(places))
+    if lost_count:
+        report_overflow(precision, embedder, lost_count, len(ids))
     return vectors
+
+
+def _recompute(
+    embedder: SentenceTransformer,
+    ids: list[list[int]],
+    rows: list[int],
+    precision: str,
+    options: EncodingOptions,
+    image_features: ImageFeatures,
+) -> np.ndarray:
+    """Embed rows whose vectors are not finite in a wider precision: (rows, dim) float32."""
+    names = options.names_of(rows)
+    with widened(embedder, precision, names) as wider:
+        again = dataclasses.replace(options, title="", allocate=allocate_in_memory, names=names)
+        return encode_ids(embedder, [ids[row] for row in rows], wider, again, select_rows(image_features, rows))
+
+
+def report_overflow(precision: str, embedder: SentenceTransformer, lost: int, count: int) -> None:
+    """Print how many texts were computed again."""
+    dtype = compute_dtype(precision, str(embedder.device))
+    narrow, wider = ("fp16", "bf16") if dtype == torch.float16 else ("bf16", "fp32")
+    report_once(f"{narrow} overflows in {lost} of {count} texts; these are computed in {wider}")
 
 
 @contextmanager
@@ -263,21 +293,41 @@ def token_states(
     embedder = dual_encoder.encoder_for(embedder, kind).eval()
     ids = tokenize(embedder.tokenizer, texts, prompts, kind)
     special = embedder.tokenizer.all_special_ids
+    states_of_texts = []
+    for row_ids, states in zip(ids, _states_of_ids(embedder, ids, precision, EncodingOptions(title)), strict=True):
+        kept = ~np.isin(row_ids, special)
+        kept |= not kept.any()
+        states_of_texts.append((np.array(row_ids)[kept], states[kept]))
+    return states_of_texts
+
+
+def _states_of_ids(
+    embedder: SentenceTransformer, ids: list[list[int]], precision: str, options: EncodingOptions
+) -> list[np.ndarray]:
+    """Return the (tokens, dim) states of each row; those that are not finite are computed in a wider precision."""
     layout = Layout.for_model(embedder, max(map(len, ids)))
-    states_of_texts: list = [None] * len(ids)
+    states_of_rows: list = [None] * len(ids)
     compute = functools.partial(_batch_states, embedder, layout, ids)
+    lost_count = 0
     with (
         torch.inference_mode(),
         autocast(precision, str(embedder.device)),
-        tqdm(total=len(ids), desc=title, unit="text", disable=None, leave=False) as bar,
+        _progress_bar(len(ids), options.title) as bar,
     ):
         for rows, batch_states in _within_memory(list(map(len, ids)), layout, compute):
             for row, states in zip(rows, batch_states, strict=True):
-                kept = ~np.isin(ids[row], special)
-                kept |= not kept.any()
-                states_of_texts[row] = np.array(ids[row])[kept], states[kept]
+                states_of_rows[row] = states
+            if lost := [row for row in rows if not np.isfinite(states_of_rows[row]).all()]:
+                lost_count += len(lost)
+                names = options.names_of(lost)
+                with widened(embedder, precision, names) as wider:
+                    again = _states_of_ids(embedder, [ids[row] for row in lost], wider, EncodingOptions(names=names))
+                for row, states in zip(lost, again, strict=True):
+                    states_of_rows[row] = states
             bar.update(len(rows))
-    return states_of_texts
+    if lost_count:
+        report_overflow(precision, embedder, lost_count, len(ids))
+    return states_of_rows
 
 
 def _batch_states(

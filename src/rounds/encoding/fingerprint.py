@@ -9,7 +9,6 @@
 | `probes` | 16 queries and 16 passages: ids, texts as the model reads them, vectors |
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,6 @@ import numpy as np
 from rounds.artifacts import hashing, manifest_parsing, store
 from rounds.artifacts.manifests import FingerprintManifest, Origin, Probe, TextsDigest
 from rounds.config.recipe import Prompts
-from rounds.data.prompts import format_texts
-from rounds.encoding.tokenization import EXAMPLE_END
 from rounds.errors import UserError
 
 FILE = "fingerprint.json"
@@ -35,23 +32,15 @@ class EncodedTexts:
 
     Attributes:
         texts: id -> text.
+        read: the texts as the model reads them (`tokenization.model_texts`), in the order of `texts`.
         vectors: (texts, dim), in the order of `texts`.
         origin: the libraries and the device that computed the vectors.
-        examples: few-shot examples of each text.
     """
 
     texts: dict[str, str]
+    read: list[str]
     vectors: np.ndarray
     origin: Origin
-    examples: Sequence[Sequence[str]] | None = None
-
-    def formatted(self, prompts: Prompts, kind: str) -> dict[str, str]:
-        """Return the texts as the model reads them, by id."""
-        texts = format_texts(prompts, kind, self.texts.values())
-        if self.examples is not None:
-            leads = ["".join(example + EXAMPLE_END for example in chosen) for chosen in self.examples]
-            texts = [lead + text for lead, text in zip(leads, texts, strict=True)]
-        return dict(zip(self.texts, texts, strict=True))
 
 
 def write(path: Path, model: dict, prompts: Prompts, queries: EncodedTexts, passages: EncodedTexts) -> None:
@@ -60,7 +49,7 @@ def write(path: Path, model: dict, prompts: Prompts, queries: EncodedTexts, pass
     Args:
         model: `Checkpoint.key` without its prompts.
     """
-    query_texts, passage_texts = queries.formatted(prompts, "query"), passages.formatted(prompts, "passage")
+    query_texts, passage_texts = (dict(zip(side.texts, side.read, strict=True)) for side in (queries, passages))
     content = FingerprintManifest(
         corpus=_describe(passage_texts, [*passages.texts, *passages.texts.values()]),
         queries=_describe(query_texts, [*queries.texts]),

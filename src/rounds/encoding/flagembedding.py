@@ -1,14 +1,14 @@
 """Encode with FlagEmbedding's own model classes in place of ours, to compare: same recipe, same run file."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS
 from rounds.data.prompts import format_texts, prefix_and_suffix
-from rounds.encoding.tokenization import join_examples
+from rounds.encoding.tokenization import Cuts, join_examples, select_examples
 from rounds.errors import UserError
 from rounds.models import merging
 from rounds.models.checkpoint import Checkpoint
@@ -18,7 +18,11 @@ BATCH_SIZE = 32
 
 
 def encode(
-    source: Checkpoint, texts: Sequence[str], kind: str, examples: Sequence[Sequence[str]] | None = None
+    source: Checkpoint,
+    texts: Sequence[str],
+    kind: str,
+    examples: Sequence[Sequence[str]] | None = None,
+    on_cuts: Callable[[Cuts], None] | None = None,
 ) -> np.ndarray:
     """Embed texts with FlagICLModel, FlagLLMModel or FlagModel.
 
@@ -27,6 +31,7 @@ def encode(
     Args:
         kind: `query` or `passage`.
         examples: few-shot examples of each query.
+        on_cuts: gets the examples that do not fit; where FlagEmbedding cuts a text, it does not say.
 
     Returns:
         (texts, dim) float32.
@@ -35,6 +40,8 @@ def encode(
         UserError: FlagEmbedding is not installed, or does not support the recipe.
     """
     model = load(source)
+    if on_cuts:
+        on_cuts(Cuts({}, select_examples(model.tokenizer, examples or (), source.recipe.prompts, kind, report=False)))
     if kind == "query":
         return encode_queries(model, source, texts, examples)
     return np.asarray(model.encode_corpus(format_texts(source.recipe.prompts, kind, texts)), dtype=np.float32)

@@ -4,7 +4,7 @@ Folders are named by a hash of everything that their content depends on (weights
 a model's name, so that another checkpoint, recipe or data file never gets a stored result that is not its own.
 
 ```
-ROOT/validation-HASH/vectors.npy                           vectors of the query set
+ROOT/validation-HASH/vectors.npy                           vectors of the query set, with cuts.json beside it
 ROOT/corpus-HASH/vectors.npy                               vectors of the passages
 ROOT/validation-HASH/corpus-HASH-IDS[-MARKS]/run.trec      the run, with fingerprint.json beside it
 ```
@@ -13,13 +13,14 @@ ROOT/validation-HASH/corpus-HASH-IDS[-MARKS]/run.trec      the run, with fingerp
 import functools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
 
-from rounds.artifacts import hashing, store
+from rounds.artifacts import disk_space, hashing, store
 from rounds.artifacts.manifests import Origin, VectorsManifest
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
@@ -28,6 +29,8 @@ from rounds.encoding import fingerprint
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.fingerprint import EncodedTexts
+from rounds.encoding.tokenization import Cuts, model_texts
+from rounds.errors import UserError
 from rounds.models.checkpoint import Checkpoint, library_versions
 from rounds.models.devices import device_name
 from rounds.retrieval import ann_index, search
@@ -39,6 +42,8 @@ DEPTH = 200  # passages ranked for each query
 RUN_FILE = "run.trec"
 
 VECTORS_FILE = "vectors.npy"
+
+CUTS_FILE = "cuts.json"
 
 UNKNOWN_ORIGIN = Origin(versions={}, device="unknown")
 
@@ -61,7 +66,12 @@ class RunStore:
         return self.encoder.checkpoint
 
     def vectors(
-        self, texts: list[str], kind: str, title: str, examples: list[list[str]] | None = None
+        self,
+        texts: list[str],
+        kind: str,
+        title: str,
+        examples: list[list[str]] | None = None,
+        names: Sequence[str] = (),
     ) -> tuple[np.ndarray, Path]:
         """Return the vectors of `texts` from disk, or encode and store them.
 
@@ -69,6 +79,7 @@ class RunStore:
             kind: `query` or `passage`.
             title: name of the set of texts: train, validation, test or corpus.
             examples: few-shot examples of each text (`few_shot.select_examples`).
+            names: ids of the texts, for messages.
 
         Returns:
             (texts, dim) float32, memory-mapped and not truncated, and the folder that holds them.
@@ -81,8 +92,13 @@ class RunStore:
                 device = ", ".join(device_name(name) for name in self.checkpoint.options.devices)
                 origin = Origin(versions=library_versions(), device=device)
                 with store.writing(folder, VectorsManifest(config=config, made=origin)) as temporary:
-                    on_disk = functools.partial(np.lib.format.open_memmap, temporary / VECTORS_FILE, "w+", np.float32)
-                    self.encoder.encode(texts, kind, examples, EncodingOptions(f"encode {title}", allocate=on_disk))
+                    options = EncodingOptions(
+                        f"encode {title}",
+                        allocate=functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE),
+                        names=names,
+                        on_cuts=functools.partial(_write_cuts, temporary / CUTS_FILE),
+                    )
+                    self.encoder.encode(texts, kind, examples, options)
         return np.load(folder / VECTORS_FILE, mmap_mode="r"), folder
 
     def run(
@@ -109,8 +125,9 @@ class RunStore:
         Returns:
             the run, and the path of its TREC file.
         """
-        query_vectors, query_folder = self.vectors(list(queries.values()), "query", name, examples)
-        corpus_vectors, corpus_folder = self.vectors(list(passages.values()), "passage", "corpus")
+        query_texts, passage_texts = list(queries.values()), list(passages.values())
+        query_vectors, query_folder = self.vectors(query_texts, "query", name, examples, list(queries))
+        corpus_vectors, corpus_folder = self.vectors(passage_texts, "passage", "corpus", names=list(passages))
         left_out = {query: identical[query] for query in queries if identical and query in identical}
         ids = [*queries, *passages, *([json.dumps(left_out)] if left_out else [])]
         path = query_folder / self._run_name(corpus_folder, ids, index) / RUN_FILE
@@ -126,12 +143,17 @@ class RunStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write_fingerprint(  # before the run itself, whose file marks the folder as finished
             path.with_name(fingerprint.FILE),
-            EncodedTexts(queries, query_vectors, _read_origin(query_folder), examples),
-            EncodedTexts(passages, corpus_vectors, _read_origin(corpus_folder)),
+            self._encoded_texts(queries, "query", query_vectors, query_folder, examples),
+            self._encoded_texts(passages, "passage", corpus_vectors, corpus_folder),
         )
-        built = None if index == "exact" else ann_index.build_from_file(index, corpus_folder / VECTORS_FILE)
-        rank = functools.partial(search.rank, list(queries), query_vectors, list(passages), corpus_vectors, index=built)
-        run = rank_without(lambda width: rank(depth=width), queries, left_out, depth, len(passages))
+        try:
+            built = None if index == "exact" else ann_index.build_from_file(index, corpus_folder / VECTORS_FILE)
+            rank = functools.partial(
+                search.rank, list(queries), query_vectors, list(passages), corpus_vectors, index=built
+            )
+            run = rank_without(lambda width: rank(depth=width), queries, left_out, depth, len(passages))
+        except UserError as error:  # files of an earlier version, or damaged ones
+            raise UserError(f"{error}; delete {query_folder} and {corpus_folder} to encode anew") from None
         save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
 
@@ -141,9 +163,39 @@ class RunStore:
         marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
         return "-".join([corpus_folder.name, hashing.sha256_texts(ids)[:12], *marks])
 
+    def _encoded_texts(
+        self,
+        texts: dict[str, str],
+        kind: str,
+        vectors: np.ndarray,
+        folder: Path,
+        examples: list[list[str]] | None = None,
+    ) -> EncodedTexts:
+        """Return one side of a run, with its texts as the model read them."""
+        filtered = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts.values()))
+        cuts = _read_cuts(folder / CUTS_FILE)
+        if cuts is None:  # vectors of an earlier version
+            cuts = self.encoder.find_cuts(filtered, kind, examples)
+            _write_cuts(folder / CUTS_FILE, cuts)
+        read = model_texts(self.checkpoint.recipe.prompts, kind, filtered, examples, cuts)
+        return EncodedTexts(texts, read, vectors, _read_origin(folder))
+
     def _write_fingerprint(self, path: Path, queries: EncodedTexts, passages: EncodedTexts) -> None:
         model = {key: value for key, value in self.checkpoint.key.items() if key != "prompts"}
         fingerprint.write(path, model, self.checkpoint.recipe.prompts, queries, passages)
+
+
+def _write_cuts(path: Path, cuts: Cuts) -> None:
+    """Keep what was left out of texts beside their vectors, for the fingerprints of runs."""
+    store.write_json(path, vars(cuts))
+
+
+def _read_cuts(path: Path) -> Cuts | None:
+    """Return what was left out of texts; None if no file says so."""
+    if not path.is_file():
+        return None
+    content = store.read_json(path)
+    return Cuts(**{name: {int(row): value for row, value in entries.items()} for name, entries in content.items()})
 
 
 def _read_origin(folder: Path) -> Origin:

@@ -1,16 +1,80 @@
 """Tokenize texts with prompts and few-shot examples, within the recipe's length limits."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from tokenizers import Encoding
 from tqdm import tqdm
 
 from rounds.config.recipe import Prompts
-from rounds.data.images import find_image, strip_image
+from rounds.data.images import strip_image
 from rounds.data.prompts import max_length, prefix_and_suffix
+from rounds.errors import UserError
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins examples
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What a model reads of texts that do not fit into the recipe's limits; all other texts are read as a whole.
+
+    Attributes:
+        characters: row -> characters that are read of the text, its prompt and its image's marker not counted.
+        examples: row -> places of the few-shot examples that are read.
+    """
+
+    characters: dict[int, int] = field(default_factory=dict)
+    examples: dict[int, list[int]] = field(default_factory=dict)
+
+    def of_rows(self, rows: Sequence[int]) -> "Cuts":
+        """Return the cuts of a list whose texts are at these rows of this one.
+
+        >>> Cuts({1: 20}).of_rows([1, 0, 1])
+        Cuts(characters={0: 20, 2: 20}, examples={})
+        """
+        return Cuts(
+            {place: self.characters[row] for place, row in enumerate(rows) if row in self.characters},
+            {place: self.examples[row] for place, row in enumerate(rows) if row in self.examples},
+        )
+
+
+NO_CUTS = Cuts()
+
+
+def model_texts(
+    prompts: Prompts,
+    kind: str,
+    texts: Iterable[str],
+    examples: Sequence[Sequence[str]] | None = None,
+    cuts: Cuts = NO_CUTS,
+    image: str | None = None,
+) -> list[str]:
+    """Return texts as a model reads them: behind their few-shot examples, between prefix and suffix.
+
+    Args:
+        kind: `query` or `passage`.
+        examples: few-shot examples of each text.
+        cuts: what is left out of the texts, as `tokenize_with_cuts` returns it.
+        image: what stands for a text's image; None keeps its marker.
+
+    >>> prompts = Prompts(query_prefix="query: ", query_suffix="</s>")
+    >>> model_texts(prompts, "query", ["1 + 1 = 11", "2"], [["a", "b"], []], Cuts({0: 5}, {0: [1]}))
+    ['b\\n\\nquery: 1 + 1</s>', 'query: 2</s>']
+    """
+    prefix, suffix = prefix_and_suffix(prompts, kind)
+    formatted = []
+    for row, text in enumerate(texts):
+        chosen = examples[row] if examples is not None else ()
+        if row in cuts.examples:
+            chosen = [chosen[place] for place in cuts.examples[row]]
+        lead = "".join(example + EXAMPLE_END for example in chosen)
+        words = strip_image(text)
+        marker = text[: len(text) - len(words)]
+        if image is not None and marker:
+            marker = image
+        formatted.append(f"{lead}{prefix}{marker}{words[: cuts.characters.get(row)]}{suffix}")
+    return formatted
 
 
 def tokenize(
@@ -21,9 +85,22 @@ def tokenize(
     examples: Sequence[Sequence[str]] | None = None,
     report: bool = True,
 ) -> list[list[int]]:
+    """Return the token ids of each text; arguments and errors are those of `tokenize_with_cuts`."""
+    return tokenize_with_cuts(tokenizer, texts, prompts, kind, examples, report)[0]
+
+
+def tokenize_with_cuts(
+    tokenizer,
+    texts: Sequence[str],
+    prompts: Prompts,
+    kind: str,
+    examples: Sequence[Sequence[str]] | None = None,
+    report: bool = True,
+) -> tuple[list[list[int]], Cuts]:
     """Tokenize texts with their prompt, and with image tokens where the model reads images and text together.
 
-    A text that is too long loses its own last tokens; prefix, suffix and special tokens stay.
+    A text that is too long loses its own last tokens; prefix, suffix and special tokens stay. A text without a token is
+    read as one special token.
 
     Args:
         kind: `query` or `passage`.
@@ -31,31 +108,49 @@ def tokenize(
         report: print once how many texts were truncated and how many examples were left out.
 
     Returns:
-        the token ids of each text.
+        the token ids of each text, at least one, and what was left out of the texts.
+
+    Raises:
+        UserError: suffix and special tokens alone exceed the limit.
     """
-    prefix, suffix = prefix_and_suffix(prompts, kind)
-    image_placeholder = getattr(tokenizer, "image_placeholder", "")
-    texts = [(image_placeholder if find_image(text) else "") + strip_image(text) for text in texts]
     limit = max_length(prompts, kind)
-    leads = [""] * len(texts) if examples is None else join_examples(tokenizer, examples, prompts, kind, report)
-    batch = tokenizer(
-        [lead + prefix + text + suffix for lead, text in zip(leads, texts, strict=True)],
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )
-    rows, truncated = [], 0
-    for number, (lead, text, row) in enumerate(zip(leads, texts, batch["input_ids"], strict=True)):
-        encoding = batch[number]
-        lead_length = _count_lead_tokens(encoding, lead) if lead else 0
-        if len(row) - lead_length > limit:
-            truncated += 1
-            text_end = len(lead) + len(prefix) + len(text)
-            row = _truncate(row, encoding.offsets, text_end, limit + lead_length)
-        rows.append(row)
-    if truncated and report:
-        report_once(f"{truncated} of {len(texts)} {kind} texts are longer than {limit} tokens and were cut")
-    return rows
+    cuts = Cuts() if examples is None else Cuts({}, select_examples(tokenizer, examples, prompts, kind, report))
+    image = getattr(tokenizer, "image_placeholder", "")
+    inputs = model_texts(prompts, kind, texts, examples, cuts, image)
+    batch = tokenizer(inputs, return_attention_mask=False, return_token_type_ids=False, verbose=False)
+    suffix = prefix_and_suffix(prompts, kind)[1]
+    rows, empty = [], 0
+    for number, (text, whole, row) in enumerate(zip(texts, inputs, batch["input_ids"], strict=True)):
+        words = strip_image(text)
+        text_end = len(whole) - len(suffix)
+        if examples is not None and (lead := _lead(examples[number], cuts.examples.get(number))):
+            lead_length = _count_lead_tokens(batch[number], lead)
+        else:
+            lead_length = 0
+        # Joined, examples may take a few tokens more than each by itself; the text then makes room for them.
+        allowed = limit + min(lead_length, prompts.examples_max_length)
+        if len(row) > allowed:
+            row, end = _truncate(row, batch[number], text_end, allowed, f"prompts.{kind}_max_length {limit}")
+            cuts.characters[number] = max(0, len(words) - (text_end - end))
+        empty += not row
+        rows.append(row or [_stand_in(tokenizer)])
+    if report:
+        _report(len(rows), kind, limit, len(cuts.characters), empty)
+    return rows, cuts
+
+
+def _report(count: int, kind: str, limit: int, truncated: int, empty: int) -> None:
+    """Print how many texts were truncated, and how many have no tokens."""
+    if truncated:
+        report_once(f"{truncated} of {count} {kind} texts are longer than {limit} tokens and were cut")
+    if empty:
+        report_once(f"{empty} of {count} {kind} texts have no tokens; each is read as one special token")
+
+
+def _stand_in(tokenizer) -> int:
+    """Return the token that is read in place of a text without tokens: of a sequence without any there is no vector."""
+    candidates = ("eos_token_id", "sep_token_id", "pad_token_id", "bos_token_id", "unk_token_id")
+    return next((token for name in candidates if (token := getattr(tokenizer, name, None)) is not None), 0)
 
 
 def join_examples(
@@ -69,26 +164,40 @@ def join_examples(
         examples: of each text, best first.
         report: print once how many texts lost examples.
     """
+    selected = select_examples(tokenizer, examples, prompts, kind, report)
+    return [_lead(chosen, selected.get(row)) for row, chosen in enumerate(examples)]
+
+
+def _lead(examples: Sequence[str], selected: list[int] | None) -> str:
+    """Return what stands before a text: the selected examples, or all if there is no selection."""
+    kept = examples if selected is None else [examples[place] for place in selected]
+    return "".join(example + EXAMPLE_END for example in kept)
+
+
+def select_examples(
+    tokenizer, examples: Sequence[Sequence[str]], prompts: Prompts, kind: str, report: bool
+) -> dict[int, list[int]]:
+    """Return the places of the examples that fit into `prompts.examples_max_length`, for rows of which some do not."""
     distinct = list(dict.fromkeys(example for chosen in examples for example in chosen))
     lengths: dict[str, int] = {}
     if distinct:
         rows = tokenizer([example + EXAMPLE_END for example in distinct], add_special_tokens=False, verbose=False)
         lengths = {example: len(row) for example, row in zip(distinct, rows["input_ids"], strict=True)}
-    leads, shortened = [], 0
-    for chosen in examples:
+    selected: dict[int, list[int]] = {}
+    for row, chosen in enumerate(examples):
         kept, used = [], 0
-        for example in chosen:
+        for place, example in enumerate(chosen):
             if used + lengths[example] <= prompts.examples_max_length:
-                kept.append(example)
+                kept.append(place)
                 used += lengths[example]
-        shortened += len(kept) < len(chosen)
-        leads.append("".join(example + EXAMPLE_END for example in kept))
-    if shortened and report:
+        if len(kept) < len(chosen):
+            selected[row] = kept
+    if selected and report:
         report_once(
-            f"{shortened} of {len(examples)} {kind} texts have fewer examples than requested: "
+            f"{len(selected)} of {len(examples)} {kind} texts have fewer examples than requested: "
             f"they are longer than {prompts.examples_max_length} tokens"
         )
-    return leads
+    return selected
 
 
 def _count_lead_tokens(encoding: Encoding, lead: str) -> int:
@@ -102,15 +211,40 @@ def _count_lead_tokens(encoding: Encoding, lead: str) -> int:
     return last - first + (encoding.token_to_chars(last)[1] <= len(lead))
 
 
-def _truncate(row: list[int], offsets: list[tuple[int, int]], text_end: int, limit: int) -> list[int]:
-    """Drop tokens from the end of the text; what follows it (suffix, closing special tokens) stays."""
-    #   tokens   [prefix | text text text | suffix EOS]
-    #                            text_end ^ tail        special tokens have empty offsets
+def _truncate(row: list[int], encoding: Encoding, text_end: int, limit: int, setting: str) -> tuple[list[int], int]:
+    """Drop tokens from the end of the text; what follows it (suffix, closing special tokens) stays.
+
+    Args:
+        text_end: characters up to the end of the text.
+        limit: tokens to keep.
+        setting: the recipe's key and value that limit the tokens.
+
+    Returns:
+        the tokens that are kept, and the characters up to the end of the text's last one.
+    """
+    #   tokens   [BOS prefix | text text text | suffix EOS]
+    #                                text_end ^ tail
+    offsets, is_special = encoding.offsets, encoding.special_tokens_mask
     tail = len(row)
-    while tail > 0 and (offsets[tail - 1][0] >= text_end or offsets[tail - 1][0] == offsets[tail - 1][1]):
+    while tail > 0 and (is_special[tail - 1] or _follows(offsets[tail - 1], text_end)):
         tail -= 1
-    kept = len(row) - tail
-    return row[: max(limit - kept, 0)] + row[tail:]
+    head = next((place for place, special in enumerate(is_special) if not special), tail)
+    fixed = min(head, tail) + len(row) - tail
+    if fixed > limit:
+        raise UserError(
+            f"{setting}: suffix and special tokens alone are {fixed} tokens; raise it or shorten the suffix"
+        )
+    end = limit - (len(row) - tail)
+    return row[:end] + row[tail:], offsets[end - 1][1] if end > head else 0
+
+
+def _follows(offsets: tuple[int, int], text_end: int) -> bool:
+    """Return whether a token lies behind the text.
+
+    Tokenizers that trim offsets (RoBERTa's) give a token of blanks only no extent: it lies before its offset.
+    """
+    start, end = offsets
+    return start > text_end or start == text_end < end
 
 
 @functools.cache

@@ -51,12 +51,12 @@ class EncodingWorker:
             signal.signal(signal.SIGINT, handler)
         end.close()
 
-    def send(self, ids: list[list[int]], image_features: ImageFeatures = None) -> None:
-        """Send token ids to embed, once the model is loaded."""
+    def send(self, ids: list[list[int]], image_features: ImageFeatures = None, names: Sequence[str] = ()) -> None:
+        """Send token ids to embed, once the model is loaded; `names` are those of the texts, for messages."""
         if not self.loaded:
             self.loaded = self.receive()
         try:
-            self.pipe.send((ids, image_features))
+            self.pipe.send((ids, image_features, names))
         except OSError:
             self._raise_ended()
 
@@ -96,8 +96,9 @@ def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
         pipe.send(True)
         options = EncodingOptions(share_prefix=source.recipe.prompts.share_prefix)
         while True:
-            ids, image_features = pipe.recv()
-            pipe.send(encode_ids(embedder, ids, source.precision, options, image_features))
+            ids, image_features, names = pipe.recv()
+            named = dataclasses.replace(options, names=names)
+            pipe.send(encode_ids(embedder, ids, source.precision, named, image_features))
     except Exception as error:
         line = f"device {source.device}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         with suppress(OSError):  # the parent may have ended
@@ -122,11 +123,12 @@ def encode_on_workers(
     All workers are killed if one of them, or this process, fails.
     """
     parts = split_by_length(ids, len(workers) + 1)
-    local_options = dataclasses.replace(options, allocate=allocate_in_memory)
+    names = [options.names_of(rows) for rows in parts]
+    local_options = dataclasses.replace(options, allocate=allocate_in_memory, names=names[0])
     try:
         with _threads(workers[0].threads):
-            for worker, rows in zip(workers, parts[1:], strict=False):
-                worker.send([ids[row] for row in rows], select_rows(image_features, rows))
+            for worker, rows, part_names in zip(workers, parts[1:], names[1:], strict=False):
+                worker.send([ids[row] for row in rows], select_rows(image_features, rows), part_names)
             local_ids, local_features = [ids[row] for row in parts[0]], select_rows(image_features, parts[0])
             local_vectors = encode_ids(embedder, local_ids, precision, local_options, local_features)
             vectors = options.allocate((len(ids), local_vectors.shape[1]))

@@ -23,6 +23,7 @@ from rounds.mining import sampling
 from rounds.mining.sampling import Negatives
 from rounds.retrieval import bm25, search
 from rounds.retrieval.run import Run
+from rounds.retrieval.vectors import find_not_finite, list_names
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,12 @@ def _select_vectors(path: Path, kind: str, ids: list[str], file_ids: np.ndarray,
     if missing or len(rows) != len(vectors) or vectors.ndim != 2:
         reason = f"{missing[0]} has none" if missing else f"{len(rows)} ids, vectors of shape {vectors.shape}"
         raise UserError(f"{path}: does not hold a vector of each {kind} ({reason})")
-    return vectors[[rows[identifier] for identifier in ids]].astype(np.float32)
+    with np.errstate(over="ignore"):
+        selected = vectors[[rows[identifier] for identifier in ids]].astype(np.float32)
+    if len(lost := find_not_finite(selected)):
+        names = list_names([ids[row] for row in lost])
+        raise UserError(f"{path}: the {kind} vectors of {names} hold values that are not numbers; make them anew")
+    return selected
 
 
 def _generators(request: SourceRequest) -> list[np.random.Generator]:

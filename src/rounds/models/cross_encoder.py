@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
 from rounds.models import backbone, pooling
-from rounds.models.precision import autocast, resolve_precision
+from rounds.models.precision import autocast, resolve_precision, widened
 
 BATCH = 32
 
@@ -126,10 +126,26 @@ def score(name_or_path: str, pairs: list[tuple[str, str]], device: str, recipe: 
 
     Returns:
         (pairs,) float32: logits with a recipe, else what the model's own activation returns.
+
+    Raises:
+        UserError: a score is not a finite number, whatever the precision.
     """
     model = load(name_or_path, recipe, device)
     precision = "fp32" if recipe is None else resolve_precision(recipe.model.precision, device)
     distinct = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
+    scores = _predict(model, list(distinct), precision, device)
+    return scores[[distinct[pair] for pair in pairs]]
+
+
+def _predict(model: CrossEncoder, pairs: list[tuple[str, str]], precision: str, device: str) -> np.ndarray:
+    """Return the scores of pairs, (pairs,) float32; those that are not finite are computed in a wider precision."""
     with autocast(precision, device):
-        scores = model.predict(list(distinct), batch_size=BATCH, show_progress_bar=False)
-    return np.asarray(scores, dtype=np.float32)[[distinct[pair] for pair in pairs]]
+        scores = np.array(model.predict(pairs, batch_size=BATCH, show_progress_bar=False), dtype=np.float32)
+    lost = np.flatnonzero(~np.isfinite(scores))
+    if len(lost):
+        lost_pairs = [pairs[row] for row in lost]
+        names = [f"{query[:40]!r} with {passage[:40]!r}" for query, passage in lost_pairs]
+        with widened(model, precision, names) as wider:
+            scores[lost] = _predict(model, lost_pairs, wider, device)
+        print(f"{len(lost)} of {len(pairs)} scores overflow in {precision}; these are computed in {wider}")
+    return scores

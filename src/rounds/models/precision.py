@@ -1,13 +1,16 @@
 """Numeric precision and attention implementation that a device supports."""
 
 import importlib.util
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.errors import UserError
 from rounds.models import packed_attention
+from rounds.retrieval.vectors import list_names
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -22,6 +25,54 @@ def autocast(precision: str, device: str, keep_casts: bool = True) -> AbstractCo
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.partition(":")[0], dtype=dtype, cache_enabled=keep_casts)
+
+
+def wider_precision(precision: str, model: nn.Module, device: str) -> str | None:
+    """Return the precision with a wider range or finer numbers to compute in where this one gives no finite numbers.
+
+    That of fp16 is bf16, which has the range of fp32 (cards without it, such as T4, emulate it slowly). That of bf16 is
+    fp32, where the weights are in fp32.
+
+    Returns:
+        None if there is none.
+    """
+    dtype = compute_dtype(precision, device)
+    if dtype == torch.float16:
+        return "bf16"
+    has_full_weights = all(weights.dtype == torch.float32 for weights in model.parameters())
+    return "fp32" if dtype == torch.bfloat16 and has_full_weights else None
+
+
+@contextmanager
+def widened(model: nn.Module, precision: str, names: Sequence[str]) -> Iterator[str]:
+    """Let a model compute in the wider precision within a block that `autocast` put into this one, and yield it.
+
+    Args:
+        names: of the texts whose numbers are not finite.
+
+    Raises:
+        UserError: there is no wider precision; the line names the texts.
+    """
+    parameter = next(model.parameters())
+    device = str(parameter.device)
+    wider = wider_precision(precision, model, device)
+    if wider is None:
+        remedy = "its weights may be broken" + (", or need model.precision: fp32" if precision != "fp32" else "")
+        raise UserError(f"the model gives no finite numbers in {precision} for {list_names(names)}; {remedy}")
+    quantized = [
+        layer for layer in model.modules() if hasattr(layer, "compute_dtype") and hasattr(layer, "quant_state")
+    ]
+    before = [layer.compute_dtype for layer in quantized]
+    for layer in quantized:  # bitsandbytes' layers, which do not heed autocast
+        layer.compute_dtype = DTYPES[wider]
+    torch.clear_autocast_cache()  # it does not tell casts to one dtype from casts to another
+    try:
+        with torch.autocast(device.partition(":")[0], enabled=False):
+            yield wider
+    finally:
+        torch.clear_autocast_cache()
+        for layer, dtype in zip(quantized, before, strict=True):
+            layer.compute_dtype = dtype
 
 
 def resolve_precision(precision: str, device: str) -> str:

@@ -48,9 +48,10 @@ def build(kind: str, passages: np.ndarray) -> faiss.Index:
         passages: (corpus, dim) floats.
 
     Raises:
-        UserError: the corpus is too small to train the index.
+        UserError: the corpus is too small to train the index, or vectors hold NaN or infinity.
     """
     check_index(kind, len(passages))
+    exact_search.check_finite("row", range(len(passages)), passages)
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(passages.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
     else:

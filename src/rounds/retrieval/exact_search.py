@@ -1,6 +1,6 @@
 """Exact top-k search by inner product, in blocks; passages with equal scores keep the order of the corpus."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import faiss
@@ -8,6 +8,7 @@ import numpy as np
 
 from rounds.errors import UserError
 from rounds.retrieval.run import DECIMALS
+from rounds.retrieval.vectors import find_not_finite, list_names
 
 EXTRA_CANDIDATES = 16  # faiss proposes this many passages beyond the depth
 
@@ -149,6 +150,26 @@ def _scan_corpus(queries: np.ndarray, passages: np.ndarray, depth: int, columns:
             keep = above | (tied & (tied.cumsum(axis=1) <= depth - above.sum(axis=1, keepdims=True)))
             scores, rows = scores[keep].reshape(count, depth), rows[keep].reshape(count, depth)
     return select_best(scores, rows, depth)
+
+
+def check_finite(kind: str, ids: Sequence[str], vectors: np.ndarray, block_size: int = BLOCK_SIZE) -> None:
+    """Refuse vectors that cannot be ranked: a passage with NaN would vanish from every ranking.
+
+    Args:
+        kind: `query` or `passage`.
+        ids: ids of the rows of `vectors`.
+        vectors: (rows, dim) floats.
+
+    Raises:
+        UserError: vectors hold NaN or infinity, or overflow in float32; the line names their ids.
+    """
+    with np.errstate(over="ignore"):
+        rows = [start + row for start, block in float32_blocks(vectors, block_size) for row in find_not_finite(block)]
+    if rows:
+        raise UserError(
+            f"vectors hold values that are not numbers ({kind} {list_names([str(ids[row]) for row in rows])}); "
+            "encode with model.precision bf16 or fp32"
+        )
 
 
 def float32_blocks(passages: np.ndarray, block_size: int = BLOCK_SIZE) -> Iterator[tuple[int, np.ndarray]]:

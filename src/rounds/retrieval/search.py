@@ -31,12 +31,14 @@ def rank(
         block_size: numbers held at once beside the vectors and the run.
 
     Raises:
-        UserError: vectors hold NaN.
+        UserError: vectors hold NaN or infinity; the line names their ids.
 
     >>> run = rank(["q"], np.eye(2, dtype="f4")[:1], ["a", "b"], np.eye(2, dtype="f4"), depth=2)
     >>> run.passages.tolist(), run.scores.tolist()
     ([['a', 'b']], [[1.0, 0.0]])
     """
+    exact_search.check_finite("query", query_ids, queries, block_size)
+    exact_search.check_finite("passage", passage_ids, passages, block_size)
     depth = min(depth, len(passages))
     scores = np.empty((len(queries), depth), np.float32)
     rows = np.empty((len(queries), depth), np.int64)

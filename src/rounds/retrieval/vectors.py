@@ -1,10 +1,34 @@
 """Normalize, compare and truncate embeddings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from rounds.errors import UserError
 
 MIN_NORM = 1e-12  # shorter vectors are divided by this instead, so that a zero vector stays zero
+
+
+def list_names(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> list_names(["p1", "p2"]), list_names(["p1", "p2", "p3"], most=2)
+    ('p1, p2', 'p1, p2 and 1 more')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def find_not_finite(vectors: np.ndarray) -> np.ndarray:
+    """Return the rows of `vectors` (rows, dim) that hold NaN or infinity.
+
+    >>> find_not_finite(np.array([[1.0, 2.0], [np.nan, 0.0], [np.inf, -np.inf]]))
+    array([1, 2])
+    """
+    with np.errstate(all="ignore"):
+        # One product per row is faster than looking at each number; a sum of large numbers may overflow, too.
+        suspects = np.flatnonzero(~np.isfinite(vectors @ np.ones(vectors.shape[1], vectors.dtype)))
+    return suspects[~np.isfinite(vectors[suspects]).all(axis=1)]
 
 
 def unit_vectors(vectors: np.ndarray, min_norm: float = MIN_NORM) -> np.ndarray:
