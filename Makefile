@@ -33,7 +33,7 @@ $(DEV): $(SETUP)
 	@touch $@
 
 # ---- data ---------------------------------------------------------------------------------------------------------
-sample: $(SETUP)  ## generate the sample (QUESTIONS=1500, SEED=42); the other targets do so where there are no data
+sample: $(SETUP)  ## generate the sample (QUESTIONS=1100, SEED=42); the other targets do so where there are no data
 	$(PIPELINE)
 
 download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client)

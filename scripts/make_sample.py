@@ -18,7 +18,7 @@ class Flags(Replacing, Seeded):
     """The kind, size and seed of the sample."""
 
     output_dir: str = "data/sample"
-    questions: int = 1500
+    questions: int = 1100
     test_questions: int = 250
     task: str = field(
         default="eedi",

@@ -57,11 +57,11 @@ def test_a_sample_keeps_its_parameters(session, project):
         call = stages.sample(session("RAW=", *arguments).experiment, anew).command
         return call.value("questions"), call.value("seed")
 
-    assert questions() == ("1500", "42") == questions("SEED=7")
+    assert questions() == ("1100", "42") == questions("SEED=7")
     with store.writing(project / "data" / "sample", SampleManifest(config={"questions": 150, "seed": 3})):
         pass
     assert questions() == ("150", "3") and questions("QUESTIONS=90") == ("90", "3")
-    assert questions("SEED=7", anew=True) == ("1500", "7")
+    assert questions("SEED=7", anew=True) == ("1100", "7")
 
 
 def test_flags_reach_the_scripts_that_take_them(experiment):

@@ -112,7 +112,7 @@ class Settings:
         check=_wrong_device,
     )
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
-    questions: int = _setting(1500, "questions of the generated sample", least=1)
+    questions: int = _setting(1100, "questions of the generated sample", least=1)
     engine: str = _setting("rounds", "encoder of mining and evaluation", ("rounds", "flagembedding"))
     runs: tuple[str, ...] = _setting((), "evaluated rounds that make compare takes: folders in model_output")
     recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")

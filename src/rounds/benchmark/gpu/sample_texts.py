@@ -13,7 +13,7 @@ from rounds.data.prompts import query_text
 from rounds.data.synthetic import maths
 
 SEED = 42
-QUESTIONS = 1500  # the default of the generated sample, on which `round_section.CPU_MAP` was measured
+QUESTIONS = 1500  # of the sample on which `round_section.CPU_MAP` was measured
 QUERIES, PASSAGES = 2000, 2587  # the competition's corpus has 2,587 passages
 SMALL = {"questions": 40, "queries": 24, "passages": 30}
 HELD_OUT = 20  # queries that serve as examples only
