@@ -20,7 +20,7 @@ from rounds.benchmark.gpu import check, fp16_section, random_decoders, results, 
 from rounds.benchmark.gpu.check import CheckOptions, CheckSection
 from rounds.benchmark.gpu.harness import Harness
 from rounds.benchmark.gpu.results import CheckResults, SectionSkipped
-from rounds.encoding.encoder import encode, encode_ids
+from rounds.encoding.encoder import EncodingOptions, encode, encode_ids
 from rounds.encoding.tokenization import tokenize
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "gpu_check.py"
@@ -123,7 +123,7 @@ def test_vectors_lost_in_fp16_are_computed_again():
     fp16_section.enlarge_last_layer(embedder)
     references = encode(embedder, texts, recipe.prompts, "passage", "fp32")
     ids = tokenize(embedder.tokenizer, texts, recipe.prompts, "passage")
-    assert not np.isfinite(encode_ids(embedder, ids, "fp16")).all()
+    assert not np.isfinite(encode_ids(embedder, ids, "fp16", EncodingOptions(checks_numbers=False))).all()
     vectors = encode(embedder, texts, recipe.prompts, "passage", "fp16")
     assert np.isfinite(vectors).all() and (vectors * references).sum(1).min() > 0.99
 
