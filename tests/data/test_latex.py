@@ -1,11 +1,16 @@
 """Queries without markup."""
 
+import random
+import re
+import time
+
 import pytest
 
 from rounds.config.loader import load
 from rounds.data import latex
 from rounds.data.dataset import Query
 from rounds.data.prompts import query_text
+from rounds.report import mathml
 
 
 @pytest.mark.parametrize(
@@ -24,6 +29,54 @@ from rounds.data.prompts import query_text
 )
 def test_markup_becomes_what_it_says(source, plain):
     assert latex.words(source) == plain
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        r"\frac{1}{" * 400 + "2" + "}" * 400,
+        "{" * 5000,
+        r"\sqrt" * 3000,
+        r"\begin{a}" * 3000 + r"\end{a}",
+        r"\left(" * 3000,
+    ],
+    ids=["nested fractions", "open braces", "roots", "environments", "parentheses"],
+)
+def test_markup_that_is_nested_too_deeply_is_kept(source):
+    """The parser calls itself at each level; a formula that it cannot take is a text like any other."""
+    assert latex.words(rf"Add \( {source} \)!").endswith("!")
+    if not source.startswith((r"\left", r"\begin")):
+        assert latex.words(rf"\( {source} \)") == source
+
+
+def find_slowly(text: str) -> list[tuple[int, int, str]]:
+    """Find formulas by one expression, which takes quadratic time where they are not closed."""
+    pattern = re.compile(r"\\\((.*?)\\\)|\\\[(.*?)\\\]|(\\begin\{(\w+)\}.*?\\end\{\4\})", re.DOTALL)
+    return [
+        (match.start(), match.end(), next(group for group in match.groups()[:3] if group is not None))
+        for match in pattern.finditer(text)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_formulas_and_pictures_are_those_of_an_expression(seed):
+    """Against regular expressions, on random texts of opened and closed marks."""
+    generator = random.Random(seed)
+    marks = [r"\(", r"\)", r"\[", r"\]", r"\begin{a}", r"\end{a}", r"\begin{b}", r"\end{b}", "\\", " x ", "\n"]
+    marks += ["![", "](", ")", "]", "(", "!"]
+    for _ in range(300):
+        text = "".join(generator.choices(marks, k=generator.randint(0, 14)))
+        assert list(latex.find_formulas(text)) == find_slowly(text)
+        assert latex.replace_pictures(text, "<{}>") == re.sub(r"!\[([^\]]*)\]\([^)]*\)", r"<\1>", text)
+
+
+@pytest.mark.parametrize("mark", [r"\( ", r"\[ ", r"\begin{a} ", "![ ", "![a]( ", "![ ] "])
+def test_marks_that_are_never_closed_take_linear_time(mark):
+    """Ten thousand of them take less than a second, in queries and on the report's page."""
+    start = time.perf_counter()
+    assert len(latex.words(mark * 10_000)) == len(mark * 10_000) - 1
+    assert not any(is_latex for _, is_latex in mathml.split_formulas(mark * 10_000))
+    assert time.perf_counter() - start < 1
 
 
 def test_lines_stay_lines():

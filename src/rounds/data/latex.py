@@ -1,15 +1,76 @@
 """Replace the LaTeX markup of a question by plain characters, so that tokens go to words instead of backslashes."""
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
+from typing import NamedTuple
 
 from pylatexenc.latex2text import LatexNodes2Text
 
-# Inline and display mathematics, and environments such as tables.
-MATHS = re.compile(r"\\\((.*?)\\\)|\\\[(.*?)\\\]|(\\begin\{(\w+)\}.*?\\end\{\4\})", re.DOTALL)
+# Mathematics, inline and displayed, and environments such as tables.
+_OPENING = re.compile(r"\\(?:([(\[])|begin\{(\w+)\})")
 
-# Pictures in Markdown, which say what they show: ![alternative text](file)
-PICTURE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
+_CLOSING = re.compile(r"\\(?:([)\]])|end\{(\w+)\})")
+
+_CLOSES = {"(": ")", "[": "]"}
+
+MAX_NESTING = 40  # braces within braces that are parsed: the parser calls itself at each level
+
+
+class Formula(NamedTuple):
+    """Mathematics in a text, from `start` to `end`, and its LaTeX without `\\(`, `\\)` and the like."""
+
+    start: int
+    end: int
+    source: str
+
+
+def find_formulas(text: str) -> Iterator[Formula]:
+    r"""Yield the formulas of a text in order; one that is never closed is none. Takes linear time.
+
+    >>> [formula.source for formula in find_formulas(r"\( Add \(1\) and \[2\] to \begin{a} 3 \end{a}")]
+    [' Add \\(1', '2', '\\begin{a} 3 \\end{a}']
+    """
+    closings: dict[str, list[re.Match]] = defaultdict(list)
+    for match in _CLOSING.finditer(text):
+        closings[match[1] or f"end {match[2]}"].append(match)
+    starts = {name: [match.start() for match in matches] for name, matches in closings.items()}
+    position = 0
+    while opening := _OPENING.search(text, position):
+        name = _CLOSES[opening[1]] if opening[1] else f"end {opening[2]}"
+        number = bisect_left(starts.get(name, []), opening.end())
+        if number == len(starts.get(name, [])):
+            position = opening.end()
+            continue
+        closing = closings[name][number]
+        inside = text[opening.end() : closing.start()] if opening[1] else text[opening.start() : closing.end()]
+        yield Formula(opening.start(), closing.end(), inside)
+        position = closing.end()
+
+
+def replace_pictures(text: str, template: str) -> str:
+    r"""Replace pictures in Markdown, `![alternative text](file)`, by a template of their alternative text.
+
+    >>> replace_pictures("See ![A red line]() and ![this", "[{}]")
+    'See [A red line] and ![this'
+    """
+    parts, written, position, bracket, parenthesis = [], 0, 0, -1, -1
+    while (start := text.find("![", position)) >= 0:
+        # Each of the two searches goes on where the last one ended, so that they pass over the text once.
+        bracket = bracket if bracket >= start + 2 else text.find("]", start + 2)
+        if bracket < 0:
+            break
+        position = start + 1
+        if text[bracket + 1 : bracket + 2] != "(":
+            continue
+        parenthesis = parenthesis if parenthesis >= bracket + 2 else text.find(")", bracket + 2)
+        if parenthesis < 0:
+            break
+        parts += [text[written:start], template.format(text[start + 2 : bracket])]
+        written = position = parenthesis + 1
+    return "".join([*parts, text[written:]])
 
 
 def words(text: str) -> str:
@@ -18,14 +79,33 @@ def words(text: str) -> str:
     >>> words(r"Simplify \( \frac{1}{5} \times 9 \) ![A red line]()")
     'Simplify 1/5 ×9 A red line'
     """
-    plain = MATHS.sub(_to_plain, PICTURE.sub(r"\1", text))
+    text = replace_pictures(text, "{}")
+    parts, end = [], 0
+    for formula in find_formulas(text):
+        parts += [text[end : formula.start], _to_plain(formula.source)]
+        end = formula.end
+    plain = "".join([*parts, text[end:]])
     return "\n".join(line for line in (" ".join(line.split()) for line in plain.splitlines()) if line)
 
 
-def _to_plain(match: re.Match) -> str:
-    source = next(part for part in match.groups() if part is not None)
-    plain = " ".join(_parser().latex_to_text(source).split())
-    return f" {plain or source.strip()} "  # markup that the parser reduces to nothing stays as it is
+def _to_plain(source: str) -> str:
+    """Return LaTeX in plain characters; what the parser cannot take, or reduces to nothing, stays as it is."""
+    plain = ""
+    if _nesting(source) <= MAX_NESTING:
+        try:
+            plain = " ".join(_parser().latex_to_text(source).split())
+        except Exception:  # pylatexenc raises errors of many types on invalid markup, RecursionError among them
+            plain = ""
+    return f" {plain or source.strip()} "
+
+
+def _nesting(source: str) -> int:
+    """Return how deep braces stand within braces."""
+    depth = deepest = 0
+    for brace in re.findall(r"[{}]", source):
+        depth = max(depth + (1 if brace == "{" else -1), 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 @cache

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from latex2mathml.converter import convert_to_element
 
-from rounds.data.latex import MATHS, PICTURE
+from rounds.data.latex import find_formulas, replace_pictures
 
 # Elements and attributes that a formula may hold. Anything else that latex2mathml writes (for \href, \style, \class)
 # could act outside its formula.
@@ -28,12 +28,11 @@ def split_formulas(text: str) -> list[tuple[str, bool]]:
     >>> split_formulas(r"Add \( \frac{1}{2} \)!")
     [('Add ', False), ('\\frac{1}{2}', True), ('!', False)]
     """
-    text = PICTURE.sub(r"[\1]", text)
+    text = replace_pictures(text, "[{}]")
     parts, end = [], 0
-    for match in MATHS.finditer(text):
-        source = next(group for group in match.groups()[:3] if group is not None)
-        parts += [(text[end : match.start()], False), (source.strip(), True)]
-        end = match.end()
+    for formula in find_formulas(text):
+        parts += [(text[end : formula.start], False), (formula.source.strip(), True)]
+        end = formula.end
     parts.append((text[end:], False))
     return [(part, is_latex) for part, is_latex in parts if part]
 
@@ -48,9 +47,13 @@ def convert(source: str) -> str | None:
     (False, None)
     """
     try:
-        root = convert_to_element(source)
+        return _convert(source)
     except Exception:  # latex2mathml raises errors of many types on invalid input, IndexError among them
         return None
+
+
+def _convert(source: str) -> str | None:
+    root = convert_to_element(source)
     for element in root.iter():
         if element.tag not in TAGS:
             return None
