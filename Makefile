@@ -10,6 +10,8 @@ MAKEFLAGS     += -r
 PY       := .venv/bin/python
 SETUP    := .venv/.setup$(if $(filter 1,$(GPU)),-gpu)
 DEV      := .venv/.setup-dev
+# A stamp is worth nothing where .venv's Python is gone, or is another than PYTHON asks for.
+RENEW    := $(shell test -x $(PY) && { test -z '$(PYTHON)' || test "$$($(PY) -V)" = "$$($(PYTHON) -V)"; } || echo FORCE)
 # Fast set-up: by uv where it is installed, and without bytecode, which the first import of a module then writes.
 PIP       = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m pip install --disable-pip-version-check --no-compile)
 unexport PYTHONDONTWRITEBYTECODE
@@ -18,10 +20,10 @@ INSTALL   = $(PIP) -q -c .ci/constraints.txt
 PIPELINE  = +@$${MAKELEVEL:+$(PY) -m rounds.pipeline $@}
 
 # ---- set-up -------------------------------------------------------------------------------------------------------
-setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine)
+setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine, PYTHON=python3.12 by that Python)
 
-$(SETUP): pyproject.toml .ci/constraints.txt
-	@test -x $(PY) || { echo "setting up .venv (a minute or two)"; python3 -m venv .venv; }
+$(SETUP): pyproject.toml .ci/constraints.txt $(RENEW)
+	@PYTHONPATH=src PYTHON=$(PYTHON) $(or $(PYTHON),python3) -m rounds.pipeline.virtual_environment
 	@$(INSTALL) -e '.[kaggle,report$(GPU:1=,gpu)]' 2> >(grep -v '^WARNING: Location' >&2)
 ifeq ($(GPU),1)
 	@$(PY) -m pip uninstall -q -y faiss-cpu && $(PY) -m pip install -q faiss-gpu-cu12
@@ -46,8 +48,8 @@ pretrain: $(SETUP)  ## a vision model for recipes that see, from RAW's captions
 	$(PIPELINE)
 
 # ---- rounds: mine, finetune, evaluate -----------------------------------------------------------------------------
-# Round N mines hard negatives with the checkpoint of round N-1, continues from it, and is evaluated beside all rounds
-# before it. Round 0 is the base model. (With its built-in rules, which -r turns off, make would link `round`.)
+# Round N mines with round N-1's checkpoint, continues from it and is evaluated beside those before; 0 is the base model.
+# (With its built-in rules, which -r turns off, make would link `round`.)
 round: ; @echo "error: round: name its number, such as make round1 (make help lists all)" >&2; exit 2
 round%: $(SETUP) FORCE
 	$(PIPELINE)
@@ -58,8 +60,7 @@ evaluate: $(SETUP)  ## print ROUND's table again
 submit: $(SETUP)  ## write and check submissions/NAME.csv with ROUND's checkpoint
 	$(PIPELINE)
 
-# ---- second stages ------------------------------------------------------------------------------------------------
-# They refine ROUND's ranking of the validation queries or, with SPLIT=submission, of the test queries.
+# ---- second stages: they refine ROUND's ranking of the validation queries, or SPLIT=submission's test queries ------
 candidates: $(SETUP)  ## what ROUND's ranking is refined with: votes, words, tokens
 	$(PIPELINE)
 
@@ -72,8 +73,7 @@ cv: $(SETUP)  ## what each stage scores on FOLDS of v5; second stages never lear
 best: $(SETUP)  ## submissions/best.csv: ROUND on all of train, fused as FOLDS teach
 	$(PIPELINE)
 
-# ---- Kaggle -------------------------------------------------------------------------------------------------------
-# The competition takes a notebook without internet: a bundle of wheels and weights, and a notebook that runs it.
+# ---- Kaggle: a bundle of wheels and weights, and a notebook that runs it without internet --------------------------
 bundle: $(SETUP)  ## submissions/bundle and submissions/notebook for ROUND's checkpoint
 	$(PIPELINE)
 

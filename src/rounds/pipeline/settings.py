@@ -139,6 +139,7 @@ class Settings:
         0.6, "make private_lb: share of these on misconceptions that the rest never labels", least=0
     )
     gpu: bool = _setting(False, "1: make setup installs for a CUDA machine")
+    python: str = _setting("", "make setup: the Python of .venv, such as python3.12; default: python3, or .venv's own")
     mine_flags: str = _setting("", "more flags for scripts/hn_mine.py", check=_wrong_quotes)
     tune_flags: str = _setting("", "more flags for scripts/finetune.py", check=_wrong_quotes)
     given: frozenset[str] = frozenset()
