@@ -86,6 +86,15 @@ def test_pairs_name_their_columns(experiment, project):
     assert stages.data(experiment("TASK=pairs", "RAW=pairs.csv", "FIELDS=a,b")).command.value("group_column") == ""
 
 
+def test_names_of_columns_may_have_blanks(experiment, project):
+    """Blanks within a name belong to it, those beside a comma do not, and both spellings are one experiment."""
+    (project / "pairs.csv").write_text("Question Text,Answer\nwhat,that\n", encoding="utf-8")
+    spellings = ("FIELDS=Question Text,Answer", "FIELDS=Question Text , Answer")
+    calls = [stages.data(experiment("TASK=pairs", "RAW=pairs.csv", fields)).command for fields in spellings]
+    assert calls[0].value("query_column") == "Question Text" and calls[0].value("positive_column") == "Answer"
+    assert calls[0] == calls[1]
+
+
 def test_a_recipe_that_sees_is_pretrained_first(experiment, project):
     """A vision model in model_output is made before anything looks at pictures; SEED is no part of it."""
     text = (

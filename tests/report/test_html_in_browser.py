@@ -125,6 +125,15 @@ def test_latex_is_drawn(opened):
     assert r"\frac" not in text and "<b>bold</b>" in text
 
 
+def test_texts_of_the_data_take_their_own_direction(opened):
+    """Queries and passages are `dir="auto"`, so that Hebrew and Arabic read from the right, and nothing else is."""
+    directions = """[...document.querySelectorAll(SELECTOR)].map((node) => node.dir)"""
+    for selector in (".query .text", ".query .goldline bdi", ".query .top li bdi", ".query .head bdi", "[name=search]"):
+        found = opened.evaluate(directions.replace("SELECTOR", f"'{selector}'"))
+        assert found and set(found) == {"auto"}, selector
+    assert set(opened.evaluate(directions.replace("SELECTOR", "'.query .score, .query .badge'"))) == {""}
+
+
 def test_filters_work_and_are_fast(opened):
     """Each filter leaves the expected queries within 100 ms."""
     steps = [

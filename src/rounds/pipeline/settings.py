@@ -73,6 +73,11 @@ def _wrong_device(text: str) -> str:
     return "" if is_right else "must be cpu, cuda or cuda:N, or several of one kind, such as cuda:0,cuda:1"
 
 
+def _wrong_fields(text: str) -> str:
+    names = [name.strip() for name in text.split(",")]
+    return "" if len(names) in (2, 3) and all(names) else "must be query,positive or query,positive,group"
+
+
 def _wrong_quotes(text: str) -> str:
     try:
         shlex.split(text)
@@ -94,7 +99,7 @@ class Settings:
     raw: str = _setting(
         "", "data to read: the competition's CSVs (default: data/raw if filled, else a sample), or TASK's"
     )
-    fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns")
+    fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns", check=_wrong_fields)
     identical: str = _setting(
         "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
     )
@@ -179,7 +184,9 @@ class Settings:
             raw = DOWNLOADED if self.task == "eedi" and is_downloaded else SAMPLES.get(self.task, "")
         if not raw:
             raise UserError(f"TASK={self.task}: name its folder with RAW=DIR")
-        if self.task == "pairs" and not self.fields:
+        if self.fields:  # blanks within a name are its own, those beside a comma are not
+            changes["fields"] = ",".join(name.strip() for name in self.fields.split(","))
+        elif self.task == "pairs":
             changes["fields"] = "query,positive" if self.raw else "question,passage,animal"
         return replace(self, raw=raw, **changes)
 

@@ -75,8 +75,13 @@ function element(name, className, ...children) {
   return node;
 }
 
-function passageNodes(index) {
-  return textNodes(data.passages[index], "passage");
+// Texts of the data take their own direction, so that Hebrew and Arabic read from the right beside scores and badges.
+function textElement(name, className, ...children) {
+  return Object.assign(element(name, className, ...children), { dir: "auto" });
+}
+
+function passageNode(index) {
+  return textElement("bdi", "", ...textNodes(data.passages[index], "passage"));
 }
 
 function topList(query, run) {
@@ -84,7 +89,7 @@ function topList(query, run) {
   const top = query.top[run];
   for (let at = 0; at < top.length; at += 2) { // passage index and score in turn
     const gold = query.gold.includes(top[at]);
-    const line = element("li", gold ? "gold" : "", element("span", "score", top[at + 1].toFixed(4)), " ", ...passageNodes(top[at]));
+    const line = element("li", gold ? "gold" : "", element("span", "score", top[at + 1].toFixed(4)), " ", passageNode(top[at]));
     if (gold) line.append(element("span", "badge", "gold"));
     list.append(line);
   }
@@ -100,12 +105,12 @@ function rankChange(query, before, after) {
 
 function queryItem(query) {
   const [before, after] = [Number(form.before.value), Number(form.after.value)];
-  const head = element("p", "head", element("strong", "", query.id), " ", data.subjects[query.subject]);
+  const head = element("p", "head", element("strong", "", query.id), " ", textElement("bdi", "", data.subjects[query.subject]));
   if (query.unseen) head.append(element("span", "badge", "unseen"));
   head.append(rankChange(query, before, after));
-  const gold = element("p", "goldline", element("span", "label", "Gold"), ...query.gold.flatMap((index, number) => [...(number ? ["; "] : []), ...passageNodes(index)]));
+  const gold = element("p", "goldline", element("span", "label", "Gold"), ...query.gold.flatMap((index, number) => [...(number ? ["; "] : []), passageNode(index)]));
   const label = element("p", "label", `Top ${query.top[after].length / 2}, ${data.runs[after]}`);
-  return element("li", "query", head, element("p", "text", ...textNodes(query.text, "query")), gold, label, topList(query, after));
+  return element("li", "query", head, textElement("p", "text", ...textNodes(query.text, "query")), gold, label, topList(query, after));
 }
 
 function appendPage() {
