@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from sentence_transformers import SentenceTransformer
-from torch import Tensor, nn
+from torch import Tensor
 
-from rounds.models import packed_attention, prompt_tuning
+from rounds.models import packed_attention, positions, prompt_tuning
 
 PADDED_LENGTHS = (16, 32, 64, 96, 128, 192, 256)  # longer sequences are padded to a multiple of the last
 
@@ -27,6 +27,8 @@ class Layout:
         pads_left: padding stands before the text.
         first_position: position id of a sequence's first token (RoBERTa counts from 2).
         attention: the model's attention implementation.
+        pads: rows of different lengths can be padded to one; otherwise a batch holds rows of one length.
+        max_tokens: tokens that the model has positions for; None for no bound.
     """
 
     packed: bool
@@ -34,19 +36,21 @@ class Layout:
     pads_left: bool = False
     first_position: int = 0
     attention: str = packed_attention.NAME
+    pads: bool = True
+    max_tokens: int | None = None
 
     @classmethod
     def for_model(cls, embedder: SentenceTransformer, longest: int) -> "Layout":
         """Return the layout for sequences of up to `longest` tokens: packed where the attention supports it."""
-        tokenizer, transformer = embedder.tokenizer, embedder[0].model
-        # Padding between virtual tokens and text would move the text away from them.
-        pads_left = tokenizer.padding_side == "left" and not prompt_tuning.has_virtual_tokens(transformer)
+        transformer, side = embedder[0].model, _padding_side(embedder)
         return cls(
             packed=packed_attention.can_pack(embedder, longest),
-            pad_id=tokenizer.pad_token_id,
-            pads_left=pads_left,
-            first_position=_first_position(transformer),
+            pad_id=embedder.tokenizer.pad_token_id or 0,  # without a padding token, any will do: it is masked
+            pads_left=side == "left",
+            first_position=positions.first_position(transformer),
             attention=transformer.config._attn_implementation,
+            pads=side is not None,
+            max_tokens=positions.max_tokens(transformer),
         )
 
     def after_prefix(self, length: int) -> "Layout":
@@ -56,14 +60,21 @@ class Layout:
         """
         return self if not length or self.attention == packed_attention.NAME else replace(self, packed=False)
 
+    def padded_length(self, length: int, prefix_length: int = 0) -> int:
+        """Return the length that a row of `length` tokens is padded to, within the model's positions."""
+        if not self.pads:
+            return length
+        longest = padded_length(length) if self.max_tokens is None else self.max_tokens - prefix_length
+        return max(length, min(padded_length(length), longest))
 
-def _first_position(transformer: nn.Module) -> int:
-    """Return the first position id; RoBERTa and its descendants count from behind the padding token's."""
-    for module in transformer.modules():
-        if isinstance(getattr(module, "position_embeddings", None), nn.Embedding):
-            padding = getattr(module, "padding_idx", None)
-            return padding + 1 if isinstance(padding, int) else 0
-    return 0
+
+def _padding_side(embedder: SentenceTransformer) -> str | None:
+    """Return the side on which rows are padded; None for a model whose embeddings any padding would change."""
+    transformer = embedder[0].model
+    if prompt_tuning.has_virtual_tokens(transformer):
+        return "right"  # padding between virtual tokens and text would move the text away from them
+    support = getattr(transformer, "batch_support", None)
+    return embedder.tokenizer.padding_side if support is None else support.padding
 
 
 def padded_length(length: int) -> int:
@@ -94,9 +105,9 @@ def plan_batches(lengths: Sequence[int], layout: Layout, budget: int | None = TO
     batches: list[list[int]] = []
     used = 0
     for row in order:
-        size = lengths[row] if layout.packed else padded_length(lengths[row])
+        size = lengths[row] if layout.packed else layout.padded_length(lengths[row])
         fits = batches and (budget is None or used + size <= budget)
-        if fits and (layout.packed or size == padded_length(lengths[batches[-1][0]])):
+        if fits and (layout.packed or size == layout.padded_length(lengths[batches[-1][0]])):
             batches[-1].append(row)
             used += size
         else:
@@ -131,10 +142,11 @@ def _packed(rows: Sequence[list[int]], layout: Layout, prefix_length: int) -> di
     starts = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
     #   rows     [5 6 7] [8 9]        starts     0 3 5
     #   tokens    5 6 7   8 9         positions  0 1 2 0 1
-    positions = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(lengths)
+    counted = torch.arange(int(starts[-1])) - starts[:-1].repeat_interleave(lengths)
+    counted = counted.clamp(max=max(map(len, rows)) - 1)  # the model may have no positions for all of the filler
     features = {
         "input_ids": torch.tensor([token for sequence in sequences for token in sequence])[None],
-        "position_ids": (positions + layout.first_position + prefix_length)[None],
+        "position_ids": (counted + layout.first_position + prefix_length)[None],
         "cu_seq_lens_q": starts.int(),
     }
     if layout.attention == packed_attention.NAME:
@@ -145,7 +157,7 @@ def _packed(rows: Sequence[list[int]], layout: Layout, prefix_length: int) -> di
 
 
 def _padded(rows: Sequence[list[int]], layout: Layout, budget: int | None, prefix_length: int) -> dict[str, Tensor]:
-    length = padded_length(max(map(len, rows)))
+    length = layout.padded_length(max(map(len, rows)), prefix_length)
     limit = max(len(rows), (budget or 0) // length)
     count = min(limit, 1 << (len(rows) - 1).bit_length())
     ids = torch.full((count, length), layout.pad_id, dtype=torch.long)

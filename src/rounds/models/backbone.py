@@ -9,8 +9,8 @@ from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
-from rounds.models import pooling, vision_language, vision_tower
-from rounds.models.precision import compute_dtype, resolve_attention
+from rounds.models import batch_support, pooling, positions, vision_language, vision_tower
+from rounds.models.precision import compute_dtype, loading_attention
 from rounds.models.weights import locate_model, locate_vision_model
 
 DROPOUT_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")  # BERT's and decoders'
@@ -48,7 +48,8 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
     """Put a recipe's pooling, normalization and image modules behind a transformer, on `device`, in evaluation mode.
 
     Raises:
-        UserError: the model has too few layers or other special tokens than the recipe says, or reads no images.
+        UserError: the model has too few layers, positions for shorter texts or other special tokens than the recipe
+            says, or reads no images.
     """
     model = recipe.model
     transformer.register_forward_hook(_finish_token_states)
@@ -66,6 +67,9 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
     _prepare_tokenizer(embedder, model)
     _freeze_pooler(embedder)
     _keep_four_bit_layout(embedder)
+    if not model.vision.is_joint:  # a sequence with images is not packed: its positions have three dimensions
+        batch_support.choose_attention(embedder, model.attention, device)
+    positions.check_limits(embedder, recipe)
     return embedder
 
 
@@ -76,9 +80,7 @@ def weight_loading_arguments(recipe: Recipe, precision: str, device: str) -> dic
     has_half_weights = recipe.tuning.method != "full" or is_quantized
     dtype = compute_dtype(precision, device) if has_half_weights else torch.float32
     quantization = _quantization_arguments(recipe.model, precision, dtype, device) if is_quantized else {}
-    # A sequence with images is not packed: its positions have three dimensions.
-    attention = "sdpa" if recipe.model.vision.is_joint else resolve_attention(recipe.model.attention, device)
-    return {"attn_implementation": attention, "dtype": dtype, **quantization}
+    return {**loading_attention(recipe.model.attention), "dtype": dtype, **quantization}
 
 
 def _finish_token_states(_module, arguments, output: dict) -> dict:

@@ -5,7 +5,8 @@ FlashAttention path, which sentence-transformers pools), a token attends to its 
 there is one; without `cu_seq_lens_q` it is SDPA.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -19,7 +20,15 @@ from rounds.models import prompt_tuning
 
 NAME = "packed"
 
-DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
+WINDOW_KEYS = ("sliding_window", "attention_chunk_size")
+
+# What transformers passes on to each layer that says nothing of how attention is computed, or that is implemented.
+KNOWN_ARGUMENTS = frozenset(
+    ("cache_position", "is_causal", "position_ids", "return_dict", "sliding_window", "use_cache")
+    + ("cu_seq_lens_k", "max_length_q", "max_length_k", "output_hidden_states")
+)
+
+_observers: list[list[int]] = []  # see `observe_windows`
 
 _kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -27,7 +36,7 @@ _kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_ba
 
 
 def attend(
-    module, query, key, value, attention_mask, scaling=None, cu_seq_lens_q=None, prefix=None, **kwargs
+    module, query, key, value, attention_mask, scaling=None, cu_seq_lens_q=None, prefix=None, is_causal=None, **kwargs
 ):  # transformers calls it with these names
     """Compute attention, as an entry of transformers' attention interface.
 
@@ -36,13 +45,23 @@ def attend(
         key, value: (1, key heads, tokens, dim).
         cu_seq_lens_q: (texts + 1,) int, each text's first token, and the number of tokens.
         prefix: a `Cache` of the tokens before every text.
+        is_causal: whether a token attends only to those before it; None: as `module.is_causal` says.
         kwargs: further arguments of SDPA.
 
     Returns:
         (1, tokens, heads, dim), None.
+
+    Raises:
+        NotImplementedError: `cu_seq_lens_q` comes with an argument that changes how attention is computed, such as
+            a softcap, sinks, a position bias or a head mask.
     """
+    _observe_window(kwargs.get("sliding_window"))
     if cu_seq_lens_q is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, **kwargs
+        )
+    if unknown := [name for name, value in kwargs.items() if _changes_attention(name, value)]:
+        raise NotImplementedError(f"packed attention does not implement {', '.join(unknown)}")
     heads = query.shape[1]
     queries, keys, values = (states[0].transpose(0, 1).float().contiguous() for states in (query, key, value))
     prefix_keys = prefix_values = None
@@ -58,10 +77,41 @@ def attend(
         prefix_keys,
         prefix_values,
         equal_length_runs(cu_seq_lens_q.tolist()),
-        getattr(module, "is_causal", False),
+        getattr(module, "is_causal", False) if is_causal is None else is_causal,
         scaling or query.shape[-1] ** -0.5,
     )
     return output.to(query.dtype)[None], None
+
+
+def _changes_attention(name: str, value) -> bool:
+    """Return whether an argument of attention asks for something that the packed kernels do not compute."""
+    return name not in KNOWN_ARGUMENTS and value is not None and value is not False and not _is_zero(value)
+
+
+def _is_zero(value) -> bool:
+    return isinstance(value, int | float) and value == 0
+
+
+def build_mask(*args, local_size: int | None = None, **kwargs) -> Tensor | None:
+    """Build SDPA's mask, as an entry of transformers' mask interface; `local_size` is a sliding window or a chunk."""
+    _observe_window(local_size)
+    return sdpa_mask(*args, local_size=local_size, **kwargs)
+
+
+@contextmanager
+def observe_windows() -> Iterator[list[int]]:
+    """Collect the sliding windows and chunk sizes that layers ask for, in tokens, within the context."""
+    windows: list[int] = []
+    _observers.append(windows)
+    try:
+        yield windows
+    finally:
+        _observers.remove(windows)
+
+
+def _observe_window(window: int | None) -> None:
+    for windows in _observers if window else ():
+        windows.append(window)
 
 
 def _repeat_heads(states: Tensor, heads: int) -> Tensor:
@@ -161,28 +211,37 @@ def _as_one_text(states: Tensor) -> Tensor:
 
 def attention_covers(embedder: SentenceTransformer, longest: int) -> bool:
     """Return whether tokens attend to all of a text of `longest` tokens: no sliding window, or one that holds it."""
-    window = getattr(embedder[0].model.config, "sliding_window", None)
-    return not window or longest <= window
+    transformer = embedder[0].model
+    support = getattr(transformer, "batch_support", None)
+    windows = [*map(transformer.config.__dict__.get, WINDOW_KEYS), support and support.window]
+    return all(not window or longest <= window for window in windows)
 
 
 def can_pack(embedder: SentenceTransformer, longest: int) -> bool:
     """Return whether texts of at most `longest` tokens can be packed for this model.
 
-    The model must have been loaded with packed attention or FlashAttention, and need nothing that those leave out:
+    The model must compute the same for packed texts (`batch_support`), and need nothing that the kernels leave out:
     dropout of attention weights, or a sliding window shorter than the longest text.
     """
     transformer = embedder[0].model
-    dropout = max((getattr(transformer.config, key, None) or 0.0) for key in DROPOUT_KEYS)
+    config, support = transformer.config, getattr(transformer, "batch_support", None)
     packing = (NAME,) if prompt_tuning.has_virtual_tokens(transformer) else (NAME, "flash_attention_2")
     return (
-        transformer.config._attn_implementation in packing
+        support is not None
+        and support.packs
+        and config._attn_implementation in packing
         and attention_covers(embedder, longest)
-        and getattr(transformer, "_supports_attention_backend", False)
-        and not (embedder.training and dropout)
+        and not (embedder.training and _drops_attention(config))
         and prompt_tuning.can_pack(transformer)
     )
 
 
+def _drops_attention(config) -> bool:
+    """Return whether a model in training drops attention weights: each architecture has its own name for the rate."""
+    rates = {name: rate for name, rate in vars(config).items() if "att" in name and "drop" in name}
+    return any(isinstance(rate, float) and rate > 0 for rate in rates.values())
+
+
 AttentionInterface.register(NAME, attend)
 
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, build_mask)

@@ -1,4 +1,4 @@
-"""Numeric precision and attention implementation that a device supports."""
+"""Numeric precision and attention implementations that a device supports."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,6 @@ from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.errors import UserError
-from rounds.models import packed_attention
 from rounds.retrieval.vectors import list_names
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -102,13 +101,16 @@ def compute_dtype(precision: str, device: str) -> torch.dtype:
     return DTYPES[resolve_precision("auto", device) if precision in FOUR_BIT_PRECISIONS else precision]
 
 
-def resolve_attention(attention: str, device: str) -> str:
-    """Return transformers' name of an attention implementation.
+def loading_attention(attention: str) -> dict[str, str]:
+    """Return transformers' keyword argument of the attention implementation to load a model with.
 
-    `auto` is FlashAttention where it is installed and the GPU supports it (Ampere and later), else SDPA. On CPUs,
-    packed attention takes the place of SDPA.
+    Without one, transformers takes SDPA where the architecture supports it, else `eager`;
+    `batch_support.choose_attention` decides the rest once the model is there.
     """
-    if attention == "auto":
-        supported = device.startswith("cuda") and torch.cuda.get_device_capability() >= (8, 0)
-        attention = "flash_attention_2" if supported and importlib.util.find_spec("flash_attn") else "sdpa"
-    return packed_attention.NAME if attention == "sdpa" and device == "cpu" else attention
+    return {} if attention in ("auto", "sdpa") else {"attn_implementation": attention}
+
+
+def can_use_flash_attention(device: str) -> bool:
+    """Return whether FlashAttention is installed and the GPU supports it (Ampere and later)."""
+    supported = device.startswith("cuda") and torch.cuda.get_device_capability() >= (8, 0)
+    return supported and importlib.util.find_spec("flash_attn") is not None

@@ -17,7 +17,7 @@ from rounds.benchmark.gpu import sample_texts
 from rounds.config import loader
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, Recipe
 from rounds.models import backbone, pooling
-from rounds.models.precision import compute_dtype, resolve_attention
+from rounds.models.precision import compute_dtype, loading_attention
 from rounds.models.weights import locate_model
 
 SEED = 0
@@ -110,7 +110,7 @@ def create_model(shape: DecoderShape, dtype: torch.dtype, device: str, attention
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device), _skip_initialization():
-            model = AutoModel.from_config(shape.config(), attn_implementation=attention)
+            model = AutoModel.from_config(shape.config(), **loading_attention(attention))
     finally:
         torch.set_default_dtype(default_dtype)
     generator = torch.Generator(device).manual_seed(SEED)
@@ -137,8 +137,7 @@ def _skip_initialization() -> Iterator[None]:
 def build_embedder(shape: DecoderShape, recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
     """Build the embedder that `models.backbone.load` would build from a folder, with random weights on `device`."""
     dtype = compute_dtype(precision, device)
-    attention = resolve_attention(recipe.model.attention, device)
-    model = create_model(shape, dtype, device, attention)
+    model = create_model(shape, dtype, device, recipe.model.attention)
     if precision in FOUR_BIT_PRECISIONS:
         quantize(model, precision, dtype)
     transformer = InMemoryTransformer(model, processor_kwargs={"padding_side": recipe.model.padding_side})
