@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from rounds.encoding.batching import Layout, to_tensors
-from rounds.models import packed_attention, pooling, prompt_tuning
+from rounds.models import batch_support, packed_attention, pooling, prompt_tuning
 
 STEP = 32  # shortest prefix that is shared; before padded rows, prefixes are multiples of it, for fewer shapes
 
@@ -26,7 +26,37 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     last = pooling.find_pooling(embedder).pooling_mode == "lasttoken"
     if not causal or not last or prompt_tuning.has_virtual_tokens(embedder[0].model):
         return False
-    return packed_attention.attention_covers(embedder, longest)
+    return packed_attention.attention_covers(embedder, longest) and _keeps_vectors(embedder)
+
+
+def _keeps_vectors(embedder: SentenceTransformer) -> bool:
+    """Return whether a short text's vector stays the same behind a shared prefix; each model is tried once.
+
+    A model with recurrent layers, or layers that share keys and values, has states that `compute_prefix` does not keep.
+    """
+    transformer = embedder[0].model
+    if not hasattr(transformer, "shares_prefix"):
+        with batch_support.evaluating(embedder):
+            transformer.shares_prefix = _try_prefix(embedder)
+    return transformer.shares_prefix
+
+
+def _try_prefix(embedder: SentenceTransformer) -> bool:
+    texts = batch_support.example_texts(embedder[0].model, embedder.tokenizer)
+    prefix, suffix = (text[0].tolist() for text in texts)
+    layout = Layout.for_model(embedder, len(prefix + suffix))
+    try:
+        whole = _to_device(embedder, to_tensors([prefix + suffix], layout))
+        rest = _to_device(embedder, to_tensors([suffix], layout.after_prefix(len(prefix)), None, len(prefix)))
+        expected = embedder(whole)["sentence_embedding"][:1]
+        vectors = embed(embedder, rest, compute_prefix(embedder, prefix))[:1]
+    except Exception:  # the model's own code: its layers are built in another way
+        return False
+    return batch_support.agree(embedder[0].model, vectors, expected)
+
+
+def _to_device(embedder: SentenceTransformer, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(embedder.device) for name, value in features.items()}
 
 
 def group_by_prefix(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int, list[int]]]:
@@ -119,8 +149,7 @@ def compute_prefix(embedder: SentenceTransformer, prefix: list[int]) -> Cache:
     recorded = Cache(layers=[_RecordingLayer() for _ in layers])
     layout = Layout.for_model(embedder, len(prefix))
     features = to_tensors([prefix], layout) if layout.packed else {"input_ids": torch.tensor([prefix])}
-    features = {name: value.to(embedder.device) for name, value in features.items()}
-    transformer(**features, past_key_values=recorded, use_cache=False)
+    transformer(**_to_device(embedder, features), past_key_values=recorded, use_cache=False)
     length = len(prefix)
     return Cache(
         layers=[_ReadOnlyLayer(layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in recorded.layers]

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from rounds.config.recipe import Prompts
 from rounds.data.images import strip_image
 from rounds.data.prompts import max_length, prefix_and_suffix
+from rounds.encoding import python_tokenizers
 from rounds.errors import UserError
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins examples
@@ -124,13 +125,22 @@ def tokenize_with_cuts(
         words = strip_image(text)
         text_end = len(whole) - len(suffix)
         if examples is not None and (lead := _lead(examples[number], cuts.examples.get(number))):
-            lead_length = _count_lead_tokens(batch[number], lead)
+            lead_length = (
+                _count_lead_tokens(batch[number], lead)
+                if tokenizer.is_fast
+                else python_tokenizers.count_tokens(tokenizer, lead)
+            )
         else:
             lead_length = 0
         # Joined, examples may take a few tokens more than each by itself; the text then makes room for them.
         allowed = limit + min(lead_length, prompts.examples_max_length)
         if len(row) > allowed:
-            row, end = _truncate(row, batch[number], text_end, allowed, f"prompts.{kind}_max_length {limit}")
+            setting = f"prompts.{kind}_max_length {limit}"
+            if tokenizer.is_fast:
+                row, end = _truncate(row, batch[number], text_end, allowed, setting)
+            else:
+                place = (text_end - len(words), text_end)
+                row, end = python_tokenizers.truncate(tokenizer, row, whole, place, allowed, setting)
             cuts.characters[number] = max(0, len(words) - (text_end - end))
         empty += not row
         rows.append(row or [_stand_in(tokenizer)])

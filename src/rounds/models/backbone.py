@@ -11,7 +11,7 @@ from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
 from rounds.models import batch_support, pooling, positions, vision_language, vision_tower
 from rounds.models.precision import compute_dtype, loading_attention
-from rounds.models.weights import locate_model, locate_vision_model
+from rounds.models.weights import hide_report_of_unused_weights, locate_model, locate_vision_model
 
 DROPOUT_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")  # BERT's and decoders'
 
@@ -31,7 +31,10 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     if path is None:
         shared["revision"] = model.revision
     try:
-        with vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext():
+        with (
+            vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext(),
+            hide_report_of_unused_weights(),
+        ):
             transformer = Transformer(
                 path or locate_model(model),
                 model_kwargs={**weight_loading_arguments(recipe, precision, device), **shared},

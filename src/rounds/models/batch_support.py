@@ -24,6 +24,8 @@ TOLERANCES = {torch.float32: 1e-4}  # relative error of token states; rounding m
 
 HALF_PRECISION_TOLERANCE = 0.1
 
+MAX_TRIED_POSITIONS = 512  # a longer row would take seconds
+
 FLASH = "flash_attention_2"
 
 
@@ -58,12 +60,13 @@ def choose_attention(embedder: SentenceTransformer, attention: str, device: str)
     model = transformer.model
     if attention == "auto" and can_use_flash_attention(device) and model._supports_flash_attn:
         _try_to_set(model, FLASH)
-    with _without_gradients(embedder):
+    with evaluating(embedder):
         model.batch_support = _try_batches(transformer, embedder.tokenizer, attention)
 
 
 @contextmanager
-def _without_gradients(embedder: SentenceTransformer) -> Iterator[None]:
+def evaluating(embedder: SentenceTransformer) -> Iterator[None]:
+    """Put a model into evaluation mode (no dropout), without gradients, and back into its mode afterwards."""
     was_training = embedder.training
     embedder.eval()
     try:
@@ -77,7 +80,7 @@ def _try_batches(transformer: Transformer, tokenizer, attention: str) -> BatchSu
     side = tokenizer.padding_side
     model = transformer.model
     chosen = model.config._attn_implementation
-    texts = _texts(model, tokenizer)
+    texts = example_texts(model, tokenizer)
     try:
         alone = [_states(transformer, {"input_ids": text, "attention_mask": torch.ones_like(text)}) for text in texts]
     except Exception:  # what such a model needs, only its own code knows; encoding will show its error
@@ -105,7 +108,7 @@ def _try_to_set(model: PreTrainedModel, implementation: str) -> bool:
     return model.config._attn_implementation == implementation
 
 
-def _texts(model: PreTrainedModel, tokenizer) -> list[Tensor]:
+def example_texts(model: PreTrainedModel, tokenizer) -> list[Tensor]:
     """Return two texts, (1, tokens) each, of different tokens from all over the vocabulary, none of them special."""
     special = {*tokenizer.all_special_ids, getattr(model.config.get_text_config(), "pad_token_id", None)}
     size = min(len(tokenizer), getattr(model.get_input_embeddings(), "num_embeddings", len(tokenizer)))
@@ -122,13 +125,14 @@ def _states(transformer: Transformer, features: dict[str, Tensor]) -> Tensor:
 
 def _packs(transformer: Transformer, texts: list[Tensor], alone: list[Tensor]) -> bool:
     """Return whether a text's states stay the same in one row of tokens with another before and behind it."""
-    lengths = torch.tensor([texts[place].shape[1] for place in (1, 0, 1)])
+    places = [1, 0, *[1] * _count_fillers(transformer.model)]
+    lengths = torch.tensor([texts[place].shape[1] for place in places])
     device = texts[0].device
     starts = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)])
     counted = torch.cat([torch.arange(length) for length in lengths])
     longest = lengths.max()
     features = {
-        "input_ids": torch.cat([texts[place] for place in (1, 0, 1)], dim=1),
+        "input_ids": torch.cat([texts[place] for place in places], dim=1),
         "position_ids": (counted + positions.first_position(transformer.model))[None].to(device),
         "cu_seq_lens_q": starts.int().to(device),
     }
@@ -142,7 +146,13 @@ def _packs(transformer: Transformer, texts: list[Tensor], alone: list[Tensor]) -
         return False
     middle = states[:, lengths[0] : lengths[0] + lengths[1]]
     outer = states[:, : lengths[0]]
-    return _agree(transformer, middle, alone[0]) and _agree(transformer, outer, alone[1])
+    return agree(transformer.model, middle, alone[0]) and agree(transformer.model, outer, alone[1])
+
+
+def _count_fillers(model: PreTrainedModel) -> int:
+    """Return how many times the longer text follows: of CLIP no row may be longer than the model has positions."""
+    bound = positions.max_tokens(model)
+    return 1 + bound // LENGTHS[1] if bound and bound <= MAX_TRIED_POSITIONS else 1
 
 
 def _find_padding(
@@ -166,11 +176,12 @@ def _pads(transformer: Transformer, texts: list[Tensor], alone: list[Tensor], si
         states = _states(transformer, {"input_ids": ids, "attention_mask": masks})
     except Exception:  # the model's own code
         return False
-    return _agree(transformer, states[:1, place], alone[0])
+    return agree(transformer.model, states[:1, place], alone[0])
 
 
-def _agree(transformer: Transformer, states: Tensor, expected: Tensor) -> bool:
+def agree(model: PreTrainedModel, states: Tensor, expected: Tensor) -> bool:
+    """Return whether states are the same but for rounding in the model's precision."""
     if states.shape != expected.shape:
         return False
-    tolerance = TOLERANCES.get(transformer.model.dtype, HALF_PRECISION_TOLERANCE)
+    tolerance = TOLERANCES.get(model.dtype, HALF_PRECISION_TOLERANCE)
     return bool((states - expected).norm() <= tolerance * expected.norm())

@@ -12,8 +12,9 @@ from transformers import AutoConfig
 
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
-from rounds.models import backbone, pooling
+from rounds.models import backbone, pooling, positions
 from rounds.models.precision import autocast, resolve_precision, widened
+from rounds.models.weights import hide_report_of_unused_weights
 
 BATCH = 32
 
@@ -37,14 +38,33 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).is_dir():
         raise UserError(f"reranker {name_or_path}: no such folder")
     try:
-        if recipe is None:
-            return CrossEncoder(name_or_path, device=device, num_labels=1)
-        if recipe.reranking.template or _is_cross_encoder(name_or_path):
-            return _load_cross_encoder(name_or_path, recipe, device)
-        return _build_from_encoder(name_or_path, recipe, device)
+        with hide_report_of_unused_weights():
+            model = _load(name_or_path, recipe, device)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"reranker {name_or_path}: cannot be loaded ({reason})") from None
+    if recipe is not None:
+        _check(model, name_or_path, recipe.reranking.max_length)
+    return model
+
+
+def _load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
+    if recipe is None:
+        return CrossEncoder(name_or_path, device=device, num_labels=1)
+    if recipe.reranking.template or _is_cross_encoder(name_or_path):
+        return _load_cross_encoder(name_or_path, recipe, device)
+    return _build_from_encoder(name_or_path, recipe, device)
+
+
+def _check(model: CrossEncoder, name: str, max_length: int) -> None:
+    """Refuse a length limit beyond the model's positions, and a tokenizer that cannot pad."""
+    bound = positions.max_tokens(model[0].model)
+    if bound is not None and max_length > bound:
+        raise UserError(
+            f"reranking.max_length {max_length}: {name} has positions for {bound} tokens; set it to at most {bound}"
+        )
+    if model.tokenizer.pad_token is None and model.tokenizer.eos_token is None:
+        raise UserError(f"reranker {name}: its tokenizer has neither a padding nor an EOS token; add one to it")
 
 
 def _is_cross_encoder(name_or_path: str) -> bool:

@@ -17,15 +17,19 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rounds.models import prompt_tuning
+from rounds.models.vision_language import IMAGE_INDEX
+from rounds.models.vision_tower import IMAGE_FEATURES, IMAGE_ONLY, IMAGE_PIXELS
 
 NAME = "packed"
 
 WINDOW_KEYS = ("sliding_window", "attention_chunk_size")
 
-# What transformers passes on to each layer that says nothing of how attention is computed, or that is implemented.
+# What transformers passes on to each layer that says nothing of how attention is computed, or that is implemented:
+# a batch's features among them.
 KNOWN_ARGUMENTS = frozenset(
     ("cache_position", "is_causal", "position_ids", "return_dict", "sliding_window", "use_cache")
     + ("cu_seq_lens_k", "max_length_q", "max_length_k", "output_hidden_states")
+    + (IMAGE_FEATURES, IMAGE_INDEX, IMAGE_ONLY, IMAGE_PIXELS)
 )
 
 _observers: list[list[int]] = []  # see `observe_windows`
@@ -36,7 +40,7 @@ _kernel_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_ba
 
 
 def attend(
-    module, query, key, value, attention_mask, scaling=None, cu_seq_lens_q=None, prefix=None, is_causal=None, **kwargs
+    module, query, key, value, attention_mask, scaling=None, cu_seq_lens_q=None, prefix=None, **kwargs
 ):  # transformers calls it with these names
     """Compute attention, as an entry of transformers' attention interface.
 
@@ -45,8 +49,7 @@ def attend(
         key, value: (1, key heads, tokens, dim).
         cu_seq_lens_q: (texts + 1,) int, each text's first token, and the number of tokens.
         prefix: a `Cache` of the tokens before every text.
-        is_causal: whether a token attends only to those before it; None: as `module.is_causal` says.
-        kwargs: further arguments of SDPA.
+        kwargs: further arguments of SDPA; `is_causal` takes the place of `module.is_causal`.
 
     Returns:
         (1, tokens, heads, dim), None.
@@ -57,11 +60,12 @@ def attend(
     """
     _observe_window(kwargs.get("sliding_window"))
     if cu_seq_lens_q is None:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, is_causal=is_causal, **kwargs
-        )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     if unknown := [name for name, value in kwargs.items() if _changes_attention(name, value)]:
         raise NotImplementedError(f"packed attention does not implement {', '.join(unknown)}")
+    is_causal = kwargs.get("is_causal")
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", False)
     heads = query.shape[1]
     queries, keys, values = (states[0].transpose(0, 1).float().contiguous() for states in (query, key, value))
     prefix_keys = prefix_values = None
@@ -77,7 +81,7 @@ def attend(
         prefix_keys,
         prefix_values,
         equal_length_runs(cu_seq_lens_q.tolist()),
-        getattr(module, "is_causal", False) if is_causal is None else is_causal,
+        is_causal,
         scaling or query.shape[-1] ** -0.5,
     )
     return output.to(query.dtype)[None], None

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rounds.config.recipe import Tuning
 from rounds.errors import UserError
-from rounds.models import dual_encoder, pooling, prompt_tuning, vision_language, vision_tower
+from rounds.models import dual_encoder, pooling, prompt_tuning, target_modules, vision_language, vision_tower
 
 TASK_TYPE = "FEATURE_EXTRACTION"
 
@@ -61,7 +61,7 @@ def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "") ->
 def _apply_to_encoder(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> None:
     if tuning.method != "full":
         embedder.requires_grad_(False)
-    config = _peft_config(tuning, tokenizer)
+    config = _peft_config(tuning, tokenizer, embedder[0].model)
     if config is not None:
         _insert_peft(embedder, config, tuning)
     add_modules(embedder, tuning)
@@ -81,20 +81,30 @@ def _insert_peft(embedder: SentenceTransformer, config: PeftConfig, tuning: Tuni
         raise UserError(f"tuning.{section}.targets {targets}: {reason}") from None
 
 
-def _peft_config(tuning: Tuning, tokenizer: str) -> PeftConfig | None:
-    """Return peft's configuration of the tuning method; None for methods that peft does not implement."""
+def _peft_config(tuning: Tuning, tokenizer: str, transformer: nn.Module) -> PeftConfig | None:
+    """Return peft's configuration of the tuning method; None for methods that peft does not implement.
+
+    Raises:
+        UserError: a target matches no module of the transformer.
+    """
     virtual = tuning.virtual
     if tuning.has_lora:
         return LoraConfig(
             r=tuning.lora.r,
             lora_alpha=tuning.lora.alpha,
             lora_dropout=tuning.lora.dropout,
-            target_modules=list(tuning.lora.targets),
+            target_modules=target_modules.for_peft(
+                tuning.lora.targets, target_modules.adaptable(transformer, exclude="pooler"), "tuning.lora.targets"
+            ),
             exclude_modules=r".*pooler.*",
             task_type=TASK_TYPE,
         )
     if tuning.method == "ia3":
-        targets, feedforward = list(tuning.ia3.targets) or None, list(tuning.ia3.feedforward) or None
+        modules = target_modules.adaptable(transformer)
+        targets, feedforward = (
+            target_modules.for_peft(names, modules, f"tuning.ia3.{key}") or None
+            for key, names in (("targets", tuning.ia3.targets), ("feedforward", tuning.ia3.feedforward))
+        )
         return IA3Config(target_modules=targets, feedforward_modules=feedforward, task_type=TASK_TYPE)
     if tuning.method == "prompt":
         text = {"prompt_tuning_init_text": virtual.init_text, "tokenizer_name_or_path": tokenizer}
@@ -111,7 +121,7 @@ def _peft_config(tuning: Tuning, tokenizer: str) -> PeftConfig | None:
 def add_virtual_tokens(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Put random virtual tokens before each text, in place, to be overwritten by a checkpoint's."""
     random = replace(tuning, virtual=replace(tuning.virtual, init="random"))
-    prompt_tuning.attach(embedder, _peft_config(random, tokenizer=""))
+    prompt_tuning.attach(embedder, _peft_config(random, "", embedder[0].model))
     embedder[0].model.requires_grad_(False)
 
 
@@ -151,19 +161,35 @@ def add_modules(embedder: SentenceTransformer, tuning: Tuning, is_tuned_model: b
 
 def _insert_bottlenecks(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Put an adapter behind each target layer of the text model and of the vision tower."""
-    targets, factor = tuple(tuning.bottleneck.targets), tuning.bottleneck.reduction_factor
+    factor = tuning.bottleneck.reduction_factor
     vision = vision_tower.find_tower(embedder)
-    layers = [
-        module
+    linear = [
+        (name, module)
         for model in [embedder[0].model, *([vision.tower] if vision else [])]
         for name, module in model.named_modules()
-        if name.endswith(targets) and hasattr(module, "out_features")
+        if hasattr(module, "out_features")
     ]
-    if not layers:
-        raise UserError(f"tuning.bottleneck.targets {list(targets)}: the model has no linear layer of these names")
+    layers = _bottleneck_layers(linear, list(tuning.bottleneck.targets))
     for layer in layers:
         layer.bottleneck = BottleneckAdapter(layer.out_features, factor).to(layer.weight.device)
         layer.register_forward_hook(lambda module, _, output: module.bottleneck(output))
+
+
+def _bottleneck_layers(linear: list[tuple[str, nn.Module]], targets: list[str]) -> list[nn.Module]:
+    """Return the linear layers, given with their names, that the targets name.
+
+    Raises:
+        UserError: a target matches nothing; of the default ones, which name layers of several architectures, all.
+    """
+    key = "tuning.bottleneck.targets"
+    if targets == [target_modules.ALL_LINEAR]:
+        return [module for name, module in linear if "pooler" not in name]
+    layers = [
+        module for name, module in linear if any(target_modules.matches(t, name, key, separator="") for t in targets)
+    ]
+    if not layers or targets != Tuning().bottleneck.targets:
+        target_modules.check(targets, [name for name, _ in linear], key, separator="")
+    return layers
 
 
 def _append_projection(embedder: SentenceTransformer, tuning: Tuning) -> None:

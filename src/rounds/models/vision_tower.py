@@ -18,6 +18,7 @@ from rounds.config.recipe import VirtualTokens, Vision
 from rounds.errors import UserError
 from rounds.models import dual_encoder
 from rounds.models.vision_language import IMAGE_INDEX
+from rounds.models.weights import hide_report_of_unused_weights
 
 HEAD = "head.safetensors"
 
@@ -137,7 +138,8 @@ def load(folder: str, dim: int, vision: Vision, normalize: bool, revision: str |
         UserError: the tower cannot be loaded, or its head projects to another dimension.
     """
     try:
-        tower = AutoModel.from_pretrained(folder, revision=revision)
+        with hide_report_of_unused_weights():
+            tower = AutoModel.from_pretrained(folder, revision=revision)
         processor = AutoImageProcessor.from_pretrained(folder, revision=revision, backend="pil")
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"model.vision {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from None

@@ -2,7 +2,10 @@
 
 import dataclasses
 import importlib.util
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
@@ -27,6 +30,28 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 TUNED_FILES = ("tuned.safetensors", "head.safetensors")
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
+
+
+@contextmanager
+def hide_report_of_unused_weights() -> Iterator[None]:
+    """Hide transformers' LOAD REPORT where it lists only weights that an embedder does not use.
+
+    These are the language model's head and BERT's pooler. A report of other weights that are missing is shown.
+    """
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(_is_worth_reading)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_is_worth_reading)
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    if "LOAD REPORT" not in message:
+        return True
+    rows = [line for line in message.splitlines() if "|" in line and "pooler" not in line]
+    return any(status in row for row in rows for status in ("MISSING", "MISMATCH", "CONVERSION"))
 
 
 def apply_model_override(name_or_path: str) -> str:

@@ -18,7 +18,7 @@ from transformers import ProgressCallback, set_seed
 
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
-from rounds.models import cross_encoder, pooling
+from rounds.models import cross_encoder, pooling, target_modules
 from rounds.models.precision import compute_dtype, resolve_precision
 from rounds.models.weights import locate_model
 
@@ -150,7 +150,9 @@ def _load_model(recipe: Recipe, start: Path | None, device: str) -> CrossEncoder
                 r=lora.r,
                 lora_alpha=lora.alpha,
                 lora_dropout=lora.dropout,
-                target_modules=list(lora.targets),
+                target_modules=target_modules.for_peft(
+                    lora.targets, target_modules.adaptable(model[0].model), "tuning.lora.targets"
+                ),
                 task_type=task_type,
             )
         )

@@ -1,5 +1,6 @@
 """Types and settings that all sections of a recipe share."""
 
+import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
@@ -22,6 +23,15 @@ def _read_number(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_read_number), Field(strict=True, allow_inf_nan=False)]
+
+
+def _read_targets(value: object) -> object:
+    """Turn `all-linear` and regular expressions, which peft takes as a text, into a list; a name belongs in one."""
+    is_pattern = isinstance(value, str) and (value == "all-linear" or re.search(r"[^\w.-]", value))
+    return [value] if is_pattern else value
+
+
+Targets = Annotated[list[Text], BeforeValidator(_read_targets)]
 
 # Schemas are built when first used, so that importing the sections stays fast.
 SECTION = ConfigDict(extra="forbid", defer_build=True)

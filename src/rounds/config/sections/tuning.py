@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rounds.config.sections.base import SECTION, Boolean, Integer, Number, Text
+from rounds.config.sections.base import SECTION, Boolean, Integer, Number, Targets, Text
 
 TuningMethod = Literal["full", "lora", "qlora", "ia3", "prompt", "p_tuning", "prefix", "bottleneck"]
 
@@ -26,18 +26,18 @@ class Lora:
     dropout: Number = 0.1
     """Dropout on the input of the matrices."""
 
-    targets: list[Text] = Field(default_factory=lambda: ["query", "key", "value", "dense"])
-    """Names, or ends of names, of the adapted linear layers."""
+    targets: Targets = Field(default_factory=lambda: ["query", "key", "value", "dense"])
+    """Names, or ends of names, of the adapted linear layers; `all-linear`; or a regular expression for whole names."""
 
 
 @dataclass(frozen=True, config=SECTION)
 class IA3:
     """Rescaled activations (Liu et al. 2022, arXiv:2205.05638). Empty lists: peft's defaults for the model."""
 
-    targets: list[Text] = Field(default_factory=list)
+    targets: Targets = Field(default_factory=list)
     """Names of the modules whose outputs are rescaled."""
 
-    feedforward: list[Text] = Field(default_factory=list)
+    feedforward: Targets = Field(default_factory=list)
     """Those of `targets` whose inputs are rescaled instead."""
 
 
@@ -70,7 +70,7 @@ class HoulsbyAdapters:
     reduction_factor: Integer = Field(8, ge=1)
     """The bottleneck is this many times smaller than the layer's output."""
 
-    targets: list[Text] = Field(default_factory=lambda: ["output.dense", "o_proj", "down_proj"])
+    targets: Targets = Field(default_factory=lambda: ["output.dense", "o_proj", "down_proj"])
     """Ends of module names: by default the last linear layer of attention and of the feed-forward block."""
 
 

@@ -1,0 +1,136 @@
+"""Batch support: every architecture gets the embeddings that plain transformers computes for each text alone."""
+
+import dataclasses
+import random
+
+import pytest
+import torch
+from helpers import tiny_architectures
+
+from rounds.encoding.batching import Layout
+from rounds.encoding.encoder import EncodingOptions, encode_ids
+from rounds.models import backbone, packed_attention
+
+NAMED = (
+    "bert",
+    "bloom",
+    "convbert",
+    "distilbert",
+    "esm",
+    "falcon",
+    "gemma2",
+    "gpt2",
+    "gpt_neo",
+    "gpt_oss",
+    "gptj",
+    "longformer",
+    "modernbert",
+    "mobilebert",
+    "mpnet",
+    "mpt",
+    "rembert",
+    "roformer",
+    "squeezebert",
+    "t5",
+)
+
+# Architectures of which no tiny model can be built or embedded here, by reason.
+LEFT_OUT = {}
+
+
+def rows(*lengths: int) -> list[list[int]]:
+    """Draw a row of token ids for each length."""
+    rng = random.Random(1)
+    return [[rng.randrange(3, 900) for _ in range(length)] for length in lengths]
+
+
+def least_cosine(name: str, folder, padding_side: str = "right", **changes) -> float:
+    """Return the least cosine of Rounds' embeddings of a batch of two lengths to plain transformers' of each text."""
+    model, texts = tiny_architectures.build(name, **changes), rows(7, 12)
+    recipe = tiny_architectures.save(model, folder)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, padding_side=padding_side))
+    vectors = torch.tensor(encode_ids(backbone.load(recipe, "fp32", "cpu"), texts, "fp32"))
+    expected = torch.stack([tiny_architectures.embed_alone(model, row) for row in texts])
+    return float(torch.nn.functional.cosine_similarity(vectors, expected).min())
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_batch_of_two_lengths_gets_the_embeddings_of_plain_transformers(name, tmp_path):
+    """Whatever an architecture does beside attention, a text's neighbours and padding change nothing."""
+    assert least_cosine(name, tmp_path) > 1 - 1e-6
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "mobilebert", "mistral"])
+def test_left_padding_gets_the_embeddings_of_plain_transformers(name, tmp_path):
+    """A model that counts its positions from the padding is padded on the other side."""
+    assert least_cosine(name, tmp_path, padding_side="left", attn_implementation="eager") > 1 - 1e-6
+
+
+@pytest.mark.slow
+def test_every_text_architecture_gets_the_embeddings_of_plain_transformers(tmp_path):
+    """All that transformers registers for text and that can be built small, on both sides of padding."""
+    left_out = {name for names in LEFT_OUT.values() for name in names}
+    wrong = {}
+    for name in tiny_architectures.text_architectures():
+        try:
+            cosine = min(least_cosine(name, tmp_path / f"{name}-{side}", side) for side in ("right", "left"))
+            if name in left_out or not cosine > 1 - 1e-6:
+                wrong[name] = cosine
+        except Exception as error:  # noqa: BLE001 - the walk goes on, and names all of them
+            if name not in left_out:
+                wrong[name] = repr(error)[:200]
+    assert not wrong
+
+
+def load_tiny(name: str, folder, attention: str = "sdpa", **changes):
+    """Load a tiny model of an architecture through a recipe."""
+    recipe = tiny_architectures.save(tiny_architectures.build(name, **changes), folder)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, attention=attention))
+    return backbone.load(recipe, "fp32", "cpu")
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "llama", "mistral", "modernbert", "qwen3", "roberta"])
+def test_architectures_that_compute_the_same_packed_are_packed(name, tmp_path):
+    """The models that packing was made for still use it."""
+    assert Layout.for_model(load_tiny(name, tmp_path), 16).packed
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("gemma2", {"attn_logit_softcapping": 1.0}),
+        ("gemma2", {"attn_logit_softcapping": 1.0, "sliding_window": 8}),
+        ("gpt_oss", {}),
+        ("bloom", {}),
+        ("mobilebert", {}),
+    ],
+    ids=["softcap", "softcap in a short window", "sinks", "ALiBi", "mixed neighbours"],
+)
+def test_what_the_packed_kernels_do_not_implement_turns_packing_off(name, changes, tmp_path):
+    """Softcap, sinks, position biases and mixed tokens: not packed, and the embeddings are plain transformers'."""
+    assert least_cosine(name, tmp_path / "a", **changes) > 1 - 1e-6
+    assert not Layout.for_model(load_tiny(name, tmp_path / "b", **changes), 16).packed
+
+
+@pytest.mark.parametrize("argument", ["softcap", "s_aux", "position_bias", "head_mask", "alibi"])
+def test_packed_attention_refuses_arguments_that_it_does_not_implement(argument):
+    """An argument that changes how attention is computed is never dropped without a word."""
+    states = [torch.randn(1, 2, 4, 8) for _ in range(3)]
+    module, starts = torch.nn.Module(), torch.tensor([0, 4])
+    with pytest.raises(NotImplementedError, match=argument):
+        packed_attention.attend(module, *states, None, cu_seq_lens_q=starts, **{argument: torch.ones(2)})
+    packed_attention.attend(module, *states, None, cu_seq_lens_q=starts, **{argument: None})
+
+
+@pytest.mark.parametrize("name", ["jamba", "mistral", "qwen2", "qwen3_next"])
+def test_a_shared_prefix_changes_no_embedding(name, tmp_path):
+    """Recurrent layers, whose states no prefix keeps, turn sharing off."""
+    changes = {"jamba": {"attn_layer_offset": 1, "attn_layer_period": 2}, "qwen3_next": {"num_hidden_layers": 4}}
+    model = tiny_architectures.build(name, **changes.get(name, {}))
+    recipe = tiny_architectures.save(model, tmp_path)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, pooling="last_token"))
+    prefix, *suffixes = rows(40, 3, 5, 5, 9, 9)
+    texts = [prefix + suffix for suffix in suffixes]
+    vectors = encode_ids(backbone.load(recipe, "fp32", "cpu"), texts, "fp32", EncodingOptions(share_prefix=True))
+    expected = torch.stack([tiny_architectures.embed_alone(model, row, "last_token") for row in texts])
+    assert torch.nn.functional.cosine_similarity(torch.tensor(vectors), expected).min() > 1 - 1e-6
