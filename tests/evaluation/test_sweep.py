@@ -31,7 +31,7 @@ def finished_round(folder: Path, recipe: str, seed: int) -> Path:
 def test_a_row_holds_cost_and_scores_of_a_recipe(tmp_path):
     """Trained parameters, seconds, memory, training loss and the ledger's LB score stand in the recipe's row."""
     folder = finished_round(tmp_path / "one", "prompt", 1)
-    ledger_row = {**dict.fromkeys(ledger.COLUMNS, "x"), "LB public": "0.31"}
+    ledger_row = {**dict.fromkeys(ledger.COLUMNS, ""), "recipe": "prompt", "LB public": "0.31"}
     ledger.record(tmp_path / "ledger.csv", [{**ledger_row, "fingerprint": "round 1, epoch 2 (last)1"}])
     (entry,) = sweep.read(folder, tmp_path / "ledger.csv")
     assert entry.row.label == "prompt"
