@@ -61,7 +61,19 @@ SIZES = (
 
 SPECIAL_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
 
+LATENT = {"kv_lora_rank": 16, "num_key_value_heads": 4, "q_lora_rank": 16}  # multi-head latent attention
+LATENT |= {"head_dim": 8, "qk_head_dim": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
+
 CHANGES = {
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "minicpm3", "youtu"), LATENT),
+    **dict.fromkeys(("lfm3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next"), {"num_hidden_layers": 4}),
+    "dots1": {"n_shared_experts": 1},
+    "esmc": {"num_key_value_heads": 4},
+    "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
+    "luke": {"entity_vocab_size": 10},
+    "mamba2": {"head_dim": 8, "num_heads": 8},
+    "recurrent_gemma": {"num_hidden_layers": 3},
+    "roc_bert": {"pronunciation_vocab_size": 10, "shape_vocab_size": 10},
     "codegen": {"rotary_dim": 4},
     "esm": {"pad_token_id": 1},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},

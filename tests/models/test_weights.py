@@ -2,11 +2,16 @@
 
 import dataclasses
 import json
+import logging
 
 import pytest
+from helpers import tiny_architectures
 from helpers.tiny_task import refused
+from safetensors.torch import load_file, save_file
+from transformers import LlamaForCausalLM
 
 from rounds.config import loader
+from rounds.models import backbone
 from rounds.models.weights import have_digest, locate_model, weights_digest
 
 
@@ -84,3 +89,34 @@ def test_a_missing_shard_is_named(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
     with refused("model-2.safetensors", "no such file"):
         weights_digest(str(tmp_path))
+
+
+@pytest.fixture
+def load_reports():
+    """What transformers says while it loads weights."""
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+def test_a_language_models_head_is_no_matter_for_the_screen(load_reports, tmp_path):
+    """transformers' LOAD REPORT of weights that an embedder does not use stays hidden."""
+    recipe = tiny_architectures.save(LlamaForCausalLM(tiny_architectures.tiny_config("llama")), tmp_path)
+    assert "lm_head.weight" in load_file(tmp_path / "model.safetensors")
+    backbone.load(recipe, "fp32", "cpu")
+    assert not load_reports
+
+
+def test_weights_that_are_missing_are_still_reported(load_reports, tmp_path):
+    """A model that would be random in part is on the screen."""
+    recipe = tiny_architectures.save(tiny_architectures.build("llama"), tmp_path)
+    file = tmp_path / "model.safetensors"
+    weights = load_file(file)
+    del weights["layers.1.mlp.down_proj.weight"]
+    save_file(weights, file, metadata={"format": "pt"})
+    backbone.load(recipe, "fp32", "cpu")
+    assert any("LOAD REPORT" in report and "MISSING" in report for report in load_reports)

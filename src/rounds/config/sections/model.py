@@ -92,7 +92,8 @@ class Model:
     """Quantize the scales of the 4-bit blocks too."""
 
     attention: Literal["auto", "sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention implementation; `auto` takes flash attention where it is installed and the GPU supports it."""
+    """Attention implementation; `auto` takes flash attention where it is installed and GPU and model support it. `sdpa`
+    is `eager` for models that have no SDPA."""
 
     dropout: Number | None = None
     """Replaces every dropout rate of the base model during training; null keeps the model's own."""
