@@ -79,6 +79,8 @@ def evaluating(embedder: SentenceTransformer) -> Iterator[None]:
 def _try_batches(transformer: Transformer, tokenizer, attention: str) -> BatchSupport:
     side = tokenizer.padding_side
     model = transformer.model
+    if model.config._attn_implementation == packed_attention.NAME:  # tried before
+        _try_to_set(model, "sdpa")
     chosen = model.config._attn_implementation
     texts = example_texts(model, tokenizer)
     try:
