@@ -79,7 +79,8 @@ def test_other_errors_pass(error):
 
 def test_a_script_names_its_output_where_the_disk_is_full(tmp_path):
     """Whatever file of a script found no space, there is one line and no traceback."""
-    command = f"ulimit -f 1; exec {sys.executable} {SCRIPTS}/make_sample.py --output_dir {tmp_path}/sample"
+    # -B: Python renames a bytecode file that the limit cut, and no process could import its module afterwards.
+    command = f"ulimit -f 1; exec {sys.executable} -B {SCRIPTS}/make_sample.py --output_dir {tmp_path}/sample"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
     assert f"{tmp_path}/sample" in result.stderr and "no space left" in result.stderr

@@ -204,7 +204,8 @@ except UserError as error:
 def test_a_full_disk_is_one_line(bound, tmp_path, small_disk, cache):
     """Vectors that find no space end in a line that names their folder, and leave nothing."""
     folder = small_disk if bound == "disk" else tmp_path
-    result = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), bound], capture_output=True, text=True)
+    # -B: Python renames a bytecode file that the limit cut, and no process could import its module afterwards.
+    result = subprocess.run([sys.executable, "-B", "-c", PROGRAM, str(folder), bound], capture_output=True, text=True)
     assert (result.returncode, result.stdout.count("\n")) == (0, 1), result.stderr
     assert result.stdout.startswith(f"error: {folder}") and "no space left" in result.stdout
     assert not [path for path in folder.rglob("*corpus*")]
