@@ -9,6 +9,7 @@ from rounds.config import loader
 from rounds.data import collection, splits
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
+from rounds.data.source import IDENTICAL_TASKS
 from rounds.errors import UserError
 from rounds.flags import RecipeByName, Replacing, Seeded, project_root
 
@@ -78,7 +79,7 @@ def main(flags: Flags) -> None:
 
 def _columns_of(task: str, columns: Columns) -> dict[str, str]:
     """Return what the manifest says of the columns; `identical` shapes two kinds of task only."""
-    return {name: value for name, value in vars(columns).items() if name != "identical" or task in ("pairs", "beir")}
+    return {name: value for name, value in vars(columns).items() if name != "identical" or task in IDENTICAL_TASKS}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def mine_task(recipe: Mining, task: MiningTask = TASK, seed: int = 1) -> Negativ
 def test_every_source_of_the_recipe_is_registered():
     """The names that a recipe may use are those of the registered sources; sources that read a file carry a path."""
     assert {name for name, source in SOURCES.items() if not source.reads_file} == set(recipe_schema.SOURCES)
-    assert [f"{name}:" for name, source in SOURCES.items() if source.reads_file] == [recipe_schema.VECTORS_PREFIX]
+    assert {name for name, source in SOURCES.items() if source.reads_file} == set(recipe_schema.FILE_SOURCES)
 
 
 @pytest.mark.parametrize("sources", [{"dense": 1}, {"bm25": 1}, {"random": 1}, {"dense": 2, "bm25": 1, "random": 1}])

@@ -8,6 +8,7 @@ import pytest
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import SampleManifest
+from rounds.config.recipe import FILE_SOURCES
 from rounds.pipeline import keys
 from rounds.pipeline.keys import Command, command, made_from
 
@@ -212,9 +213,10 @@ def test_vision_towers_count_by_captions_and_their_pictures(project):
     assert key() != before
 
 
-def test_a_file_of_vectors_counts_by_content_wherever_it_lies(project):
-    """`vectors:FILE` without a folder in its name is in the key as well."""
-    (project / "v.yaml").write_text('extends: tiny-mistral\nmining: {negatives: {"vectors:v.npz": 1.0}}\n')
+@pytest.mark.parametrize("source", FILE_SOURCES)
+def test_a_file_of_negatives_counts_by_content_wherever_it_lies(source, project):
+    """`vectors:FILE` without a folder in its name is in the key as well, and so is any other source that reads one."""
+    (project / "v.yaml").write_text(f'extends: tiny-mistral\nmining: {{negatives: {{"{source}:v.npz": 1.0}}}}\n')
     contents = []
     for text in ("one", "two"):
         (project / "v.npz").write_text(text)

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from rounds.config.sections.base import SECTION, Text
-from rounds.config.sections.mining import BM25, SOURCES, VECTORS_PREFIX, Mining, parse_range
+from rounds.config.sections.mining import BM25, FILE_SOURCES, SOURCES, Mining, parse_range, split_source
 from rounds.config.sections.model import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, TOKEN_POOLINGS, Model, Vision
 from rounds.config.sections.prompts import QUERY_FIELDS, Prompts
 from rounds.config.sections.reranking import Reranking
@@ -29,6 +29,7 @@ from rounds.errors import UserError
 
 __all__ = [
     "BM25",
+    "FILE_SOURCES",
     "FOUR_BIT_PRECISIONS",
     "IA3",
     "LAYER_POOLINGS",
@@ -36,7 +37,6 @@ __all__ = [
     "SOURCES",
     "TOKEN_POOLINGS",
     "TUNING_METHODS",
-    "VECTORS_PREFIX",
     "HoulsbyAdapters",
     "Lora",
     "Mining",
@@ -52,6 +52,7 @@ __all__ = [
     "Vision",
     "check_combinations",
     "parse_range",
+    "split_source",
 ]
 
 

@@ -1,18 +1,37 @@
-"""Sources: what each kind of task is read from, a folder or a single file."""
+"""Sources: the kinds of tasks, and what each of them is read from, a folder or a single file.
 
+Nothing heavy is imported, so that `make help` can name the kinds before the set-up.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.data.eedi_schema import FILES
 from rounds.errors import UserError
 
-SINGLE_FILES = {"pairs": "a CSV, JSONL or parquet file"}
 
-FOLDERS = {
-    "eedi": f"the folder with {', '.join(FILES)}",
-    "beir": "the folder with corpus.jsonl, queries.jsonl and qrels/",
-    "weak_labels": "the folder with questions.jsonl and passages.jsonl",
-    "kbvqa": "the folder with the tables of questions and passages and their images",
+@dataclass(frozen=True)
+class Source:
+    """What a kind of task is read from.
+
+    Attributes:
+        content: describes the file, or the folder and its files, in messages.
+        is_file: a single file, not a folder.
+    """
+
+    content: str
+    is_file: bool = False
+
+
+TASKS = {
+    "eedi": Source(f"the folder with {', '.join(FILES)}"),
+    "pairs": Source("a CSV, JSONL or parquet file", is_file=True),
+    "beir": Source("the folder with corpus.jsonl, queries.jsonl and qrels/"),
+    "weak_labels": Source("the folder with questions.jsonl and passages.jsonl"),
+    "kbvqa": Source("the folder with the tables of questions and passages and their images"),
 }
+
+IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well
 
 
 def check_source(kind: str, path: Path, name: str = "") -> None:
@@ -26,11 +45,12 @@ def check_source(kind: str, path: Path, name: str = "") -> None:
     Raises:
         UserError: the message says what the kind of task takes.
     """
-    name, wanted = name or str(path), {**SINGLE_FILES, **FOLDERS}.get(kind)
-    if wanted is None:
+    name, source = name or str(path), TASKS.get(kind)
+    if source is None:
         return
-    takes_file = kind in SINGLE_FILES
     if not path.exists():
-        raise UserError(f"{name}: no such {'file' if takes_file else 'folder'}; task {kind} takes {wanted}")
-    if path.is_dir() == takes_file:
-        raise UserError(f"{name}: is a {'folder' if takes_file else 'file'}; task {kind} takes {wanted}")
+        wanted = "file" if source.is_file else "folder"
+        raise UserError(f"{name}: no such {wanted}; task {kind} takes {source.content}")
+    if path.is_dir() == source.is_file:
+        actual = "folder" if source.is_file else "file"
+        raise UserError(f"{name}: is a {actual}; task {kind} takes {source.content}")

@@ -4,8 +4,9 @@ To add a source:
 
 1. Write a function `(SourceRequest) -> Run` here and register it in `SOURCES` under its name. A source that reads a
    file takes its path from `request.path`; the recipe names it `NAME:PATH`.
-2. Allow the name in the recipe (`SOURCES`, or the prefix of a file, in `rounds.config.sections.mining`), and describe
-   it there; `python -m rounds.config.reference docs/recipes-reference.md` writes the page anew.
+2. Allow the name in the recipe (`SOURCES`, or `FILE_SOURCES` if it reads a file, in `rounds.config.sections.mining`),
+   and describe it at `negatives` there; `python -m rounds.config.reference docs/recipes-reference.md` writes the page
+   anew.
 3. Test it in `tests/mining/test_sources.py`.
 """
 
@@ -16,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rounds.config.recipe import Mining
+from rounds.config.recipe import Mining, split_source
 from rounds.data.images import find_image
 from rounds.errors import UserError
 from rounds.mining import sampling
@@ -201,7 +202,7 @@ def find_source(name: str) -> tuple[Source, Path | None]:
     >>> source.reads_file, str(path)
     (True, 'images.npz')
     """
-    kind, _, path = name.partition(":")
+    kind, path = split_source(name)
     return SOURCES[kind], Path(path) if path else None
 
 

@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.pipeline.settings import DOWNLOADED, IDENTICAL_TASKS, SAMPLES, Settings
+from rounds.data.source import IDENTICAL_TASKS
+from rounds.pipeline.settings import DOWNLOADED, SAMPLES, Settings
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 PRIVATE = "data/private-"  # followed by the name of the data that make private_lb holds questions out of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.config import loader
-from rounds.config.recipe import VECTORS_PREFIX, Recipe
+from rounds.config.recipe import Recipe, split_source
 from rounds.data.eedi_schema import FILES
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
@@ -174,7 +174,7 @@ def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]
 
 
 def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
-    """Paths in the sections that are read: local models, a checkpoint to start from, other encoders' vectors."""
+    """Paths in the sections that are read: local models, a checkpoint to start from, files of negatives."""
     paths, files = [], set()
     if "model" in names:
         paths += [recipe.model.name_or_path, recipe.model.vision.name_or_path]
@@ -182,9 +182,7 @@ def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
         paths.append(recipe.tuning.init_from)
     if "mining" in names:
         paths.append(recipe.mining.reranker)
-        files = {
-            name.removeprefix(VECTORS_PREFIX) for name in recipe.mining.negatives if name.startswith(VECTORS_PREFIX)
-        }
+        files = {path for name in recipe.mining.negatives if (path := split_source(name)[1])}
     return files | {path for path in paths if path and (os.sep in path or path.startswith("."))}
 
 

@@ -1,6 +1,6 @@
 """Settings: every variable of the Makefile with its default and help text, read from the environment and NAME=value.
 
-Only the standard library is imported, so `make help` works before the set-up.
+Only the standard library and modules that keep to it are imported, so `make help` works before the set-up.
 """
 
 import difflib
@@ -8,16 +8,15 @@ import os
 import re
 import shlex
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
+from rounds.data.source import TASKS
 from rounds.errors import UserError
 
 SPLITS = ("v1", "v2", "v3", "v4", "v5", "submission")
-TASKS = ("eedi", "pairs", "beir", "weak_labels", "kbvqa")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
-IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well
 DOWNLOADED = "data/raw"
 RECIPES = (
     "minilm",
@@ -68,6 +67,12 @@ def _setting(
     )
 
 
+def _listed(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them: `a, b or c`."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
+
+
 def _wrong_device(text: str) -> str:
     is_right = DEVICES.fullmatch(text)
     return "" if is_right else "must be cpu, cuda or cuda:N, or several of one kind, such as cuda:0,cuda:1"
@@ -95,7 +100,7 @@ class Settings:
 
     split: str = _setting("v1", "v1 v2 v3 v4 v5, or submission (train on everything)", SPLITS)
     model: str = _setting("minilm", "recipe: a name in src/rounds/recipes or a YAML file")
-    task: str = _setting("eedi", "kind of data: eedi, pairs, beir, weak_labels or kbvqa", TASKS)
+    task: str = _setting("eedi", f"kind of data: {_listed(TASKS)}", tuple(TASKS))
     raw: str = _setting(
         "", "data to read: the competition's CSVs (default: data/raw if filled, else a sample), or TASK's"
     )

@@ -7,12 +7,12 @@ from pathlib import Path
 from rounds.artifacts import store
 from rounds.config import loader
 from rounds.config.recipe import Recipe
-from rounds.data.source import check_source
+from rounds.data.source import IDENTICAL_TASKS, check_source
 from rounds.errors import UserError
 from rounds.pipeline import keys
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
 from rounds.pipeline.keys import Command
-from rounds.pipeline.settings import IDENTICAL_TASKS, SAMPLES, Settings
+from rounds.pipeline.settings import SAMPLES, Settings
 
 VISION = "model_output/vision"  # a recipe whose vision model is in such a folder has it pretrained
 SAMPLE_NOTES = {

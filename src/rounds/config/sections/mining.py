@@ -10,7 +10,17 @@ from rounds.errors import UserError
 
 SOURCES = ("dense", "bm25", "random", "same_group", "pictures")
 
-VECTORS_PREFIX = "vectors:"
+FILE_SOURCES = ("vectors",)  # named NAME:PATH; the file's content is part of what mining is made from
+
+
+def split_source(name: str) -> tuple[str, str]:
+    """Return the kind of a source and the path of the file that it reads; the path is empty without one.
+
+    >>> split_source("vectors:images.npz"), split_source("bm25")
+    (('vectors', 'images.npz'), ('bm25', ''))
+    """
+    kind, _, path = name.partition(":")
+    return kind, path
 
 
 def parse_range(text: str) -> tuple[int, int]:
@@ -40,9 +50,10 @@ def _check_sources(ratios: dict[str, float]) -> dict[str, float]:
     if not ratios:
         raise ValueError("mining.negatives is empty; name a source, such as dense: 1")
     for name in ratios:
-        has_path = name.startswith(VECTORS_PREFIX) and name != VECTORS_PREFIX
-        if name not in SOURCES and not has_path:
-            raise ValueError(f"mining.negatives has {name!r}, not one of {', '.join(SOURCES)}, vectors:PATH")
+        kind, path = split_source(name)
+        if name not in SOURCES and not (kind in FILE_SOURCES and path):
+            known = (*SOURCES, *(f"{source}:PATH" for source in FILE_SOURCES))
+            raise ValueError(f"mining.negatives has {name!r}, not one of {', '.join(known)}")
     return ratios
 
 

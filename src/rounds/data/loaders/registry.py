@@ -3,8 +3,8 @@
 To add a loader:
 
 1. Write a module here with `load(path) -> RetrievalDataset`, and register it in `LOADERS` under its task's name.
-2. Allow the name in `TASKS` of `rounds.pipeline.settings` (which must stay light), say in `rounds.data.source` whether
-   it is read from a folder or a file, and describe it in docs/data.md.
+2. Add the name to `TASKS` of `rounds.data.source`, with the file or folder that it is read from; `TASK=` takes it then.
+   Describe it in docs/data.md.
 3. Test it in `tests/data/test_loaders.py`.
 """
 
