@@ -172,6 +172,14 @@ def test_a_parquet_column_with_nulls_keeps_whole_numbers(tmp_path):
         cells.read_name(12.5, "row 1", "group")
 
 
+def test_floats_that_stand_for_several_numbers_are_no_names():
+    """Beyond 2**53 a float is not the id that was meant: 9007199254740993 is read as ...992."""
+    assert cells.read_name(float(2**53 - 1), "row 1", "id") == str(2**53 - 1)
+    assert cells.read_name(2**53 + 1, "row 1", "id") == str(2**53 + 1)
+    with refused("row 1", "id is neither a text nor a whole number"):
+        cells.read_name(float(2**53 + 1), "row 1", "id")
+
+
 @pytest.mark.parametrize("value", [None, math.nan, "", " "])
 def test_an_empty_cell_is_empty_in_every_format(value):
     """Null, not-a-number and blanks are one message."""

@@ -123,6 +123,8 @@ def test_missing_file_is_refused(tmp_path, name):
         pytest.param(lambda old: old + b"\xff\xfe,\n", "UTF-8", id="not UTF-8"),
         pytest.param(lambda old: old + b'"open', "not a readable", id="open quote"),
         pytest.param(lambda old: old + b"1," * 40 + b"\n", "not a readable", id="a row too long"),
+        pytest.param(lambda old: old.rstrip().rpartition(b",")[0] + b"\n", "cells, the header", id="a row too short"),
+        pytest.param(lambda old: old.replace(b"Name", b"Id", 1), "appears twice", id="a column twice"),
         pytest.param(lambda old: _widened(old), "not a readable", id="every row longer than the header"),
     ],
 )
@@ -184,6 +186,21 @@ def test_bad_question_is_refused(tmp_path, name, bad, says):
     write_csv(path, [{key: row[key] for key in row if key in columns} for row in table], columns)
     with refused(f"{path} row 4", says):
         eedi.load(path.parent)
+
+
+def test_rows_are_counted_as_a_spreadsheet_does(tmp_path):
+    """An empty line is no question, but it has a number; a cell of two lines has one."""
+    folder = write_raw(tmp_path / "raw", [question(6, {"C": "1"}, QuestionText="two\nlines"), question("x")])
+    header, rows = (folder / "train.csv").read_text(encoding="utf-8").split("\n", 1)
+    (folder / "train.csv").write_text(f"{header}\n\n\n{rows}", encoding="utf-8")
+    with refused("train.csv row 5", "QuestionId 'x'"):
+        eedi.load(folder)
+
+
+def test_an_id_of_thousands_of_digits_is_refused(tmp_path):
+    """Python itself does not read numbers of more than 4,300 digits."""
+    with refused("row 2", "QuestionId"):
+        eedi.load(write_raw(tmp_path / "raw", [question("1" * 5000, {"B": "0"})]))
 
 
 @pytest.mark.parametrize(

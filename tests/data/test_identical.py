@@ -51,6 +51,14 @@ def test_own_text_in_pairs_is_found_whatever_its_white_space(paraphrases):
     assert set(dataset.identical) - set(labelled.identical) == {"q0"}
 
 
+def test_own_text_is_found_whatever_its_accents_are_made_of(tmp_path):
+    """A composed letter and a letter with a combining accent are one text, as a tokenizer reads them."""
+    path = tmp_path / "pairs.csv"
+    path.write_text("query,positive\ncaf\u00e9,coffee\ncoffee,cafe\u0301\n", encoding="utf-8")
+    dataset, _ = registry.load_dataset("pairs", path, Columns())
+    assert dataset.identical == {"q0": ["p1"], "q1": ["p0"]}
+
+
 def test_own_id_and_text_without_title_are_found_in_beir(tmp_path):
     """As in ArguAna, a query may be a document's text without its title, under the document's id or another."""
     (tmp_path / "qrels").mkdir()

@@ -1,5 +1,6 @@
 """Loaders of pairs, BEIR's layout and weak labels return datasets, and refuse bad files in one line."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from helpers.training import finetune, mine
 from rounds.artifacts import hashing, store
 from rounds.config import loader
 from rounds.data import collection, splits
-from rounds.data.loaders import beir, pairs, registry, weak_labels
+from rounds.data.loaders import beir, pairs, registry, tables, weak_labels
 from rounds.data.loaders.registry import Columns
 from rounds.data.loaders.weak_labels import AnswerIndex
 from rounds.data.synthetic import french_pairs
@@ -87,6 +88,32 @@ def test_broken_pairs_are_one_line(change, parts, tmp_path):
     path = written(tmp_path / "b.csv", [*ROWS, *([change["row"]] if "row" in change else [])])
     with refused(path, *parts):
         pairs.load(path, change.get("query", "frage"), "antwort", change.get("group", "thema"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("query,positive,source\na,b,c\nd,e\n", "row 3 has 2 cells, the header has 3"),
+        ("query,positive\n\na,b\nd,e,f\n", "row 4 has 3 cells"),
+        ("query,positive,positive\na,b,c\n", "column positive appears twice"),
+        ('query,positive\na,b\n"c,d\ne,f\n', "row 3: unexpected end"),
+    ],
+)
+def test_a_csv_file_whose_cells_are_of_unknown_columns_is_refused(content, says, tmp_path):
+    """A row that is short, long or swallowed by a quote, or a name that two columns have, is no table."""
+    path = tmp_path / "a.csv"
+    path.write_text(content, encoding="utf-8")
+    with refused(path, says):
+        pairs.load(path)
+
+
+def test_csv_cells_are_read_as_they_are(tmp_path):
+    """Long texts, quotes, line ends within quotes and Windows line ends give the texts that were written."""
+    texts = ["x" * 200_000, 'says "a, b"', "two\nlines", "two\r\nlines", "NA", "1.0", "\u2028 and \u0085"]
+    path = tmp_path / "a.csv"
+    with open(path, "w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows([("query", "positive"), *((f"q{n}", text) for n, text in enumerate(texts))])
+    assert [row["positive"] for _, row in tables.read_table(path)] == texts
 
 
 @pytest.mark.parametrize("name", ["none.csv", "empty.csv", "text.jsonl", "odd.txt", "odd.parquet"])

@@ -8,6 +8,8 @@ from rounds.errors import UserError
 # Run files are columns between blanks, in trec_eval as here, so ids hold neither white space nor control characters.
 NOT_IN_IDS = re.compile("[\\s\x00-\x1f\x7f-\x9f\ufeff]")
 
+MAX_WHOLE_FLOAT = 2**53
+
 
 def read_text(value: object, place: str, column: str) -> str:
     """Return a cell that must be a text with more than white space.
@@ -33,7 +35,8 @@ def read_name(value: object, place: str, column: str) -> str:
     Raises:
         UserError: the cell is empty, null, or neither a text nor a whole number.
     """
-    if isinstance(value, float) and value.is_integer():  # parquet and JSON writers that know only floats
+    # Some writers of parquet and JSON know only floats. From 2**53 on, a float stands for several whole numbers.
+    if isinstance(value, float) and value.is_integer() and abs(value) < MAX_WHOLE_FLOAT:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -1,10 +1,12 @@
 """Text normalization shared by loaders, splits and mining."""
 
+import unicodedata
+
 
 def normalize_text(text: str) -> str:
-    """Collapse white space and strip both ends; passages with equal results count as one.
+    """Collapse white space, strip both ends and compose accents (NFC); passages with equal results count as one.
 
     >>> normalize_text("Adds  instead\\n of multiplying\\n")
     'Adds instead of multiplying'
     """
-    return " ".join(text.split())
+    return unicodedata.normalize("NFC", " ".join(text.split()))

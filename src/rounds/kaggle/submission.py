@@ -62,7 +62,7 @@ def validate(path: Path, sample: Path, passages: dict[str, str], name: str | Non
         raise UserError(f"{name}: keys or their order differ from {sample}")
     if len(passages) < DEPTH:
         raise UserError(f"{name}: the corpus has {len(passages)} passages, {DEPTH} are needed for a row")
-    for row, ids in enumerate(table[COLUMNS[1]].str.split(" "), 2):
+    for row, ids in table[COLUMNS[1]].str.split(" ").items():
         if len(ids) != DEPTH or len(set(ids)) != DEPTH:
             raise UserError(f"{name} row {row}: {len(set(ids))} distinct ids, {DEPTH} are needed")
         unknown = [identifier for identifier in ids if identifier not in passages]

@@ -9,6 +9,7 @@ import pandas as pd
 
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.eedi_schema import FILES
+from rounds.data.loaders import tables
 from rounds.errors import UserError
 
 LETTERS = "ABCD"
@@ -23,6 +24,8 @@ QUESTION_COLUMNS = [
     "QuestionText",
     *(f"Answer{letter}Text" for letter in LETTERS),
 ]
+
+MAX_DIGITS = 100  # of an id; Python itself refuses to read numbers of some thousand digits
 
 LABEL_COLUMNS = [f"Misconception{letter}Id" for letter in LETTERS]
 
@@ -40,7 +43,7 @@ def load(folder: Path) -> RetrievalDataset:
     file = folder / "train.csv"
     train = _check_questions(file, read_table(file, QUESTION_COLUMNS + LABEL_COLUMNS))
     queries, qrels = [], {}
-    for row, record in enumerate(train.to_dict("records"), 2):
+    for row, record in zip(train.index, train.to_dict("records"), strict=True):
         for letter, query in _queries(record):
             queries.append(query)
             column = f"Misconception{letter}Id"
@@ -53,7 +56,7 @@ def load(folder: Path) -> RetrievalDataset:
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
-    """Read a CSV file with all cells as strings.
+    """Read a CSV file with all cells as strings, by the number of their row (the header is row 1).
 
     Raises:
         UserError: the file is missing, empty or broken, or lacks one of `columns`.
@@ -61,13 +64,14 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path}: the file is empty") from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable UTF-8 CSV ({str(error).splitlines()[0]})") from None
-    if not isinstance(table.index, pd.RangeIndex):
-        raise UserError(f"{path}: not a readable UTF-8 CSV (rows have more cells than the header)")
+        header, rows = tables.read_csv(path)
+    except ValueError as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{path}: {reason}" if reason == tables.EMPTY else f"{path}: not a readable UTF-8 CSV ({reason})"
+        ) from None
+    numbers = [number for number, _ in rows]
+    table = pd.DataFrame([cells for _, cells in rows], index=numbers, columns=header, dtype=str)
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise UserError(f"{path}: column {missing[0]} is missing (found: {', '.join(table.columns[:20])})")
@@ -86,7 +90,7 @@ def _read_test(path: Path) -> list[Query]:
 def _read_passages(path: Path) -> dict[str, str]:
     table = read_table(path, ["MisconceptionId", "MisconceptionName"])
     passages: dict[int, str] = {}
-    for row, (identifier, text) in enumerate(zip(table["MisconceptionId"], table["MisconceptionName"], strict=True), 2):
+    for row, identifier, text in table[["MisconceptionId", "MisconceptionName"]].itertuples():
         if not _is_number(identifier.strip()):
             raise UserError(f"{path} row {row}: MisconceptionId {identifier!r} is not a whole number")
         if int(identifier) in passages:
@@ -101,7 +105,7 @@ def _check_questions(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Check ids and answer letters; return the table with white space around its QuestionIds removed."""
     table["QuestionId"] = table["QuestionId"].str.strip()
     first_rows: dict[str, int] = {}
-    for row, (identifier, answer) in enumerate(zip(table["QuestionId"], table["CorrectAnswer"], strict=True), 2):
+    for row, identifier, answer in table[["QuestionId", "CorrectAnswer"]].itertuples():
         if not _is_number(identifier):
             raise UserError(f"{path} row {row}: QuestionId {identifier!r} is not a whole number")
         if identifier in first_rows:
@@ -115,7 +119,7 @@ def _check_questions(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def _queries(record: dict[str, str]) -> list[tuple[str, Query]]:

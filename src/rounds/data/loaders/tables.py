@@ -1,14 +1,17 @@
 """Read a table from CSV, JSONL or parquet as rows of Python values, without a column's numbers changing their type."""
 
+import csv
+import sys
 from pathlib import Path
 
-import pandas as pd
 from pyarrow import ArrowException, parquet
 
 from rounds.artifacts import jsonl
 from rounds.errors import UserError
 
 FILE_ENDINGS = (".csv", ".jsonl", ".parquet")
+
+EMPTY = "the file is empty"
 
 Rows = list[tuple[str, dict]]
 
@@ -27,7 +30,8 @@ def read_table(path: Path) -> Rows:
         raise UserError(f"{path}: no such file")
     try:
         if path.suffix == ".csv":
-            rows = list(enumerate(_read_csv(path), 2))
+            header, lines = read_csv(path)
+            rows = [(number, dict(zip(header, cells, strict=True))) for number, cells in lines]
         elif path.suffix == ".jsonl":
             rows = list(jsonl.read_lines(path))
         else:
@@ -40,9 +44,29 @@ def read_table(path: Path) -> Rows:
     return [(f"{path} row {number}", row) for number, row in rows]
 
 
-def _read_csv(path: Path) -> list[dict]:
-    """Return the rows of a CSV file, whose cells stay the texts that they are: `007`, `NA`, `1.0`."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
-    if not isinstance(table.index, pd.RangeIndex):
-        raise ValueError("rows have more cells than the header")
-    return table.to_dict("records")
+def read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header of a CSV file, and each row after its number as a spreadsheet counts it (the header is row 1).
+
+    Cells stay the texts that they are: `007`, `NA`, `1.0`. Empty lines are skipped.
+
+    Raises:
+        ValueError: the file is empty or not UTF-8, a quote is never closed, a column has the name of an earlier one,
+            or a row has not as many cells as the header.
+    """
+    csv.field_size_limit(sys.maxsize)  # texts may be longer than csv's own limit of 131,072 characters
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines: list[list[str]] = []
+        try:
+            lines.extend(csv.reader(file, strict=True))
+        except csv.Error as error:
+            raise ValueError(f"row {len(lines) + 1}: {error}") from None
+    rows = [(number, cells) for number, cells in enumerate(lines, 1) if cells]
+    if not rows:
+        raise ValueError(EMPTY)
+    (_, header), *rows = rows
+    if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
+        raise ValueError(f"column {twice[0]} appears twice")
+    for number, cells in rows:
+        if len(cells) != len(header):
+            raise ValueError(f"row {number} has {len(cells)} cells, the header has {len(header)}")
+    return header, rows
