@@ -1,5 +1,7 @@
 """Kaggle client: the real one, against a stand-in for Kaggle's HTTP API in a network namespace of its own."""
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -12,7 +14,7 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.evaluation import ledger
-from rounds.kaggle.client import Client
+from rounds.kaggle.client import Client, read_scores
 from rounds.kaggle.status import Unavailable
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -150,6 +152,16 @@ def test_a_failing_server_does_not_end_the_waiting():
         client.wait_until(("kaggle", "status"), is_done)
 
 
+def test_the_dataset_of_another_user_is_not_taken_as_absent(state, tmp_path):
+    """Kaggle answers 403 to it as to a name that is free; nothing is created under a name of somebody else."""
+    folder = make_submissions(tmp_path / "other")
+    for path in (folder / "bundle" / "dataset-metadata.json", folder / "notebook" / "kernel-metadata.json"):
+        path.write_text(path.read_text().replace("someone/", "Other/"))
+    result = call(state, "push.py", "--folder", folder, "--wait", "0")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and "OWNER=someone" in result.stderr
+    assert set(methods(state)) == {"GetDataset", "GetDatasetStatus"}
+
+
 def test_a_dry_push_prints_and_does_nothing(state, submissions):
     """All commands are shown, `-k`, `-v` and the message among them, and nothing is requested."""
     result = call(state, "push.py", "--folder", submissions, "--dry")
@@ -164,6 +176,17 @@ def test_a_notebook_that_fails_is_not_submitted(state, submissions):
     result = call(state, "push.py", "--folder", submissions, "--wait", "0")
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "no GPU" in result.stderr
     assert "CreateCodeSubmission" not in methods(state)
+
+
+@pytest.mark.parametrize("script", ["push.py", "lb.py"])
+def test_a_broken_token_is_named(script, state, submissions, tmp_path):
+    """A kaggle.json that is no JSON object is one line; the client and its library end in a traceback."""
+    (state / ".kaggle").mkdir()
+    (state / ".kaggle" / "kaggle.json").write_text('["a"]')
+    flags = {"push.py": ["--folder", submissions], "lb.py": ["--model_output", tmp_path]}
+    result = call(state, script, *flags[script])
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    assert "kaggle.json: is not a Kaggle token" in result.stderr
 
 
 @pytest.mark.parametrize("script", ["push.py", "lb.py", "download.py"])
@@ -198,3 +221,35 @@ def test_words_of_a_description_are_no_failure(state, tmp_path):
     assert not result.returncode, result.stderr
     for score in ("fixes error: cut queries: public 0.30000", "could not reproduce CV: public 0.20000"):
         assert score in result.stdout
+
+
+class Listing(Client):
+    """A client whose every command prints the same submissions."""
+
+    text: str
+
+    def run(self, *arguments: object) -> str:
+        return self.text
+
+
+def scores_of(*rows: tuple[str, str], notice: str = "") -> dict[str, tuple[str, str]]:
+    """Return the scores that are read from the client's table of submissions."""
+    table = io.StringIO()
+    csv.writer(table).writerows([("fileName", "description", "publicScore"), *(("s.csv", *row) for row in rows)])
+    client = Listing()
+    client.text = notice + table.getvalue()
+    return read_scores(client, COMPETITION)
+
+
+@pytest.mark.parametrize("part", ["\u2028", "\n\n", '"quoted",', "publicScore", "\x0c", "\u0085"])
+def test_a_description_is_one_cell(part):
+    """Line separators of any kind within it neither end the row nor lose its score."""
+    rows = [(f"x {part} y", "0.3"), ("next", "0.2")]
+    expected = {name: (score, "") for name, score in rows}
+    assert scores_of(*rows, notice="Warning: a new version is out\n") == expected
+
+
+@pytest.mark.parametrize("cell", ["", "None", "n/a", "nan"])
+def test_a_score_that_is_no_number_is_not_there_yet(cell):
+    """It must not reach the ledger, which would then be refused."""
+    assert scores_of(("a", cell)) == {"a": ("", "")}

@@ -36,12 +36,21 @@ def config_folder() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
 
 
-def _username(path: Path) -> str:
+def check_token() -> None:
+    """Refuse a broken kaggle.json, of which the client only says that there are no credentials, or nothing at all.
+
+    Raises:
+        UserError: The file is there and holds no JSON object.
+    """
+    _username(config_folder() / "kaggle.json", "create it again (kaggle.com, Settings)")
+
+
+def _username(path: Path, way_out: str = f"create it again (kaggle.com, Settings), or {ASK}") -> str:
     """Return the user name in a file of credentials, empty if there is no such file or it names nobody."""
     if not path.is_file():
         return ""
     try:
         name = json.loads(path.read_text(encoding="utf-8")).get("username") or ""
     except (ValueError, AttributeError):  # cut off, not text, or no JSON object
-        raise UserError(f"{path}: is not a Kaggle token; create it again (kaggle.com, Settings), or {ASK}") from None
+        raise UserError(f"{path}: is not a Kaggle token; {way_out}") from None
     return str(name)

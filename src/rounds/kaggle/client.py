@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 import shlex
 import subprocess
@@ -13,12 +14,15 @@ from pathlib import Path
 
 from rounds.artifacts import store
 from rounds.errors import UserError
+from rounds.kaggle import account
 from rounds.kaggle.status import NOT_INSTALLED, REFUSED, StatusReader, Unavailable
 
 COMPETITION = "eedi-mining-misconceptions-in-mathematics"
 
 # How the client reports missing or refused credentials on a line of its own, when it exits with an error.
 UNAUTHORIZED = re.compile(r"^(authentication required|unauthorized|forbidden|40[13] client error)", re.I | re.M)
+
+TRACEBACK = "Traceback (most recent call last)"
 
 # The client exits with 0 after some failures. These lines say that a command did its work ...
 CONFIRMED = {
@@ -30,8 +34,10 @@ CONFIRMED = {
 # ... and these that it did not, or not all of it.
 REJECTED = {
     ("kernels", "push"): re.compile(r"^The following are not valid", re.M),
-    ("competitions", "submit"): re.compile(r"^(?:Could not (?:find|submit to) competition|Upload unsuccessful)", re.M),
+    ("competitions", "submit"): re.compile(r"^(?:Could not |Upload unsuccessful)", re.M),
 }
+
+SCORES_HEADER = re.compile(r"^.*\bpublicScore\b.*$", re.M)  # lines before it are the client's notices
 
 PAGE_SIZE = "200"  # submissions that the client lists at most on one page
 
@@ -51,7 +57,7 @@ class Client:
         show: Prints a command before it runs.
         wait: Seconds between two requests for the status of something that Kaggle works on.
         limit: Seconds after which waiting ends.
-        start_limit: Seconds after which a notebook version must be known to Kaggle.
+        start_limit: Seconds after which an upload must be known to Kaggle.
     """
 
     dry: bool = False
@@ -79,7 +85,10 @@ class Client:
         result = subprocess.run([str(program), *command[1:]], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         output = f"{result.stdout}\n{result.stderr}"
         if result.returncode and UNAUTHORIZED.search(output):
+            account.check_token()
             raise UserError(REFUSED)
+        if result.returncode and TRACEBACK in result.stderr:
+            account.check_token()
         confirmed, rejected = (patterns.get(tuple(command[1:3])) for patterns in (CONFIRMED, REJECTED))
         rejection = rejected.search(result.stdout) if rejected else None
         if result.returncode or rejection or (confirmed and not confirmed.search(result.stdout)):
@@ -133,7 +142,9 @@ def push_submission(client: Client, bundle: Path, notebook: Path) -> None:
     version = CONFIRMED["kernels", "push"].search(output)[1] if output else "VERSION"
     _wait_for_notebook(client, reader, name, version)
     selection = ("-k", name, "-v", version, "-f", "submission.csv", "-m", about["submission"])
-    client.run("competitions", "submit", about["competition"], *selection)
+    answer = client.run("competitions", "submit", about["competition"], *selection)
+    if answer:
+        client.show(answer.strip().splitlines()[-1])
 
 
 def _upload(client: Client, reader: StatusReader | None, bundle: Path, dataset: str, message: str) -> None:
@@ -141,6 +152,12 @@ def _upload(client: Client, reader: StatusReader | None, bundle: Path, dataset: 
     status_command = ("kaggle", "datasets", "status", dataset)
     client.show(shlex.join(status_command))
     before = reader.dataset(dataset) if reader else None
+    owner = dataset.partition("/")[0]
+    if reader and before is None and owner.lower() != reader.user.lower():
+        raise UserError(
+            f"dataset {dataset}: is not there, or not for {reader.user}, whose credentials are in use; take those of "
+            f"{owner}, or make the bundle with OWNER={reader.user}"
+        )
     flags = ("-p", bundle, "-r", "zip", "-q")
     if client.dry:
         client.show("# if the dataset does not exist yet:")
@@ -150,9 +167,12 @@ def _upload(client: Client, reader: StatusReader | None, bundle: Path, dataset: 
         client.show("# else:")
     if before is not None or client.dry:
         client.run("datasets", "version", *flags, "-m", message)
+    start = time.monotonic()
 
     def is_ready() -> bool:
         status = reader.dataset(dataset)
+        if status is None and time.monotonic() - start > client.start_limit:
+            raise UserError(f"{shlex.join(status_command)}: {_denied('dataset', client)}")
         is_new = status is not None and status.version > (before.version if before else -1)
         if status is not None and status.state in FAILED_DATASET and (is_new or status.state != before.state):
             raise UserError(f"{shlex.join(status_command)}: {status.state}; look at kaggle.com")
@@ -169,9 +189,7 @@ def _wait_for_notebook(client: Client, reader: StatusReader | None, name: str, v
     def is_complete() -> bool:
         status = reader.notebook(name, int(version))
         if status is None and time.monotonic() - start > client.start_limit:
-            raise UserError(
-                f"{shlex.join(command)}: no such version after {client.start_limit:.0f} s; look at kaggle.com"
-            )
+            raise UserError(f"{shlex.join(command)}: {_denied('version', client)}")
         if status is not None and status.state in FAILED_NOTEBOOK:
             reason = " ".join(status.message.split()) or "look at its log on kaggle.com"
             raise UserError(f"{shlex.join(command)}: {status.state}: {reason}")
@@ -180,16 +198,30 @@ def _wait_for_notebook(client: Client, reader: StatusReader | None, name: str, v
     client.wait_until(command, is_complete)
 
 
+def _denied(name: str, client: Client) -> str:
+    """Return the message on something that was uploaded and that Kaggle does not show."""
+    return f"no such {name}, or no permission, after {client.start_limit:.0f} s; look at kaggle.com"
+
+
 def read_scores(client: Client, competition: str) -> dict[str, tuple[str, str]]:
     """Return the public and private score of each submission, keyed by its name (its message on Kaggle).
 
-    The newest submission of a name counts; a score that is not there yet is empty.
+    The newest submission of a name counts; a score that is not there yet, or is no number, is empty.
     """
-    output = client.run("competitions", "submissions", competition, "--csv", "-q", "--page-size", PAGE_SIZE)
+    output = client.run("competitions", "submissions", competition, "--csv", "-q", "--page-size", PAGE_SIZE) or ""
+    header = SCORES_HEADER.search(output)
+    table = io.StringIO(output[header.start() :] if header else "", newline="")
     scores: dict[str, tuple[str, str]] = {}
-    lines = [line for line in (output or "").splitlines() if line.strip()]
-    header = next((number for number, line in enumerate(lines) if "publicScore" in line), len(lines))
-    for row in csv.DictReader(io.StringIO("\n".join(lines[header:]))):
+    for row in csv.DictReader(table):
         if name := (row.get("description") or "").strip():
-            scores.setdefault(name, ((row.get("publicScore") or "").strip(), (row.get("privateScore") or "").strip()))
+            scores.setdefault(name, (_score(row.get("publicScore")), _score(row.get("privateScore"))))
     return scores
+
+
+def _score(cell: str | None) -> str:
+    """Return a score as Kaggle wrote it, or an empty text if the cell holds no number."""
+    text = (cell or "").strip()
+    try:
+        return text if math.isfinite(float(text)) else ""
+    except ValueError:
+        return ""

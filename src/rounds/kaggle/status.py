@@ -6,11 +6,14 @@ notebook's name beside the status, and a failed command does not print the HTTP 
 
 import contextlib
 import io
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from rounds.errors import UserError
+from rounds.kaggle import account
 
 NOT_INSTALLED = "the kaggle client is not installed; run make setup, or pip install '.[kaggle]'"
 
@@ -20,6 +23,12 @@ REFUSED = (
 )
 
 ABSENT = (403, 404)  # Kaggle answers 403 to the name of something that does not exist
+
+REQUEST_TIMEOUT = 408
+
+TOO_MANY_REQUESTS = 429
+
+ANSWER_LIMIT = 120.0  # seconds; the client itself waits without end, also on a connection that is gone
 
 
 class Unavailable(UserError):
@@ -56,6 +65,7 @@ class StatusReader:
     """Reads statuses with the credentials of Kaggle's client.
 
     Raises:
+        Unavailable: Kaggle could not check the credentials.
         UserError: The client is not installed, or has no valid credentials.
     """
 
@@ -65,11 +75,20 @@ class StatusReader:
                 from kaggle.api.kaggle_api_extended import KaggleApi
 
                 self._api = KaggleApi()
-                _request(self._api.authenticate)
+                request(self._api.authenticate)
         except ImportError:
             raise UserError(NOT_INSTALLED) from None
         except SystemExit:
+            account.check_token()
             raise UserError(REFUSED) from None
+        except Unavailable:
+            account.check_token()  # the client stumbles over some broken files
+            raise
+
+    @property
+    def user(self) -> str:
+        """Return the user whose credentials these are."""
+        return self._api.config_values.get(self._api.CONFIG_NAME_USER) or ""
 
     def dataset(self, name: str) -> DatasetStatus | None:
         """Return the status of the dataset `owner/slug`, or None if there is none.
@@ -81,13 +100,13 @@ class StatusReader:
         from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest, ApiGetDatasetStatusRequest
 
         about, status = ApiGetDatasetRequest(), ApiGetDatasetStatusRequest()
-        for request in (about, status):
-            request.owner_slug, request.dataset_slug = name.split("/")
+        for message in (about, status):
+            message.owner_slug, message.dataset_slug = name.split("/")
         with self._api.build_kaggle_client() as kaggle:
             service = kaggle.datasets.dataset_api_client
             # In this order: a state that is read after a version's number is not the state of an earlier version.
-            dataset = _request(service.get_dataset, about)
-            answer = _request(service.get_dataset_status, status)
+            dataset = request(service.get_dataset, about)
+            answer = request(service.get_dataset_status, status)
         if answer is None:
             return None
         return DatasetStatus(answer.status.name, dataset.current_version_number if dataset else 0)
@@ -101,20 +120,31 @@ class StatusReader:
         """
         from kagglesdk.kernels.types.kernels_api_service import ApiGetKernelSessionStatusRequest
 
-        request = ApiGetKernelSessionStatusRequest()
-        request.user_name, request.kernel_slug = name.split("/")
-        request.version_label = f"v{version}"
+        message = ApiGetKernelSessionStatusRequest()
+        message.user_name, message.kernel_slug = name.split("/")
+        message.version_label = f"v{version}"
         with self._api.build_kaggle_client() as kaggle:
-            answer = _request(kaggle.kernels.kernels_api_client.get_kernel_session_status, request)
+            answer = request(kaggle.kernels.kernels_api_client.get_kernel_session_status, message)
         return None if answer is None else NotebookStatus(answer.status.name, answer.failure_message)
 
 
-def _request(method: Callable, *arguments: object) -> Any:
-    """Return the answer to a request, or None if what it asks for does not exist."""
+def request(method: Callable, *arguments: object, limit: float = ANSWER_LIMIT) -> Any:
+    """Return the answer to a request, or None if what it asks for does not exist.
+
+    Args:
+        method: A method of the client's library.
+        arguments: Its arguments.
+        limit: Seconds to wait for the answer.
+
+    Raises:
+        Unavailable: There is no answer, or none that can be read, such as a page of HTML or a state that the installed
+            client does not know.
+        UserError: Kaggle refused the request.
+    """
     from requests import HTTPError, RequestException
 
     try:
-        return method(*arguments)
+        return _call_within(limit, method, *arguments)
     except HTTPError as error:
         code = error.response.status_code if error.response is not None else 0
         if code in ABSENT:
@@ -122,6 +152,26 @@ def _request(method: Callable, *arguments: object) -> Any:
         if code == 401:
             raise UserError(REFUSED) from None
         problem = f"kaggle answered {code}: {' '.join(str(error).split())}"
-        raise (Unavailable(problem) if code >= 500 or code == 429 else UserError(problem)) from None
+        is_passing = code >= 500 or code in (REQUEST_TIMEOUT, TOO_MANY_REQUESTS)
+        raise (Unavailable(problem) if is_passing else UserError(problem)) from None
+    except TimeoutError:
+        raise Unavailable(f"kaggle cannot be reached: no answer after {limit:.0f} s") from None
     except RequestException as error:
         raise Unavailable(f"kaggle cannot be reached: {' '.join(str(error).split())}") from None
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Unavailable(f"kaggle's answer cannot be read ({reason})") from None
+
+
+def _call_within(seconds: float, method: Callable, *arguments: object) -> Any:
+    """Return what a method returns or raise what it raises, or TimeoutError after some seconds."""
+    outcome: Future = Future()
+
+    def call() -> None:
+        try:
+            outcome.set_result(method(*arguments))
+        except BaseException as error:  # SystemExit among them: the client's way to say that it has no credentials
+            outcome.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()  # a daemon, so that the program may end without the answer
+    return outcome.result(seconds)
