@@ -1,5 +1,6 @@
 """Probe a checkpoint: brittleness of its vectors, tokens of the data, tokens that fit into a training chunk."""
 
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rounds.config import loader
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.data.prompts import max_input_length
+from rounds.encoding import run_store
 from rounds.encoding.token_statistics import count_tokens
 from rounds.errors import UserError
 from rounds.evaluation import robustness
@@ -45,8 +47,9 @@ def main(flags: Flags) -> None:
 
 
 def _brittle(source: Checkpoint, data: Collection, flags: Flags) -> None:
-    queries = list((data.validation or data.test).values())[: flags.queries]
-    effects = robustness.brittleness(source, queries, list(data.passages.values()))
+    queries = dict(itertools.islice((data.validation or data.test).items(), flags.queries))
+    examples = run_store.few_shot_examples(source, data, queries)
+    effects = robustness.brittleness(source, queries, data.passages, examples, data.identical)
     rows = [[effect.change, f"{effect.mean:.4f}", f"{effect.least:.4f}", f"{effect.overlap:.1%}"] for effect in effects]
     _show(
         ["", "mean cosine", "least cosine", f"top {robustness.TOP} kept"],

@@ -23,7 +23,8 @@ def test_each_change_is_a_change_of_the_text():
 def test_brittleness_is_that_of_encoding_again(tiny):
     """Cosines and overlaps are those of vectors encoded one change at a time."""
     source = checkpoint.resolve(None, tiny, "cpu")
-    found = robustness.brittleness(source, QUERIES, PASSAGES)
+    passages = {f"p{n}": text for n, text in enumerate(PASSAGES)}
+    found = robustness.brittleness(source, {f"q{n}": text for n, text in enumerate(QUERIES)}, passages)
     embedder = source.load()
     texts = [(query, f"{query}\n") for query in QUERIES]
     pairs = [encode(embedder, list(pair), tiny.prompts, "query", "fp32") for pair in texts]
@@ -35,6 +36,26 @@ def test_brittleness_is_that_of_encoding_again(tiny):
     tops = [[set(np.argsort(-(corpus @ vector))[: robustness.TOP]) for vector in pair] for pair in pairs]
     shares = [len(before & after) / robustness.TOP for before, after in tops]
     assert newline.overlap == pytest.approx(np.mean(shares), abs=0.5 / robustness.TOP)
+
+
+def test_a_query_s_own_passage_is_not_among_those_that_stay(tiny):
+    """Of two passages one is the query itself, so one is ranked, and it stays whatever changes."""
+    source = checkpoint.resolve(None, tiny, "cpu")
+    passages = {"own": QUERIES[0], **{f"p{n}": text for n, text in enumerate(PASSAGES[: robustness.TOP])}}
+    found = robustness.brittleness(source, {"q": QUERIES[0]}, passages, identical={"q": ["own"]})
+    assert [effect.overlap for effect in found] == [1.0] * 3
+
+
+def test_brittleness_is_that_behind_few_shot_examples(tiny):
+    """Examples are read before the query and before what is changed of it."""
+    source = checkpoint.resolve(None, tiny, "cpu")
+    examples = [["add 5 and 6\nadds 5 twice"]]
+    found = robustness.brittleness(source, {"q": QUERIES[0]}, {"p": PASSAGES[0]}, examples)
+    one, other = (
+        encode(source.load(), [text], tiny.prompts, "query", "fp32", examples=examples)[0]
+        for text in (QUERIES[0], f"{QUERIES[0]}\n")
+    )
+    assert found[1].mean == pytest.approx(float(one @ other), abs=1e-5)
 
 
 def test_tokens_are_counted_uncut(tiny):

@@ -1,7 +1,8 @@
 """Robustness: how much small changes of a query's text move its vector and its ranking."""
 
+import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from rounds.data.images import map_words
 from rounds.encoding.encoder import encode
 from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval import search
+from rounds.retrieval.run import NOTHING, rank_without
 from rounds.retrieval.vectors import cosines
 
 TOP = 25
@@ -51,34 +54,39 @@ class Brittle:
 
 
 def brittleness(
-    source: Checkpoint, queries: list[str], passages: list[str], examples: list[list[str]] | None = None
+    source: Checkpoint,
+    queries: dict[str, str],
+    passages: dict[str, str],
+    examples: list[list[str]] | None = None,
+    identical: Mapping[str, list[str]] = NOTHING,
 ) -> list[Brittle]:
     """Embed queries before and after each of `CHANGES` and compare vectors and rankings.
 
     Args:
         source: the checkpoint.
-        queries: texts; only words outside image references are changed.
-        passages: texts of the corpus.
+        queries: id -> text; only words outside image references are changed.
+        passages: the corpus, id -> text.
         examples: each query's few-shot examples; None for recipes without examples.
+        identical: query id -> passages that are the query itself, which its ranking leaves out.
     """
     embedder, recipe = source.load(), source.recipe
 
     def embed(texts: list[str], kind: str, examples: list[list[str]] | None = None) -> np.ndarray:
         return encode(embedder, texts, recipe.prompts, kind, source.precision, examples=examples)
 
-    corpus, original = embed(passages, "passage"), embed(queries, "query", examples)
-    original_tops = _top_passages(original, corpus)
+    def top_passages(vectors: np.ndarray) -> list[set[str]]:
+        rank = functools.partial(search.rank, list(queries), vectors, list(passages), corpus)
+        run = rank_without(rank, queries, identical, TOP, len(passages))
+        return [set(row) for row in run.passages.tolist()]
+
+    texts = list(queries.values())
+    corpus, original = embed(list(passages.values()), "passage"), embed(texts, "query", examples)
+    original_tops = top_passages(original)
     effects = []
     for name, change in CHANGES.items():
-        changed = embed([map_words(query, change) for query in queries], "query", examples)
+        changed = embed([map_words(text, change) for text in texts], "query", examples)
         similarity = cosines(original, changed)
-        changed_tops = _top_passages(changed, corpus)
+        changed_tops = top_passages(changed)
         shares = [len(top & other) / len(top) for top, other in zip(original_tops, changed_tops, strict=True)]
         effects.append(Brittle(name, float(similarity.mean()), float(similarity.min()), float(np.mean(shares))))
     return effects
-
-
-def _top_passages(queries: np.ndarray, corpus: np.ndarray) -> list[set[int]]:
-    """Return the rows of each query's best `TOP` passages."""
-    depth = min(TOP, len(corpus))
-    return [set(np.argpartition(-(corpus @ query), depth - 1)[:depth].tolist()) for query in queries]

@@ -111,6 +111,9 @@ def mine(
 ) -> Dataset:
     """Mine `number` hard negatives per query with `mine_hard_negatives`.
 
+    Neither its further positives nor the passages that its row excludes (the query itself, those with an alias) are
+    negatives of a query: the library is told of them as positives, and these rows are left out of what it returns.
+
     Args:
         folder: the collection, whose pool is the corpus.
         rows: its training rows.
@@ -119,10 +122,16 @@ def mine(
         Rows of `anchor`, `positive` and `negative_1` to `negative_N`.
     """
     prefix, suffix = prefix_and_suffix(recipe.prompts, "query")
-    pairs = {"anchor": [prefix + row["query"] + suffix for row in rows], "positive": [row["pos"][0] for row in rows]}
+    anchors = [prefix + row["query"] + suffix for row in rows]
+    pairs = [(anchor, row["pos"][0]) for anchor, row in zip(anchors, rows, strict=True)]
+    never_negative = [
+        (anchor, text)
+        for anchor, row in zip(anchors, rows, strict=True)
+        for text in (*row["pos"][1:], *row.get("excluded", ()))
+    ]
     first, last = parse_range(recipe.mining.range_for_sampling)
-    return mine_hard_negatives(
-        Dataset.from_dict(pairs),
+    mined = mine_hard_negatives(
+        Dataset.from_dict(dict(zip(("anchor", "positive"), zip(*pairs, *never_negative, strict=True), strict=True))),
         embedder,
         corpus=list(collection.read_pool(folder / collection.POOL).values()),
         range_min=first,
@@ -132,6 +141,10 @@ def mine(
         output_format="n-tuple",
         verbose=False,
     )
+    if not never_negative:
+        return mined
+    kept = set(pairs)
+    return mined.filter(lambda row: (row["anchor"], row["positive"]) in kept)
 
 
 def fit(
