@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from helpers.tiny_task import refused
@@ -123,3 +125,15 @@ def test_a_missing_file_is_named(tmp_path):
     """A file that is not there is refused."""
     with refused(tmp_path / "model.safetensors", "no such file"):
         sha256_weights(tmp_path / "model.safetensors")
+
+
+def test_the_cache_has_a_place_without_a_home_folder(monkeypatch):
+    """An empty variable counts as none, and a user without a home folder keeps digests among temporary files."""
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setenv("ROUNDS_CACHE", "")
+    assert file_digests.cache_folder() == Path.home() / ".cache" / "rounds"
+    monkeypatch.setattr(Path, "home", no_home)
+    assert file_digests.cache_folder().parent == Path(tempfile.gettempdir())

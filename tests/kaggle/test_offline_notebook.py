@@ -179,6 +179,33 @@ def test_missing_inputs_are_named(tmp_path):
         notebook.run_notebook(tmp_path)
 
 
+def write_inputs(inputs: Path, contents: dict[str, str]) -> None:
+    """Write a file into each of some folders."""
+    for folder, content in contents.items():
+        (inputs / folder).mkdir(parents=True)
+        (inputs / folder / "file.csv").write_text(content)
+
+
+def test_an_input_that_is_there_twice_is_refused(tmp_path):
+    """Of two bundles neither passes for the other; the line names both."""
+    write_inputs(tmp_path, {"a": "one", "datasets/b": "other"})
+    with refused("file.csv", tmp_path / "a", tmp_path / "datasets" / "b"):
+        notebook.find_input(tmp_path, "file.csv")
+
+
+def test_an_input_that_is_mounted_twice_is_one(tmp_path):
+    """Kaggle has shown an input at an old and a new place."""
+    write_inputs(tmp_path, {"datasets/someone/a": "one", "a": "one"})
+    assert notebook.find_input(tmp_path, "file.csv") == tmp_path / "a"
+
+
+@pytest.mark.parametrize("place", [COMPETITION, f"competitions/{COMPETITION}"])
+def test_the_competitions_files_are_taken_before_copies(place, tmp_path):
+    """A dataset with the same files has other test questions than the run that is scored."""
+    write_inputs(tmp_path, {"a-copy": "copied", place: "hidden"})
+    assert notebook.find_input(tmp_path, "file.csv", COMPETITION) == tmp_path / place
+
+
 def write_model(folder: Path, weights: bytes) -> Path:
     """Write what identifies a model: its configuration and its weights."""
     folder.mkdir(parents=True)
@@ -227,6 +254,23 @@ def test_files_beside_the_base_models_weights_do_not_count(adapter, tmp_path):
         (base / name).touch()
     for name in ("pytorch_model.bin", "training_args.bin", "openvino_model.bin", "consolidated.safetensors"):
         (base / name).write_bytes(b"not loaded")
+    assert find_base(adapter, tmp_path) == base
+
+
+def test_a_base_model_behind_a_link_is_found(adapter, tmp_path):
+    """Inputs may be links to folders elsewhere."""
+    write_model(tmp_path / "elsewhere" / "model", b"base")
+    (tmp_path / "input" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert find_base(adapter, tmp_path) == tmp_path / "input" / "linked" / "model"
+
+
+@pytest.mark.parametrize("index", ["{", "[]", '{"weight_map": null}', '{"weight_map": {"a": null}}'])
+def test_another_models_broken_index_is_no_obstacle(index, adapter, tmp_path):
+    """A model whose files cannot be told is not the base model."""
+    broken = write_model(tmp_path / "input" / "bge-en-icl", b"base")
+    (broken / "model.safetensors").rename(broken / "model-1.safetensors")
+    (broken / "model.safetensors.index.json").write_text(index)
+    base = write_model(tmp_path / "input" / "z", b"base")
     assert find_base(adapter, tmp_path) == base
 
 

@@ -91,6 +91,15 @@ def test_a_missing_shard_is_named(tmp_path):
         weights_digest(str(tmp_path))
 
 
+@pytest.mark.parametrize("index", ["[]", "{}", '{"weight_map": ["a"]}', '{"weight_map": {"a": null}}'])
+def test_an_index_that_lists_no_files_is_refused(index, tmp_path):
+    """It is named in one line."""
+    (tmp_path / "model-1.safetensors").write_bytes(b"shard")
+    (tmp_path / "model.safetensors.index.json").write_text(index)
+    with refused("model.safetensors.index.json", "weight_map"):
+        weights_digest(str(tmp_path))
+
+
 @pytest.fixture
 def load_reports():
     """What transformers says while it loads weights."""

@@ -7,6 +7,7 @@ whole and renamed into place, so processes may read and write them at once.
 import contextlib
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,8 +21,16 @@ kept_in_memory: dict[tuple[int, ...], str] = {}
 
 
 def cache_folder() -> Path:
-    """Return the folder of files that can be made anew: `ROUNDS_CACHE`, or `~/.cache/rounds`."""
-    return Path(os.environ.get("ROUNDS_CACHE", Path.home() / ".cache" / "rounds"))
+    """Return the folder of files that can be made anew: `ROUNDS_CACHE`, or `~/.cache/rounds`.
+
+    A user without a home folder, as in some containers, has it in the folder of temporary files.
+    """
+    if folder := os.environ.get("ROUNDS_CACHE"):
+        return Path(folder)
+    try:
+        return Path.home() / ".cache" / "rounds"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"rounds-{os.getuid()}"
 
 
 def sha256_weights(path: Path) -> str:

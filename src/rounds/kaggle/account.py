@@ -16,7 +16,7 @@ def find_owner() -> str:
     Raises:
         UserError: A file is broken, or nothing names a user.
     """
-    files = (config_folder() / "kaggle.json", Path.home() / ".kaggle" / "credentials.json")
+    files = (config_folder() / "kaggle.json", _home() / ".kaggle" / "credentials.json")
     name = os.environ.get("KAGGLE_USERNAME") or next(filter(None, map(_username, files)), "")
     if not name:
         raise UserError(f"owner: {ASK}")
@@ -30,10 +30,15 @@ def config_folder() -> Path:
     """
     if folder := os.environ.get("KAGGLE_CONFIG_DIR"):
         return Path(folder)
-    folder = Path.home() / ".kaggle"
+    folder = _home() / ".kaggle"
     if folder.exists() or not sys.platform.startswith("linux"):
         return folder
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "kaggle"
+    return Path(os.environ.get("XDG_CONFIG_HOME") or _home() / ".config") / "kaggle"
+
+
+def _home() -> Path:
+    """Return the home folder as the client finds it: `~` in the working folder for a user without one."""
+    return Path(os.path.expanduser("~"))
 
 
 def check_token() -> None:

@@ -32,13 +32,14 @@ SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 MIN_SLUG, MAX_SLUG = 6, 50  # characters of a dataset's slug and title
 
 INSTALL = """\
+import glob
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(os.environ.get("ROUNDS_ROOT", "/kaggle"))
-BUNDLE = sorted((ROOT / "input").rglob("bundle.json"))[0].parent
+BUNDLE = Path(sorted(glob.glob(f"{{ROOT}}/input/**/bundle.json", recursive=True))[0]).parent
 WHEELS = {{str(wheel.parent) for wheel in BUNDLE.rglob("*.whl")}}
 pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--disable-pip-version-check"]
 subprocess.run([*pip, *(f"--find-links={{folder}}" for folder in WHEELS), *{requirements}], check=True)

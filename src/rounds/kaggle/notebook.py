@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import glob
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 import torch
 
 from rounds import process
-from rounds.artifacts import store
+from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CheckpointManifest
 from rounds.config import loader
 from rounds.config.recipe import Model
@@ -48,13 +49,14 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
         hours: The available time; if the estimate exceeds it, queries get fewer few-shot examples.
 
     Raises:
-        UserError: An input is missing, or the weights differ from those of the manifest.
+        UserError: An input is missing or there twice, or the weights differ from those of the manifest.
     """
     end = time.monotonic() + 3600 * hours
     process.quiet_libraries()
     inputs, working = root / "input", root / "working"
-    bundle, raw = _folder_of(inputs, BUNDLE), _folder_of(inputs, "misconception_mapping.csv")
+    bundle = find_input(inputs, BUNDLE)
     about = store.read_json(bundle / BUNDLE)
+    raw = find_input(inputs, "misconception_mapping.csv", about.get("competition", ""))
     working.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = copy_checkpoint(bundle / "checkpoint", Path(scratch) / "checkpoint", inputs)
@@ -74,12 +76,34 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
     return output
 
 
-def _folder_of(inputs: Path, name: str) -> Path:
-    """Return the folder of a file; Kaggle mounts inputs at depths that have changed over the years."""
-    files = sorted(inputs.rglob(name), key=lambda path: (len(path.parts), path))
-    if not files:
+def find_input(inputs: Path, name: str, competition: str = "") -> Path:
+    """Return the folder of a file; Kaggle mounts inputs at depths that have changed over the years.
+
+    Args:
+        inputs: The folder of the notebook's inputs.
+        name: The file's name.
+        competition: The last part of the competition's address, if the file is the competition's.
+
+    Raises:
+        UserError: No input holds the file, or several differ and none of them is the competition's.
+    """
+    folders = [path.parent for path in sorted(_find(inputs, name), key=lambda path: (len(path.parts), path))]
+    folders = [folder for folder in folders if competition in folder.parts] or folders
+    if not folders:
         raise UserError(f"{inputs}: holds no {name}; add the competition and the bundle's dataset as inputs")
-    return files[0].parent
+    if len({_hash_files(folder) for folder in folders}) > 1:
+        raise UserError(f"{name} is in {' and in '.join(map(str, folders))}; remove all of these inputs but one")
+    return folders[0]
+
+
+def _hash_files(folder: Path) -> str:
+    """Return a digest of the files in a folder, which is the same for an input that is mounted twice."""
+    return hashing.sha256_json({path.name: hashing.sha256_file(path) for path in folder.iterdir() if path.is_file()})
+
+
+def _find(inputs: Path, name: str) -> list[Path]:
+    """Return the files of a name in the inputs at any depth, also in folders that are links."""
+    return [inputs / path for path in glob.glob(f"**/{name}", root_dir=inputs, recursive=True, include_hidden=True)]
 
 
 def copy_checkpoint(folder: Path, copy: Path, inputs: Path) -> Path:
@@ -131,12 +155,12 @@ def _find_base(model: Model, manifest: CheckpointManifest, folder: Path, inputs:
         return -sum(word in str(path).lower() for word in words), len(path.parts), path
 
     models = []
-    for path in sorted((path.parent for path in inputs.rglob("config.json")), key=rank):
+    for path in sorted((path.parent for path in _find(inputs, "config.json")), key=rank):
         if path == folder or folder in path.parents or not any(map(list, map(path.glob, WEIGHT_FILES))):
             continue
         models.append(path)
         base = dataclasses.replace(model, name_or_path=str(path), revision=None, sha256=None)
-        with contextlib.suppress(UserError):  # a model that lacks some of its files is another's
+        with contextlib.suppress(UserError, OSError):  # a model that lacks some of its files is another's
             if have_digest(manifest.weights, folder, base):
                 return path
     others = f" (found other models: {', '.join(map(str, models))})" if models else ""

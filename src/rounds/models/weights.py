@@ -149,8 +149,21 @@ def _loaded_files(folder: Path) -> list[Path]:
     files = [*first(TRANSFORMER_FILES), *first(ADAPTER_FILES), *(folder / name for name in TUNED_FILES)]
     if index := next((file for file in files if file.suffix == ".json"), None):
         files.remove(index)
-        files += [folder / name for name in set(store.read_json(index).get("weight_map", {}).values())]
+        files += [folder / name for name in _shards(index)]
     return sorted(file for file in files if file.is_file() or file.name not in TUNED_FILES)
+
+
+def _shards(index: Path) -> set[str]:
+    """Return the names of the files that an index of sharded weights lists.
+
+    Raises:
+        UserError: the file is not such an index.
+    """
+    content = store.read_json(index)
+    shards = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise UserError(f"{index}: names no file for each weight (weight_map); restore the model's files")
+    return set(shards.values())
 
 
 def base_model_digest(model: Model, every_file: bool = False) -> str:
