@@ -10,6 +10,7 @@ from helpers import tiny_architectures
 from rounds.encoding.batching import Layout
 from rounds.encoding.encoder import EncodingOptions, encode_ids
 from rounds.models import backbone, packed_attention
+from rounds.models.precision import DTYPES
 
 NAMED = (
     "bert",
@@ -136,6 +137,20 @@ def test_what_the_packed_kernels_do_not_implement_turns_packing_off(name, change
     """Softcap, sinks, position biases and mixed tokens: not packed, and the embeddings are plain transformers'."""
     assert least_cosine(name, tmp_path / "a", **changes) > 1 - 1e-6
     assert not Layout.for_model(load_tiny(name, tmp_path / "b", **changes), 16).packed
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["bert", "convbert", "mistral", "mobilebert", "nystromformer", "yoso"])
+def test_half_precision_takes_batches_as_fp32_does(name, precision, tmp_path):
+    """What changes an embedding by less than half precision's rounding is found as well, and the weights come back."""
+    recipe = tiny_architectures.save(tiny_architectures.build(name), tmp_path)
+    full, half = (backbone.load(recipe, each, "cpu")[0].model for each in ("fp32", precision))
+    assert half.batch_support == full.batch_support
+    assert half.config._attn_implementation == full.config._attn_implementation
+    weights = half.state_dict()
+    for name, tensor in full.state_dict().items():
+        assert weights[name].dtype == (DTYPES[precision] if tensor.is_floating_point() else tensor.dtype)
+        assert torch.equal(weights[name], tensor.to(weights[name].dtype))
 
 
 @pytest.mark.parametrize("argument", ["softcap", "s_aux", "position_bias", "head_mask", "alibi"])

@@ -36,7 +36,7 @@ def _keeps_vectors(embedder: SentenceTransformer) -> bool:
     """
     transformer = embedder[0].model
     if not hasattr(transformer, "shares_prefix"):
-        with batch_support.evaluating(embedder):
+        with batch_support.evaluating(embedder), batch_support.in_full_precision(transformer):
             transformer.shares_prefix = _try_prefix(embedder)
     return transformer.shares_prefix
 

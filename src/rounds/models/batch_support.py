@@ -22,7 +22,9 @@ LENGTHS = (6, 9)  # tokens of the two texts
 
 TOLERANCES = {torch.float32: 1e-4}  # relative error of token states; rounding moves them by some 1e-6
 
-HALF_PRECISION_TOLERANCE = 0.1
+HALF_PRECISION_TOLERANCE = 0.1  # of large models, whose rounding alone is some 0.03
+
+MAX_WIDENED_PARAMETERS = 600_000_000  # a larger model is tried in its own precision: in fp32 it may not fit
 
 MAX_TRIED_POSITIONS = 512  # a longer row would take seconds
 
@@ -60,7 +62,7 @@ def choose_attention(embedder: SentenceTransformer, attention: str, device: str)
     model = transformer.model
     if attention == "auto" and can_use_flash_attention(device) and model._supports_flash_attn:
         _try_to_set(model, FLASH)
-    with evaluating(embedder):
+    with evaluating(embedder), in_full_precision(model):
         model.batch_support = _try_batches(transformer, embedder.tokenizer, attention)
 
 
@@ -74,6 +76,27 @@ def evaluating(embedder: SentenceTransformer) -> Iterator[None]:
             yield
     finally:
         embedder.train(was_training)
+
+
+@contextmanager
+def in_full_precision(model: PreTrainedModel) -> Iterator[None]:
+    """Hold a small model's half-precision weights in fp32, so that what changes an embedding differs from rounding.
+
+    Large and quantized models, and FlashAttention, which knows no fp32, stay as they are.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    is_small = sum(tensor.numel() for tensor in tensors) <= MAX_WIDENED_PARAMETERS
+    if not is_small or getattr(model, "is_quantized", False) or model.config._attn_implementation == FLASH:
+        yield
+        return
+    halves = [(tensor, tensor.data) for tensor in tensors if tensor.dtype in (torch.float16, torch.bfloat16)]
+    try:
+        for tensor, half in halves:
+            tensor.data = half.float()
+        yield
+    finally:
+        for tensor, half in halves:
+            tensor.data = half
 
 
 def _try_batches(transformer: Transformer, tokenizer, attention: str) -> BatchSupport:
