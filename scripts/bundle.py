@@ -10,6 +10,7 @@ from rounds.errors import UserError
 from rounds.flags import ModelOutput, project_root
 from rounds.kaggle import account, bundle, wheels
 from rounds.kaggle.bundle import BundleContents, Upload
+from rounds.kaggle.bundle_file import TrainedSplit
 from rounds.kaggle.client import COMPETITION
 from rounds.kaggle.stage import name_submission
 from rounds.kaggle.wheels import Target
@@ -60,7 +61,7 @@ def main(flags: Flags) -> None:
     )
     folder, notebook = (Path(flags.output_root) / name for name in ("bundle", "notebook"))
     passages = list(data.passages.values())[:32]
-    split = {key: config[key] for key in ("split", "seed", "fold")}
+    split = TrainedSplit(split=config["split"], seed=config["seed"], fold=config["fold"])
     contents = BundleContents(source, passages, split, target, project_root(), flags.merged)
     bundled = bundle.write(contents, upload, folder, notebook, overwrite=True)
     name_submission(source, data, flags.name, Path(flags.model_output))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from rounds.artifacts import manifest_parsing, store
 from rounds.data import collection
 from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding import fingerprint, run_store
-from rounds.evaluation import parity
+from rounds.evaluation import parity, results
 from rounds.evaluation.parity import Side, Tolerance
+from rounds.evaluation.results import ResultRow
 from rounds.models import checkpoint
 from rounds.retrieval.run import Run
 
@@ -143,6 +145,17 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / "run.trec").touch()
     with refused(tmp_path / fingerprint.FILE, "fingerprint"):
         parity.load(tmp_path, "x")
+
+
+def test_an_evaluation_names_its_run_and_a_checkpoint_none(tmp_path):
+    """The last row's run is that of an evaluation; a checkpoint's own metrics.json names none, so its run is made."""
+    row = ResultRow("round 1", {"MAP@25": 0.5}, np.zeros(1), ["q"], run="base/run")
+    results.save([row], tmp_path)
+    assert parity.recorded(tmp_path, Path("out")) == Path("out/base/run")
+    epoch = tmp_path / "lora_epoch_1"
+    epoch.mkdir()
+    store.write_json(epoch / "metrics.json", {"MAP@25": 0.5})
+    assert parity.recorded(epoch, Path("out")) is None
 
 
 def test_the_script_ends_with_1_beyond_tolerance(tiny_collection, tmp_path, tiny):

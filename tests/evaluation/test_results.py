@@ -126,6 +126,33 @@ def test_a_folder_without_an_evaluation_is_refused(tmp_path):
         results.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"label": None}, "row 2: key 'label' is null"),
+        ({"kind": "lap"}, "row 2: key 'kind' is \"lap\""),
+        ({"metrics": [0.5]}, "row 2: key 'metrics' is [0.5]"),
+        ({"about": {"round": "1"}}, "row 2: key 'about.round' is \"1\""),
+    ],
+)
+def test_a_broken_row_is_refused(changes, part, tmp_path):
+    """File, row and key are named."""
+    results.save([row("a", 1), row("b", 2)], tmp_path)
+    path = tmp_path / results.METRICS_FILE
+    entries = store.read_json(path)
+    store.write_json(path, [entries[0], {**entries[1], **changes}])
+    with refused(path, part, "evaluate again"):
+        results.load(tmp_path)
+
+
+def test_metrics_of_one_checkpoint_are_no_evaluation(tmp_path):
+    """A checkpoint's folder has a metrics.json of its own, which holds no rows."""
+    store.write_json(tmp_path / results.METRICS_FILE, {"MAP@25": 0.5})
+    assert not results.is_saved(tmp_path)
+    with refused(tmp_path / results.METRICS_FILE, "not a list of rows"):
+        results.load(tmp_path)
+
+
 def test_scores_of_all_metrics_are_loaded(tmp_path):
     """Every metric of each query comes back as it was saved."""
     results.save([make_row("one", 1), make_row("two", 2)], tmp_path)

@@ -13,6 +13,7 @@ from helpers.tiny_task import refused
 
 from rounds.kaggle import bundle
 from rounds.kaggle.bundle import BundleContents, Upload
+from rounds.kaggle.bundle_file import TrainedSplit
 from rounds.kaggle.wheels import Target
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.inference_options import InferenceOptions
@@ -112,7 +113,8 @@ def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
     model = dataclasses.replace(tiny.model, name_or_path="BAAI/bge-en-icl")
     recipe = dataclasses.replace(tiny, model=model)
     source = Checkpoint(recipe, "0" * 64, InferenceOptions("bf16", ("cpu",)), tmp_path, True, {}, {})
-    contents = BundleContents(source, [], {}, Target("3.11", (), {}), tmp_path)
+    split = TrainedSplit(split="v1", seed=42, fold=0)
+    contents = BundleContents(source, [], split, Target("3.11", (), {}), tmp_path)
     with refused("BAAI/bge-en-icl", "BASE=", "MERGED=1"):
         bundle.write(contents, UPLOAD, tmp_path / "bundle", tmp_path / "notebook")
     assert not list(tmp_path.iterdir())

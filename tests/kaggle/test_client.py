@@ -14,6 +14,8 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.evaluation import ledger
+from rounds.kaggle import bundle_file
+from rounds.kaggle.bundle_file import BundleFile
 from rounds.kaggle.client import Client, read_scores
 from rounds.kaggle.status import Unavailable
 
@@ -65,7 +67,8 @@ def make_submissions(folder: Path, name: str = "tiny") -> Path:
     (bundle / "wheels").mkdir(parents=True)
     notebook.mkdir()
     (bundle / "wheels" / "x.whl").write_bytes(b"wheel")
-    store.write_json(bundle / "bundle.json", {"submission": f"{name}-round1", "competition": COMPETITION})
+    content = {"submission": f"{name}-round1", "competition": COMPETITION, "split": "v1", "seed": 42, "fold": 0}
+    bundle_file.write(bundle, BundleFile(**content, wheel="x.whl"))
     ids = {"id": f"someone/rounds-{name}", "title": f"rounds-{name}"}
     store.write_json(bundle / "dataset-metadata.json", {**ids, "licenses": [{"name": "CC0-1.0"}]})
     about = {**ids, "code_file": "n.ipynb", "language": "python", "kernel_type": "notebook"}

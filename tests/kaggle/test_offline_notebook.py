@@ -21,7 +21,8 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.data import collection
-from rounds.kaggle import notebook
+from rounds.kaggle import bundle_file, notebook
+from rounds.kaggle.bundle_file import BundleFile
 from rounds.models import checkpoint
 from rounds.models.weights import adapter_digest
 
@@ -174,7 +175,8 @@ def test_missing_inputs_are_named(tmp_path):
     (tmp_path / "input").mkdir()
     with refused("bundle.json", "inputs"):
         notebook.run_notebook(tmp_path)
-    store.write_json(tmp_path / "input" / "bundle.json", {})
+    content = BundleFile(submission="s", competition="c", split="v1", seed=42, fold=0, wheel="x.whl")
+    bundle_file.write(tmp_path / "input", content)
     with refused("misconception_mapping.csv", "inputs"):
         notebook.run_notebook(tmp_path)
 

@@ -2,11 +2,14 @@
 
 import difflib
 import json
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rounds.artifacts.manifests import ConfiguredManifest, Manifest
 from rounds.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
 
 KINDS: dict[str | None, type[Manifest]] = {
     manifest.model_fields["kind"].default: manifest
@@ -37,21 +40,37 @@ def parse(content: object, source: str) -> Manifest:
     manifest = KINDS[kind]
     if kind is None and not content.keys() <= manifest.model_fields.keys():
         raise UserError(f"{source}: key 'kind' is missing; if another tool wrote it, name another folder")
+    return parse_as(manifest, content, source, "name another folder, or run the stage again")
+
+
+def parse_as(model: type[Model], content: object, source: str, advice: str) -> Model:
+    """Build the entry of a known class that a JSON value describes.
+
+    Args:
+        model: the class.
+        content: the value.
+        source: file that it comes from, for messages.
+        advice: what to do about a broken one.
+
+    Raises:
+        UserError: a key is missing, unknown or has another type.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: is not a JSON object; {advice}")
     try:
-        return manifest.model_validate(content)
+        return model.model_validate(content)
     except ValidationError as error:
-        problem = _describe(manifest, error)
-        raise UserError(f"{source}: {problem}; name another folder, or run the stage again") from None
+        raise UserError(f"{source}: {_describe(model, error)}; {advice}") from None
 
 
-def _describe(manifest: type[Manifest], error: ValidationError) -> str:
+def _describe(model: type[BaseModel], error: ValidationError) -> str:
     """Say what is wrong with the first key that pydantic complains about."""
     first = error.errors(include_url=False)[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
         return f"key {key!r} is missing"
     if first["type"] == "extra_forbidden":
-        names = [field.alias or name for name, field in manifest.model_fields.items()]
+        names = [field.alias or name for name, field in model.model_fields.items()]
         nearest = difflib.get_close_matches(key, names, n=1)
         return f"key {key!r} is unknown" + (f"; did you mean {nearest[0]!r}?" if nearest else "")
     value, rule = json.dumps(first["input"])[:60], first["msg"].removeprefix("Value error, ").removeprefix("Input ")

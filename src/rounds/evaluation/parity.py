@@ -9,6 +9,7 @@ from rounds.artifacts import store
 from rounds.artifacts.manifests import FingerprintManifest, SubmissionManifest
 from rounds.encoding import fingerprint
 from rounds.errors import UserError
+from rounds.evaluation import results
 from rounds.evaluation.metrics import MAIN_METRIC, per_query
 from rounds.retrieval.run import Run, read_trec
 from rounds.retrieval.vectors import cosines
@@ -91,8 +92,8 @@ def recorded(path: Path, model_output: Path) -> Path | None:
     """
     if (path / fingerprint.FILE).is_file():
         return path
-    if (path / "metrics.json").is_file():
-        runs = [row["about"].get("run") for row in store.read_json(path / "metrics.json")]
+    if results.is_saved(path):
+        runs = [row.about.run for row in results.read_rows(path)]
     elif path.suffix == ".csv" and isinstance(manifest := store.read_file_manifest(path), SubmissionManifest):
         runs = [manifest.run]
     else:

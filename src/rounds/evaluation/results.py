@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, StrictBool, StrictInt, StrictStr
 
-from rounds.artifacts import store
+from rounds.artifacts import manifest_parsing, store
+from rounds.artifacts.manifests import Number
 from rounds.errors import UserError
 from rounds.evaluation import significance
 
@@ -21,6 +23,10 @@ COMPARED_METRICS = (*MAIN_COMPARED, *(f"{family}@{k}" for family in METRIC_FAMIL
 MAX_P = 0.01
 
 METRICS_FILE, MAIN_SCORES_FILE, SCORES_FILE = "metrics.json", "per_query.csv", "scores.npz"
+
+ADVICE = "evaluate again"  # where a saved row is broken
+
+SAVED = ConfigDict(frozen=True, defer_build=True)  # unknown keys are ignored: evaluations outlive versions
 
 
 class RowKind(StrEnum):
@@ -159,19 +165,72 @@ def save(rows: list[ResultRow], folder: Path) -> None:
     np.savez_compressed(folder / SCORES_FILE, **scores)
 
 
+class SavedOrigin(BaseModel):
+    """What a row in `metrics.json` evaluates: the ledger's columns, with the row's mark under `label`."""
+
+    model_config = SAVED
+
+    run: StrictStr | None = None
+    weights: StrictStr | None = None
+    fingerprint: StrictStr | None = None
+    precision: StrictStr | None = None
+    recipe: StrictStr | None = None
+    checkpoint: StrictStr | None = None
+    lineage: StrictStr | None = None
+    data: StrictStr | None = None
+    split: StrictStr | None = None
+    validation: StrictStr | None = None
+    round: StrictInt | None = None
+    epoch: StrictInt | None = None
+    label: StrictStr = ""
+    beside: StrictBool = False
+
+
+class SavedRow(BaseModel):
+    """A row in `metrics.json`; `kind` is None in evaluations that were saved before rows had one."""
+
+    model_config = SAVED
+
+    label: StrictStr
+    metrics: dict[str, Number | StrictStr | None]
+    about: SavedOrigin
+    kind: RowKind | None = None
+
+
+def is_saved(folder: Path) -> bool:
+    """Return whether a folder holds an evaluation; a checkpoint has a `metrics.json` of another form."""
+    return (folder / METRICS_FILE).is_file() and (folder / MAIN_SCORES_FILE).is_file()
+
+
+def read_rows(folder: Path) -> list[SavedRow]:
+    """Read the rows of `metrics.json`.
+
+    Raises:
+        UserError: the folder holds no evaluation, or a row lacks a key or has a value of another type.
+    """
+    path = folder / METRICS_FILE
+    entries = store.read_json(path)
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: is not a list of rows; {ADVICE}")
+    return [
+        manifest_parsing.parse_as(SavedRow, entry, f"{path} row {number}", ADVICE)
+        for number, entry in enumerate(entries, 1)
+    ]
+
+
 def load(folder: Path) -> list[ResultRow]:
     """Read the rows that `save` wrote.
 
     Raises:
         UserError: the folder holds no evaluation.
     """
-    entries = store.read_json(folder / METRICS_FILE)
-    scores = _load_scores(folder / SCORES_FILE, len(entries))
+    saved = read_rows(folder)
+    scores = _load_scores(folder / SCORES_FILE, len(saved))
     table = pd.read_csv(folder / MAIN_SCORES_FILE, dtype={"query": str}, keep_default_na=False).set_index("query")
     queries = table.index.tolist()
     return [
-        _from_json(entry, table.iloc[:, number].to_numpy(), queries, row_scores)
-        for number, (entry, row_scores) in enumerate(zip(entries, scores, strict=True))
+        _from_saved(row, table.iloc[:, number].to_numpy(), queries, row_scores)
+        for number, (row, row_scores) in enumerate(zip(saved, scores, strict=True))
     ]
 
 
@@ -191,20 +250,20 @@ def _to_json(row: ResultRow) -> dict:
     return {"label": row.label, "kind": row.kind, "metrics": row.metrics, "about": {**row.columns, **fields}}
 
 
-def _from_json(entry: dict, per_query: np.ndarray, queries: list[str], scores: dict[str, np.ndarray]) -> ResultRow:
-    about = entry["about"]
+def _from_saved(row: SavedRow, per_query: np.ndarray, queries: list[str], scores: dict[str, np.ndarray]) -> ResultRow:
+    origin = row.about
     return ResultRow(
-        label=entry["label"],
-        metrics=entry["metrics"],
+        label=row.label,
+        metrics=row.metrics,
         per_query=per_query,
         queries=queries,
         scores=scores,
-        kind=RowKind(entry["kind"]) if "kind" in entry else _kind_of_label(entry["label"]),
-        round=about.get("round"),
-        epoch=about.get("epoch"),
-        mark=about.get("label", ""),
-        in_chain=not about.get("beside", False),
-        **{name: about.get(name) or "" for name in COLUMNS},
+        kind=row.kind or _kind_of_label(row.label),
+        round=origin.round,
+        epoch=origin.epoch,
+        mark=origin.label,
+        in_chain=not origin.beside,
+        **{name: getattr(origin, name) or "" for name in COLUMNS},
     )
 
 

@@ -17,8 +17,8 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import BundleManifest
 from rounds.encoding import merged_checkpoint
 from rounds.errors import UserError
-from rounds.kaggle import wheels
-from rounds.kaggle.notebook import BUNDLE
+from rounds.kaggle import bundle_file, wheels
+from rounds.kaggle.bundle_file import BundleFile, TrainedSplit
 from rounds.kaggle.wheels import Target
 from rounds.models import merging
 from rounds.models.checkpoint import Checkpoint
@@ -119,7 +119,7 @@ class BundleContents:
     Attributes:
         source: The checkpoint that ranks the test queries.
         texts: Some passages, on which a merged model is compared with its adapter.
-        split: `split`, `seed` and `fold` of the collection that the checkpoint was trained on.
+        split: The split that the checkpoint was trained on.
         target: The machine that installs the wheels.
         project: The project's root, from which its wheel is built.
         merge: Merge the adapter into its base model's weights, so that the notebook needs no base model.
@@ -127,7 +127,7 @@ class BundleContents:
 
     source: Checkpoint
     texts: list[str]
-    split: dict
+    split: TrainedSplit
     target: Target
     project: Path
     merge: bool = False
@@ -146,7 +146,7 @@ def write(
     _check_source(contents, upload)
     config = {
         "model": contents.source.key,
-        "split": contents.split,
+        "split": contents.split.model_dump(),
         "upload": dataclasses.asdict(upload),
         "target": dataclasses.asdict(contents.target),
         "merge": contents.merge,
@@ -157,7 +157,7 @@ def write(
             _write_dataset(contents, upload, temporary)
     bundled = sorted((folder / "wheels").glob("*.whl"))
     replacements = wheels.replacements(bundled, contents.target)
-    write_notebook(notebook, store.read_json(folder / BUNDLE)["wheel"], upload, _extras(contents.source), replacements)
+    write_notebook(notebook, bundle_file.read(folder).wheel, upload, _extras(contents.source), replacements)
     return bundled
 
 
@@ -186,8 +186,9 @@ def _write_dataset(contents: BundleContents, upload: Upload, folder: Path) -> No
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
     (folder / "wheels").mkdir()
     project_wheel = wheels.build(contents.project, folder / "wheels", contents.target, _extras(source))[0]
-    about = {"submission": upload.name, "competition": upload.competition, **contents.split}
-    store.write_json(folder / BUNDLE, {**about, "wheel": project_wheel.name})
+    split = contents.split.model_dump()
+    content = BundleFile(submission=upload.name, competition=upload.competition, **split, wheel=project_wheel.name)
+    bundle_file.write(folder, content)
     store.write_json(folder / "dataset-metadata.json", dataset_metadata(upload))
 
 

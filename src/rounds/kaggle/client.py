@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rounds.artifacts import store
 from rounds.errors import UserError
-from rounds.kaggle import account
+from rounds.kaggle import account, bundle_file
+from rounds.kaggle.bundle_file import BUNDLE
 from rounds.kaggle.status import NOT_INSTALLED, REFUSED, StatusReader, Unavailable
 
 COMPETITION = "eedi-mining-misconceptions-in-mathematics"
@@ -131,20 +132,28 @@ def push_submission(client: Client, bundle: Path, notebook: Path) -> None:
     Raises:
         UserError: A step failed. The steps before it are done; another call repeats them.
     """
-    if not (bundle / "bundle.json").is_file():
+    if not (bundle / BUNDLE).is_file():
         raise UserError(f"{bundle}: holds no bundle; make bundle writes it")
-    about = store.read_json(bundle / "bundle.json")
-    dataset = store.read_json(bundle / "dataset-metadata.json")["id"]
-    name = store.read_json(notebook / "kernel-metadata.json")["id"]
+    contents = bundle_file.read(bundle)
+    dataset = _read_id(bundle / "dataset-metadata.json")
+    name = _read_id(notebook / "kernel-metadata.json")
     reader = None if client.dry else StatusReader()
-    _upload(client, reader, bundle, dataset, about["submission"])
+    _upload(client, reader, bundle, dataset, contents.submission)
     output = client.run("kernels", "push", "-p", notebook)
     version = CONFIRMED["kernels", "push"].search(output)[1] if output else "VERSION"
     _wait_for_notebook(client, reader, name, version)
-    selection = ("-k", name, "-v", version, "-f", "submission.csv", "-m", about["submission"])
-    answer = client.run("competitions", "submit", about["competition"], *selection)
+    selection = ("-k", name, "-v", version, "-f", "submission.csv", "-m", contents.submission)
+    answer = client.run("competitions", "submit", contents.competition, *selection)
     if answer:
         client.show(answer.strip().splitlines()[-1])
+
+
+def _read_id(path: Path) -> str:
+    """Return the id in a file of Kaggle's metadata, `owner/name`."""
+    content = store.read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("id"), str):
+        raise UserError(f"{path}: has no id; make the bundle again")
+    return content["id"]
 
 
 def _upload(client: Client, reader: StatusReader | None, bundle: Path, dataset: str, message: str) -> None:

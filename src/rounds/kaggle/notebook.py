@@ -24,14 +24,14 @@ from rounds.data.loaders import eedi
 from rounds.encoding import fingerprint, run_store
 from rounds.encoding.encoder import encode
 from rounds.errors import UserError
+from rounds.kaggle import bundle_file
+from rounds.kaggle.bundle_file import BUNDLE, BundleFile
 from rounds.kaggle.stage import submit
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import device_name, resolve_devices
 from rounds.models.precision import resolve_precision
 from rounds.models.weights import WEIGHT_FILES, have_digest
-
-BUNDLE = "bundle.json"
 
 SAMPLE_SIZE = 64  # queries, and as many passages, that are encoded to estimate the time
 
@@ -55,15 +55,15 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
     process.quiet_libraries()
     inputs, working = root / "input", root / "working"
     bundle = find_input(inputs, BUNDLE)
-    about = store.read_json(bundle / BUNDLE)
-    raw = find_input(inputs, "misconception_mapping.csv", about.get("competition", ""))
+    contents = bundle_file.read(bundle)
+    raw = find_input(inputs, "misconception_mapping.csv", contents.competition)
     working.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = copy_checkpoint(bundle / "checkpoint", Path(scratch) / "checkpoint", inputs)
         devices = resolve_devices(",".join(f"cuda:{n}" for n in range(torch.cuda.device_count())))
         source = suit_device(checkpoint.resolve(str(folder), device=devices[0])).with_options(devices=devices)
-        print(f"{about['submission']}: {source.precision} on {', '.join(map(device_name, devices))}", flush=True)
-        data = _collection(raw, about, source, Path(scratch) / "data")
+        print(f"{contents.submission}: {source.precision} on {', '.join(map(device_name, devices))}", flush=True)
+        data = _collection(raw, contents, source, Path(scratch) / "data")
         source = fit_time(source, data, end - time.monotonic())
         output = working / "submission.csv"
         rows = submit(source, data, raw / "sample_submission.csv", output, Path(scratch))
@@ -182,10 +182,10 @@ def suit_device(source: Checkpoint) -> Checkpoint:
     return source
 
 
-def _collection(raw: Path, about: dict, source: Checkpoint, folder: Path) -> Collection:
+def _collection(raw: Path, contents: BundleFile, source: Checkpoint, folder: Path) -> Collection:
     """Write and read the split that the checkpoint was trained on, so that examples come from its training queries."""
     task = eedi.load(raw)
-    split = splits.make_split(task, about["split"], about["seed"], about["fold"])
+    split = splits.make_split(task, contents.split, contents.seed, contents.fold)
     collection.write(task, split, source.recipe.prompts, folder, {})
     return collection.read(folder)
 
