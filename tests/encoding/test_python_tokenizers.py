@@ -1,5 +1,7 @@
 """Python-only tokenizers (PhoBERT's) work like all others, and a decoder needs neither a padding nor an EOS token."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from helpers import tiny_architectures
@@ -43,6 +45,15 @@ def test_a_long_text_is_cut_to_the_limit(phobert):
     texts = ["the quick brown fox " * 4, "fox"]
     rows = tokenize(phobert, texts, prompts, "query", report=False)
     assert words(phobert, rows) == ["<s> query: the quick brown fox the end </s>", "<s> query: fox end </s>"]
+
+
+def test_a_limit_that_holds_no_text_is_refused(phobert):
+    """The prompt and special tokens are eight; the ninth token is the text's first."""
+    prompts = Prompts(query_prefix="query: the quick brown fox ", query_suffix=" end", query_max_length=8)
+    with refused("prompts.query_max_length 8", "alone are 8 tokens"):
+        tokenize(phobert, ["fox"], prompts, "query")
+    (row,) = tokenize(phobert, ["fox the"], dataclasses.replace(prompts, query_max_length=9), "query")
+    assert words(phobert, [row]) == ["<s> query: the quick brown fox fox end </s>"]
 
 
 def test_examples_have_a_limit_of_their_own(phobert):

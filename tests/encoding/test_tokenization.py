@@ -1,5 +1,6 @@
 """Tokenization: limits hold, what frames a text survives, and what is read of a text is known."""
 
+import dataclasses
 import random
 
 import pytest
@@ -73,11 +74,22 @@ def test_rows_keep_their_frame_within_the_limit(request, name, seed):
             assert row[:1] == whole[:1] and kept >= 1
 
 
-def test_a_limit_that_holds_no_text_is_refused(roberta):
-    """Where suffix and special tokens alone exceed the limit, the line names the key."""
-    prompts = Prompts(query_suffix=" and a suffix of many words" * 3, query_max_length=8)
-    with refused("prompts.query_max_length 8", "suffix"):
+@pytest.mark.parametrize("part", ["query_prefix", "query_suffix"])
+def test_a_limit_that_holds_no_text_is_refused(roberta, part):
+    """Where the prompt leaves no token to the text, all texts would have one vector: the line names the key."""
+    prompts = Prompts(**{part: " and a prompt of many words" * 3}, query_max_length=8)
+    with refused("prompts.query_max_length 8", "shorten the prompt"):
         tokenize(roberta, [WORDS * 9], prompts, "query")
+
+
+def test_a_limit_that_holds_one_token_of_the_text_is_kept(roberta):
+    """The limit above the prompt's own tokens tells texts by their first token; the one below it is refused."""
+    prompts, texts = Prompts(query_prefix="query:", query_suffix=" ok"), ["a few words", "b few words"]
+    least = len(roberta("query: ok")["input_ids"])
+    rows = tokenize(roberta, texts, dataclasses.replace(prompts, query_max_length=least + 1), "query")
+    assert rows[0] != rows[1] and {len(row) for row in rows} == {least + 1}
+    with refused(f"query_max_length {least}", f"alone are {least} tokens"):
+        tokenize(roberta, texts, dataclasses.replace(prompts, query_max_length=least), "query")
 
 
 def test_examples_never_take_a_row_over_both_limits(roberta):

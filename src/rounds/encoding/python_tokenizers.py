@@ -5,6 +5,11 @@ from itertools import takewhile
 from rounds.errors import UserError
 
 
+def no_room(setting: str, fixed: int) -> str:
+    """Return the message for a limit that leaves no token to the text."""
+    return f"{setting}: the prompt and special tokens alone are {fixed} tokens; raise it or shorten the prompt"
+
+
 def count_tokens(tokenizer, text: str) -> int:
     """Return the number of tokens of a text, special tokens excluded."""
     return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
@@ -28,17 +33,18 @@ def truncate(
         the tokens that are kept, and the characters up to the end of the text's last one.
 
     Raises:
-        UserError: suffix and special tokens alone exceed the limit.
+        UserError: the prompt and special tokens leave no token to the text.
     """
     start, stop = place
     rest = tokenizer(whole[:start] + whole[stop:], verbose=False)["input_ids"]
     common = takewhile(lambda pair: pair[0] == pair[1], zip(reversed(row), reversed(rest), strict=False))
-    tail = min(sum(1 for _ in common), len(rest) - count_tokens(tokenizer, whole[:start]))
-    end = limit - tail
-    if end < 0:
-        raise UserError(f"{setting}: suffix and special tokens alone are {tail} tokens; raise it or shorten the suffix")
     special = set(tokenizer.all_special_ids)
-    opening = sum(1 for _ in takewhile(special.__contains__, row[:end]))
+    opening = sum(1 for _ in takewhile(special.__contains__, row))
+    before = opening + count_tokens(tokenizer, whole[:start])
+    tail = min(sum(1 for _ in common), len(rest) - before)
+    end = limit - tail
+    if end <= before:
+        raise UserError(no_room(setting, before + tail))
     return row[:end] + row[len(row) - tail :], _end_of_tokens(tokenizer, whole[:stop], end - opening)
 
 

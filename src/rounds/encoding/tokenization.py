@@ -112,7 +112,7 @@ def tokenize_with_cuts(
         the token ids of each text, at least one, and what was left out of the texts.
 
     Raises:
-        UserError: suffix and special tokens alone exceed the limit.
+        UserError: the prompt and special tokens leave no token to the text.
     """
     limit = max_length(prompts, kind)
     cuts = Cuts() if examples is None else Cuts({}, select_examples(tokenizer, examples, prompts, kind, report))
@@ -135,11 +135,10 @@ def tokenize_with_cuts(
         # Joined, examples may take a few tokens more than each by itself; the text then makes room for them.
         allowed = limit + min(lead_length, prompts.examples_max_length)
         if len(row) > allowed:
-            setting = f"prompts.{kind}_max_length {limit}"
+            setting, place = f"prompts.{kind}_max_length {limit}", (text_end - len(words), text_end)
             if tokenizer.is_fast:
-                row, end = _truncate(row, batch[number], text_end, allowed, setting)
+                row, end = _truncate(row, batch[number], place, allowed, setting)
             else:
-                place = (text_end - len(words), text_end)
                 row, end = python_tokenizers.truncate(tokenizer, row, whole, place, allowed, setting)
             cuts.characters[number] = max(0, len(words) - (text_end - end))
         empty += not row
@@ -221,31 +220,35 @@ def _count_lead_tokens(encoding: Encoding, lead: str) -> int:
     return last - first + (encoding.token_to_chars(last)[1] <= len(lead))
 
 
-def _truncate(row: list[int], encoding: Encoding, text_end: int, limit: int, setting: str) -> tuple[list[int], int]:
-    """Drop tokens from the end of the text; what follows it (suffix, closing special tokens) stays.
+def _truncate(
+    row: list[int], encoding: Encoding, place: tuple[int, int], limit: int, setting: str
+) -> tuple[list[int], int]:
+    """Drop tokens from the end of the text; what stands before and behind it stays.
 
     Args:
-        text_end: characters up to the end of the text.
+        place: the characters from and up to which the text goes.
         limit: tokens to keep.
         setting: the recipe's key and value that limit the tokens.
 
     Returns:
         the tokens that are kept, and the characters up to the end of the text's last one.
+
+    Raises:
+        UserError: no token of the text is left, so that all texts would be read as one.
     """
+    text_start, text_end = place
     #   tokens   [BOS prefix | text text text | suffix EOS]
     #                                text_end ^ tail
     offsets, is_special = encoding.offsets, encoding.special_tokens_mask
     tail = len(row)
     while tail > 0 and (is_special[tail - 1] or _follows(offsets[tail - 1], text_end)):
         tail -= 1
-    head = next((place for place, special in enumerate(is_special) if not special), tail)
-    fixed = min(head, tail) + len(row) - tail
-    if fixed > limit:
-        raise UserError(
-            f"{setting}: suffix and special tokens alone are {fixed} tokens; raise it or shorten the suffix"
-        )
+    spans = zip(offsets[:tail], is_special[:tail], strict=True)
+    head = next((token for token, ((_, end), special) in enumerate(spans) if not special and end > text_start), tail)
     end = limit - (len(row) - tail)
-    return row[:end] + row[tail:], offsets[end - 1][1] if end > head else 0
+    if end < head or (end == head and head < tail):
+        raise UserError(python_tokenizers.no_room(setting, head + len(row) - tail))
+    return row[:end] + row[tail:], offsets[end - 1][1] if end > 0 else 0
 
 
 def _follows(offsets: tuple[int, int], text_end: int) -> bool:
