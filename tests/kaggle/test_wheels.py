@@ -17,7 +17,7 @@ build-backend = "setuptools.build_meta"
 [project]
 name = "own"
 version = "1.2"
-dependencies = [{dependencies}]
+dependencies = ["a"]
 [project.optional-dependencies]
 more = ["extra-one"]
 [tool.setuptools.packages.find]
@@ -25,12 +25,11 @@ where = ["src"]
 """
 
 
-def wheel(folder: Path, name: str, version: str, *needs: str, tag: str = "py3-none-any") -> None:
+def wheel(folder: Path, name: str, version: str, *needs: str, tag: str = "py3-none-any", python: str = ">=3.8") -> None:
     """Write a wheel that holds only metadata."""
     info = f"{name}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n" + "".join(
-        f"Requires-Dist: {need}\n" for need in needs
-    )
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Python: {python}\n"
+    metadata += "".join(f"Requires-Dist: {need}\n" for need in needs)
     with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as archive:
         archive.writestr(f"{info}/METADATA", metadata)
         archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n")
@@ -53,19 +52,33 @@ def build(
     has: dict[str, str] | None = None,
     extras: set[str] = frozenset(),
     platform: str = "manylinux2014_x86_64",
+    python: str = "3.11",
 ) -> set[str]:
-    """Build the wheelhouse of a project with these requirements, and return the names and versions of its wheels."""
+    """Collect what a project with these requirements needs, and return the names and versions of its wheels."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    wheel(folder, "own", "1.2", *needs, 'extra-one; extra == "more"')
+    (own,) = folder.iterdir()
+    built = wheels.collect(own, Target(python, (platform,), has or {}), extras)
+    assert built[0] == own and set(folder.iterdir()) == set(built)
+    return {"-".join(path.name.split("-")[:2]) for path in built[1:]}
+
+
+def test_the_projects_wheel_is_built_from_its_sources(index, tmp_path):
+    """Its requirements and extras are read from it, and nothing is left beside the sources."""
+    wheel(index, "a", "1.0")
+    wheel(index, "extra_one", "1.0")
     project, folder = tmp_path / "project", tmp_path / "wheels"
     (project / "src" / "own").mkdir(parents=True)
     (project / "src" / "own" / "__init__.py").touch()
     for name in ("README.md", "LICENSE"):
         (project / name).touch()
-    (project / "pyproject.toml").write_text(PYPROJECT.format(dependencies=", ".join(f'"{need}"' for need in needs)))
+    (project / "pyproject.toml").write_text(PYPROJECT)
     folder.mkdir()
-    built = wheels.build(project, folder, Target("3.11", (platform,), has or {}), extras)
-    assert built[0].name.startswith("own-1.2") and set(folder.iterdir()) == set(built)
+    built = wheels.build(project, folder, Target("3.11", ("manylinux2014_x86_64",), {}), {"more"})
+    names = ["-".join(path.name.split("-")[:2]) for path in built]
+    assert names[0] == "own-1.2" and sorted(names[1:]) == ["a-1.0", "extra_one-1.0"]
     assert sorted(path.name for path in project.iterdir()) == ["LICENSE", "README.md", "pyproject.toml", "src"]
-    return {"-".join(path.name.split("-")[:2]) for path in built[1:]}
 
 
 def test_requirements_of_requirements_are_included(index, tmp_path):
@@ -178,6 +191,13 @@ def test_replacements_are_the_wheels_of_packages_that_the_target_has(index):
     assert wheels.replacements(sorted(index.iterdir()), target) == ["array==2.2"]
 
 
+def test_a_python_that_is_too_old_for_the_project_is_refused(tmp_path):
+    """pip would refuse the project's wheel in the notebook."""
+    wheel(tmp_path, "own", "1.2", python=">=3.11")
+    with refused("python 3.10", ">=3.11"):
+        wheels.collect(next(tmp_path.iterdir()), Target("3.10", (), {}))
+
+
 def test_a_missing_wheel_is_named(index, tmp_path):
     """A requirement that no wheel satisfies is refused by name."""
     wheel(index, "a", "1.0", "b>=2")
@@ -202,7 +222,27 @@ def test_a_freeze_is_read(tmp_path):
     path.write_text("torch==2\n<html>\n")
     with refused(path, "line 2"):
         wheels.read_freeze(path)
+    path.write_bytes("torch==2".encode("utf-16"))
+    with refused(path, "UTF-8"):
+        wheels.read_freeze(path)
     with refused("nowhere", "pip freeze"):
         wheels.read_freeze(tmp_path / "nowhere")
     with refused("3.11"):
         Target("311", (), {})
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("torch @ https://download.pytorch.org/whl/torch-2.1.0%2Bcu118-cp311-cp311-linux_x86_64.whl", "2.1.0+cu118"),
+        ("numpy @ file:///build/dist/numpy-1.26.4-cp311-cp311-linux_x86_64.whl#sha256=d08e", "1.26.4"),
+        ("packaging @ file:///build/work", ANY),
+        ("clip @ git+https://github.com/openai/CLIP@a9b1bf5", ANY),
+        ("\ufefftorch==2.6", "2.6"),
+    ],
+)
+def test_the_version_of_a_wheel_is_read_from_its_address(line, version, tmp_path):
+    """An image lists packages that were installed from a file by its address, which names their version."""
+    path = tmp_path / "image.txt"
+    path.write_text(f"{line}\n", encoding="utf-8")
+    assert list(wheels.read_freeze(path).values()) == [version]

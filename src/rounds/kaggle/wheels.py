@@ -13,12 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email.message import Message
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from packaging.markers import default_environment
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from rounds.errors import UserError
@@ -102,14 +103,18 @@ def read_freeze(path: Path | None) -> dict[str, str]:
     """Return the packages that a `pip freeze` lists, name -> version; without a file, torch and its companions.
 
     Raises:
-        UserError: There is no such file, or a line is not `name==version`.
+        UserError: There is no such file, it is not text, or a line is not `name==version`.
     """
     if path is None:
         return dict.fromkeys(TORCH, ANY)
     if not path.is_file():
         raise UserError(f"{path}: no such file; it must hold what `pip freeze` prints in the notebook")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text; save what `pip freeze` prints in the notebook as such") from None
     versions = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
         if not text or text.startswith("-"):
             continue
@@ -118,8 +123,16 @@ def read_freeze(path: Path | None) -> dict[str, str]:
         except InvalidRequirement:
             raise UserError(f"{path} line {number}: {text[:60]!r} is not name==version") from None
         pinned = [clause.version for clause in requirement.specifier if clause.operator == "=="]
-        versions[canonicalize_name(requirement.name)] = pinned[0] if pinned else ANY
+        versions[canonicalize_name(requirement.name)] = pinned[0] if pinned else _version_in_url(requirement.url)
     return versions
+
+
+def _version_in_url(url: str | None) -> str:
+    """Return the version in the address of a wheel, from which a package was installed; `ANY` if there is none."""
+    try:
+        return str(parse_wheel_filename(unquote(PurePosixPath(urlsplit(url or "").path).name))[1])
+    except (InvalidWheelFilename, InvalidVersion, ValueError):
+        return ANY
 
 
 def build(project: Path, folder: Path, target: Target, extras: set[str] = frozenset()) -> list[Path]:
@@ -139,7 +152,18 @@ def build(project: Path, folder: Path, target: Target, extras: set[str] = frozen
     Raises:
         UserError: A wheel cannot be built, or there is none for the target.
     """
-    project_wheel = _build_project(project, folder)
+    return collect(_build_project(project, folder), target, extras)
+
+
+def collect(project_wheel: Path, target: Target, extras: set[str] = frozenset()) -> list[Path]:
+    """Download what a project's wheel needs into its folder, as `build` does, and return all wheels, its own first.
+
+    Raises:
+        UserError: The target's Python is too old for the project, or there is no wheel for the target.
+    """
+    folder, needed = project_wheel.parent, SpecifierSet(_metadata(project_wheel).get("Requires-Python") or "")
+    if not needed.contains(target.environment["python_full_version"]):
+        raise UserError(f"python {target.python}: {project_wheel.name} needs Python {needed}; take a newer image, and its KAGGLE_PYTHON")
     wheelhouse = _Wheelhouse(folder, target, {_name(project_wheel): project_wheel})
     wheelhouse.follow(_requirements(project_wheel, extras, target))
     broken = wheelhouse.replace_broken()
