@@ -30,8 +30,29 @@ def stand_in(folder: Path, version: str) -> None:
 def test_an_environment_without_pip_is_made_anew_and_says_so(folder, capsys):
     """The reason is printed before the work begins; then pip is there."""
     line = prepare(folder, "", needs_pip=True)
-    assert capsys.readouterr().out == f"{folder} has no pip; making it anew\n"
+    assert capsys.readouterr().out == f"{folder} has no pip that runs; making it anew\n"
     assert line.startswith(f"{folder} has Python 3.") and fault(folder, "", needs_pip=True) == ""
+
+
+def test_a_pip_that_was_removed_in_part_is_told(folder):
+    """`import pip` still works where a set-up was stopped while pip replaced itself."""
+    (package,) = (folder / "lib").glob("python*/site-packages")
+    (package / "pip").mkdir()
+    (package / "pip" / "__init__.py").touch()
+    assert fault(folder, "", needs_pip=True) == "has no pip that runs"
+
+
+@pytest.mark.parametrize("place", ["file", "link", "broken link"])
+def test_what_is_no_folder_gives_way(place, tmp_path):
+    """A file or a link in the place of the environment is replaced, and what the link points to stays."""
+    path, target = tmp_path / ".venv", tmp_path / "elsewhere"
+    path.touch() if place == "file" else path.symlink_to(target)
+    if place == "link":
+        target.mkdir()
+        (target / "mine").touch()
+    assert prepare(path, "", needs_pip=False)
+    assert fault(path, "", needs_pip=False) == "" and not path.is_symlink()
+    assert place != "link" or (target / "mine").exists()
 
 
 def test_an_environment_that_works_is_kept(folder):

@@ -163,7 +163,7 @@ def collect(project_wheel: Path, target: Target, extras: set[str] = frozenset())
     """
     folder, needed = project_wheel.parent, SpecifierSet(_metadata(project_wheel).get("Requires-Python") or "")
     if not needed.contains(target.environment["python_full_version"]):
-        raise UserError(f"python {target.python}: {project_wheel.name} needs Python {needed}; take a newer image, and its KAGGLE_PYTHON")
+        raise UserError(f"python {target.python}: {project_wheel.name} needs Python {needed}; take a newer image")
     wheelhouse = _Wheelhouse(folder, target, {_name(project_wheel): project_wheel})
     wheelhouse.follow(_requirements(project_wheel, extras, target))
     broken = wheelhouse.replace_broken()

@@ -35,11 +35,11 @@ def prepare(folder: Path, chosen: str, needs_pip: bool) -> str:
         raise SystemExit(f"error: {sys.executable} is {version}; name {oldest} or newer, such as PYTHON=python{oldest}")
     if reason:
         print(f"{folder} {reason}; making it anew", flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
     try:
         venv.create(str(folder), with_pip=True, symlinks=os.name == "posix")
-    except (OSError, subprocess.CalledProcessError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        _remove(folder)
         hint = "install its venv package (Debian: apt install python3-venv), or name another with PYTHON="
         raise SystemExit(f"error: {sys.executable} cannot make {folder} ({type(error).__name__}); {hint}") from None
     return f"{folder} has {version}; installing takes a minute or two"
@@ -54,9 +54,17 @@ def fault(folder: Path, chosen: str, needs_pip: bool) -> str:
     numbers = tuple(map(int, version.split()))
     if numbers < OLDEST or (chosen and numbers != tuple(sys.version_info[:3])):
         return "is of Python {}.{}.{}".format(*numbers)
-    if needs_pip and _run(python, "import pip") is None:
-        return "has no pip"
+    if needs_pip and _run(python, "import pip._internal.cli.main") is None:  # `import pip` needs one small file
+        return "has no pip that runs"
     return ""
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, or the file or link in its place; what a link points to stays."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _run(python: Path, code: str) -> "str | None":
