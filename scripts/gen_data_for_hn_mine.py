@@ -6,7 +6,8 @@ from pathlib import Path
 from rounds import cli
 from rounds.artifacts import store
 from rounds.config import loader
-from rounds.data import collection, splits
+from rounds.config.sections.prompts import DEFAULT_PASSAGE
+from rounds.data import collection, official_split, splits
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
 from rounds.data.source import IDENTICAL_TASKS
@@ -19,7 +20,7 @@ class Flags(RecipeByName, Replacing, Seeded):
     """The data, the split and the query format."""
 
     mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
-    validation_version: str = field(default="v1", metadata={"help": "v1 to v5; 1 means v1"})
+    validation_version: str = field(default="v1", metadata={"help": "v1 to v5 (1 means v1); task beir: official or dev"})
     task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(registry.LOADERS)}"})
     raw_dir: str = field(
         default=str(project_root() / "data" / "raw"),
@@ -53,7 +54,9 @@ def main(flags: Flags) -> None:
     raw = Path(flags.raw_dir)
     default = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
     folder = Path(flags.output_dir) if flags.output_dir else default
-    columns = Columns(flags.query_column, flags.positive_column, flags.group_column, flags.identical)
+    columns = Columns(
+        flags.query_column, flags.positive_column, flags.group_column, flags.identical, recipe.prompts.passage
+    )
     task, unused = registry.load_dataset(flags.task, raw, columns)
     config = {
         "data": registry.source_digests(flags.task, raw),
@@ -66,9 +69,12 @@ def main(flags: Flags) -> None:
     if store.is_finished(folder, config, flags.overwrite, flags.made_from):
         print(f"{folder}: up to date")
         return
-    for line in unused:
+    split, messages = None, []
+    if version in splits.OFFICIAL:
+        task, split, messages = official_split.divide(task, version, flags.seed)
+    for line in [*unused, *messages]:
         print(line)
-    split = splits.make_split(task, version, flags.seed, flags.fold)
+    split = split or splits.make_split(task, version, flags.seed, flags.fold)
     sizes = collection.write(task, split, recipe.prompts, folder, config, flags.made_from)
     unseen = "" if sizes["unseen_share"] is None else f" ({sizes['unseen_share']:.0%} unseen)"
     print(
@@ -78,8 +84,11 @@ def main(flags: Flags) -> None:
 
 
 def _columns_of(task: str, columns: Columns) -> dict[str, str]:
-    """Return what the manifest says of the columns; `identical` shapes two kinds of task only."""
-    return {name: value for name, value in vars(columns).items() if name != "identical" or task in IDENTICAL_TASKS}
+    """Return what the manifest says of the columns: what shapes this kind of task, as far as it is not the default."""
+    hidden = {"identical"} if task not in IDENTICAL_TASKS else set()
+    if task != "beir" or columns.passage == DEFAULT_PASSAGE:
+        hidden.add("passage")
+    return {name: value for name, value in vars(columns).items() if name not in hidden}
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@ U+2028, U+2029 and U+0085, which `str.splitlines` takes for line ends, may stand
 """
 
 import codecs
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from rounds.errors import UserError
 
@@ -14,15 +17,18 @@ from rounds.errors import UserError
 def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
     """Yield each line's number, from 1, and its object; a byte order mark and empty lines at the end are skipped.
 
+    Args:
+        path: the file, gzipped where its name ends in .gz.
+
     Raises:
-        UserError: the file is missing, or a line is not a JSON object, or holds half of a surrogate pair, which no
+        UserError: the file is missing or no gzip file, or a line is not a JSON object, or holds half of a surrogate pair, which no
             UTF-8 file and no tokenizer can take.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     empty = 0  # number of the first of the empty lines read last
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+    with open_binary(path) as file:
+        for number, line in enumerate(_lines(file, path), 1):
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
@@ -31,6 +37,33 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
             if empty:
                 raise UserError(f"{path} line {empty}: not a JSON object (the line is empty)")
             yield number, _parse(line, f"{path} line {number}")
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """Open a file to read bytes, unpacked where its name ends in .gz."""
+    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that `open_binary` opens.
+
+    Raises:
+        UserError: the file is missing, not UTF-8 or no gzip file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with open_binary(path) as file:
+        try:
+            return b"".join(_lines(file, path)).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: not UTF-8") from None
+
+
+def _lines(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    try:
+        yield from file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"{path}: not a whole gzip file ({str(error)[:80]}); fetch it again") from None
 
 
 def _parse(line: bytes, place: str) -> dict:

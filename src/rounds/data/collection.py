@@ -18,7 +18,7 @@ from rounds.artifacts.manifests import CollectionManifest
 from rounds.config.recipe import Prompts
 from rounds.data import lineage, splits
 from rounds.data.cells import read_id
-from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.dataset import Grades, Query, RetrievalDataset, relevant_passages
 from rounds.data.few_shot import ExampleBank, QueryMetadata
 from rounds.data.prompts import query_text
 from rounds.data.splits import Split
@@ -41,6 +41,7 @@ class Collection:
         validation, test: query id -> text.
         metadata: id -> metadata of each validation and test query.
         qrels: validation query id -> relevant passage ids.
+        grades: query id -> grade of each judged passage; empty where all labels have grade 1.
         identical: id of a validation or test query -> passages that are the query itself, which no ranking holds.
         unseen: validation queries whose passages train does not label.
         questions: `train` and `validation`, each QuestionId -> digest.
@@ -57,6 +58,7 @@ class Collection:
     unseen: set[str]
     questions: dict[str, dict[str, str]]
     identical: dict[str, list[str]] = field(default_factory=dict)
+    grades: Grades = field(default_factory=dict)
 
 
 def folder_name(split: str) -> str:
@@ -92,7 +94,7 @@ def write(
             rows = (_query_row(query, dataset, prompts) for query in queries)
             store.write_jsonl(temporary / f"{name}_queries.jsonl", rows)
         for name, queries in (("train", train), ("validation", validation)):
-            _write_qrels(temporary / f"{name}_qrels.tsv", queries, dataset.qrels)
+            _write_qrels(temporary / f"{name}_qrels.tsv", queries, dataset)
         rows = (_finetune_row(query, dataset, prompts, questions["train"]) for query in train)
         store.write_jsonl(temporary / FINETUNE, rows)
         store.write_json(temporary / "questions.json", questions)
@@ -131,21 +133,27 @@ def _topic(query: Query) -> dict[str, str]:
     }
 
 
-def _write_qrels(path: Path, queries: list[Query], qrels: dict[str, list[str]]) -> None:
-    lines = [f"{query.id}\t{passage}\t1\n" for query in queries for passage in qrels[query.id]]
+def _write_qrels(path: Path, queries: list[Query], dataset: RetrievalDataset) -> None:
+    lines = [
+        f"{query.id}\t{passage}\t{grade}\n"
+        for query in queries
+        for passage, grade in (dataset.grades.get(query.id) or dict.fromkeys(dataset.qrels[query.id], 1)).items()
+    ]
     store.write_text(path, "query-id\tcorpus-id\tscore\n" + "".join(lines))
 
 
-def _read_qrels(path: Path) -> dict[str, list[str]]:
+def _read_grades(path: Path) -> Grades:
     store.require_files(path)
-    qrels: dict[str, list[str]] = {}
+    grades: Grades = {}
     lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     for number, line in enumerate(lines[1:], 2):
         parts = line.split("\t")
-        if len(parts) != 3:
-            raise UserError(f"{path} line {number}: not three columns (query-id, corpus-id, score)")
-        qrels.setdefault(parts[0], []).append(parts[1])
-    return qrels
+        if len(parts) != 3 or not parts[2].removeprefix("-").isdecimal():
+            raise UserError(
+                f"{path} line {number}: not three columns (query-id, corpus-id, score), the last a whole number"
+            )
+        grades.setdefault(parts[0], {})[parts[1]] = int(parts[2])
+    return grades
 
 
 def is_collection(folder: Path) -> bool:
@@ -162,8 +170,12 @@ def read(folder: Path) -> Collection:
     manifest = store.read_manifest(folder)
     if not isinstance(manifest, CollectionManifest):
         raise UserError(f"{folder}: no collection there; make it with gen_data_for_hn_mine.py")
-    qrels = _read_qrels(folder / "validation_qrels.tsv")
-    train = _read_qrels(folder / "train_qrels.tsv")
+    grades = _read_grades(folder / "validation_qrels.tsv")
+    qrels, train = (
+        {query: relevant_passages(judged) for query, judged in side.items()}
+        for side in (grades, _read_grades(folder / "train_qrels.tsv"))
+    )
+    has_grades = any(grade != 1 for judged in grades.values() for grade in judged.values())
     rows = [_read_queries(folder / f"{name}_queries.jsonl") for name in ("validation", "test")]
     validation, test = ({row["_id"]: query_metadata(row, "text") for row in side} for side in rows)
     return Collection(
@@ -178,6 +190,7 @@ def read(folder: Path) -> Collection:
         unseen=splits.unseen_queries({**train, **qrels}, list(train), list(qrels)),
         questions=store.read_json(folder / "questions.json"),
         identical={row["_id"]: row["identical"] for side in rows for row in side if "identical" in row},
+        grades=grades if has_grades else {},
     )
 
 
@@ -240,5 +253,5 @@ def example_bank(rows: list[dict], prompts: Prompts) -> ExampleBank | None:
 
 def validation_digest(data: Collection) -> str:
     """Return a short digest of a validation set: its queries, labels and corpus."""
-    identical = [data.identical] if data.identical else []
-    return hashing.sha256_json([data.validation, data.qrels, data.passages, sorted(data.unseen), *identical])[:12]
+    further = [part for part in (data.identical, data.grades) if part]
+    return hashing.sha256_json([data.validation, data.qrels, data.passages, sorted(data.unseen), *further])[:12]

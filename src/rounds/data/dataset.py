@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+Grades = dict[str, dict[str, int]]  # query id -> grade of each judged passage, by its id
+
 
 @dataclass(frozen=True)
 class Query:
@@ -31,6 +33,10 @@ class RetrievalDataset:
         excluded: query id -> ids of passages that are neither relevant nor used as its negatives.
         identical: query id -> passages that are the query itself, which are neither ranked for it nor its negatives;
             an empty list says that they are, on purpose.
+        grades: query id -> grade of each judged passage: 1 and above are relevant, 0 and below are not; empty where
+            labels have no grades.
+        labels: name of a file of labels (`train`, `dev`, `test`, ...) -> its grades; empty where there are no such
+            files.
     """
 
     name: str
@@ -40,7 +46,18 @@ class RetrievalDataset:
     test_queries: list[Query] = field(default_factory=list)
     excluded: dict[str, list[str]] = field(default_factory=dict)
     identical: dict[str, list[str]] = field(default_factory=dict)
+    grades: Grades = field(default_factory=dict)
+    labels: dict[str, Grades] = field(default_factory=dict)
 
     def labelled(self, groups: set[str]) -> list[Query]:
         """Return the labelled queries of `groups`, in file order."""
         return [query for query in self.queries if query.group in groups and query.id in self.qrels]
+
+
+def relevant_passages(judged: dict[str, int]) -> list[str]:
+    """Return the passages with a grade of 1 and above, in order.
+
+    >>> relevant_passages({"a": 2, "b": 0, "c": 1, "d": -1})
+    ['a', 'c']
+    """
+    return [passage for passage, grade in judged.items() if grade >= 1]

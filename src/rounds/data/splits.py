@@ -1,5 +1,7 @@
 """Split a dataset by group (Eedi: QuestionId) into training and validation: v1 to v5 and `submission`.
 
+`official` and `dev` take the sides from the dataset's own files of labels; `official_split.py` makes them.
+
 v1 to v4 are the splits that competitors compare on. v5 imitates the leaderboard, where about 60% of the rows have a
 passage that training never labels.
 """
@@ -14,7 +16,9 @@ from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.unseen_fold import V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
 from rounds.errors import UserError
 
-VERSIONS = ("v1", "v2", "v3", "v4", "v5", "submission")
+OFFICIAL = ("official", "dev")
+
+VERSIONS = ("v1", "v2", "v3", "v4", "v5", *OFFICIAL, "submission")
 
 MAX_FOLDS = 4  # of v5: on the competition data, a fifth fold finds too few passages that earlier folds left whole
 

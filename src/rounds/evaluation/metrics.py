@@ -4,6 +4,7 @@ With one relevant passage per query, MAP@k equals MRR@k and Recall@k equals HitR
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pytrec_eval
@@ -28,13 +29,18 @@ HEADLINE_METRICS = ("MAP@25", "Recall@25")
 
 METRIC_DEPTH = 100
 
+NO_GRADES: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+
 COSINE_SAMPLE = 500  # passages whose pairwise cosines are averaged
 
 MAX_LOSS_SCORES = 50_000_000  # query-passage scores that the validation loss computes at most
 
 
 def per_query(
-    run: Run, qrels: dict[str, list[str]], metrics: tuple[str, ...] = tuple(METRICS)
+    run: Run,
+    qrels: dict[str, list[str]],
+    metrics: tuple[str, ...] = tuple(METRICS),
+    grades: Mapping[str, Mapping[str, int]] = NO_GRADES,
 ) -> dict[str, np.ndarray]:
     """Return each metric of each query.
 
@@ -42,6 +48,8 @@ def per_query(
         run: the ranking; passages behind `METRIC_DEPTH` do not count.
         qrels: query id -> relevant passage ids.
         metrics: names of `METRICS`.
+        grades: query id -> grade of each judged passage, which NDCG takes as gain; passages of a query without an
+            entry have grade 1.
 
     Returns:
         metric name -> (queries,) float64, in the order of `run.queries`.
@@ -51,7 +59,7 @@ def per_query(
     """
     if set(run.queries) != set(qrels):
         raise UserError(f"run and qrels do not hold the same queries ({len(run.queries)} and {len(qrels)})")
-    judged = {query: dict.fromkeys(qrels[query], 1) for query in run.queries}
+    judged = {query: dict(grades.get(query) or dict.fromkeys(qrels[query], 1)) for query in run.queries}
     # trec_eval breaks ties by id, so ranks stand in for scores.
     ranked = {
         query: {passage: -float(rank) for rank, passage in enumerate(passages)}
@@ -149,12 +157,14 @@ def retrieval_loss(
         queries: (queries, dim); a random sample of them if there would be more than `MAX_LOSS_SCORES` scores.
         passages: (passages, dim).
         relevant: for each query, rows of `passages`; the best scored one is its positive, the others are left out.
+            Queries without any do not count.
         temperature: divides the scores.
         seed: of the sample.
         left_out: for each query, rows of `passages` that are neither relevant nor negatives.
     """
     count = max(MAX_LOSS_SCORES // len(passages), 1)
-    rows = np.sort(np.random.default_rng(seed).permutation(len(queries))[:count])
+    answered = np.flatnonzero([bool(rows) for rows in relevant])
+    rows = np.sort(answered[np.random.default_rng(seed).permutation(len(answered))[:count]])
     scores = np.asarray(queries[rows], dtype=np.float64) @ np.asarray(passages, dtype=np.float64).T / temperature
     losses = []
     for query_scores, row in zip(scores, rows, strict=True):

@@ -105,7 +105,7 @@ def _vector_metrics(
 
 def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -> ResultRow:
     """Measure a run; the label and the metrics of a lineage that is not clean say so."""
-    scores = per_query(run, data.qrels)
+    scores = per_query(run, data.qrels, grades=data.grades)
     metrics = summarize(scores, run.queries, data.unseen)
     if lineage_status != lineage.CLEAN:
         label = f"{label} [{lineage_status}]"

@@ -31,7 +31,7 @@ from rounds.models.weights import (
     weights_digest,
 )
 
-TEXT_PROMPTS = ("query", "latex")  # prompts that shape the texts, whose hashes are in a run's key already
+TEXT_PROMPTS = ("query", "passage", "latex")  # prompts that shape the texts, whose hashes are in a run's key already
 
 VERSIONED_LIBRARIES = ("torch", "transformers", "sentence-transformers", "peft")
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from rounds.data.source import TASKS
 from rounds.errors import UserError
 
-SPLITS = ("v1", "v2", "v3", "v4", "v5", "submission")
+OFFICIAL_SPLITS = ("official", "dev")  # sides from files of labels, which TASK=beir has
+SPLITS = ("v1", "v2", "v3", "v4", "v5", *OFFICIAL_SPLITS, "submission")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
 DOWNLOADED = "data/raw"
 RECIPES = (
@@ -98,7 +99,7 @@ class Settings:
     `raw` is empty until `resolve` has filled it in.
     """
 
-    split: str = _setting("v1", "v1 v2 v3 v4 v5, or submission (train on everything)", SPLITS)
+    split: str = _setting("v1", "v1 v2 v3 v4 v5, or submission (train on everything); TASK=beir: official, dev", SPLITS)
     model: str = _setting("minilm", "recipe: a name in src/rounds/recipes or a YAML file")
     task: str = _setting("eedi", f"kind of data: {_listed(TASKS)}", tuple(TASKS))
     raw: str = _setting(
@@ -109,7 +110,7 @@ class Settings:
         "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
     )
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
-    round: int = _setting(2, "round that evaluate, submit and status take", least=1, most=LAST_ROUND)
+    round: int = _setting(2, "round that evaluate, submit and status take; 0: the base model, to evaluate", least=0, most=LAST_ROUND)
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
     folds: tuple[int, ...] = _setting(
         (0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0, most=LAST_FOLD
@@ -177,8 +178,10 @@ class Settings:
         """Fill in what depends on the task, the target and the data at hand.
 
         Raises:
-            UserError: the task has no sample, and RAW names no data.
+            UserError: the task has no sample, and RAW names no data, or no labels for SPLIT.
         """
+        if self.split in OFFICIAL_SPLITS and self.task != "beir":
+            raise UserError(f"SPLIT={self.split}: only TASK=beir has files of labels for it; choose one of v1 to v5")
         defaults = dict(TASK_DEFAULTS.get(self.task, {}))
         is_downloaded = (root / DOWNLOADED / "train.csv").exists()
         if target in SECOND_STAGES and not self.raw and not is_downloaded:

@@ -162,7 +162,7 @@ def training(experiment: Experiment, number: int) -> Stage:
 def round_end(experiment: Experiment, number: int) -> Stage:
     """The stage that a round ends with: its evaluation, or its training where the split has no validation queries."""
     end = rounds(experiment, number)[-1]
-    return end.evaluation if experiment.settings.is_validated else end.train
+    return end.evaluation if experiment.settings.is_validated else end.train or data(experiment)
 
 
 def _mine(experiment: Experiment, number: int, parent: Stage | None) -> Stage:

@@ -13,6 +13,7 @@ from rounds.pipeline.session import Session
 Action = Callable[[Session], None]
 TARGETS: dict[str, Action] = {}
 VALIDATED: set[str] = set()  # targets that need validation queries
+ZERO_SHOT = ("evaluate", "status")  # targets that take the base model, ROUND=0
 
 
 def target(is_validated: bool = False) -> Callable[[Action], Action]:
@@ -39,6 +40,8 @@ def run(name: str, session: Session) -> None:
         raise UserError(
             f"{name}: SPLIT=submission trains on everything and has no validation queries; choose one of v1 to v5"
         )
+    if not session.settings.round and name not in ZERO_SHOT:
+        raise UserError(f"{name}: ROUND=0 is the base model, which {' and '.join(ZERO_SHOT)} alone take")
     stages.load_recipe("MODEL", session.settings.model)
     extra_flags.check(session.settings)
     if match := re.fullmatch(r"round(\d+)", name):
@@ -49,7 +52,7 @@ def run(name: str, session: Session) -> None:
 
 def is_known(name: str) -> bool:
     """Whether there is such a target."""
-    return name in TARGETS or bool(re.fullmatch(r"round[1-9]\d*", name))
+    return name in TARGETS or bool(re.fullmatch(r"round(0|[1-9]\d*)", name))
 
 
 # ---- data and rounds ------------------------------------------------------------------------------------------------
@@ -87,7 +90,7 @@ def finish_round(session: Session, number: int) -> None:
     end = stages.round_end(session.experiment, number)
     if not session.runner.ensure([end]):
         session.runner.say(up_to_date([session.experiment.round(number)]))
-    if end.name not in session.runner.ran and session.settings.is_validated:
+    if session.settings.is_validated and (number == 0 or end.name not in session.runner.ran):
         session.runner.show_table(end)
 
 

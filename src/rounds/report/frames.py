@@ -78,7 +78,7 @@ def recall_curves(ranked_runs: list[RankedRun], data: Collection) -> pd.DataFram
     for ranked in ranked_runs:
         total = np.zeros(DEPTH)
         for query, passage_ids in zip(ranked.run.queries, ranked.run.passages[:, :DEPTH], strict=True):
-            recall = np.isin(passage_ids, data.qrels[query]).cumsum() / len(data.qrels[query])
+            recall = np.isin(passage_ids, data.qrels[query]).cumsum() / max(len(data.qrels[query]), 1)
             # A corpus of fewer than 100 passages: recall stays what it is at the last rank.
             total += np.pad(recall, (0, DEPTH - len(recall)), mode="edge")
         means = np.round(total / len(ranked.run.queries), 6)
@@ -107,7 +107,7 @@ def _truncated(ranked: RankedRun, dim: int, data: Collection) -> list[dict]:
     is_normalized = abs(np.linalg.norm(ranked.vectors[1][0]) - 1) < 0.01
     queries, corpus = (truncate_vectors(vectors, dim, is_normalized) for vectors in ranked.vectors)
     run = search.rank(list(data.validation), queries, list(data.passages), corpus, min(DEPTH, len(corpus)))
-    scores = per_query(run, data.qrels, truncation.METRICS)
+    scores = per_query(run, data.qrels, truncation.METRICS, data.grades)
     return [{"metric": name, "value": float(values.mean())} for name, values in scores.items()]
 
 

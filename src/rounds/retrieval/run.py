@@ -68,20 +68,37 @@ def rank_without(
 def write_trec(run: Run, path: Path, tag: str) -> None:
     """Write a run in trec_eval's format: `query Q0 passage rank score tag` lines, ranks from 1.
 
+    trec_eval sorts by score and breaks ties by id, whatever the rank. So scores that tie are written as falling by the
+    last decimal, as Anserini does: it then ranks as this run does.
+
     Args:
         run: the ranking.
         path: the file to write.
         tag: the name of the run, the last column.
     """
     count, depth = run.scores.shape
+    scores = _falling_scores(run.scores)
     ranks = [f" {rank} " for rank in range(1, depth + 1)]
     with open(path, "w", encoding="utf-8") as file:
         for row in range(count):
             query = run.queries[row]
             file.writelines(
                 f"{query} Q0 {passage}{rank}{score:.{DECIMALS}f} {tag}\n"
-                for passage, rank, score in zip(run.passages[row], ranks, run.scores[row].tolist(), strict=True)
+                for passage, rank, score in zip(run.passages[row], ranks, scores[row].tolist(), strict=True)
             )
+
+
+def _falling_scores(scores: np.ndarray) -> np.ndarray:
+    """Return (queries, depth) float64 scores that fall by at least the last decimal from rank to rank.
+
+    A score is lowered only where it would tie with the one before, at the precision of the file and of float32.
+    """
+    rounded = np.round(scores.astype(np.float64), DECIMALS)
+    unit = 10.0**-DECIMALS
+    spacing = float(np.spacing(np.abs(scores, dtype=np.float32).max(initial=0)))
+    step = np.ceil(spacing / unit) * unit
+    ramp = step * np.arange(scores.shape[1])
+    return np.minimum.accumulate(rounded + ramp, axis=1) - ramp
 
 
 def read_trec(path: Path) -> Run:

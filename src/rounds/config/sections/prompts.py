@@ -9,13 +9,25 @@ from rounds.config.sections.base import SECTION, Boolean, Integer, Text
 
 QUERY_FIELDS = ("construct", "subject", "question", "correct", "wrong")
 
+PASSAGE_FIELDS = ("title", "text")
+
+DEFAULT_PASSAGE = "{title} {text}"  # as BEIR joins them
+
+
+def _check_format(template: str, key: str, fields: tuple[str, ...]) -> str:
+    try:
+        template.format(**dict.fromkeys(fields, ""))
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"prompts.{key} has {error}; its fields are {', '.join(fields)}") from None
+    return template
+
 
 def _check_query_format(template: str) -> str:
-    try:
-        template.format(**dict.fromkeys(QUERY_FIELDS, ""))
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"prompts.query has {error}; its fields are {', '.join(QUERY_FIELDS)}") from None
-    return template
+    return _check_format(template, "query", QUERY_FIELDS)
+
+
+def _check_passage_format(template: str) -> str:
+    return _check_format(template, "passage", PASSAGE_FIELDS)
 
 
 @dataclass(frozen=True, config=SECTION)
@@ -26,6 +38,9 @@ class Prompts:
         "{construct}\n{subject}\n{question}\n{correct}\n{wrong}"
     )
     """How the parts of a question become the query text."""
+
+    passage: Annotated[Text, AfterValidator(_check_passage_format)] = DEFAULT_PASSAGE
+    """How title and text of a corpus in BEIR's layout become the passage text."""
 
     latex: Literal["keep", "words"] = "keep"
     """Keep the LaTeX markup of queries, or replace it by plain characters (`words`)."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.artifacts import hashing
+from rounds.config.sections.prompts import DEFAULT_PASSAGE
 from rounds.data.dataset import RetrievalDataset
 from rounds.data.loaders import beir, eedi, kbvqa, pairs, weak_labels
 from rounds.data.source import check_source
@@ -25,6 +26,7 @@ class Columns:
 
     Attributes:
         query, positive, group: column names.
+        passage: task `beir`: how title and text become a passage's text.
         identical: tasks `pairs` and `beir`: `ignore`, neither rank nor mine a query's own id or text for it, or `rank`.
     """
 
@@ -32,6 +34,7 @@ class Columns:
     positive: str = "positive"
     group: str = ""
     identical: str = "ignore"
+    passage: str = DEFAULT_PASSAGE
 
 
 IDENTICAL = ("ignore", "rank")
@@ -52,7 +55,7 @@ def _load_weak_labels(path: Path, columns: Columns) -> Loaded:
 LOADERS: dict[str, Callable[[Path, Columns], Loaded]] = {
     "eedi": lambda path, columns: (eedi.load(path), []),
     "pairs": _load_pairs,
-    "beir": lambda path, columns: (beir.load(path, columns.identical == "ignore"), []),
+    "beir": lambda path, columns: (beir.load(path, columns.identical == "ignore", columns.passage), []),
     "weak_labels": _load_weak_labels,
     "kbvqa": lambda path, columns: kbvqa.load(path),
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rounds.data.cells import read_id, read_name, read_names, read_text
 from rounds.data.dataset import Query, RetrievalDataset
-from rounds.data.loaders.beir import read_lines
+from rounds.data.loaders import beir_files
 from rounds.errors import UserError
 
 ARTICLES = frozenset(("a", "an", "the"))
@@ -58,7 +58,7 @@ def load(folder: Path) -> tuple[RetrievalDataset, SkippedAnswers]:
     queries: dict[str, Query] = {}
     qrels, excluded = {}, {}
     skipped = SkippedAnswers(defaultdict(list), [])
-    for place, row in read_lines(folder / "questions.jsonl", ("id", "question", "answer")):
+    for place, row in beir_files.read([folder / "questions.jsonl"], ("id", "question", "answer")):
         identifier, question = read_id(row["id"], place, "id", queries), read_text(row["question"], place, "question")
         group = read_name(row["group"], place, "group") if "group" in row else identifier
         queries[identifier] = Query(identifier, group, {"question": question})
@@ -81,7 +81,7 @@ def load(folder: Path) -> tuple[RetrievalDataset, SkippedAnswers]:
 
 def _read_passages(path: Path) -> dict[str, str]:
     passages: dict[str, str] = {}
-    for place, row in read_lines(path, ("id", "text")):
+    for place, row in beir_files.read([path], ("id", "text")):
         passages[read_id(row["id"], place, "id", passages)] = read_text(row["text"], place, "text")
     return passages
 
