@@ -120,7 +120,8 @@ def _table(flags: Flags, data: Collection, rows: list[ResultRow]) -> Table:
     """Put the rows below those of earlier evaluations."""
     earlier = [row for folder in flags.compare for row in results.load(Path(folder))]
     title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
-    return tables.main_table([*earlier, *rows], title)
+    further = results.OFFICIAL_COLUMNS if data.split in splits.OFFICIAL else ()
+    return tables.main_table([*earlier, *rows], title, further)
 
 
 def _precision_pairs(rows: list[ResultRow]) -> list[tuple[ResultRow, ResultRow]]:

@@ -20,7 +20,9 @@ class Flags(RecipeByName, Replacing, Seeded):
     """The data, the split and the query format."""
 
     mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
-    validation_version: str = field(default="v1", metadata={"help": "v1 to v5 (1 means v1); task beir: official or dev"})
+    validation_version: str = field(
+        default="v1", metadata={"help": "v1 to v5 (1 means v1); task beir: official or dev"}
+    )
     task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(registry.LOADERS)}"})
     raw_dir: str = field(
         default=str(project_root() / "data" / "raw"),

@@ -212,12 +212,12 @@ def test_grades_of_qrels_are_numbers(grade, relevant, tmp_path):
     assert ("b" in beir.load(folder).qrels) is relevant
 
 
-@pytest.mark.parametrize("grade", ["nan", "inf", "", "x"])
+@pytest.mark.parametrize("grade", ["nan", "inf", "", "x", "0.5"])
 def test_grades_that_are_no_numbers_are_named(grade, tmp_path):
     """The message names the line of the qrels."""
     folder = BeirFolder.write(tmp_path / "f")
     (folder / "qrels" / "test.tsv").write_text(f"a\td1\t1\nb\td2\t{grade}\n", encoding="utf-8")
-    with refused("test.tsv line 2", "three columns"):
+    with refused("test.tsv line 2", f"score {grade!r} is not a whole number"):
         beir.load(folder)
 
 

@@ -1,11 +1,14 @@
 import itertools
 import math
 import random
+import re
 
 import numpy as np
 import pytest
+import pytrec_eval
 from helpers.tiny_task import refused
 
+from rounds.data.dataset import relevant_passages
 from rounds.evaluation import significance
 from rounds.evaluation.metrics import (
     HEADLINE_METRICS,
@@ -17,7 +20,7 @@ from rounds.evaluation.metrics import (
     retrieval_loss,
     summarize,
 )
-from rounds.retrieval.run import Run
+from rounds.retrieval.run import Run, write_trec
 
 CORPUS = [f"p{number:03}" for number in range(130)]
 
@@ -83,6 +86,53 @@ def test_a_short_run_counts_as_if_filled_with_irrelevant_passages(several, run, 
     short = run.top(8)
     expected = [slow(name, short.passages[row].tolist(), several[query]) for row, query in enumerate(short.queries)]
     assert per_query(short, several)[name] == pytest.approx(expected, abs=1e-9)
+
+
+def trec_eval(run_file, qrels_file) -> dict[str, dict[str, float]]:
+    """What trec_eval itself measures on two files, each of our metrics by its name; MRR's cutoffs cut the file."""
+    parsed = pytrec_eval.parse_run(open(run_file, encoding="utf-8"))
+    judged = pytrec_eval.parse_qrel(open(qrels_file, encoding="utf-8"))
+    measures = {re.sub(r"_(\d+)$", r".\1", measure) for measure in METRICS.values()}
+    found = pytrec_eval.RelevanceEvaluator(judged, measures).evaluate(parsed)
+    return {
+        query: {name: scores[METRICS[name]] for name in METRICS if "MRR" not in name} for query, scores in found.items()
+    }
+
+
+GRADED = {  # grades of each query's judged passages: plain, graded, none relevant, negative grades, unjudged ones only
+    "q-1": {"p000": 1, "p003": 1},
+    "4.0": {"p001": 3, "p002": 0, "p009": 1, "p011": 2},
+    "ü/?#%": {"p004": 0, "p005": -1},
+    "'q\"": {"p000": -2, "p120": 2, "p007": 1},
+    "#": {"p129": 1},
+}
+
+
+@pytest.mark.parametrize("ties", ["none", "some", "all"])
+def test_metrics_equal_trec_eval_s_on_the_written_files(ties, tmp_path):
+    """The run file and the qrels, read by trec_eval, give each query's metrics to the last digit, ties included."""
+    rng = np.random.default_rng(3)
+    passages = np.array([rng.permutation(CORPUS)[:120] for _ in GRADED], dtype=object)
+    scores = {"none": np.arange(120), "some": np.arange(120) // 7, "all": np.zeros(120)}[ties]
+    run = Run(list(GRADED), passages, np.tile(0.9 - scores / 500, (len(GRADED), 1)).astype(np.float32))
+    write_trec(run, tmp_path / "run.trec", "tag")
+    lines = [f"{query} 0 {passage} {grade}\n" for query, judged in GRADED.items() for passage, grade in judged.items()]
+    (tmp_path / "qrels").write_text("".join(lines), encoding="utf-8")
+    expected = trec_eval(tmp_path / "run.trec", tmp_path / "qrels")
+    ours = per_query(run, {query: relevant_passages(judged) for query, judged in GRADED.items()}, grades=GRADED)
+    for row, query in enumerate(run.queries):
+        for name in expected[query]:
+            assert ours[name][row] == expected[query][name], (query, name)
+
+
+def test_grades_are_the_gain_of_ndcg_and_no_more():
+    """NDCG@10 takes grades as gains; MAP and recall count grades of 1 and above alike."""
+    run = Run(["q"], np.array([["a", "b", "c"]], dtype=object), np.zeros((1, 3), dtype=np.float32))
+    grades = {"q": {"a": 1, "b": 3, "c": 0, "d": -1}}
+    scores = per_query(run, {"q": ["a", "b"]}, grades=grades)
+    ideal = 3 + 1 / math.log2(3)
+    assert scores["NDCG@10"][0] == pytest.approx((1 + 3 / math.log2(3)) / ideal)
+    assert scores["MAP@25"][0] == scores["Recall@25"][0] == 1
 
 
 def test_one_metric_alone_is_the_same(run, several, measured):
@@ -260,3 +310,7 @@ def test_the_retrieval_loss_is_a_slow_loop_s():
         others = [scores[n] for n in range(9) if n not in own]
         losses.append(np.log(np.exp(best) + np.exp(others).sum()) - best)
     assert retrieval_loss(queries, passages, relevant, 0.5) == pytest.approx(np.mean(losses))
+    unanswered = [*relevant, []]
+    assert retrieval_loss(np.vstack([queries, queries[:1]]), passages, unanswered, 0.5) == pytest.approx(
+        np.mean(losses)
+    )

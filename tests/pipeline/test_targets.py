@@ -39,6 +39,22 @@ def test_any_number_of_rounds(session):
     assert not targets.is_known("round0") and not targets.is_known("roundx") and targets.is_known("round12")
 
 
+def test_round_zero_evaluates_the_base_model_alone(session):
+    """`make evaluate ROUND=0` trains nothing; what needs a trained checkpoint refuses round 0."""
+    assert ran(session, "evaluate", "ROUND=0") == ["gen_data_for_hn_mine", "eval_llm_embedder"]
+    assert ran(session, "evaluate", "ROUND=0") == []
+    for target in ("submit", "report", "candidates", "bundle", "dims"):
+        with pytest.raises(UserError, match=f"{target}: ROUND=0 is the base model"):
+            ran(session, target, "ROUND=0")
+
+
+def test_round_zero_prints_its_table_each_time(session, capsys):
+    """The script's own table is hidden, so that round 1's is the first; asked for alone, it is shown."""
+    for _ in range(2):
+        ran(session, "evaluate", "ROUND=0")
+        assert capsys.readouterr().out.count("MAP@25") == 1
+
+
 def test_a_finished_round_says_so_and_prints_its_table(session, capsys):
     """`make round1` again is not silent: it names the folder and shows the results."""
     ran(session, "round1")

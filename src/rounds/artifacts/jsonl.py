@@ -21,8 +21,8 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
         path: the file, gzipped where its name ends in .gz.
 
     Raises:
-        UserError: the file is missing or no gzip file, or a line is not a JSON object, or holds half of a surrogate pair, which no
-            UTF-8 file and no tokenizer can take.
+        UserError: the file is missing or no gzip file, or a line is not a JSON object, or holds half of a surrogate
+            pair, which no UTF-8 file and no tokenizer can take.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")

@@ -201,6 +201,10 @@ def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:
         UserError: the file is missing, or a line is broken, lacks a key, or has a value of another type or a
             `query_id` with a blank.
     """
+    if path.is_file() and not path.stat().st_size:
+        raise UserError(
+            f"{path}: holds no training queries; such a split can only be evaluated (make evaluate ROUND=0)"
+        )
     rows = store.read_jsonl(path, ("query", *lists))
     for number, row in enumerate(rows, 1):
         place = f"{path} line {number}"

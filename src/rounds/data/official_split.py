@@ -30,7 +30,9 @@ def divide(dataset: RetrievalDataset, version: str, seed: int = 42) -> tuple[Ret
         UserError: the dataset has no such labels, or none of its evaluated queries has a relevant passage.
     """
     if not dataset.labels:
-        raise UserError(f"split {version}: only task beir has files of labels (train, dev, test); choose one of v1 to v5")
+        raise UserError(
+            f"split {version}: only task beir has files of labels (train, dev, test); choose one of v1 to v5"
+        )
     train = dataset.labels.get("train", {})
     if version == "official":
         evaluated = _part(dataset, "test", version)

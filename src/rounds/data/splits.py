@@ -18,7 +18,7 @@ from rounds.errors import UserError
 
 OFFICIAL = ("official", "dev")
 
-VERSIONS = ("v1", "v2", "v3", "v4", "v5", *OFFICIAL, "submission")
+VERSIONS = ("v1", "v2", "v3", "v4", "v5", "submission")
 
 MAX_FOLDS = 4  # of v5: on the competition data, a fifth fold finds too few passages that earlier folds left whole
 
@@ -43,8 +43,8 @@ def parse_version(text: str) -> str:
     """
     name = text.strip().lower()
     name = f"v{name}" if name.isdigit() else name
-    if name not in VERSIONS:
-        raise UserError(f"split {text!r} is not one of {', '.join(VERSIONS)}")
+    if name not in (names := (*VERSIONS, *OFFICIAL)):
+        raise UserError(f"split {text!r} is not one of {', '.join(names)}")
     return name
 
 
@@ -60,6 +60,8 @@ def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: in
         UserError: an unknown version, seed or fold, or a dataset that cannot be split this way.
     """
     name = parse_version(version)
+    if name in OFFICIAL:
+        raise UserError(f"split {name}: its sides are in files of labels; official_split makes it")
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: must be between 0 and {2**32 - 1}")
     groups = list(dict.fromkeys(query.group for query in dataset.queries))

@@ -16,6 +16,8 @@ from rounds.evaluation import significance
 
 MAIN_COLUMNS = ("MAP@25", "Recall@25", "MAP@25 seen", "MAP@25 unseen")
 
+OFFICIAL_COLUMNS = ("NDCG@10", "Recall@100")  # what published tables of BEIR's sets have
+
 MAIN_COMPARED, METRIC_FAMILIES = ("MAP@25", "NDCG@10"), ("MRR", "P", "HitRate")
 
 COMPARED_METRICS = (*MAIN_COMPARED, *(f"{family}@{k}" for family in METRIC_FAMILIES for k in (1, 5, 10, 20, 100)))

@@ -18,16 +18,22 @@ CAPTION = "p: Fisher's randomization test of MAP@25 against the row above"
 LABEL_COLUMNS = (Column("#", is_text=True, wraps=True), Column("", is_text=True, wraps=True))
 
 
-def main_table(rows: list[ResultRow], title: str = "") -> Table:
+def main_table(rows: list[ResultRow], title: str = "", further: tuple[str, ...] = ()) -> Table:
     """Return the main metrics of each row and its p-value against the row above.
+
+    Args:
+        rows: the rows.
+        title: the table's title.
+        further: names of more metrics to show.
 
     Raises:
         UserError: the rows were evaluated on different queries.
     """
-    columns = [Column("", is_text=True, wraps=True), *map(Column, (*results.MAIN_COLUMNS, "p"))]
+    metrics = (*results.MAIN_COLUMNS, *further)
+    columns = [Column("", is_text=True, wraps=True), *map(Column, (*metrics, "p"))]
     body = []
     for row, p in zip(rows, results.p_values(rows), strict=True):
-        values = [row.metrics.get(name) for name in results.MAIN_COLUMNS]
+        values = [row.metrics.get(name) for name in metrics]
         figures = ["-" if value is None else f"{value:.4f}" for value in values]
         body.append([row.label, *figures, "" if p is None else f"{p:.4f}"])
     return Table(columns, body, title, CAPTION)

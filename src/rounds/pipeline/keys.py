@@ -41,7 +41,9 @@ class Reads:
 BASE_MODEL = ("name", "model", "prompts", "tuning")
 SCRIPTS = {
     "make_sample": Reads("output_dir", values={"generator": GENERATOR}),
-    "gen_data_for_hn_mine": Reads("output_dir", ("prompts.query", "prompts.passage", "prompts.latex", "prompts.task"), ("raw_dir",)),
+    "gen_data_for_hn_mine": Reads(
+        "output_dir", ("prompts.query", "prompts.passage", "prompts.latex", "prompts.task"), ("raw_dir",)
+    ),
     "pretrain_vision": Reads("output_dir", ("model.name_or_path", "model.revision", "pretraining"), ("raw_dir",)),
     "hn_mine": Reads("output_file", (*BASE_MODEL, "mining"), ("input_file", "embedder_name_or_path")),
     "finetune": Reads(

@@ -29,6 +29,7 @@ RECIPES = (
     "minilm-prefix",
 )
 TASK_DEFAULTS: dict[str, dict[str, object]] = {
+    "beir": {"model": "minilm-beir"},
     "kbvqa": {
         "model": "kbvqa",
         "recipes": (
@@ -110,7 +111,9 @@ class Settings:
         "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
     )
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
-    round: int = _setting(2, "round that evaluate, submit and status take; 0: the base model, to evaluate", least=0, most=LAST_ROUND)
+    round: int = _setting(
+        2, "round that evaluate, submit and status take; 0: the base model, to evaluate", least=0, most=LAST_ROUND
+    )
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
     folds: tuple[int, ...] = _setting(
         (0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0, most=LAST_FOLD

@@ -52,7 +52,7 @@ def run(name: str, session: Session) -> None:
 
 def is_known(name: str) -> bool:
     """Whether there is such a target."""
-    return name in TARGETS or bool(re.fullmatch(r"round(0|[1-9]\d*)", name))
+    return name in TARGETS or bool(re.fullmatch(r"round[1-9]\d*", name))
 
 
 # ---- data and rounds ------------------------------------------------------------------------------------------------

@@ -40,9 +40,7 @@ def load(folder: Path, ignore_identical: bool = True, passage_format: str = DEFA
     texts: dict[str, str] = {}
     for place, row in beir_files.read(beir_files.find(folder, "queries"), ("_id", "text")):
         texts[read_id(row["_id"], place, "_id", texts)] = read_text(row["text"], place, "text")
-    labels = {
-        part: _read_labels(paths, texts, passages) for part, paths in beir_files.find_labels(folder).items()
-    }
+    labels = {part: _read_labels(paths, texts, passages) for part, paths in beir_files.find_labels(folder).items()}
     grades = _merge(list(labels.values()))
     qrels = {query: relevant for query, judged in grades.items() if (relevant := relevant_passages(judged))}
     queries = [Query(identifier, identifier, {"question": text}) for identifier, text in texts.items()]

@@ -3,7 +3,7 @@
 | what | where |
 |---|---|
 | corpus, queries | `corpus.jsonl`, or `corpus/` with one or several files |
-| labels | `qrels/test.tsv`, `qrels/test-00000-of-00001.parquet`, `qrels/test/`; or so in `default/`, `data/` or the folder |
+| labels | `qrels/test.tsv`, `qrels/test-00000-of-00001.parquet`, `qrels/test/`; or in `default/`, `data/` or beside |
 
 Files end in .jsonl, .parquet, .arrow or, for labels, .tsv; .jsonl and .tsv may be gzipped (.gz).
 """
@@ -104,9 +104,9 @@ def _read_file(path: Path) -> Rows:
 
 def _read_tsv(path: Path) -> Rows:
     """Yield the labels of a file of three columns, whose first line may name them."""
-    lines = jsonl.read_text(path).rstrip("\n").split("\n")
+    lines = jsonl.read_text(path).replace("\r\n", "\n").rstrip("\n").split("\n")
     for number, line in enumerate(lines, 1):
-        parts = line.removesuffix("\r").split("\t")
+        parts = line.split("\t")
         if number == 1 and tuple(parts) == LABEL_KEYS:
             continue
         if len(parts) != 3:
