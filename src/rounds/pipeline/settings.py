@@ -42,7 +42,7 @@ TASK_DEFAULTS: dict[str, dict[str, object]] = {
             "kbvqa-words-then-pictures",
             "kbvqa",
         ),
-    }
+    },
 }
 # Second stages train on several folds; on the generated sample each of them does less.
 SECOND_STAGES = ("rerank", "cv", "best")
