@@ -200,6 +200,26 @@ def test_a_key_that_stands_twice_is_refused(tmp_path, text, key, line):
         loader.load(written(tmp_path, text))
 
 
+@pytest.mark.parametrize("number", ["010", "1:30", "-007", "1:30.5"])
+def test_a_number_that_yaml_reads_in_another_base_is_refused(tmp_path, number):
+    """`epochs: 010` would be 8, and `1:30` would be 90; a quoted text or a decimal number is meant."""
+    with refused("mine.yaml line 3", f"{number} in another base"):
+        loader.load(written(tmp_path, f"extends: minilm\ntraining:\n  epochs: {number}\n"))
+
+
+def test_numbers_are_read_as_they_look(tmp_path):
+    """Plain, hexadecimal and quoted numbers stay what they are."""
+    text = "extends: minilm\ntraining: {epochs: 0x10, learning_rate: 0.010}\nprompts: {task: '010'}\n"
+    recipe = loader.load(written(tmp_path, text))
+    assert (recipe.training.epochs, recipe.training.learning_rate, recipe.prompts.task) == (16, 0.01, "010")
+
+
+def test_a_lone_surrogate_in_a_recipe_is_refused(tmp_path):
+    """No tokenizer and no file takes half of a character."""
+    with refused("mine.yaml line 2", "half of a surrogate pair"):
+        loader.load(written(tmp_path, 'extends: minilm\nprompts: {task: "\\ud83d"}\n'))
+
+
 def test_a_merge_key_may_be_overridden(tmp_path):
     """YAML's `<<` puts a mapping's keys below its own, so the same key in both is no repetition."""
     text = "training: &base {epochs: 2, batch_size: 4}\npretraining: {<<: *base, epochs: 3}\n"

@@ -46,6 +46,12 @@ def test_a_feedforward_target_that_matches_nothing_is_refused():
         apply("ia3", targets=["k_proj", "down_proj"], feedforward=["down_prj"])
 
 
+def test_a_feedforward_target_that_is_no_target_is_refused():
+    """`tuning.ia3.feedforward` says which of the targets are rescaled before the layer, so it names no others."""
+    with refused("tuning.ia3.feedforward", "down_proj is not one of tuning.ia3.targets"):
+        apply("ia3", targets=["k_proj"], feedforward=["down_proj"])
+
+
 @pytest.mark.parametrize("method", ["lora", "bottleneck"])
 def test_all_linear_and_regular_expressions_work_as_in_peft(method):
     """`all-linear` adapts each linear layer; a regular expression matches whole names."""

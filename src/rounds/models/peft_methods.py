@@ -85,7 +85,7 @@ def _peft_config(tuning: Tuning, tokenizer: str, transformer: nn.Module) -> Peft
     """Return peft's configuration of the tuning method; None for methods that peft does not implement.
 
     Raises:
-        UserError: a target matches no module of the transformer.
+        UserError: a target matches no module of the transformer, or `ia3.feedforward` is not among `ia3.targets`.
     """
     virtual = tuning.virtual
     if tuning.has_lora:
@@ -105,6 +105,8 @@ def _peft_config(tuning: Tuning, tokenizer: str, transformer: nn.Module) -> Peft
             target_modules.for_peft(names, modules, f"tuning.ia3.{key}") or None
             for key, names in (("targets", tuning.ia3.targets), ("feedforward", tuning.ia3.feedforward))
         )
+        if isinstance(targets, list) and isinstance(feedforward, list) and (rest := set(feedforward) - set(targets)):
+            raise UserError(f"tuning.ia3.feedforward: {min(rest)} is not one of tuning.ia3.targets; add it there, too")
         return IA3Config(target_modules=targets, feedforward_modules=feedforward, task_type=TASK_TYPE)
     if tuning.method == "prompt":
         text = {"prompt_tuning_init_text": virtual.init_text, "tokenizer_name_or_path": tokenizer}
