@@ -2,6 +2,10 @@
 
 The target is another Python on another machine, so pip's resolver cannot see what is installed there. Its packages are
 read from its `pip freeze`, and requirements are followed from wheel to wheel until all are satisfied.
+
+uv's resolver takes a platform too, and finds the same versions for an image that has torch alone. But it excludes a
+package by name only, whatever version is required, does not see which packages of the image a wheel breaks, and
+downloads no wheels.
 """
 
 import email.parser
