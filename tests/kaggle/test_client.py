@@ -235,10 +235,11 @@ class Listing(Client):
         return self.text
 
 
-def scores_of(*rows: tuple[str, str], notice: str = "") -> dict[str, tuple[str, str]]:
+def scores_of(*rows: tuple[str, ...], notice: str = "") -> dict[str, tuple[str, str]]:
     """Return the scores that are read from the client's table of submissions."""
     table = io.StringIO()
-    csv.writer(table).writerows([("fileName", "description", "publicScore"), *(("s.csv", *row) for row in rows)])
+    header = ("fileName", "description", "publicScore", "status")
+    csv.writer(table).writerows([header, *(("s.csv", *row) for row in rows)])
     client = Listing()
     client.text = notice + table.getvalue()
     return read_scores(client, COMPETITION)
@@ -256,3 +257,10 @@ def test_a_description_is_one_cell(part):
 def test_a_score_that_is_no_number_is_not_there_yet(cell):
     """It must not reach the ledger, which would then be refused."""
     assert scores_of(("a", cell)) == {"a": ("", "")}
+
+
+def test_a_failed_submission_does_not_hide_the_one_before():
+    """It will never have a score; one that is still pending will, and is waited for."""
+    before = ("a", "0.4", "SubmissionStatus.COMPLETE")
+    assert scores_of(("a", "", "SubmissionStatus.ERROR"), before) == {"a": ("0.4", "")}
+    assert scores_of(("a", "", "SubmissionStatus.PENDING"), before) == {"a": ("", "")}

@@ -51,6 +51,7 @@ def with_many_queries(facts: Facts) -> Facts:
         query: rf"Work out \( \frac{{{number}}}{{7}} \times {number % 90}^{{2}} \), number{number} & <b>bold</b>"
         for number, query in enumerate(ids)
     }
+    texts["3_B"] += r" \( 1 + \frac{ \)"
     metadata = {
         query: QueryMetadata(texts[query], "0", "", f"subject {number % 50}") for number, query in enumerate(ids)
     }
@@ -132,6 +133,13 @@ def test_texts_of_the_data_take_their_own_direction(opened):
         found = opened.evaluate(directions.replace("SELECTOR", f"'{selector}'"))
         assert found and set(found) == {"auto"}, selector
     assert set(opened.evaluate(directions.replace("SELECTOR", "'.query .score, .query .badge'"))) == {""}
+
+
+def test_a_formula_that_cannot_be_drawn_reads_from_the_left(opened):
+    """Its source would be turned round in a text that reads from the right."""
+    source = opened.locator(".query code")
+    assert source.count() == 1 and source.inner_text().strip().startswith(r"1 + \frac{")
+    assert source.get_attribute("dir") == "ltr"
 
 
 def test_filters_work_and_are_fast(opened):

@@ -44,6 +44,8 @@ PAGE_SIZE = "200"  # submissions that the client lists at most on one page
 
 MAX_FAILURES = 5  # unanswered requests in a row that end the waiting
 
+FAILED_SUBMISSION = "ERROR"  # the client writes the name of its own class before it
+
 FAILED_DATASET = ("FAILED", "DELETED")
 
 FAILED_NOTEBOOK = ("ERROR", "CANCEL_REQUESTED", "CANCEL_ACKNOWLEDGED")
@@ -215,14 +217,15 @@ def _denied(name: str, client: Client) -> str:
 def read_scores(client: Client, competition: str) -> dict[str, tuple[str, str]]:
     """Return the public and private score of each submission, keyed by its name (its message on Kaggle).
 
-    The newest submission of a name counts; a score that is not there yet, or is no number, is empty.
+    The newest submission of a name counts that did not fail; a score that is not there yet, or is no number, is empty.
     """
     output = client.run("competitions", "submissions", competition, "--csv", "-q", "--page-size", PAGE_SIZE) or ""
     header = SCORES_HEADER.search(output)
     table = io.StringIO(output[header.start() :] if header else "", newline="")
     scores: dict[str, tuple[str, str]] = {}
     for row in csv.DictReader(table):
-        if name := (row.get("description") or "").strip():
+        has_failed = (row.get("status") or "").endswith(FAILED_SUBMISSION)
+        if (name := (row.get("description") or "").strip()) and not has_failed:
             scores.setdefault(name, (_score(row.get("publicScore")), _score(row.get("privateScore"))))
     return scores
 

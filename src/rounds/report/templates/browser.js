@@ -46,7 +46,7 @@ const formulaTemplates = new Map(); // each formula is parsed once, then cloned
 
 function formulaNode(index) {
   const [latex, mathml] = data.formulas[index];
-  if (mathml === null) return Object.assign(document.createElement("code"), { textContent: latex });
+  if (mathml === null) return Object.assign(document.createElement("code"), { textContent: latex, dir: "ltr" });
   if (!formulaTemplates.has(index)) {
     const template = document.createElement("template");
     template.innerHTML = mathml; // written by rounds.report.mathml, from a fixed set of elements
