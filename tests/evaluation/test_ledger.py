@@ -102,6 +102,15 @@ def test_leaderboard_scores_survive(path):
     assert second["LB public"] == ""
 
 
+def test_a_column_that_stands_twice_is_refused(path):
+    """Of two columns of one name, neither is taken for the other."""
+    ledger.record(path, [row()])
+    header, first = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(f"{header},MAP@25\n{first},0.9\n", encoding="utf-8")
+    with refused(path, "column MAP@25 stands twice"):
+        ledger.read(path)
+
+
 def test_a_user_s_own_column_survives(path):
     """A column that the user added in a spreadsheet is not thrown away."""
     ledger.record(path, [row()])

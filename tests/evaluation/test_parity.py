@@ -89,7 +89,7 @@ def test_another_prompt_is_named(changed, cause, tiny, data, plain, tmp_path):
 
 def test_a_shorter_limit_is_seen_in_the_texts(tiny, data, plain, tmp_path):
     """The model reads less of the texts: the limit is named."""
-    other = side(tiny.replace("prompts", query_max_length=24), data, tmp_path)
+    other = side(tiny.replace("prompts", query_max_length=60), data, tmp_path)
     first = parity.cause(parity.compare(plain, other, qrels=data.qrels))
     assert first.name == "formatted texts" and "prompts.query_max_length: " in first.cause
 

@@ -295,10 +295,17 @@ def test_trec_lines(tmp_path):
         "q Q0 a 1 0.5 tag\nq Q0 b 2 0.4 tag\nq Q0 c 3 0.3 tag\nr Q0 a 1 0.5 tag\n",
         "q Q0 b 2 0.4 tag\nr Q0 a 2 0.5 tag\n",
         "q Q0 a 1 0.5 tag\nr Q0 a 1 0.5 tag\nq Q0 b 2 0.4 tag\nr Q0 b 2 0.4 tag\n",
+        "q Q0 a 1 0.5 tag\nr Q0 a 1 0.5 tag\nq Q0 a 1 0.5 tag\nr Q0 a 1 0.5 tag\n",
+        "q Q0 a 1 0.5 tag\nq Q0 b 3 0.4 tag\nq Q0 c 2 0.3 tag\n",
+        "q Q0 a 1 0.5 tag\nq Q0 a 2 0.4 tag\n",
+        "q Q0 a 1 0.4 tag\nq Q0 b 2 0.5 tag\n",
+        "q Q0 a 1 inf tag\n",
+        "q Q0 a 99999999999999999999 0.5 tag\n",
+        "q Q0  a 1 0.5 tag\n",
     ],
 )
 def test_malformed_runs_are_refused(tmp_path, text):
-    """A file that is not six columns, or in which queries have unequally many passages, is named."""
+    """A file that is not six columns, or in which a query's passages are not each once, by rank and score, is named."""
     path = tmp_path / "run.trec"
     path.write_text(text)
     with refused(path):

@@ -30,6 +30,37 @@ def negatives(groups: TrainingGroups, row: int) -> list[str]:
 MANY = [row(f"query {n}", [f"positive {n}"], [f"negative {n} {m}" for m in range(15)]) for n in range(4)]
 
 
+@pytest.mark.parametrize("twin", ["q  ", "q\n"])
+def test_positives_of_a_query_are_no_negatives_of_the_same_query_with_other_blanks(tmp_path, twin):
+    """Queries are compared as passages are, white space collapsed."""
+    groups = read(tmp_path, [row("q", ["a"], ["b", "c"]), row(twin, ["b"], ["a", "c"])])
+    assert [negatives(groups, number) for number in (0, 1)] == [["c"], ["c"]]
+
+
+@pytest.mark.parametrize(
+    ("pos", "neg"),
+    [
+        (None, [0.5, 0.4]),
+        ([1.0], None),
+        ([None], [0.5, 0.4]),
+        (["1"], [0.5, 0.4]),
+        ("1", "23"),
+        (1, [0.5, 0.4]),
+        ([float("nan")], [0.5, 0.4]),
+        ([1.0, 0.5], [0.4]),
+    ],
+)
+def test_teacher_scores_that_are_no_number_for_each_passage_are_refused(tmp_path, pos, neg):
+    """A missing score, a text, not-a-number, or scores of the wrong side are one line with the row."""
+    recipe = loader.load("minilm").replace("training", loss="distillation")
+    scored = row("q", ["a"], ["b", "c"]) | {"pos_scores": pos, "neg_scores": neg}
+    store.write_jsonl(
+        tmp_path / "data.jsonl", [row("r", ["a"], ["b"]) | {"pos_scores": [1], "neg_scores": [0]}, scored]
+    )
+    with refused(tmp_path / "data.jsonl line 2", "teacher's score of each passage"):
+        read_training_groups(tmp_path / "data.jsonl", 42, recipe)
+
+
 @pytest.mark.parametrize("size", [2, 4, 6, 8, 16, 40])
 def test_windows_move_with_the_epoch_and_cover_the_pool(tmp_path, size):
     """Epochs draw consecutive windows of `size - 1` negatives, so that a few epochs draw every negative."""

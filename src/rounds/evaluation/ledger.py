@@ -131,8 +131,8 @@ def read(path: Path) -> list[dict]:
     """Read all rows as text; there are none if the file does not exist.
 
     Raises:
-        UserError: the file is not a CSV with the ledger's columns, or a row has too few or too many cells, holds a
-            score that is not a number, or is of the same checkpoint, split and precision as another.
+        UserError: the file is not a CSV with the ledger's columns, each once, or a row has too few or too many cells,
+            holds a score that is not a number, or is of the same checkpoint, split and precision as another.
     """
     if not path.is_file():
         return []
@@ -143,6 +143,8 @@ def read(path: Path) -> list[dict]:
         raise UserError(f"{path}: not a readable CSV; {NEW_LEDGER}") from None
     if missing := [column for column in COLUMNS if column not in header]:
         raise UserError(f"{path}: column {missing[0]} is missing; {NEW_LEDGER}")
+    if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
+        raise UserError(f"{path}: column {twice[0]} stands twice; delete one, or {NEW_LEDGER}")
     rows: dict[tuple[str, ...], dict] = {}
     for number, cells in enumerate(lines, 2):
         if not cells:  # an empty line

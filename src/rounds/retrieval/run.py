@@ -15,6 +15,8 @@ NOTHING: Mapping[str, list[str]] = MappingProxyType({})  # of passages that rank
 
 DECIMALS = 6  # of scores, in files and where they are compared
 
+NO_TREC_RUN = "not a TREC run (query Q0 passage rank score tag)"
+
 TREC_COLUMNS = {"query": str, "q0": str, "passage": str, "rank": int, "score": np.float32, "tag": str}
 
 
@@ -105,7 +107,8 @@ def read_trec(path: Path) -> Run:
     """Read a run in trec_eval's format.
 
     Raises:
-        UserError: the file is missing or has other columns, or its queries do not have equally many passages.
+        UserError: the file is missing or has other columns, or its queries do not have equally many passages, each
+            once, by rank and score.
     """
     try:
         table = pd.read_csv(
@@ -119,17 +122,32 @@ def read_trec(path: Path) -> Run:
         )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, pd.errors.EmptyDataError, pd.errors.ParserError):
-        raise UserError(f"{path}: not a TREC run (query Q0 passage rank score tag)") from None
-    if table.empty or table["tag"].eq("").any() or table["tag"].isna().any():
-        raise UserError(f"{path}: not a TREC run (query Q0 passage rank score tag)")
+    except (ValueError, OverflowError, pd.errors.EmptyDataError, pd.errors.ParserError):
+        raise UserError(f"{path}: {NO_TREC_RUN}") from None
+    has_all_columns = isinstance(table.index, pd.RangeIndex) and not (table["tag"].eq("") | table["tag"].isna()).any()
+    if table.empty or not has_all_columns or not np.isfinite(table["score"]).all():
+        raise UserError(f"{path}: {NO_TREC_RUN}")
     queries = list(dict.fromkeys(table["query"]))
     depth = len(table) // len(queries)
-    if len(table) != depth * len(queries) or table["rank"].to_numpy().reshape(-1, depth)[:, 0].max() != 1:
-        raise UserError(f"{path}: queries do not have equally many passages; delete it and rank again")
+    if len(table) != depth * len(queries) or not _is_in_order(table, np.array(queries, dtype=object), depth):
+        raise UserError(
+            f"{path}: queries do not have equally many passages, each once, by rank from 1 and falling score; "
+            "delete it and rank again"
+        )
     shape = (len(queries), depth)
     return Run(
         queries,
         table["passage"].to_numpy(dtype=object).reshape(shape),
         table["score"].to_numpy(dtype=np.float32).reshape(shape),
+    )
+
+
+def _is_in_order(table: pd.DataFrame, queries: np.ndarray, depth: int) -> bool:
+    """Return whether a table holds `depth` rows of each query, ranked from 1, no passage twice and no score rising."""
+    scores = table["score"].to_numpy().reshape(-1, depth)
+    return (
+        (table["query"].to_numpy() == np.repeat(queries, depth)).all()
+        and (table["rank"].to_numpy() == np.tile(np.arange(1, depth + 1), len(queries))).all()
+        and (scores[:, 1:] <= scores[:, :-1]).all()
+        and not table.duplicated(["query", "passage"]).any()
     )

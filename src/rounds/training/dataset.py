@@ -1,6 +1,7 @@
 """Training groups: a query with one positive and some of its hard negatives, other ones in each epoch."""
 
 import hashlib
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -134,8 +135,8 @@ def _false_negatives(rows: list[dict], positives: list[list[int]], table: _Passa
         # A query that lost its image, or its words, may seem to be a passage that it is not.
         own = [row["query"]] if row["is_whole"] and row.get("identical") != [] else []
         excluded = (table.find(text) for text in (*row.get("excluded", ()), *own))
-        by_query.setdefault(row["query"], set()).update(numbers, (n for n in excluded if n is not None))
-    return [by_query[row["query"]] for row in rows]
+        by_query.setdefault(normalize_text(row["query"]), set()).update(numbers, (n for n in excluded if n is not None))
+    return [by_query[normalize_text(row["query"])] for row in rows]
 
 
 def _select_examples(rows: list[dict], recipe: Recipe) -> list[list[str]]:
@@ -151,15 +152,27 @@ def _teacher_scores(rows: list[dict], path: Path, table: _PassageTable) -> list[
     """Return each row's scores by passage number, as FlagEmbedding's `pos_scores` and `neg_scores` hold them."""
     teacher_scores = []
     for line, row in enumerate(rows, 1):
-        texts, scores = row["pos"] + row["neg"], [*(row.get("pos_scores") or []), *(row.get("neg_scores") or [])]
-        if len(scores) != len(texts) or "pos_scores" not in row:
+        texts = row["pos"] + row["neg"]
+        of_pos, of_neg = row.get("pos_scores"), row.get("neg_scores") or []
+        if not (_fits(of_pos, row["pos"]) and _fits(of_neg, row["neg"])):
             raise UserError(
                 f"{path} line {line}: has no teacher's score of each passage (pos_scores, neg_scores); "
                 "mine with mining.reranker, or train with loss info_nce"
             )
         # Texts of `pos` and `neg` are in the table, so adding them only looks their numbers up.
-        teacher_scores.append({table.add(text): float(score) for text, score in zip(texts, scores, strict=True)})
+        teacher_scores.append(
+            {table.add(text): float(score) for text, score in zip(texts, of_pos + of_neg, strict=True)}
+        )
     return teacher_scores
+
+
+def _fits(scores: object, texts: list[str]) -> bool:
+    """Return whether `scores` is a list of a finite number for each text."""
+    return (
+        isinstance(scores, list)
+        and len(scores) == len(texts)
+        and all(isinstance(score, int | float) and math.isfinite(score) for score in scores)
+    )
 
 
 def row_dataset(groups: TrainingGroups) -> Dataset:
