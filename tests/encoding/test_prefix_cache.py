@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from helpers.tuned_models import randomize_lora
 
 from rounds.config import loader
 from rounds.encoding import batching, prefix_cache
@@ -57,9 +58,7 @@ def test_sharing_under_an_adapter_changes_no_vector():
     embedder = model()
     torch.manual_seed(0)
     peft_methods.apply(embedder, recipe.tuning)
-    for name, value in peft_methods.trainable_parameters(embedder).items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(value, std=0.05)
+    randomize_lora(embedder)
     ids = rows()
     assert prefix_cache.can_share(embedder, max(map(len, ids)))
     shared = encode_ids(embedder, ids, "fp32")

@@ -37,6 +37,13 @@ def perturb(embedder: SentenceTransformer, step: float = 0.05) -> None:
             parameter.add_(step * torch.randn_like(parameter))
 
 
+def randomize_lora(embedder: SentenceTransformer) -> None:
+    """Fill the second factors of LoRA's products, which start at zero, with noise from torch's generator."""
+    for name, value in peft_methods.trainable_parameters(embedder).items():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.05)
+
+
 def build_tuned_model(recipe: Recipe, step: float = 0.05) -> SentenceTransformer:
     """Load a recipe's base model, apply its tuning method and change the trainable weights by noise of size `step`."""
     torch.manual_seed(0)
@@ -52,3 +59,8 @@ def save_checkpoint(embedder: SentenceTransformer, recipe: Recipe, folder: Path,
     with store.drafting(folder) as draft:
         draft.manifest = checkpoint.save(embedder, draft.folder, recipe, "fp32", **entries)
     return folder
+
+
+def reload(embedder: SentenceTransformer, recipe: Recipe, folder: Path) -> SentenceTransformer:
+    """Write a checkpoint into `folder` and return the model that is loaded from it."""
+    return checkpoint.resolve(str(save_checkpoint(embedder, recipe, folder)), device="cpu").load()

@@ -10,6 +10,7 @@ import torch
 from helpers.fresh_process import embed_in_fresh_process
 from helpers.tiny_task import chunks_and_labels, refused
 from helpers.training import finetune
+from helpers.tuned_models import randomize_lora
 
 from rounds.config import loader
 from rounds.config.recipe import Training
@@ -66,9 +67,7 @@ def test_gradients_equal_those_of_the_unpacked_weights(precision, double_quant, 
     peft_methods.apply(
         packed, dataclasses.replace(recipe.tuning, lora=dataclasses.replace(recipe.tuning.lora, dropout=0.0))
     )
-    for name, value in peft_methods.trainable_parameters(packed).items():
-        if "lora_B" in name:
-            torch.nn.init.normal_(value, std=0.05)
+    randomize_lora(packed)
     _compute_in_fp32(packed)
     unpacked = _unpack(copy.deepcopy(packed))
     expected = gradients(unpacked.train(), recipe, tiny_mined)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_task import refused
-from helpers.tuned_models import save_checkpoint
+from helpers.tuned_models import reload
 
 from rounds.config import loader
 from rounds.config.recipe import LAYER_POOLINGS, TOKEN_POOLINGS
@@ -99,8 +99,7 @@ def test_weights_of_layers_are_saved_and_loaded(method, tmp_path):
     with torch.no_grad():
         weights[0].copy_(torch.tensor([0.2, 1.7]))
     expected = encode(embedder, TEXTS, recipe.prompts, "query", "fp32")
-    folder = save_checkpoint(embedder, recipe, tmp_path / "c")
-    reloaded = checkpoint.resolve(str(folder), device="cpu").load()
+    reloaded = reload(embedder, recipe, tmp_path / "c")
     np.testing.assert_allclose(encode(reloaded, TEXTS, recipe.prompts, "query", "fp32"), expected, atol=2e-6)
 
 

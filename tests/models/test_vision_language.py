@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_task import refused
-from helpers.tuned_models import perturb, save_checkpoint
+from helpers.tuned_models import perturb, reload
 from PIL import Image
 
 from rounds.config import loader
@@ -14,7 +14,7 @@ from rounds.encoding import batching
 from rounds.encoding.batching import Layout
 from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import tokenize
-from rounds.models import backbone, checkpoint, image_inputs, peft_methods, vision_language
+from rounds.models import backbone, image_inputs, peft_methods, vision_language
 
 KEYS = {
     "name": "tiny-joint",
@@ -112,8 +112,7 @@ def test_a_tuned_model_is_saved_and_loaded(method, vision, texts, tmp_path):
     peft_methods.apply(embedder, recipe.tuning)
     perturb(embedder, 0.02)
     expected = embed(embedder.eval(), texts, recipe)
-    folder = save_checkpoint(embedder, recipe, tmp_path / "epoch_1")
-    reloaded = checkpoint.resolve(str(folder), device="cpu").load()
+    reloaded = reload(embedder, recipe, tmp_path / "epoch_1")
     assert np.allclose(embed(reloaded, texts, recipe), expected, atol=1e-5)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_task import refused
-from helpers.tuned_models import perturb, save_checkpoint
+from helpers.tuned_models import perturb, reload
 from PIL import Image
 from torch import nn
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
@@ -16,7 +16,7 @@ from rounds.config.recipe import Projection, Recipe, VirtualTokens, Vision
 from rounds.data.images import attach_image, find_image, keep_only_image
 from rounds.encoding import canary
 from rounds.encoding.encoder import encode
-from rounds.models import backbone, checkpoint, image_inputs, peft_methods, vision_tower
+from rounds.models import backbone, image_inputs, peft_methods, vision_tower
 from rounds.models.image_inputs import TowerImageInputs
 from rounds.models.vision_tower import VisionTower
 
@@ -192,8 +192,7 @@ def test_a_tuned_tower_is_saved_and_loaded(method, vision, unfreeze, tower_folde
     embedder = load_tuned(recipe)
     perturb(embedder, 0.01)
     expected = embed(embedder.eval(), texts, recipe)
-    folder = save_checkpoint(embedder, recipe, tmp_path / "epoch_1")
-    reloaded = checkpoint.resolve(str(folder), device="cpu").load()
+    reloaded = reload(embedder, recipe, tmp_path / "epoch_1")
     assert np.allclose(embed(reloaded, texts, recipe), expected, atol=1e-5)
 
 
@@ -291,8 +290,7 @@ def test_visual_tokens_are_saved_and_loaded(method, kind, tower_folder, texts, t
     embedder = load_tuned(recipe)
     perturb(embedder, 0.1)
     expected = embed(embedder.eval(), texts, recipe)
-    folder = save_checkpoint(embedder, recipe, tmp_path / "epoch_1")
-    reloaded = checkpoint.resolve(str(folder), device="cpu").load()
+    reloaded = reload(embedder, recipe, tmp_path / "epoch_1")
     assert np.allclose(embed(reloaded, texts, recipe), expected, atol=1e-5)
 
 

@@ -16,6 +16,7 @@ import torch
 from helpers.manifests import mined_manifest
 from helpers.tiny_task import chunks_and_labels, refused
 from helpers.training import few_rows, finetune
+from helpers.tuned_models import randomize_lora
 from safetensors.torch import load_file
 
 from rounds.artifacts import store
@@ -216,9 +217,7 @@ def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
         torch.manual_seed(0)
         embedder = backbone.load(recipe, "fp32", "cpu")
         peft_methods.apply(embedder, recipe.tuning)
-        for name, value in peft_methods.trainable_parameters(embedder).items():
-            if "lora_B" in name:
-                torch.nn.init.normal_(value, std=0.05)
+        randomize_lora(embedder)
         collate = Collator(groups, embedder, recipe.replace("training", micro_batch_tokens=budget), 42)
         settings = Training(temperature=0.05, micro_batch_tokens=budget if cached else 0)
         batch = chunks_and_labels(collate([{"row": n} for n in range(10)]))

@@ -66,10 +66,7 @@ def model_texts(
     prefix, suffix = prefix_and_suffix(prompts, kind)
     formatted = []
     for row, text in enumerate(texts):
-        chosen = examples[row] if examples is not None else ()
-        if row in cuts.examples:
-            chosen = [chosen[place] for place in cuts.examples[row]]
-        lead = "".join(example + EXAMPLE_END for example in chosen)
+        lead = "" if examples is None else _lead(examples[row], cuts.examples.get(row))
         words = strip_image(text)
         marker = text[: len(text) - len(words)]
         if image is not None and marker:
