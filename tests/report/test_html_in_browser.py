@@ -18,7 +18,7 @@ from rounds.report.html import render_page
 from rounds.report.ranked_runs import RankedRun, ranks_of_positives
 from rounds.report.server import HOST, ReportSite, make_server
 from rounds.retrieval.run import Run
-from rounds.training.progress import write_progress
+from rounds.training.progress import SavedProgress, write_progress
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -217,7 +217,7 @@ def test_the_live_panel_follows_the_training(browser, experiment):
         tab = browser.new_page()
         tab.goto(f"http://{HOST}:{server.server_port}/")
         progress = {"step": 30, "steps": 100, "first": 0, "seconds": 60.0, "losses": [[10, 2.0], [20, 1.5], [30, 1.25]]}
-        write_progress(partial, progress)
+        write_progress(partial, SavedProgress(**progress))
         tab.wait_for_selector("#live:not([hidden])")
         assert "round 3 · step 30 of 100 · loss 1.2500" in tab.locator("#live-text").inner_text()
         assert tab.locator("#live-bar").get_attribute("value") == "0.3"

@@ -12,7 +12,7 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import refusals, store
 from rounds.report.server import HOST, ReportSite, make_server
-from rounds.training.progress import write_progress
+from rounds.training.progress import SavedProgress, write_progress
 
 PROGRESS = {"step": 30, "steps": 100, "first": 10, "seconds": 40.0, "losses": [[20, 1.5], [30, 1.25]]}
 
@@ -53,7 +53,7 @@ def test_live_json_follows_the_training(served):
     experiment, address = served
     folder = experiment.folder / "round2" / "train.partial"
     folder.mkdir(parents=True)
-    write_progress(folder, PROGRESS)
+    write_progress(folder, SavedProgress(**PROGRESS))
     live = json.loads(get(f"{address}/live.json"))["live"]
     assert live["round"] == 2 and live["losses"] == PROGRESS["losses"]
 

@@ -1,5 +1,7 @@
 """Progress: the callback writes it, and readers of an experiment's folder see how far the training is."""
 
+import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import torch
 
 from rounds.artifacts import store
 from rounds.training.callbacks import EpochCheckpointCallback
-from rounds.training.progress import PROGRESS_FILE, QUIET, read_progress, write_progress
+from rounds.training.progress import PROGRESS_FILE, QUIET, SavedProgress, read_progress, write_progress
 
 PROGRESS = {"step": 30, "steps": 100, "first": 10, "seconds": 40.0, "losses": [[20, 1.5], [30, 1.25]]}
 
@@ -18,7 +20,7 @@ def partial(tmp_path) -> Path:
     """The folder of a round in training, whose first epoch is finished."""
     folder = tmp_path / "tiny-v1" / "round3" / "train.partial"
     (folder / "epoch_1").mkdir(parents=True)
-    write_progress(folder, PROGRESS)
+    write_progress(folder, SavedProgress(**PROGRESS))
     store.write_json(folder / "epoch_1" / "metrics.json", {"MAP@25": 0.5})
     return folder
 
@@ -33,11 +35,19 @@ def test_time_left_follows_the_speed_since_resuming(partial):
     assert read_progress(partial.parent.parent, now=written + QUIET + 1).stopped
 
 
-def test_without_readable_progress_there_is_none(tmp_path, partial):
-    """A missing folder and a half-written file both give None."""
+@pytest.mark.parametrize("text", ["{", "[]", '{"step": 30}', json.dumps({**PROGRESS, "steps": "100"})])
+def test_without_readable_progress_there_is_none(text, tmp_path, partial):
+    """A missing folder, a half-written file, a missing key and a wrong type all give None."""
     assert read_progress(tmp_path / "none") is None
-    (partial / PROGRESS_FILE).write_text("{")
+    (partial / PROGRESS_FILE).write_text(text)
     assert read_progress(partial.parent.parent) is None
+
+
+def test_a_loss_that_is_no_number_is_shown(partial):
+    """A training that diverges is watched to its end."""
+    write_progress(partial, SavedProgress(**{**PROGRESS, "losses": [(20, 1.5), (30, float("nan"))]}))
+    (_, (step, loss)) = read_progress(partial.parent.parent).losses
+    assert step == 30 and math.isnan(loss)
 
 
 def test_the_callback_writes_progress(tmp_path):

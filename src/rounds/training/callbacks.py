@@ -16,7 +16,7 @@ from rounds.models import checkpoint, peft_methods
 from rounds.training import sharding
 from rounds.training.collator import Collator
 from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
-from rounds.training.progress import write_progress
+from rounds.training.progress import SavedProgress, write_progress
 
 COLLAPSED = 0.9  # mean cosine of random passages above which vectors hardly tell passages apart
 
@@ -85,13 +85,13 @@ class EpochCheckpointCallback(TrainerCallback):
         """Write how far the training is, for those who watch it."""
         if not store.is_main_process():
             return
-        progress = {
-            "step": state.global_step,
-            "steps": state.max_steps,
-            "first": self.first_step,
-            "seconds": round(time.perf_counter() - self.train_start, 1),
-            "losses": self.curve,
-        }
+        progress = SavedProgress(
+            step=state.global_step,
+            steps=state.max_steps,
+            first=self.first_step,
+            seconds=round(time.perf_counter() - self.train_start, 1),
+            losses=self.curve,
+        )
         write_progress(self.partial, progress)
 
     def _finish_epoch(self, epoch: int, seconds: float, gathered: dict[str, Tensor] | None) -> None:

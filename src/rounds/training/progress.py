@@ -1,11 +1,13 @@
 """Progress of a round in training: written to its unfinished folder, and read by whoever watches."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import StrictInt
+
 from rounds.artifacts import store
+from rounds.artifacts.manifests import Entry, Number
 
 PROGRESS_FILE = "progress.json"
 
@@ -35,13 +37,27 @@ class Progress:
     stopped: bool
 
 
-def write_progress(partial: Path, progress: dict) -> None:
-    """Write the progress of a training to its unfinished folder.
+class SavedProgress(Entry):
+    """The content of `progress.json`.
 
-    Args:
-        progress: `step`, `steps`, `first` (step at which this process began), `seconds` (since then) and `losses`.
+    Attributes:
+        step: optimizer steps done.
+        steps: optimizer steps of all epochs.
+        first: step at which this process began.
+        seconds: since then.
+        losses: (step, mean training loss since the entry before), in order.
     """
-    store.write_json(partial / PROGRESS_FILE, progress)
+
+    step: StrictInt
+    steps: StrictInt
+    first: StrictInt
+    seconds: Number
+    losses: list[tuple[StrictInt, Number]]
+
+
+def write_progress(partial: Path, progress: SavedProgress) -> None:
+    """Write the progress of a training to its unfinished folder."""
+    store.write_json(partial / PROGRESS_FILE, progress.model_dump())
 
 
 def read_progress(experiment: Path, now: float | None = None) -> Progress | None:
@@ -55,18 +71,18 @@ def read_progress(experiment: Path, now: float | None = None) -> Progress | None
     try:
         written = {file: file.stat().st_mtime for file in experiment.glob(f"round*/train.partial/{PROGRESS_FILE}")}
         latest = max(written, key=written.get)
-        progress = json.loads(latest.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):  # there is none, or the training ended at this moment
+        progress = SavedProgress.model_validate_json(latest.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):  # there is none, the training ended at this moment, or it is broken
         return None
     partial, age = latest.parent, (now or time.time()) - written[latest]
-    done, left = progress["step"] - progress["first"], progress["steps"] - progress["step"]
+    done, left = progress.step - progress.first, progress.steps - progress.step
     return Progress(
         round=int(partial.parent.name.removeprefix("round")),
-        step=progress["step"],
-        steps=progress["steps"],
-        losses=[tuple(entry) for entry in progress["losses"]],
+        step=progress.step,
+        steps=progress.steps,
+        losses=progress.losses,
         scores=_scores(partial),
-        seconds_left=max(0.0, progress["seconds"] / done * left - age) if done else None,
+        seconds_left=max(0.0, progress.seconds / done * left - age) if done else None,
         stopped=age > QUIET,
     )
 
