@@ -162,6 +162,20 @@ def test_groups_stay_the_numbers_and_texts_that_they_are(ending, tmp_path):
         assert [query.group for query in dataset.queries] == expected
 
 
+@pytest.mark.parametrize("twin", ["Orl\u00e9ans ", "Orle\u0301ans", "Orl\u00e9ans\n"])
+def test_groups_that_look_the_same_are_one(twin, tmp_path):
+    """No split divides what differs in blanks or in how an accent is made, in any task with groups."""
+    name = "Orl\u00e9ans"
+    rows = [{"query": f"q {n}", "positive": f"p {n}", "group": group} for n, group in enumerate([name, twin])]
+    assert {query.group for query in pairs.load(write_rows(tmp_path / "a.csv", rows), group="group").queries} == {name}
+    weak = WeakLabelsFolder.write(tmp_path / "weak", "questions", {"group": twin})
+    assert weak_labels.load(weak)[0].queries[1].group == name
+    images = KbvqaFolder.write(tmp_path / "images", "questions", {"provenance": [twin]})
+    passages = [json.loads(line) | {"article": name} for line in (images / "passages.jsonl").read_text().splitlines()]
+    dataset, _ = kbvqa.load(write_rows(images / "passages.jsonl", passages).parent)
+    assert dataset.queries[1].group == name and dataset.qrels["b"] == ["d2"]
+
+
 def test_a_parquet_column_with_nulls_keeps_whole_numbers(tmp_path):
     """pandas writes whole numbers with a null among them as floats: the null's row is named, not a text `12.0`."""
     rows = [{"query": f"q {n}", "positive": "p", "group": group} for n, group in enumerate([12, 7, None])]

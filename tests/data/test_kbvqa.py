@@ -123,6 +123,14 @@ def test_pictures_that_are_missing_or_broken_are_named_by_row(own):
         kbvqa.load(own)
 
 
+@pytest.mark.parametrize("name", ["a>b.jpg", "a\nb.jpg", "a\0b.jpg"])
+def test_a_picture_that_no_text_can_name_is_refused(own, name):
+    """What would end the path in a text's marker would leave the marker among the words and the picture unseen."""
+    rewrite(own, "questions", [rows(own, "questions")[0] | {"image": name}, *rows(own, "questions")[1:]])
+    with refused("questions row 1 (q0-0)", "must not hold", repr(name[1])):
+        kbvqa.load(own)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

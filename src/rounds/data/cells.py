@@ -3,6 +3,7 @@
 import math
 import re
 
+from rounds.data.text import normalize_text
 from rounds.errors import UserError
 
 # Run files are columns between blanks, in trec_eval as here, so ids hold neither white space nor control characters.
@@ -43,6 +44,15 @@ def read_name(value: object, place: str, column: str) -> str:
     if not isinstance(value, str) and not is_empty(value):
         raise UserError(f"{place}: column {column} is neither a text nor a whole number ({_short(value)})")
     return read_text(value, place, column)
+
+
+def read_group(value: object, place: str, column: str) -> str:
+    """Return the name of a group or article, normalized: no split divides what differs in white space or accents' form.
+
+    Raises:
+        UserError: the cell is empty, null, or neither a text nor a whole number.
+    """
+    return normalize_text(read_name(value, place, column))
 
 
 def read_id(value: object, place: str, column: str, seen: dict | set = frozenset()) -> str:

@@ -203,7 +203,7 @@ def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:
     """
     if path.is_file() and not path.stat().st_size:
         raise UserError(
-            f"{path}: is empty, it holds no training queries; such a split can only be evaluated (make evaluate ROUND=0)"
+            f"{path}: is empty: it holds no training queries; its split can only be evaluated (make evaluate ROUND=0)"
         )
     rows = store.read_jsonl(path, ("query", *lists))
     for number, row in enumerate(rows, 1):

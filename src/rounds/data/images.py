@@ -19,6 +19,8 @@ DIGEST_LENGTH = 16  # hexadecimal digits of a file's SHA-256 in a marker
 
 IMAGE_MARKER = re.compile(r"<image:([^\n>]+)#([0-9a-f]{16})>\n?")
 
+NOT_IN_MARKERS = re.compile(r"[\n>\0]")  # what would end an image's path in its marker, and what no path holds
+
 
 @dataclass(frozen=True)
 class ImageReference:

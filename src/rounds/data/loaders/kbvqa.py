@@ -16,9 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from rounds.data.cells import is_empty, read_id, read_name, read_names, read_text
 from rounds.data.dataset import Query, RetrievalDataset
-from rounds.data.images import attach_image
+from rounds.data.images import NOT_IN_MARKERS, attach_image
 from rounds.data.loaders.tables import Rows, read_table
 from rounds.data.loaders.weak_labels import AnswerIndex, unique_passages
+from rounds.data.text import normalize_text
 from rounds.errors import UserError
 
 QUESTION_COLUMNS = ("id", "question", "image", "answer")
@@ -124,6 +125,9 @@ def _read_table(folder: Path, name: str, columns: tuple[str, ...]) -> list[dict]
             row[column] = read_names(row.get(column), place, column)
         for column in OPTIONAL_NAMES:
             row[column] = "" if is_empty(row.get(column)) else read_name(row[column], place, column)
+        for column in {"article", "title"} & row.keys():
+            row[column] = normalize_text(row[column])
+        row["provenance"] = [normalize_text(title) for title in row["provenance"]]
         rows[read_id(row["id"], place, "id", rows)] = row
     return list(rows.values())
 
@@ -146,6 +150,8 @@ def _check_images(folder: Path, name: str, rows: list[dict]) -> None:
         if row["image"] in readable:
             continue
         place = f"{folder / name} row {number} ({row['id']})"
+        if unwritable := NOT_IN_MARKERS.search(str(folder / row["image"])):
+            raise UserError(f"{place}: the path of a picture must not hold {unwritable.group()!r}")
         try:
             with Image.open(folder / row["image"]) as image:
                 image.load()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from rounds.data.cells import read_name, read_text
+from rounds.data.cells import read_group, read_text
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.identical import find_identical
 from rounds.data.loaders.tables import FILE_ENDINGS, Rows, read_table
@@ -37,7 +37,7 @@ def load(
     for place, row in rows:
         question, answer = (read_text(row.get(column), place, column) for column in (query, positive))
         new_id = f"q{len(queries)}"
-        row_group = read_name(row.get(group), place, group) if group else new_id
+        row_group = read_group(row.get(group), place, group) if group else new_id
         row_query = queries.setdefault(normalize_text(question), Query(new_id, row_group, {"question": question}))
         if group and row_query.group != row_group:
             raise UserError(f"{place}: its query is of {group} {row_query.group!r} in an earlier row")

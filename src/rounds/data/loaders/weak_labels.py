@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.data.cells import read_id, read_name, read_names, read_text
+from rounds.data.cells import read_group, read_id, read_name, read_names, read_text
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.loaders import beir_files
 from rounds.errors import UserError
@@ -60,7 +60,7 @@ def load(folder: Path) -> tuple[RetrievalDataset, SkippedAnswers]:
     skipped = SkippedAnswers(defaultdict(list), [])
     for place, row in beir_files.read([folder / "questions.jsonl"], ("id", "question", "answer")):
         identifier, question = read_id(row["id"], place, "id", queries), read_text(row["question"], place, "question")
-        group = read_name(row["group"], place, "group") if "group" in row else identifier
+        group = read_group(row["group"], place, "group") if "group" in row else identifier
         queries[identifier] = Query(identifier, group, {"question": question})
         # An empty answer is one that says nothing: it is reported, not refused.
         answer = row["answer"] if isinstance(row["answer"], str) else read_name(row["answer"], place, "answer")
