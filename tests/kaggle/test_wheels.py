@@ -198,6 +198,20 @@ def test_a_python_that_is_too_old_for_the_project_is_refused(tmp_path):
         wheels.collect(next(tmp_path.iterdir()), Target("3.10", (), {}))
 
 
+def test_a_torch_without_cuda_is_refused(index, tmp_path):
+    """The index of a machine without a GPU has such wheels; the notebook would compute on its CPU."""
+    wheel(index, "torch", "2.9+cpu")
+    with refused("torch-2.9+cpu", "image", "torch>=2.8"):
+        build(tmp_path, "torch>=2.8", has={"torch": "2.6.0+cu124"})
+
+
+@pytest.mark.parametrize("version", ["2.9", "2.9+cu128"])
+def test_a_torch_with_cuda_takes_the_place_of_an_old_one(version, index, tmp_path):
+    """Wheels of PyPI, and those that name CUDA's version."""
+    wheel(index, "torch", version)
+    assert build(tmp_path, "torch>=2.8", has={"torch": "2.6.0+cu124"}) == {f"torch-{version}"}
+
+
 def test_a_missing_wheel_is_named(index, tmp_path):
     """A requirement that no wheel satisfies is refused by name."""
     wheel(index, "a", "1.0", "b>=2")

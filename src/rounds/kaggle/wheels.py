@@ -33,6 +33,8 @@ ANY = ""  # an unknown version, which satisfies every requirement
 
 TORCH = ("torch", "triton", "nvidia-*", "cuda-*")  # gigabytes that are part of every GPU image
 
+CUDA = "cu"  # how the local version of torch's wheels for NVIDIA's GPUs begins
+
 OLDEST_GLIBC = 5  # minor version of the oldest glibc for which there are wheels, 2.5
 
 MANYLINUX_ALIASES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}  # by glibc's minor version
@@ -354,6 +356,9 @@ def _download(name: str, specifier: SpecifierSet, folder: Path, target: Target) 
     """Download the wheel of a package and return it.
 
     The version that is installed here is preferred, as other versions may compute other vectors.
+
+    Raises:
+        UserError: There is no wheel for the target, or only one of torch that would leave its GPU unused.
     """
     flags = ["--no-deps", *_pip_flags(target)]
     requirements = [f"{name}{specifier}"]
@@ -368,6 +373,12 @@ def _download(name: str, specifier: SpecifierSet, folder: Path, target: Target) 
                 if requirement == requirements[-1]:
                     raise
         (wheel,) = Path(scratch).glob("*.whl")
+        build = _version(wheel).local or CUDA  # the wheels of PyPI name none
+        if name == "torch" and not build.startswith(CUDA):
+            raise UserError(
+                f"{wheel.name}: is not built for the notebook's GPU; take an image with torch{specifier}, or another "
+                "index (PIP_INDEX_URL)"
+            )
         return wheel.rename(folder / wheel.name)
 
 
