@@ -60,3 +60,9 @@ def test_a_query_s_company_changes_nothing():
         alone = bm25.rank({query: text}, PASSAGES, 5)
         assert alone.passages[0].tolist() == together.passages[row].tolist()
         assert alone.scores[0].tolist() == together.scores[row].tolist()
+
+
+def test_a_corpus_without_words_keeps_its_order():
+    """Single characters and stop words are no words of BM25: nothing matches, as with a query of such."""
+    run = bm25.rank({"q": "x", "r": "word"}, {"a": "x", "b": "the", "c": ""}, 3)
+    assert run.passages.tolist() == [["a", "b", "c"]] * 2 and not run.scores.any()

@@ -148,6 +148,12 @@ def test_vectors_that_are_not_numbers_are_refused(of, value, kind):
         search.rank(ids["queries"], vectors["queries"], ids["passages"], vectors["passages"], 10, index)
 
 
+def test_products_that_overflow_are_refused():
+    """Scores of infinity would tie, and the ranking would be the corpus's order."""
+    with refused("inner products", "fp32", "normalize"):
+        search.rank(["q"], np.full((1, 4), 3e38, "f4"), ["a", "b"], np.full((2, 4), 3e38, "f4"), 2)
+
+
 def test_an_index_of_vectors_that_are_not_numbers_is_refused():
     """An approximate index is not built of them either."""
     passages = clustered(np.random.default_rng(0), 700, 16)

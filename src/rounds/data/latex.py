@@ -1,5 +1,6 @@
 """Replace the LaTeX markup of a question by plain characters, so that tokens go to words instead of backslashes."""
 
+import logging
 import re
 from bisect import bisect_left
 from collections import defaultdict
@@ -15,6 +16,10 @@ _OPENING = re.compile(r"\\(?:([(\[])|begin\{(\w+)\})")
 _CLOSING = re.compile(r"\\(?:([)\]])|end\{(\w+)\})")
 
 _CLOSES = {"(": ")", "[": "]"}
+
+_PERCENT = re.compile(r"((?<!\\)(?:\\\\)*)%")  # in a formula, meant as a percent sign and not to begin a comment
+
+_PLACEHOLDER = re.compile(r"%(\(\w+\))?s")  # what pylatexenc leaves where an argument is missing
 
 MAX_NESTING = 40  # braces within braces that are parsed: the parser calls itself at each level
 
@@ -93,9 +98,11 @@ def _to_plain(source: str) -> str:
     plain = ""
     if _nesting(source) <= MAX_NESTING:
         try:
-            plain = " ".join(_parser().latex_to_text(source).split())
+            plain = " ".join(_parser().latex_to_text(_PERCENT.sub(r"\1\\%", source)).split())
         except Exception:  # pylatexenc raises errors of many types on invalid markup, RecursionError among them
             plain = ""
+    if _PLACEHOLDER.search(plain) and not _PLACEHOLDER.search(source):  # a macro without its arguments: `\frac{1}`
+        plain = ""
     return f" {plain or source.strip()} "
 
 
@@ -110,4 +117,5 @@ def _nesting(source: str) -> int:
 
 @cache
 def _parser() -> LatexNodes2Text:
+    logging.getLogger("pylatexenc").setLevel(logging.ERROR)  # it warns of each macro without its arguments
     return LatexNodes2Text(math_mode="text", keep_comments=True, strict_latex_spaces=False)

@@ -54,7 +54,10 @@ def score(queries: list[str], passages: list[str], k1: float = K1, b: float = B)
     """
     passages, queries = (list(map(strip_image, texts)) for texts in (passages, queries))
     index = bm25s.BM25(k1=k1, b=b)
-    index.index(bm25s.tokenize(passages, show_progress=False), show_progress=False)
+    corpus = bm25s.tokenize(passages, show_progress=False)
+    if not any(corpus.ids):  # of single characters and stop words only
+        return np.zeros((len(queries), len(passages)), np.float32)
+    index.index(corpus, show_progress=False)
     query_tokens = bm25s.tokenize(queries, return_ids=False, show_progress=False)
     no_match = np.zeros(len(passages))  # for a query of stop words only, which has no tokens
     scores = np.stack([index.get_scores(tokens) if tokens else no_match for tokens in query_tokens])

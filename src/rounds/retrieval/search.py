@@ -3,6 +3,7 @@
 import faiss
 import numpy as np
 
+from rounds.errors import UserError
 from rounds.retrieval import ann_index, exact_search
 from rounds.retrieval.run import Run
 
@@ -31,7 +32,7 @@ def rank(
         block_size: numbers held at once beside the vectors and the run.
 
     Raises:
-        UserError: vectors hold NaN or infinity; the line names their ids.
+        UserError: vectors hold NaN or infinity; the line names their ids. Or they are so long that products overflow.
 
     >>> run = rank(["q"], np.eye(2, dtype="f4")[:1], ["a", "b"], np.eye(2, dtype="f4"), depth=2)
     >>> run.passages.tolist(), run.scores.tolist()
@@ -46,8 +47,11 @@ def rank(
     for start in range(0, len(queries), queries_at_once):
         part = slice(start, start + queries_at_once)
         block = exact_search.to_float32(queries[part])
-        if index is None:
-            scores[part], rows[part] = exact_search.search(block, passages, depth, block_size)
-        else:
-            scores[part], rows[part] = ann_index.search(block, passages, depth, index)
+        with np.errstate(over="ignore"):  # checked below
+            if index is None:
+                scores[part], rows[part] = exact_search.search(block, passages, depth, block_size)
+            else:
+                scores[part], rows[part] = ann_index.search(block, passages, depth, index)
+    if not np.isfinite(scores).all():
+        raise UserError("inner products of the vectors exceed what fp32 holds; set model.normalize: true")
     return Run(list(query_ids), np.array(passage_ids, dtype=object)[rows], scores)
