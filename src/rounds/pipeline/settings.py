@@ -19,6 +19,7 @@ OFFICIAL_SPLITS = ("official", "dev")  # sides from files of labels, which TASK=
 SPLITS = ("v1", "v2", "v3", "v4", "v5", *OFFICIAL_SPLITS, "submission")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
 DOWNLOADED = "data/raw"
+PRECISIONS = ("", "fp32", "bf16", "fp16")
 RECIPES = (
     "minilm",
     "minilm-lora",
@@ -29,7 +30,7 @@ RECIPES = (
     "minilm-prefix",
 )
 TASK_DEFAULTS: dict[str, dict[str, object]] = {
-    "beir": {"model": "minilm-beir"},
+    "beir": {"model": "minilm-beir", "precision": "fp32"},  # published scores are fp32's
     "kbvqa": {
         "model": "kbvqa",
         "recipes": (
@@ -127,6 +128,9 @@ class Settings:
     )
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
     questions: int = _setting(1100, "questions of the generated sample", least=1)
+    precision: str = _setting(
+        "", "evaluates the base model in this precision as well, beside its own (TASK=beir: fp32)", PRECISIONS
+    )
     engine: str = _setting("rounds", "encoder of mining and evaluation", ("rounds", "flagembedding"))
     runs: tuple[str, ...] = _setting((), "evaluated rounds that make compare takes: folders in model_output")
     recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")

@@ -214,6 +214,7 @@ def _first_evaluation(experiment: Experiment) -> Stage:
         recipe=given.model,
         data_dir=experiment.data,
         bm25=True,
+        precision=given.precision,
         engine=given.engine,
         device=given.device,
         output_dir=output,
