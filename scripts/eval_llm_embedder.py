@@ -63,7 +63,7 @@ def main(flags: Flags) -> None:
     config = {
         "models": {mark: source.key for mark, source in checkpoints.items()},
         "validation": collection.validation_digest(data),
-        "bm25": flags.bm25,
+        "bm25": flags.bm25 and vars(next(iter(checkpoints.values())).recipe.mining.bm25),
         "allow_leak": flags.allow_leak,
     }
     output = Path(flags.output_dir) if flags.output_dir else None
@@ -108,7 +108,7 @@ def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
 def _evaluate(flags: Flags, data: Collection, checkpoints: dict[str, Checkpoint]) -> list[ResultRow]:
     """Evaluate each checkpoint, and BM25 if asked, and write the rows into the ledger."""
     model_output = Path(flags.model_output)
-    rows = [bm25_row(data)] if flags.bm25 else []
+    rows = [bm25_row(data, next(iter(checkpoints.values())).recipe.mining.bm25)] if flags.bm25 else []
     for number, (mark, source) in enumerate(checkpoints.items()):
         row = evaluate_checkpoint(source, data, model_output, flags.allow_leak)
         rows.append(mark_row(row, mark, in_chain=number == 0))

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from rounds import cli
 from rounds.artifacts import store
+from rounds.config import loader
 from rounds.data import collection
 from rounds.evaluation import bm25_tuning
 from rounds.evaluation.table import Column, Table
@@ -14,8 +15,9 @@ from rounds.evaluation.table import Column, Table
 
 @dataclass
 class Flags:
-    """The split to tune on."""
+    """The split to tune on, and the recipe whose stemmer and stop words are taken."""
 
+    recipe: str = field(default=loader.DEFAULT_RECIPE, metadata={"help": "recipe: its mining.bm25"})
     data_dir: str = field(metadata={"help": "collection; its training queries alone are looked at"})
 
 
@@ -26,7 +28,8 @@ def main(flags: Flags) -> None:
     rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id"))
     queries = {row["query_id"]: row["query"] for row in rows}
     left_out = {row["query_id"]: row["identical"] for row in rows if row.get("identical")}
-    points = bm25_tuning.tune(queries, passages, {row["query_id"]: row["pos_id"] for row in rows}, left_out)
+    qrels = {row["query_id"]: row["pos_id"] for row in rows}
+    points = bm25_tuning.tune(queries, passages, qrels, loader.load(flags.recipe).mining.bm25, left_out)
     body = [[f"{k1:g}", f"{b:g}", f"{score:.4f}"] for k1, b, score in points]
     title = f"{bm25_tuning.TUNED_BY} on {len(rows)} training queries"
     Console().print(Table(list(map(Column, ("k1", "b", bm25_tuning.TUNED_BY))), body, title).screen())

@@ -1,6 +1,9 @@
+import math
+
 import numpy as np
 import pytest
 
+from rounds.config.sections.mining import BM25
 from rounds.retrieval import bm25
 
 PASSAGES = {
@@ -66,3 +69,32 @@ def test_a_corpus_without_words_keeps_its_order():
     """Single characters and stop words are no words of BM25: nothing matches, as with a query of such."""
     run = bm25.rank({"q": "x", "r": "word"}, {"a": "x", "b": "the", "c": ""}, 3)
     assert run.passages.tolist() == [["a", "b", "c"]] * 2 and not run.scores.any()
+
+
+@pytest.mark.parametrize(
+    ("stemmer", "stop_words", "expected"),
+    [("none", "english", 0), ("porter", "english", 1), ("english", "none", 1), ("german", "german", 0)],
+)
+def test_a_stemmer_finds_other_forms_of_a_word(stemmer, stop_words, expected):
+    """A query in another form than the passage's matches it through the language's stems alone."""
+    parameters = BM25(stemmer=stemmer, stop_words=stop_words)
+    found = bm25.score(["multiplied"], ["Adds instead of multiplying", "Reads an axis"], parameters)
+    assert (found[0] > 0).tolist() == [bool(expected), False]
+
+
+@pytest.mark.parametrize(("stop_words", "matches"), [("english", False), ("german", True), ("none", True)])
+def test_stop_words_match_nothing(stop_words, matches):
+    """A query of a stop word scores where the list does not hold it."""
+    scores = bm25.score(["the"], ["the axis", "an axis"], BM25(stop_words=stop_words))
+    assert bool(scores[0, 0] > 0) is matches
+
+
+def test_parameters_are_those_of_the_formula():
+    """Scores are Lucene's BM25 at the given k1 and b: idf * tf / (tf + k1 * (1 - b + b * length / mean length))."""
+    passages = ["axis axis graph", "axis sign", "graph sign sign sign"]
+    k1, b = 0.9, 0.4
+    scores = bm25.score(["axis"], passages, BM25(k1=k1, b=b, stop_words="none"))[0]
+    lengths, frequencies = [3, 2, 4], [2, 1, 0]
+    idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
+    expected = [idf * tf / (tf + k1 * (1 - b + b * n / 3)) for tf, n in zip(frequencies, lengths, strict=True)]
+    assert scores == pytest.approx(expected, abs=1e-5)

@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import FinetuneManifest
 from rounds.config.recipe import Recipe
+from rounds.config.sections.mining import BM25
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
@@ -123,9 +124,9 @@ def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -
     )
 
 
-def bm25_row(data: Collection) -> ResultRow:
-    """Return the row of the lexical baseline."""
-    run = bm25.rank(data.validation, data.passages, run_store.DEPTH, left_out=data.identical)
+def bm25_row(data: Collection, parameters: BM25 = bm25.DEFAULTS) -> ResultRow:
+    """Return the row of the lexical baseline, with the recipe's `mining.bm25`."""
+    run = bm25.rank(data.validation, data.passages, run_store.DEPTH, parameters, left_out=data.identical)
     return _baseline_row("BM25", run, data, RowKind.BM25)
 
 

@@ -108,8 +108,7 @@ def rank_pictures(request: SourceRequest) -> Run:
 
 def rank_bm25(request: SourceRequest) -> Run:
     """Rank by BM25."""
-    parameters = request.recipe.bm25
-    return bm25.rank(request.task.queries, request.task.passages, request.depth, parameters.k1, parameters.b)
+    return bm25.rank(request.task.queries, request.task.passages, request.depth, request.recipe.bm25)
 
 
 def rank_at_random(request: SourceRequest) -> Run:

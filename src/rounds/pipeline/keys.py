@@ -50,10 +50,10 @@ SCRIPTS = {
         "output_dir", (*BASE_MODEL, "mining", "training"), ("train_data", "data_dir", "model_name_or_path")
     ),
     "eval_llm_embedder": Reads(
-        "output_dir", (*BASE_MODEL, "training.temperature"), ("model_path", "data_dir", "compare")
+        "output_dir", (*BASE_MODEL, "mining.bm25", "training.temperature"), ("model_path", "data_dir", "compare")
     ),
     "baseline": Reads("output_dir", (*BASE_MODEL, "mining", "training"), ("data_dir",)),
-    "candidates": Reads("output_dir", BASE_MODEL, ("data_dir", "model_paths")),
+    "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths")),
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
 }
 # Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.

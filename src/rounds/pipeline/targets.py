@@ -309,7 +309,7 @@ def sweep(session: Session) -> None:
 def tune_bm25(session: Session) -> None:
     """Search BM25's parameters on the training queries."""
     session.ensure(stages.data(session.experiment))
-    session.call("tune_bm25", data_dir=session.experiment.data)
+    session.call("tune_bm25", recipe=session.settings.model, data_dir=session.experiment.data)
 
 
 @target(is_validated=True)

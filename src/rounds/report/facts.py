@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from rounds.artifacts import refusals, store
+from rounds.config.sections import mining
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.errors import UserError
@@ -92,7 +93,10 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
         raise UserError(f"{data_dir}: split {data.split} has no validation queries to report on")
     rounds = find_rounds(experiment)
     rows = results.distinct([row for folder in rounds.values() for row in read_results(folder)])
-    ranked = [ranked_runs.rank_with_bm25(data), *ranked_runs.read_ranked_runs(rows, data, model_output)]
+    ranked = [
+        ranked_runs.rank_with_bm25(data, read_bm25(rounds)),
+        *ranked_runs.read_ranked_runs(rows, data, model_output),
+    ]
     ledger_rows = [
         row
         for row in ledger.read(model_output / "ledger.csv")
@@ -131,6 +135,13 @@ def read_results(round_folder: Path) -> list[ResultRow]:
     """Read the results of a round's evaluation; return none if it was not evaluated."""
     evaluation = round_folder / "eval"
     return results.load(evaluation) if store.read_manifest(evaluation) else []
+
+
+def read_bm25(rounds: dict[int, Path]) -> mining.BM25:
+    """Return the parameters of the tables' BM25 row, which the base model's evaluation keeps; else the defaults."""
+    manifest = store.read_manifest(rounds[0] / "eval") if 0 in rounds else None
+    kept = (manifest.config or {}).get("bm25") if manifest else None
+    return mining.BM25(**kept) if isinstance(kept, dict) else mining.BM25()
 
 
 def read_negatives(rounds: dict[int, Path], data: Collection) -> dict[int, MinedStatistics]:

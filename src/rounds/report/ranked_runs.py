@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rounds.config.sections import mining
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
 from rounds.evaluation.results import ResultRow
@@ -35,9 +36,9 @@ class RankedRun:
     vectors: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def rank_with_bm25(data: Collection) -> RankedRun:
+def rank_with_bm25(data: Collection, parameters: mining.BM25 = bm25.DEFAULTS) -> RankedRun:
     """Rank the validation queries with BM25."""
-    run = bm25.rank(data.validation, data.passages, DEPTH, left_out=data.identical)
+    run = bm25.rank(data.validation, data.passages, DEPTH, parameters, left_out=data.identical)
     return RankedRun(BM25, run, ranks_of_positives(run, data.qrels))
 
 

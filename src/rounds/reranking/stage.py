@@ -200,7 +200,8 @@ def _compute_candidates(
             FusedModel(model.name, query_vectors, training_vectors[label_queries], np.asarray(passage_vectors))
         )
     labelled = LabelledQueries([training[row] for row in label_queries], label_passages)
-    table = build_candidates(queries, list(data.passages), labelled, models, bm25.score(texts, passages), data.qrels)
+    lexical = bm25.score(texts, passages, fused[-1].checkpoint.recipe.mining.bm25)
+    table = build_candidates(queries, list(data.passages), labelled, models, lexical, data.qrels)
     table = table.without(data.identical)
     columns = np.array([passage_rows[passage] for passage in table.passage_ids])
     for model in fused:

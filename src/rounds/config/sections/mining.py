@@ -8,6 +8,11 @@ from pydantic.dataclasses import dataclass
 from rounds.config.sections.base import SECTION, Integer, Number, Text
 from rounds.errors import UserError
 
+LANGUAGES = (
+    *("danish", "dutch", "french", "german", "italian", "norwegian"),
+    *("portuguese", "russian", "spanish", "swedish", "turkish"),
+)
+
 SOURCES = ("dense", "bm25", "random", "same_group", "pictures")
 
 FILE_SOURCES = ("vectors",)  # named NAME:PATH; the file's content is part of what mining is made from
@@ -59,13 +64,23 @@ def _check_sources(ratios: dict[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, config=SECTION)
 class BM25:
-    """The parameters of BM25 (Robertson et al. 1995); `make tune_bm25` searches for better ones."""
+    """The parameters of BM25 (Robertson et al. 1995), as a source of negatives and as the baseline in tables.
+
+    `make tune_bm25` searches for better k1 and b.
+    """
 
     k1: Number = Field(1.5, ge=0)
     """Saturation of the term frequency."""
 
     b: Number = Field(0.75, ge=0, le=1)
     """Strength of the length normalization."""
+
+    stemmer: Literal[("none", "porter", "english", *LANGUAGES)] = "none"
+    """Cut words to their stems with this Snowball stemmer: `porter`, as Lucene's English analyzer does, or that of a
+    language."""
+
+    stop_words: Literal[("none", "english", "english_plus", *LANGUAGES)] = "english"
+    """Words to leave out: the 33 of Lucene's English analyzer (`english`), a longer list, or those of a language."""
 
 
 @dataclass(frozen=True, config=SECTION)
