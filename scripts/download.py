@@ -1,6 +1,7 @@
 """Fetch the competition's CSVs with the kaggle client."""
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rounds import cli
 from rounds.artifacts import store
 from rounds.artifacts.manifests import RawManifest
 from rounds.data.loaders import eedi
+from rounds.errors import UserError
 from rounds.flags import Overwriting
 from rounds.kaggle.client import COMPETITION, Client
 
@@ -29,9 +31,11 @@ def main(flags: Flags) -> None:
     with store.writing(folder, RawManifest(config=config)) as temporary:
         Client().run("competitions", "download", COMPETITION, "-p", temporary, "-q")
         archive = temporary / f"{COMPETITION}.zip"
-        store.require_files(archive)
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(temporary)
+        try:
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(temporary)
+        except (FileNotFoundError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{COMPETITION}: kaggle sent no whole zip file ({error}); run it again") from None
         archive.unlink()
         eedi.load(temporary)
     print(f"{folder}: {', '.join(eedi.FILES)}")

@@ -7,7 +7,7 @@ credentials other than user `someone` with key `right`, and exits with COMMAND's
 
 Files in STATE change its answers: `dataset` holds the dataset's version number, `next_version` a version that takes
 effect after the next request for that number, `unavailable` how often requests for the dataset's state fail with 503,
-and `kernel_fails` lets the notebook fail.
+`kernel_fails` lets the notebook fail, and `archive.zip` is what the competition's files are downloaded as.
 """
 
 import base64
@@ -73,6 +73,11 @@ class Kaggle(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") != user:
             return self._answer(401, {"code": 401, "message": "Unauthorized"})
         self.requests[method] = self.requests.get(method, 0) + 1
+        if method == "DownloadDataFiles":
+            self.send_response(302)
+            self.send_header("Location", "http://localhost/archive.zip")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         code, reply = self._reply(method, body)
         with open(self.state / "calls.jsonl", "a") as file:
             file.write(json.dumps({"method": method, "body": body, "code": code, "reply": reply}) + "\n")
@@ -131,6 +136,15 @@ class Kaggle(BaseHTTPRequestHandler):
         if (self.state / "kernel_fails").exists():
             return 200, {"status": "ERROR", "failureMessage": "no GPU"}
         return 200, {"status": "COMPLETE"}
+
+    def do_GET(self) -> None:
+        """Send a file of the state."""
+        data = (self.state / self.path.strip("/")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/zip")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def do_PUT(self) -> None:
         """Take an upload."""

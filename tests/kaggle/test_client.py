@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -204,6 +205,20 @@ def test_refused_credentials_are_one_line(script, state, submissions, tmp_path):
     assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
     assert "access_token" in result.stderr and "KAGGLE_API_TOKEN" in result.stderr
     assert not (tmp_path / "raw").exists() and not (tmp_path / "ledger.csv").exists()
+
+
+@pytest.mark.parametrize("share", [1.0, 0.9, 0.0])
+def test_a_download_is_whole_or_refused(share, state, raw, tmp_path):
+    """The files are unpacked; an archive that was cut off is one line, and nothing is left behind."""
+    archive = Path(shutil.make_archive(str(tmp_path / "archive"), "zip", raw)).read_bytes()
+    (state / "archive.zip").write_bytes(archive[: int(share * len(archive))])
+    result = call(state, "download.py", "--output_dir", tmp_path / "raw")
+    if share == 1:
+        assert not result.returncode, result.stderr
+        assert (tmp_path / "raw" / "train.csv").read_bytes() == (raw / "train.csv").read_bytes()
+    else:
+        assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+        assert "no whole zip file" in result.stderr and not (tmp_path / "raw").exists()
 
 
 def test_scores_reach_the_rows_of_their_submissions(state, tmp_path):
