@@ -79,6 +79,7 @@ def test_all_file_types_give_the_same_dataset(ending, tmp_path):
     [
         ({"query": "question"}, ["question is missing", "frage", "--query_column"]),
         ({"group": "topic"}, ["topic is missing"]),
+        ({"query": "antwort"}, ["column antwort cannot be query and positive"]),
         ({"row": {"frage": " ", "antwort": "a", "thema": "x"}}, ["row 6", "frage is empty"]),
         ({"row": {"frage": "Was ist rot?", "antwort": "a", "thema": "x"}}, ["row 6", "earlier row"]),
     ],

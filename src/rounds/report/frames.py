@@ -3,6 +3,7 @@
 Every function returns a frame with its columns even if it has no rows.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from rounds.evaluation.results import ResultRow, RowKind
 from rounds.mining.statistics import MINED, is_mined
 from rounds.report.ranked_runs import DEPTH, ZERO_SHOT, RankedRun
 from rounds.retrieval import search
+from rounds.retrieval.run import rank_without
 from rounds.retrieval.vectors import truncate_vectors
 
 EPOCH_METRICS = ("MAP@25", "Recall@25")
@@ -106,7 +108,8 @@ def _truncated(ranked: RankedRun, dim: int, data: Collection) -> list[dict]:
     """Rank by the vectors' first `dim` numbers, normalized again if the whole vectors have unit length."""
     is_normalized = abs(np.linalg.norm(ranked.vectors[1][0]) - 1) < 0.01
     queries, corpus = (truncate_vectors(vectors, dim, is_normalized) for vectors in ranked.vectors)
-    run = search.rank(list(data.validation), queries, list(data.passages), corpus, min(DEPTH, len(corpus)))
+    rank = partial(search.rank, list(data.validation), queries, list(data.passages), corpus)
+    run = rank_without(rank, data.validation, data.identical, DEPTH, len(corpus))
     scores = per_query(run, data.qrels, truncation.METRICS, data.grades)
     return [{"metric": name, "value": float(values.mean())} for name, values in scores.items()]
 

@@ -51,7 +51,9 @@ def load(
 
 
 def _check_columns(path: Path, rows: Rows, columns: tuple[str, ...]) -> None:
-    """Refuse a table that has one of the columns in no row."""
+    """Refuse a table that has one of the columns in no row, and a column that is query and positive at once."""
+    if columns[0] == columns[1]:
+        raise UserError(f"{path}: column {columns[0]} cannot be query and positive at once; name two columns")
     present = dict.fromkeys(column for _, row in rows for column in row)
     for column in columns:
         if column not in present:
