@@ -145,6 +145,14 @@ def test_a_finetune_folder_without_the_epoch_to_continue_is_refused(name, tmp_pa
         checkpoint.resolve(str(tmp_path), recipe_with("lora"), "cpu")
 
 
+def test_tuned_parameters_without_a_manifest_are_refused(tmp_path):
+    """A copied folder without its manifest would be loaded without its head, as another tool's adapter."""
+    for name in ("adapter_config.json", "adapter_model.safetensors", "tuned.safetensors"):
+        (tmp_path / name).touch()
+    with refused(tmp_path, "no manifest.json", "tuned.safetensors"):
+        checkpoint.resolve(str(tmp_path), recipe_with("lora"))
+
+
 def test_a_foreign_manifest_in_the_base_model_s_folder_says_nothing(tmp_path):
     """Another tool's manifest.json leaves the base model what it is: untrained on our questions."""
     recipe = loader.load("tiny-mistral")

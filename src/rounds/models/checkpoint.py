@@ -224,7 +224,8 @@ def _epoch_to_continue(folder: Path, manifest: FinetuneManifest) -> Path:
 
 
 def _require_foreign(folder: Path) -> None:
-    """Refuse an epoch of a finetune folder that lost its manifest: it is no model of another tool."""
+    """Refuse a checkpoint or an epoch of a finetune folder that lost its manifest: it is no model of another tool."""
+    weights_io.refuse_tuned_weights(folder)
     if isinstance(_read_manifest(folder.absolute().parent), FinetuneManifest):
         raise UserError(f"{folder}: is an epoch of a round, but has no {store.MANIFEST}; restore it or train again")
 

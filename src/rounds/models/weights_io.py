@@ -68,6 +68,16 @@ def load_weights(embedder: SentenceTransformer, folder: Path, tuning: Tuning) ->
     load_extra_parameters(embedder, folder, tuning)
 
 
+def refuse_tuned_weights(folder: Path) -> None:
+    """Refuse a folder without a manifest that holds tuned parameters: the model would be loaded without them.
+
+    Raises:
+        UserError: there are such parameters.
+    """
+    if (folder / TUNED_WEIGHTS).is_file():
+        raise UserError(f"{folder}: has no manifest.json that says how to use its {TUNED_WEIGHTS}; restore it")
+
+
 def load_extra_parameters(embedder: SentenceTransformer, folder: Path, tuning: Tuning) -> None:
     """Read the parameters of `peft_methods.extra_parameter_names` back, in place.
 
