@@ -1,6 +1,7 @@
 """Locating a model's weights: packaged weights are checked, and a model that does not exist is named."""
 
 import dataclasses
+import functools
 import json
 import logging
 
@@ -9,6 +10,7 @@ from helpers import tiny_architectures
 from helpers.tiny_task import refused
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
+from transformers.utils.logging import get_verbosity, set_verbosity
 
 from rounds.config import loader
 from rounds.models import backbone
@@ -120,8 +122,11 @@ def test_a_language_models_head_is_no_matter_for_the_screen(load_reports, tmp_pa
     assert not load_reports
 
 
-def test_weights_that_are_missing_are_still_reported(load_reports, tmp_path):
-    """A model that would be random in part is on the screen."""
+@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
+def test_weights_that_are_missing_are_still_reported(level, load_reports, tmp_path, request):
+    """A model that would be random in part is on the screen, even where transformers is to say errors only."""
+    request.addfinalizer(functools.partial(set_verbosity, get_verbosity()))
+    set_verbosity(level)
     recipe = tiny_architectures.save(tiny_architectures.build("llama"), tmp_path)
     file = tmp_path / "model.safetensors"
     weights = load_file(file)

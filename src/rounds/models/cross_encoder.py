@@ -38,7 +38,7 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).is_dir():
         raise UserError(f"reranker {name_or_path}: no such folder")
     try:
-        with hide_report_of_unused_weights():
+        with hide_report_of_unused_weights(("pooler", "classifier", "score")):  # training starts with a head at random
             model = _load(name_or_path, recipe, device)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]

@@ -33,25 +33,35 @@ HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
 @contextmanager
-def hide_report_of_unused_weights() -> Iterator[None]:
-    """Hide transformers' LOAD REPORT where it lists only weights that an embedder does not use.
+def hide_report_of_unused_weights(may_be_missing: tuple[str, ...] = ("pooler",)) -> Iterator[None]:
+    """Hide transformers' LOAD REPORT where it lists only weights that make no difference here.
 
-    These are the language model's head and BERT's pooler. A report of other weights that are missing is shown.
+    These are weights that are not used, such as the language model's head, and those that may be missing. A report of
+    other weights that are missing is shown, even where transformers is to say nothing but errors, as in our scripts:
+    they start at random.
+
+    Args:
+        may_be_missing: parts of names.
     """
     logger = logging.getLogger("transformers.modeling_utils")
-    logger.addFilter(_is_worth_reading)
+    level, least = logger.level, logger.getEffectiveLevel()
+
+    def is_worth_reading(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if "LOAD REPORT" not in message:
+            return record.levelno >= least
+        rows = [
+            line for line in message.splitlines() if "|" in line and not any(name in line for name in may_be_missing)
+        ]
+        return any(status in row for row in rows for status in ("MISSING", "MISMATCH", "CONVERSION"))
+
+    logger.addFilter(is_worth_reading)
+    logger.setLevel(min(least, logging.WARNING))
     try:
         yield
     finally:
-        logger.removeFilter(_is_worth_reading)
-
-
-def _is_worth_reading(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    if "LOAD REPORT" not in message:
-        return True
-    rows = [line for line in message.splitlines() if "|" in line and "pooler" not in line]
-    return any(status in row for row in rows for status in ("MISSING", "MISMATCH", "CONVERSION"))
+        logger.setLevel(level)
+        logger.removeFilter(is_worth_reading)
 
 
 def apply_model_override(name_or_path: str) -> str:
