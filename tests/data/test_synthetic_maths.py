@@ -39,7 +39,7 @@ def drawn():
 def files(tmp_path_factory):
     """The default sample on disk, with its counts."""
     folder = tmp_path_factory.mktemp("sample")
-    return folder, generate(folder)
+    return folder, generate(folder, questions=1500)
 
 
 def rows(path: Path) -> list[dict[str, str]]:

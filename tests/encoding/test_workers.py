@@ -168,11 +168,13 @@ def test_a_failing_worker_ends_encoding_in_one_line(start, message, tmp_path):
 
 
 PARENT = """
+import signal
 from rounds.config import loader
 from rounds.encoding import workers
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
     source = checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu", "fp32")
     (worker,) = workers.start_workers(source.with_options(devices=("cpu", "cpu")))
     {send}

@@ -46,7 +46,7 @@ def label_columns(question: Question) -> list[str]:
 
 def generate(
     out_dir: Path,
-    questions: int = 1500,
+    questions: int = 1100,
     test_questions: int = 250,
     seed: int = 42,
     progress: Callable[[Iterable, int], Iterable] | None = None,
