@@ -56,7 +56,8 @@ def hide_report_of_unused_weights(may_be_missing: tuple[str, ...] = ("pooler",))
         return any(status in row for row in rows for status in ("MISSING", "MISMATCH", "CONVERSION"))
 
     logger.addFilter(is_worth_reading)
-    logger.setLevel(min(least, logging.WARNING))
+    # Reports are warnings. At just that level, transformers would also print the tensor-parallel plan of each model.
+    logger.setLevel(min(least, logging.WARNING - 1))
     try:
         yield
     finally:
