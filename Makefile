@@ -108,6 +108,9 @@ tune_bm25: $(SETUP)  ## grid over BM25's k1 and b, on SPLIT's training queries
 dims: $(SETUP)  ## ROUND's vectors cut to fewer dimensions, before and after training
 	$(PIPELINE)
 
+mteb: $(SETUP)  ## ROUND's scores on TASKS of mteb (0: the base model's), with mteb's own result files beside ours
+	$(PIPELINE)
+
 report: $(SETUP)  ## model_output/report-NAME/report.html: what the rounds did, on one page
 	$(PIPELINE)
 

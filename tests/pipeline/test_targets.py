@@ -48,6 +48,36 @@ def test_round_zero_evaluates_the_base_model_alone(session):
             ran(session, target, "ROUND=0")
 
 
+def test_mteb_needs_no_data_for_the_base_model(session):
+    """The tasks have data of their own: nothing is made before, and nothing trained."""
+    assert ran(session, "mteb", "ROUND=0", "TASKS=SciFact") == ["run_mteb"]
+    assert ran(session, "mteb", "ROUND=1", "TASKS=SciFact")[-2:] == ["finetune", "run_mteb"]
+
+
+def test_mteb_takes_the_round_s_checkpoint_and_the_base_model_s_recipe(session):
+    """Results lie beside the round's own, in the precision that PRECISION names."""
+    base = last_call(session, "mteb", "ROUND=0", "TASKS=SciFact NFCorpus", "PRECISION=fp32")
+    assert (base.value("recipe"), base.value("model_path"), base.value("precision")) == ("r.yaml", "", "fp32")
+    assert dict(base.flags)["tasks"] == ("SciFact", "NFCorpus") and base.value("output_dir").endswith("round0/mteb")
+    trained = last_call(session, "mteb", "ROUND=1", "TASKS=SciFact")
+    assert trained.value("recipe") == "" and trained.value("model_path").endswith("round1/train")
+
+
+def test_mteb_has_the_rows_of_fixed_examples(session, project):
+    """The recipe's few-shot examples come from the split's training rows, which are made first."""
+    (project / "r.yaml").write_text(
+        "extends: tiny-mistral\nprompts: {examples: fixed, examples_number: 1}\n", encoding="utf-8"
+    )
+    assert ran(session, "mteb", "ROUND=0", "TASKS=SciFact") == ["gen_data_for_hn_mine", "run_mteb"]
+    assert last_call(session, "mteb", "ROUND=0", "TASKS=SciFact").value("data_dir").endswith("validation_v1")
+
+
+def test_mteb_without_tasks_is_refused(session):
+    """The line says how to name them."""
+    with pytest.raises(UserError, match="TASKS='SciFact NFCorpus'"):
+        ran(session, "mteb", "ROUND=0")
+
+
 def test_round_zero_prints_its_table_each_time(session, capsys):
     """The script's own table is hidden, so that round 1's is the first; asked for alone, it is shown."""
     for _ in range(2):

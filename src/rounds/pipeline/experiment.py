@@ -128,6 +128,10 @@ class Experiment:
         """A round's metrics and table."""
         return self.round(number) / "eval"
 
+    def mteb(self, number: int) -> Path:
+        """A round's results on tasks of mteb, in mteb's own layout."""
+        return self.round(number) / "mteb"
+
     def candidates(self, number: int) -> Path:
         """What a round's ranking is refined with."""
         return self.round(number) / "candidates"

@@ -70,10 +70,10 @@ def _setting(
     )
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str], conjunction: str = "or") -> str:
     """Return names as a sentence lists them: `a, b or c`."""
     *most, last = names
-    return f"{', '.join(most)} or {last}"
+    return f"{', '.join(most)} {conjunction} {last}"
 
 
 def _wrong_device(text: str) -> str:
@@ -103,7 +103,7 @@ class Settings:
 
     split: str = _setting("v1", "v1 v2 v3 v4 v5, or submission (train on everything); TASK=beir: official, dev", SPLITS)
     model: str = _setting("minilm", "recipe: a name in src/rounds/recipes or a YAML file")
-    task: str = _setting("eedi", f"kind of data: {_listed(TASKS)}", tuple(TASKS))
+    task: str = _setting("eedi", f"kind of data: {listed(TASKS)}", tuple(TASKS))
     raw: str = _setting(
         "", "data to read: the competition's CSVs (default: data/raw if filled, else a sample), or TASK's"
     )
@@ -113,7 +113,7 @@ class Settings:
     )
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
     round: int = _setting(
-        2, "round that evaluate, submit and status take; 0: the base model, to evaluate", least=0, most=LAST_ROUND
+        2, "round that evaluate, mteb, submit and status take; 0: the base model, to evaluate", least=0, most=LAST_ROUND
     )
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
     folds: tuple[int, ...] = _setting(
@@ -131,6 +131,7 @@ class Settings:
     precision: str = _setting(
         "", "evaluates the base model in this precision as well, beside its own (TASK=beir: fp32)", PRECISIONS
     )
+    tasks: tuple[str, ...] = _setting((), "make mteb: names of mteb's tasks, such as 'SciFact NFCorpus'")
     engine: str = _setting("rounds", "encoder of mining and evaluation", ("rounds", "flagembedding"))
     runs: tuple[str, ...] = _setting((), "evaluated rounds that make compare takes: folders in model_output")
     recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")

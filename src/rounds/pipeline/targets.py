@@ -13,7 +13,7 @@ from rounds.pipeline.session import Session
 Action = Callable[[Session], None]
 TARGETS: dict[str, Action] = {}
 VALIDATED: set[str] = set()  # targets that need validation queries
-ZERO_SHOT = ("evaluate", "status")  # targets that take the base model, ROUND=0
+ZERO_SHOT = ("evaluate", "mteb", "status")  # targets that take the base model, ROUND=0
 
 
 def target(is_validated: bool = False) -> Callable[[Action], Action]:
@@ -41,7 +41,7 @@ def run(name: str, session: Session) -> None:
             f"{name}: SPLIT=submission trains on everything and has no validation queries; choose one of v1 to v5"
         )
     if not session.settings.round and name not in ZERO_SHOT:
-        raise UserError(f"{name}: ROUND=0 is the base model, which {' and '.join(ZERO_SHOT)} alone take")
+        raise UserError(f"{name}: ROUND=0 is the base model, which {settings.listed(ZERO_SHOT, 'and')} alone take")
     stages.load_recipe("MODEL", session.settings.model)
     extra_flags.check(session.settings)
     if match := re.fullmatch(r"round(\d+)", name):
@@ -319,6 +319,29 @@ def dims(session: Session) -> None:
     session.ensure(stages.round_end(names, given.round))
     checkpoint = names.train(given.round)
     session.call("dims", recipe=given.model, model_path=checkpoint, data_dir=names.data, device=given.first_device)
+
+
+@target()
+def mteb(session: Session) -> None:
+    """Evaluate the chosen round's checkpoint, or the base model, on public tasks."""
+    given, names = session.settings, session.experiment
+    if not given.tasks:
+        raise UserError("TASKS: name tasks of mteb, such as TASKS='SciFact NFCorpus'")
+    has_fixed_examples = stages.load_recipe("MODEL", given.model).prompts.examples == "fixed"
+    data_stages = [stages.data(names)] if has_fixed_examples else []
+    model_stages = [stages.training(names, given.round)] if given.round else stages.vision(names)
+    session.ensure(*data_stages, *model_stages)
+    session.call(
+        "run_mteb",
+        tasks=given.tasks,
+        recipe="" if given.round else given.model,
+        model_path=names.train(given.round) if given.round else "",
+        data_dir=names.data if has_fixed_examples else "",
+        precision=given.precision,
+        engine=given.engine,
+        device=given.device,
+        output_dir=names.mteb(given.round),
+    )
 
 
 @target(is_validated=True)

@@ -1,0 +1,182 @@
+"""A checkpoint as an encoder of `mteb` (Muennighoff et al. 2023, arXiv:2210.07316), with its recipe's prompts.
+
+`mteb` is an extra (`pip install '.[mteb]'`), so it is imported only where a model's metadata are built.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rounds.artifacts import hashing
+from rounds.data import few_shot, lineage, prompts
+from rounds.data.dataset import Query
+from rounds.data.few_shot import ExampleBank, QueryMetadata
+from rounds.encoding.checkpoint_encoder import CheckpointEncoder
+from rounds.encoding.encoder import EncodingOptions
+from rounds.errors import Refused, UserError
+from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval.vectors import truncate_vectors
+
+if TYPE_CHECKING:
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models import ModelMeta
+
+ORGANIZATION = "rounds"  # mteb's names are ORGANIZATION/NAME
+
+DOCUMENT = "document"  # mteb's prompt type of passages
+
+READ_COLUMNS = ("id", "text", "title", "body")
+
+
+@dataclass
+class MtebEncoder:
+    """What `mteb.evaluate` takes as a model: mteb's `EncoderProtocol` for a checkpoint or a recipe's base model.
+
+    Texts get the recipe's prompts, lengths and precision, as in mining and evaluation; a task's own instruction is not
+    used. Passages are titles and texts joined by `prompts.passage`. Texts that are neither query nor passage, such as
+    those of classification or similarity, are embedded as queries.
+
+    Attributes:
+        checkpoint: the model.
+        bank: training queries, from which `prompts.examples: fixed` takes its examples.
+        encoder: loads the weights with the first text.
+
+    Raises:
+        UserError: the recipe's examples are fixed and there is no bank, or they are the nearest by construct, which the
+            queries of public tasks lack.
+    """
+
+    checkpoint: Checkpoint
+    bank: ExampleBank | None = None
+    encoder: CheckpointEncoder = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Check that the recipe's examples can be chosen."""
+        name, examples = self.checkpoint.name, self.checkpoint.recipe.prompts.examples
+        if examples == "nearest":
+            raise UserError(f"{name}: queries of mteb have no construct to choose the nearest examples by; use none")
+        if examples == "fixed" and self.bank is None:
+            raise UserError(f"{name}: its fixed examples come from training rows; name their collection (--data_dir)")
+        self.encoder = CheckpointEncoder(self.checkpoint)
+
+    @property
+    def mteb_model_meta(self) -> "ModelMeta":
+        """The model's name and revision, after which mteb names the folder of its results.
+
+        The revision is a digest of the weights and one of all else that shapes the vectors, so results of other
+        weights, prompts or examples are never taken for this model's.
+        """
+        from mteb.models.model_meta import ModelMeta, ScoringFunction
+
+        source = self.checkpoint
+        recipe = source.recipe
+        return ModelMeta.create_empty(
+            {
+                "name": f"{ORGANIZATION}/{self._name}",
+                "revision": f"{source.weights_digest[:12]}-{hashing.sha256_json(self._key)[:8]}",
+                "loader_kwargs": {"checkpoint": source.name, "precision": source.precision, "prompts": self._prompts},
+                "max_tokens": max(recipe.prompts.query_max_length, recipe.prompts.passage_max_length),
+                "embed_dim": source.options.truncate_dim,
+                "framework": ["Sentence Transformers", "PyTorch"],
+                "similarity_fn_name": ScoringFunction.COSINE if source.normalizes else ScoringFunction.DOT_PRODUCT,
+                "use_instructions": bool(recipe.prompts.query_prefix),
+                "adapted_from": None if source.is_base else recipe.model.name_or_path,
+            }
+        )
+
+    def encode(
+        self,
+        inputs: Iterable[dict[str, list]],
+        *,
+        task_metadata: "TaskMetadata",
+        hf_split: str = "",
+        hf_subset: str = "",
+        prompt_type: str | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Embed the texts of mteb's batches: (texts, dim) float32, of unit length if the recipe normalizes.
+
+        Args:
+            inputs: batches with `text` and, of passages, `body` and `title`; of queries, `id`.
+            task_metadata: the task, for messages.
+            prompt_type: `query`, `document`, or None for texts that are neither.
+            kwargs: mteb's options of encoding; the batches are planned here.
+
+        Raises:
+            UserError: mteb is to quantize the vectors, or a vector is not finite.
+            Refused: the checkpoint was trained on some of the queries.
+        """
+        if kwargs.get("precision"):
+            raise UserError(f"precision {kwargs['precision']}: vectors are not quantized; leave it out")
+        rows = list(_rows_of(inputs))
+        if prompt_type == DOCUMENT:
+            kind, texts, examples = "passage", [self._passage(row) for row in rows], None
+        else:
+            self._refuse_leak(rows, task_metadata.name)
+            kind, texts = "query", [self._query(row) for row in rows]
+            examples = self.bank and few_shot.select_examples(self.bank, [QueryMetadata(text) for text in texts])
+        options = EncodingOptions(f"{task_metadata.name}: {kind} texts")
+        vectors = self.encoder.encode(texts, kind, examples, options)
+        return np.asarray(truncate_vectors(vectors, self.checkpoint.options.truncate_dim, self.checkpoint.normalizes))
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
+        """Return the dot products by which rounds rank, cosines of vectors of unit length: (rows 1, rows 2)."""
+        return _matrix(embeddings1) @ _matrix(embeddings2).T
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> torch.Tensor:
+        """Return the dot product of each row with the row beside it: (rows,)."""
+        return (_matrix(embeddings1) * _matrix(embeddings2)).sum(dim=-1)
+
+    @property
+    def _name(self) -> str:
+        """The recipe's name, with round and epoch of a checkpoint that a round trained."""
+        manifest = self.checkpoint.manifest
+        parts = [self.checkpoint.recipe.name]
+        if manifest is not None and manifest.round is not None:
+            parts += [f"round{manifest.round}", f"epoch{manifest.epoch}"]
+        elif not self.checkpoint.is_base:
+            parts.append(self.checkpoint.folder.name)
+        return re.sub(r"[^\w.-]+", "-", "-".join(parts))
+
+    @property
+    def _prompts(self) -> dict[str, Any]:
+        """What shapes the texts that the model reads; fields of questions play no part."""
+        return {name: value for name, value in vars(self.checkpoint.recipe.prompts).items() if name != "query"}
+
+    @property
+    def _key(self) -> list:
+        return [self.checkpoint.key, self._prompts, self.bank.examples if self.bank else None]
+
+    def _passage(self, row: dict[str, Any]) -> str:
+        """Return a passage as the recipe joins it; mteb gives the text alone as `body`."""
+        template = self.checkpoint.recipe.prompts.passage
+        return template.format(title=row.get("title") or "", text=row.get("body", row["text"])).strip()
+
+    def _query(self, row: dict[str, Any]) -> str:
+        return prompts.query_text(Query("", "", {"question": row["text"]}), self.checkpoint.recipe.prompts)
+
+    def _refuse_leak(self, rows: list[dict[str, Any]], task: str) -> None:
+        """Refuse queries whose ids and texts the checkpoint was trained on."""
+        queries = {row["id"]: lineage.digest(row["text"]) for row in rows if "id" in row}
+        if leaked := lineage.overlap(self.checkpoint.lineage or {}, queries):
+            raise Refused(
+                f"{self.checkpoint.name}: was trained on {len(leaked)} of the {len(queries)} queries of {task}; "
+                "take a checkpoint that was not, such as one of SPLIT=official, which trains on train.tsv alone"
+            )
+
+
+def _rows_of(batches: Iterable[dict[str, list]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of mteb's batches with the columns that are read."""
+    for batch in batches:
+        columns = {name: batch[name] for name in READ_COLUMNS if name in batch}
+        for values in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
+
+
+def _matrix(embeddings: Any) -> torch.Tensor:
+    """Return vectors as a matrix: (rows, dim) float32."""
+    return torch.atleast_2d(torch.as_tensor(embeddings).float())

@@ -1,0 +1,49 @@
+"""Tasks of mteb's base classes with data in memory; mteb, an extra, is imported where one is made."""
+
+from typing import Any
+
+from datasets import Dataset
+
+
+def retrieval_task(
+    corpus: list[dict[str, str]],
+    queries: dict[str, str],
+    qrels: dict[str, dict[str, int]],
+    name: str = "LocalRetrieval",
+    revision: str = "1",
+) -> Any:
+    """Return a retrieval task; rows of the corpus have `id`, `title` and `text`."""
+    from mteb.abstasks import AbsTaskRetrieval
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    class LocalRetrieval(AbsTaskRetrieval):
+        """`loads` counts how often the data were asked for."""
+
+        metadata = TaskMetadata(
+            name=name,
+            description="Passages in memory.",
+            dataset={"path": "nobody/local", "revision": revision},
+            type="Retrieval",
+            category="t2t",
+            modalities=["text"],
+            eval_splits=["test"],
+            eval_langs=["eng-Latn"],
+            main_score="ndcg_at_10",
+        )
+        loads = 0
+
+        def load_data(self, num_proc=None, **kwargs) -> None:
+            if self.data_loaded:
+                return
+            self.loads += 1
+            rows = [{"id": query, "text": text} for query, text in queries.items()]
+            split = {
+                "corpus": Dataset.from_list(corpus),
+                "queries": Dataset.from_list(rows),
+                "relevant_docs": qrels,
+                "top_ranked": None,
+            }
+            self.dataset = {"default": {"test": split}}
+            self.data_loaded = True
+
+    return LocalRetrieval()
