@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import runpy
 import sys
 
 import numpy as np
 import pytest
 from helpers.mteb_task import retrieval_task
-from helpers.scripts import assert_one_line, call
+from helpers.scripts import SCRIPTS, assert_one_line, call
 from helpers.tiny_task import refused
 from helpers.tuned_models import build_tuned_model, save_checkpoint, tuned_recipe
 
@@ -249,3 +250,17 @@ def test_the_script_refuses_before_it_loads_anything(tmp_path):
     flags = ("--recipe", "tiny-mistral", "--tasks", "SciFcat", "--output_dir", tmp_path / "mteb")
     assert_one_line(call("run_mteb.py", *flags, cwd=tmp_path), "SciFcat", "SciFact")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_script_prints_scores_and_leaves_mteb_s_files(tmp_path, monkeypatch, capsys):
+    """Recipes with the nearest examples are evaluated without, and a line says so."""
+    monkeypatch.setattr(mteb_tasks, "find_tasks", lambda names: [task()])
+    (tmp_path / "r.yaml").write_text(
+        "extends: tiny-mistral\nprompts: {examples: nearest, examples_number: 1}\n", encoding="utf-8"
+    )
+    flags = ["--recipe", tmp_path / "r.yaml", "--tasks", "LocalRetrieval", "--output_dir", tmp_path, "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["run_mteb.py", *map(str, flags)])
+    runpy.run_path(str(SCRIPTS / "run_mteb.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "evaluating without examples" in printed and "ndcg_at_10" in printed
+    assert str(result_file(tmp_path).parent) in printed
