@@ -1,13 +1,14 @@
 """Evaluation on mteb's tasks: its figures are ours, the recipe's prompts are read, and finished tasks stay."""
 
 import dataclasses
+import importlib
 import json
 import runpy
 import sys
 
 import numpy as np
 import pytest
-from helpers.mteb_task import retrieval_task
+from helpers.mteb_task import aggregate_task, retrieval_task
 from helpers.scripts import SCRIPTS, assert_one_line, call
 from helpers.tiny_task import refused
 from helpers.tuned_models import build_tuned_model, save_checkpoint, tuned_recipe
@@ -23,7 +24,19 @@ from rounds.models import checkpoint
 from rounds.retrieval.run import Run
 from rounds.retrieval.search import rank
 
-pytest.importorskip("mteb")
+mteb = pytest.importorskip("mteb")
+
+KINDS = (
+    "MockBitextMiningTask",
+    "MockClassificationTask",
+    "MockClusteringTask",
+    "MockInstructionReranking",
+    "MockMultilingualRetrievalTask",
+    "MockPairClassificationTask",
+    "MockRetrievalDialogTask",
+    "MockSTSTask",
+    "MockSummarizationTask",
+)
 
 PLACES = ("harbour", "lighthouse", "bakery", "museum", "orchard", "railway", "library", "quarry")
 CORPUS = [
@@ -51,6 +64,12 @@ def recipe(**prompts):
 @pytest.fixture(scope="module")
 def source():
     return checkpoint.resolve(None, recipe(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A model without prompts."""
+    return checkpoint.resolve(None, loader.load("minilm-beir"), "cpu", "fp32")
 
 
 def our_run(source, depth: int = 20) -> Run:
@@ -264,3 +283,23 @@ def test_the_script_prints_scores_and_leaves_mteb_s_files(tmp_path, monkeypatch,
     printed = capsys.readouterr().out
     assert "evaluating without examples" in printed and "ndcg_at_10" in printed
     assert str(result_file(tmp_path).parent) in printed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_kinds_of_tasks_score_as_with_sentence_transformers(plain, kind, tmp_path):
+    """A model without prompts gets the scores that mteb gives the same weights as a SentenceTransformer."""
+    mocks = importlib.import_module("mteb.mocks")
+    ours = mteb_tasks.evaluate(MtebEncoder(plain), [getattr(mocks, kind)()], tmp_path)
+    theirs = mteb.evaluate(plain.load(), getattr(mocks, kind)(), cache=None, co2_tracker=False).task_results
+    assert ours[0].get_score() == pytest.approx(theirs[0].get_score(), abs=1e-5)
+
+
+def test_an_aggregate_is_the_mean_of_its_tasks(source, tmp_path):
+    """Its tasks are evaluated first, each with a file of its own."""
+    parts = [task(name="First"), task(name="Second")]
+    whole = aggregate_task(parts)
+    (result,) = mteb_tasks.evaluate(MtebEncoder(source), [whole], tmp_path)
+    (first,) = mteb_tasks.evaluate(MtebEncoder(source), [task(name="First")], tmp_path)
+    assert result.get_score() == pytest.approx(first.get_score())
+    assert {path.stem for path in tmp_path.rglob("*.json")} == {"First", "Second", "Whole", "model_meta"}
+    assert [part.loads for part in parts] == [1, 1]

@@ -47,3 +47,25 @@ def retrieval_task(
             self.data_loaded = True
 
     return LocalRetrieval()
+
+
+def aggregate_task(parts: list[Any], name: str = "Whole") -> Any:
+    """Return a task whose score is the mean of those of its parts."""
+    from mteb.abstasks.aggregate_task_metadata import AggregateTaskMetadata
+    from mteb.abstasks.aggregated_task import AbsTaskAggregate
+
+    class Whole(AbsTaskAggregate):
+        """All parts together."""
+
+        metadata = AggregateTaskMetadata(
+            name=name,
+            description="Tasks in memory.",
+            tasks=parts,
+            type="Retrieval",
+            modalities=["text"],
+            eval_splits=["test"],
+            eval_langs=["eng-Latn"],
+            main_score="ndcg_at_10",
+        )
+
+    return Whole()

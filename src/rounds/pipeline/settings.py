@@ -129,7 +129,9 @@ class Settings:
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
     questions: int = _setting(1100, "questions of the generated sample", least=1)
     precision: str = _setting(
-        "", "evaluates the base model in this precision as well, beside its own (TASK=beir: fp32)", PRECISIONS
+        "",
+        "evaluates the base model in this precision as well (TASK=beir: fp32); make mteb: computes in it",
+        PRECISIONS,
     )
     tasks: tuple[str, ...] = _setting((), "make mteb: names of mteb's tasks, such as 'SciFact NFCorpus'")
     engine: str = _setting("rounds", "encoder of mining and evaluation", ("rounds", "flagembedding"))
