@@ -5,7 +5,7 @@
 SHELL         := /bin/bash
 .SHELLFLAGS   := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-MAKEFLAGS     += -r
+MAKEFLAGS     += -r  # with its built-in rules, make would link `round`
 
 PY       := .venv/bin/python
 SETUP    := .venv/.setup$(if $(filter 1,$(GPU)),-gpu)
@@ -25,14 +25,11 @@ setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine, PYTHON=python3
 $(SETUP): pyproject.toml .ci/constraints.txt $(RENEW)
 	@PYTHONPATH=src PYTHON=$(PYTHON) $(or $(PYTHON),python3) -m rounds.pipeline.virtual_environment
 	@$(INSTALL) -e '.[kaggle,report$(GPU:1=,gpu)]' 2> >(grep -v '^WARNING: Location' >&2)
-ifeq ($(GPU),1)
-	@$(PY) -m pip uninstall -q -y faiss-cpu && $(PY) -m pip install -q faiss-gpu-cu12
-endif
+	$(if $(filter 1,$(GPU)),@$(PY) -m pip uninstall -q -y faiss-cpu && $(PY) -m pip install -q faiss-gpu-cu12)
 	@touch $@ .venv/.setup
 
 $(DEV): $(SETUP)
-	@$(INSTALL) -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2)
-	@touch $@
+	@$(INSTALL) -e '.[dev]' 2> >(grep -v '^WARNING: Location' >&2) && touch $@
 
 # ---- data ---------------------------------------------------------------------------------------------------------
 sample: $(SETUP)  ## generate the sample (QUESTIONS=1100, SEED=42); the other targets do so where there are no data
@@ -49,7 +46,6 @@ pretrain: $(SETUP)  ## a vision model for recipes that see, from RAW's captions
 
 # ---- rounds: mine, finetune, evaluate -----------------------------------------------------------------------------
 # Round N mines with round N-1's checkpoint, continues from it and is evaluated beside those before; 0 is the base model.
-# (With its built-in rules, which -r turns off, make would link `round`.)
 round: ; @echo "error: round: name its number, such as make round1 (make help lists all)" >&2; exit 2
 round%: $(SETUP) FORCE
 	$(PIPELINE)
@@ -78,6 +74,9 @@ bundle: $(SETUP)  ## submissions/bundle and submissions/notebook for ROUND's che
 	$(PIPELINE)
 
 push: $(SETUP)  ## upload bundle and notebook, run it on Kaggle, submit what it wrote (DRY=1: print the commands)
+	$(PIPELINE)
+
+publish: $(SETUP)  ## ROUND's model and a card in submissions/publish, uploaded to REPO on the Hugging Face hub (DRY=1: not)
 	$(PIPELINE)
 
 lb: $(SETUP)  ## write Kaggle's scores of our submissions into the ledger
@@ -148,15 +147,13 @@ interop: $(DEV)  ## tests against FlagEmbedding itself, which this installs
 	@$(PY) -m pytest -m interop
 
 help:  ## this list
-	@echo "targets:"
-	@printf '  %-14s %s\n' 'roundN' "mine with the round before, fine-tune, evaluate; missing rounds run first (N = 1, 2, ...)"
-	@awk -F ':.*## ' '/^[a-z_0-9]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
-	@echo "variables and their defaults:"
+	@printf 'targets:\n  %-14s %s\n' 'roundN' "mine with the round before, fine-tune, evaluate; missing rounds run first (N = 1, 2, ...)"
+	@awk -F ':.*## ' '/^[a-z_0-9]+:.*## / { printf "  %-14s %s\n", $$1, $$2 } END { print "variables and their defaults:" }' Makefile
 	@PYTHONPATH=src $(or $(wildcard $(PY)),python3) -m rounds.pipeline.help
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
 	@rm -rf model_output/*/ model_output/.locks data/sample data/sample-{pairs,kbvqa}
-	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook} $(filter-out data/raw/%,$(dir $(wildcard data/*/validation_v*/manifest.json data/*/submission/manifest.json)))
+	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook,publish} $(filter-out data/raw/%,$(dir $(wildcard data/*/validation_v*/manifest.json data/*/submission/manifest.json)))
 	@find data -mindepth 1 -maxdepth 1 -type d -empty ! -name raw -delete
 
 FORCE:

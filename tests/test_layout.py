@@ -30,6 +30,7 @@ ORDER = (
     "training",
     "reranking",
     "kaggle",
+    "publishing",
     "report",
     "benchmark",
     "pipeline",

@@ -43,7 +43,7 @@ def test_round_zero_evaluates_the_base_model_alone(session):
     """`make evaluate ROUND=0` trains nothing; what needs a trained checkpoint refuses round 0."""
     assert ran(session, "evaluate", "ROUND=0") == ["gen_data_for_hn_mine", "eval_llm_embedder"]
     assert ran(session, "evaluate", "ROUND=0") == []
-    for target in ("submit", "report", "candidates", "bundle", "dims"):
+    for target in ("submit", "report", "candidates", "bundle", "publish", "dims"):
         with pytest.raises(UserError, match=f"{target}: ROUND=0 is the base model"):
             ran(session, target, "ROUND=0")
 
@@ -272,6 +272,43 @@ def test_push_rehearses_with_dry(session):
     assert last_call(session, "push").flags == ()
 
 
+def test_publishing_ends_the_round_and_names_its_evaluations(session):
+    """The model, its data and every row of its table; the folder is of this experiment and round."""
+    given = session("REPO=you/name", "ROUND=1", "LICENSE=mit", "PUBLIC=1", "MERGED=1", target="publish")
+    targets.run("publish", given)
+    assert given.runner.scripts[-2:] == ["eval_llm_embedder", "publish"]
+    call, names = given.runner.calls[-1], given.experiment
+    assert dict(call.flags)["evaluations"] == (str(names.evaluation(0)), str(names.evaluation(1)))
+    assert call.value("model_path") == str(names.train(1)) and call.value("raw_dir") == "raw"
+    assert call.value("repo") == "you/name" and call.value("license") == "mit"
+    assert call.value("output_dir") == f"submissions/publish/{names.submission}"
+    assert {("public", ()), ("merged", ())} <= set(call.flags) and ("dry", ()) not in call.flags
+
+
+def test_publishing_all_of_train_has_no_evaluations(session):
+    """SPLIT=submission ends with the training."""
+    given = session("REPO=you/name", "ROUND=1", "SPLIT=submission", target="publish")
+    targets.run("publish", given)
+    assert given.runner.scripts[-2:] == ["finetune", "publish"]
+    assert "evaluations" not in dict(given.runner.calls[-1].flags)
+
+
+def test_publishing_rehearses_with_dry(session):
+    """DRY=1 lets the script write the folder; make -n prints the script's call."""
+    assert ("dry", ()) in last_call(session, "publish", "REPO=you/name", "DRY=1").flags
+    dry = session("REPO=you/name", target="publish", is_dry=True)
+    targets.run("publish", dry)
+    assert dry.runner.is_dry and ("dry", ()) not in dry.runner.calls[-1].flags
+
+
+def test_publishing_needs_a_repository(session):
+    """It is asked for before anything runs, also in a rehearsal, since the card names it."""
+    given = session("DRY=1", target="publish")
+    with pytest.raises(UserError, match="REPO: name the repository on the hub, such as REPO=you/name"):
+        targets.run("publish", given)
+    assert given.runner.calls == []
+
+
 def test_blanks_survive_in_values(session):
     """FOLDS, RECIPES and RUNS are lists; paths with blanks are one word of a call."""
     call = last_call(session, "compare", "RUNS=a/round1 b/round1")
@@ -292,6 +329,7 @@ def test_blanks_survive_in_values(session):
         (["round1"], "t", "make -t"),
         (["round1200", "RAW=raw"], "", "ROUND=1200: must be at most 100"),
         (["ledger", "DEVICE=cudda"], "", "DEVICE=cudda"),
+        (["publish", "REPO=name"], "", "REPO=name: must be OWNER/NAME"),
     ],
 )
 def test_what_a_person_got_wrong_is_one_line_and_exit_two(arguments, flags, part, project, capsys):

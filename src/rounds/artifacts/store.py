@@ -240,17 +240,27 @@ def writing(folder: Path, manifest: Manifest) -> Iterator[Path]:
 @contextmanager
 def drafting(folder: Path) -> Iterator[Draft]:
     """Do as `writing` does, for a manifest that is known only when the files are written: the block sets it."""
+    start = time.perf_counter()
+    with replacing_folder(folder) as temporary:
+        draft = Draft(temporary)
+        yield draft
+        seconds = round(time.perf_counter() - start, 2)
+        write_manifest(temporary / MANIFEST, draft.manifest.with_values(seconds=seconds))
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; on success rename it to `folder`, else remove it.
+
+    It adds no manifest: this is for folders that other tools read, where every file counts.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     temporary.mkdir()
-    start = time.perf_counter()
     try:
-        draft = Draft(temporary)
         with disk_space.required_for(folder):
-            yield draft
-            seconds = round(time.perf_counter() - start, 2)
-            write_manifest(temporary / MANIFEST, draft.manifest.with_values(seconds=seconds))
+            yield temporary
             put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

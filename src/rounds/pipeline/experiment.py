@@ -87,6 +87,11 @@ class Experiment:
         return f"{self.folder.name}-round{self.settings.round}"
 
     @property
+    def published(self) -> Path:
+        """Folder of the chosen round's model as the hub takes it."""
+        return Path("submissions") / "publish" / self.submission
+
+    @property
     def report(self) -> Path:
         """Folder of the report."""
         return Path("model_output") / f"report-{self.folder.name}"

@@ -86,6 +86,10 @@ def _wrong_fields(text: str) -> str:
     return "" if len(names) in (2, 3) and all(names) else "must be query,positive or query,positive,group"
 
 
+def _wrong_repo(text: str) -> str:
+    return "" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else "must be OWNER/NAME, such as you/name"
+
+
 def _wrong_quotes(text: str) -> str:
     try:
         shlex.split(text)
@@ -150,9 +154,15 @@ class Settings:
     wheels: str = _setting("", "all: make bundle takes all wheels, torch too", ("", "all"))
     kaggle_python: str = _setting("3.11", "Python version of the notebook")
     base: str = _setting("", "Kaggle input with an adapter's base model (owner/model/framework/variation/version)")
-    merged: bool = _setting(False, "1: make bundle takes the adapter merged into its base model")
+    merged: bool = _setting(False, "1: make bundle and publish take the adapter merged into its base model")
+    repo: str = _setting("", "make publish: OWNER/NAME on the Hugging Face hub", check=_wrong_repo)
+    public: bool = _setting(False, "1: make publish lets everybody see the repository")
+    license: str = _setting("", "make publish: the licence that the model card names, such as mit")
     hours: float = _setting(8.5, "time limit of the notebook; beyond it, queries get fewer examples", least=0)
-    dry: bool = _setting(False, "1: print the script calls instead of running them (make push: its own commands)")
+    dry: bool = _setting(
+        False,
+        "1: print the script calls instead of running them (make push: its own commands; make publish: upload nothing)",
+    )
     a: str = _setting("", "make parity: a run, evaluation, submission, checkpoint or recipe (@bf16 behind it: in bf16)")
     b: str = _setting("", "make parity: what A is compared with")
     held_out: float = _setting(0.2, "make private_lb: share of the rows that it holds out", least=0)

@@ -1,32 +1,22 @@
 """Targets: what each name after `make` brings up to date and runs."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from rounds.errors import UserError
-from rounds.pipeline import extra_flags, settings, stages
+from rounds.pipeline import (
+    extra_flags,
+    settings,
+    stages,
+    uploads,  # noqa: F401  registers its targets
+)
 from rounds.pipeline.experiment import Experiment
+from rounds.pipeline.registry import TARGETS, VALIDATED, target
 from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
 
-Action = Callable[[Session], None]
-TARGETS: dict[str, Action] = {}
-VALIDATED: set[str] = set()  # targets that need validation queries
 ZERO_SHOT = ("evaluate", "mteb", "status")  # targets that take the base model, ROUND=0
-
-
-def target(is_validated: bool = False) -> Callable[[Action], Action]:
-    """Register a function as the target of its name; `is_validated`: it needs validation queries."""
-
-    def register(action: Action) -> Action:
-        name = action.__name__.rstrip("_")
-        TARGETS[name] = action
-        if is_validated:
-            VALIDATED.add(name)
-        return action
-
-    return register
 
 
 def run(name: str, session: Session) -> None:
@@ -190,46 +180,6 @@ def _submitted(names: Experiment) -> Path:
 
 
 # ---- Kaggle ---------------------------------------------------------------------------------------------------------
-
-
-@target()
-def bundle(session: Session) -> None:
-    """Write the bundle and the notebook for the chosen round's checkpoint."""
-    given, names = session.settings, session.experiment
-    session.ensure(stages.training(names, given.round))
-    session.call(
-        "bundle",
-        model_path=names.train(given.round),
-        data_dir=names.data,
-        name=names.submission,
-        competition=given.competition,
-        hours=given.hours,
-        python=given.kaggle_python,
-        owner=given.owner,
-        image=given.image,
-        everything=given.wheels == "all",
-        base=given.base,
-        merged=given.merged,
-    )
-
-
-@target()
-def push(session: Session) -> None:
-    """Upload the bundle, run the notebook and submit what it wrote; DRY=1 prints the commands."""
-    is_rehearsal, session.runner.is_dry = session.settings.dry, session.runner.is_dry and not session.settings.dry
-    session.call("push", dry=is_rehearsal)
-
-
-@target()
-def lb(session: Session) -> None:
-    """Write Kaggle's scores into the ledger."""
-    session.call("lb", competition=session.settings.competition)
-
-
-@target()
-def ledger(session: Session) -> None:
-    """Print CV and LB of all checkpoints."""
-    session.call("ledger")
 
 
 @target()

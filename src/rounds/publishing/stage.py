@@ -1,0 +1,206 @@
+"""Publishing stage: write a checkpoint's folder with its card, and try it in a fresh process before anybody sees it."""
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rounds.artifacts import store
+from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, RawManifest, SampleManifest
+from rounds.config.recipe import FOUR_BIT_PRECISIONS
+from rounds.data import collection, lineage
+from rounds.data.collection import Collection
+from rounds.encoding.encoder import encode
+from rounds.errors import UserError
+from rounds.evaluation import results
+from rounds.models import checkpoint
+from rounds.models.checkpoint import Checkpoint
+from rounds.publishing import card, files
+from rounds.publishing.card import Ancestor, CardFacts, TrainingData
+from rounds.publishing.files import Form
+from rounds.retrieval.vectors import unit_vectors
+
+# As `make parity` takes vectors of two machines for equal: the least cosine of a text, and the mean.
+MIN_COSINE, MIN_MEAN_COSINE = 0.99, 0.999
+
+# Made up, in several lengths; they say nothing about the data.
+PROBES = [
+    "Swallows.",
+    "The lighthouse keeper writes down the weather each evening, and the wind twice.",
+    "Wie lange braucht ein Zug von Basel nach Hamburg, wenn er unterwegs nur zweimal hält?",
+    "3 + 4 * 2 = 11, and (3 + 4) * 2 = 14",
+]
+
+TRIAL = """
+import numpy as np
+probes = {probes!r}
+vectors = [embed(probes) for embed in (embed_queries, embed_passages)]
+np.save({output!r}, np.stack(vectors))
+"""
+
+
+@dataclass(frozen=True)
+class PublishJob:
+    """What is published, and as what.
+
+    Attributes:
+        source: the checkpoint.
+        data: the collection that it was trained on.
+        raw: the raw data, to say where they come from; None if unknown.
+        evaluations: folders of evaluations, in the order of the table's rows.
+        repo: OWNER/NAME on the hub.
+        output: the folder to write.
+        merge: merge an adapter into its base model.
+        license: the licence that the user names; may be empty.
+    """
+
+    source: Checkpoint
+    data: Collection
+    raw: Path | None
+    repo: str
+    output: Path
+    evaluations: list[Path] = field(default_factory=list)
+    merge: bool = False
+    license: str = ""
+
+
+def write_folder(job: PublishJob) -> str:
+    """Write the model's files and its card, and return a line that says what was written.
+
+    Raises:
+        UserError: the checkpoint cannot be published in a form that sentence-transformers loads, loads with other
+            vectors there, or the card would quote the data. No folder is left then, or the older one.
+    """
+    form = files.choose_form(job.source, job.merge)
+    source = job.source
+    if form == Form.MERGED and source.is_adapter and source.precision in FOUR_BIT_PRECISIONS:
+        source = checkpoint.resolve(str(source.folder), device=source.device, precision="auto")
+    facts = gather_facts(job, form)
+    with store.replacing_folder(job.output) as folder:
+        files.write(source, form, folder)
+        facts = dataclasses.replace(facts, least_cosine=try_folder(source, folder, facts.data.has_parts))
+        files.name_base_model(source.recipe.model, folder)
+        (folder / files.CARD).write_text(card.render(facts), encoding="utf-8")
+        files.check_no_texts(folder, _texts(job.data))
+    names = files.listed(job.output)
+    size = sum((job.output / name).stat().st_size for name in names) / 2**20
+    return f"{job.output}: {form.value}, {len(names)} files, {size:.1f} MiB, least cosine {facts.least_cosine:.4f}"
+
+
+def gather_facts(job: PublishJob, form: Form) -> CardFacts:
+    """Collect what the card says."""
+    source, validation = job.source, job.data.questions["validation"]
+    status = lineage.guard(source.name, source.lineage, validation, allow_leak=True)
+    rows = [row for folder in job.evaluations for row in results.load(folder)]
+    return CardFacts(
+        repo=job.repo,
+        source=source,
+        form=form,
+        data=describe_data(job),
+        lineage_status=status,
+        leaked=len(lineage.overlap(source.lineage or {}, validation)),
+        ancestors=trace_ancestors(source),
+        rows=results.distinct(rows) if rows else [],
+        license=job.license,
+    )
+
+
+def describe_data(job: PublishJob) -> TrainingData:
+    """Describe the data in names and numbers."""
+    data, config = job.data, store.read_manifest(job.data.folder).config
+    finetune = _read_manifest(job.source.folder.absolute().parent)
+    is_trained_on = isinstance(finetune, FinetuneManifest)
+    queries = finetune.rows if is_trained_on else len(collection.read_rows(data.folder / collection.FINETUNE, ()))
+    return TrainingData(
+        name=data.data,
+        description=_describe_raw(job.raw),
+        split=data.split,
+        seed=config.get("seed", 0),
+        fold=config.get("fold", 0),
+        queries=queries,
+        validation=len(data.validation),
+        unseen=len(data.unseen),
+        passages=len(data.passages),
+        has_parts="task" not in config,
+    )
+
+
+def _describe_raw(raw: Path | None) -> str:
+    manifest = _read_manifest(raw) if raw is not None and raw.is_dir() else None
+    if isinstance(manifest, RawManifest):
+        return f"Kaggle competition {manifest.config.get('competition', '')}".rstrip()
+    return "generated, not collected" if isinstance(manifest, SampleManifest) else ""
+
+
+def _read_manifest(folder: Path) -> object:
+    return None if store.has_foreign_manifest(folder) else store.read_manifest(folder)
+
+
+def trace_ancestors(source: Checkpoint) -> list[Ancestor]:
+    """Return the checkpoint and what it was trained from, the base model first.
+
+    Where an ancestor's folder is gone or was trained again, the chain ends there with the digest of its weights.
+    """
+    chain, folder, manifest = [], source.folder.absolute(), source.manifest
+    while True:
+        epoch = "" if manifest.epoch is None else f", epoch {manifest.epoch}"
+        name = f"round {manifest.round}{epoch}" if manifest.round is not None else manifest.title or "checkpoint"
+        merged = " (merged)" if manifest.merged else ""
+        chain.append(Ancestor(name + merged, manifest.weights))
+        parent = manifest.parent
+        if parent is None:
+            break
+        before = Path(parent.name) if manifest.merged else folder.parents[1] / parent.name
+        earlier = _read_manifest(before) if before.is_dir() and not parent.base else None
+        if not isinstance(earlier, CheckpointManifest) or earlier.weights != parent.weights:
+            label = files.base_label(source.recipe.model) if parent.base else "an earlier checkpoint"
+            chain.append(Ancestor(label, parent.weights))
+            break
+        folder, manifest = before.absolute(), earlier
+    return chain[::-1]
+
+
+def try_folder(source: Checkpoint, folder: Path, has_parts: bool) -> float:
+    """Run the card's code on a folder in a fresh process, and return the least cosine with this project's vectors.
+
+    Raises:
+        UserError: the code fails, or its vectors are others.
+    """
+    embedder = source.load()
+    own = [encode(embedder, PROBES, source.recipe.prompts, kind, source.precision) for kind in ("query", "passage")]
+    del embedder
+    with tempfile.TemporaryDirectory() as scratch:
+        output = Path(scratch) / "vectors.npy"
+        code = card.usage(str(folder.absolute()), source, has_parts)
+        code = code.replace(
+            "SentenceTransformer(", f"SentenceTransformer(device={source.device!r}, model_name_or_path="
+        )
+        code += TRIAL.format(probes=PROBES, output=str(output))
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=scratch)
+        if result.returncode:
+            reason = (result.stderr.strip().splitlines() or ["no message"])[-1][:200]
+            raise UserError(f"{source.name}: sentence-transformers does not load the published files ({reason})")
+        loaded = np.load(output)
+    cosines = (unit_vectors(np.concatenate(own)) * unit_vectors(np.concatenate(loaded))).sum(axis=1)
+    least, mean = float(cosines.min()), float(cosines.mean())
+    if not (least >= MIN_COSINE and mean >= MIN_MEAN_COSINE):  # NaN is refused as well
+        raise UserError(
+            f"{source.name}: sentence-transformers loads the published files with other vectors (least cosine "
+            f"{least:.4f}); nothing was written"
+        )
+    return least
+
+
+def _texts(data: Collection) -> Iterator[str]:
+    """Yield every text of the collection: passages, validation, test and training queries."""
+    yield from data.passages.values()
+    yield from data.validation.values()
+    yield from data.test.values()
+    path = data.folder / collection.FINETUNE
+    if path.stat().st_size:
+        yield from (row["query"] for row in collection.read_rows(path, ()))
