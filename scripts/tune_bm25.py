@@ -13,7 +13,7 @@ from rounds.evaluation import bm25_tuning
 from rounds.evaluation.table import Column, Table
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Flags:
     """The split to tune on, and the recipe whose stemmer and stop words are taken."""
 
