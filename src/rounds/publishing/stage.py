@@ -28,13 +28,8 @@ from rounds.retrieval.vectors import unit_vectors
 # As `make parity` takes vectors of two machines for equal: the least cosine of a text, and the mean.
 MIN_COSINE, MIN_MEAN_COSINE = 0.99, 0.999
 
-# Made up, in several lengths; they say nothing about the data.
-PROBES = [
-    "Swallows.",
-    "The lighthouse keeper writes down the weather each evening, and the wind twice.",
-    "Wie lange braucht ein Zug von Basel nach Hamburg, wenn er unterwegs nur zweimal hält?",
-    "3 + 4 * 2 = 11, and (3 + 4) * 2 = 14",
-]
+# Made up, so they say nothing about the data; short, since sentence-transformers cuts a long text with its suffix.
+PROBES = ["Swallows.", "The keeper sleeps.", "Wie weit ist es?", "3 + 4 = 7"]
 
 TRIAL = """
 import numpy as np
