@@ -67,6 +67,7 @@ def test_a_rehearsal_asks_nobody(server, folder, tiny_collection, tmp_path):
     assert (tmp_path / "o" / "README.md").is_file() and server.requests == []
 
 
+@pytest.mark.slow
 def test_a_refused_token_is_one_line_before_anything_is_written(server, folder, tiny_collection, tmp_path):
     """Nor is the model loaded."""
     flags = [

@@ -207,7 +207,7 @@ def test_an_adapter_of_a_hub_model_stays_an_adapter(tiny_collection, tmp_path):
     assert "peft" in values["tags"] and "needs sentence-transformers and peft" in card(out)
 
 
-@pytest.mark.parametrize("projection", [0, 24])
+@pytest.mark.parametrize("projection", [0, pytest.param(24, marks=pytest.mark.slow)])
 def test_an_adapter_of_another_model_is_merged(projection, tiny_collection, tmp_path):
     """What is not on the hub, and weights that peft does not load, go into the model; the card says so."""
     recipe = tuned_recipe("lora", projection=Projection(dim=projection))
