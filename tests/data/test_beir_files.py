@@ -170,3 +170,11 @@ def test_labels_are_required(tmp_path):
     write_jsonl(tmp_path / "queries.jsonl", QUERIES)
     with refused("qrels", "holds no labels", ".tsv"):
         beir.load(tmp_path)
+
+
+def test_an_empty_corpus_is_named(tmp_path):
+    """It is not the labels' fault that their passages are not there."""
+    published(tmp_path)
+    (tmp_path / "corpus.jsonl").write_text("", encoding="utf-8")
+    with refused("the corpus holds no passages"):
+        beir.load(tmp_path)

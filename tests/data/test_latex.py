@@ -28,6 +28,8 @@ from rounds.report import mathml
         (r"\( a \\% b \)", "a % b"),
         (r"Add \( \frac{1} \)", r"Add \frac{1}"),
         (r"\( \sqrt{3", r"\( \sqrt{3"),
+        (r"\( \sqrt{2} + \sqrt[3]{8} \)", "√(2) + ³√(8)"),
+        (r"\( \sqrt[n]{\sqrt{\frac{1}{2}}} \)", "ⁿ√(√(1/2))"),
         ("", ""),
     ],
 )

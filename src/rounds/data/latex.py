@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
-from pylatexenc.latex2text import LatexNodes2Text
+from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
+from pylatexenc.latexwalker import LatexGroupNode, LatexMacroNode, LatexNode
 
 # Mathematics, inline and displayed, and environments such as tables.
 _OPENING = re.compile(r"\\(?:([(\[])|begin\{(\w+)\})")
@@ -20,6 +21,8 @@ _CLOSES = {"(": ")", "[": "]"}
 _PERCENT = re.compile(r"((?<!\\)(?:\\\\)*)%")  # in a formula, meant as a percent sign and not to begin a comment
 
 _PLACEHOLDER = re.compile(r"%(\(\w+\))?s")  # what pylatexenc leaves where an argument is missing
+
+_SUPERSCRIPTS = str.maketrans("0123456789n", "⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ")
 
 MAX_NESTING = 40  # braces within braces that are parsed: the parser calls itself at each level
 
@@ -118,4 +121,24 @@ def _nesting(source: str) -> int:
 @cache
 def _parser() -> LatexNodes2Text:
     logging.getLogger("pylatexenc").setLevel(logging.ERROR)  # it warns of each macro without its arguments
-    return LatexNodes2Text(math_mode="text", keep_comments=True, strict_latex_spaces=False)
+    macros = get_default_latex_context_db()
+    macros.add_context_category("roots", prepend=True, macros=[MacroTextSpec("sqrt", simplify_repl=_root)])
+    return LatexNodes2Text(macros, math_mode="text", keep_comments=True, strict_latex_spaces=False)
+
+
+def _root(node: LatexMacroNode, l2tobj: LatexNodes2Text) -> str:
+    r"""Return `\sqrt[3]{8}` as `³√(8)`; without its index, as pylatexenc writes it, it would be a square root.
+
+    Args:
+        node: the macro, whose arguments are the index, None without one, and what stands below the root.
+        l2tobj: the converter; pylatexenc passes it by this name.
+    """
+    index, radicand = (_argument(part, l2tobj) for part in node.nodeargd.argnlist)
+    return f"{index.strip().translate(_SUPERSCRIPTS)}√({radicand})"
+
+
+def _argument(part: LatexNode | None, converter: LatexNodes2Text) -> str:
+    """Return an argument in plain characters, without its braces or brackets."""
+    if part is None:
+        return ""
+    return converter.nodelist_to_text(part.nodelist if part.isNodeType(LatexGroupNode) else [part])

@@ -37,6 +37,8 @@ def load(folder: Path, ignore_identical: bool = True, passage_format: str = DEFA
         identifier = read_id(row["_id"], place, "_id", passages)
         passages[identifier] = _passage_text(row, place, passage_format)
         bodies.append((identifier, row["text"]))
+    if not passages:
+        raise UserError(f"{folder}: the corpus holds no passages")
     texts: dict[str, str] = {}
     for place, row in beir_files.read(beir_files.find(folder, "queries"), ("_id", "text")):
         texts[read_id(row["_id"], place, "_id", texts)] = read_text(row["text"], place, "text")
