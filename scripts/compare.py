@@ -6,16 +6,17 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
+from rounds.config import loader
 from rounds.data import collection
-from rounds.data.collection import Collection
 from rounds.evaluation import results, tables
 from rounds.evaluation.results import ResultRow
 from rounds.evaluation.stage import bm25_row, chance_row
+from rounds.flags import RecipeByName
 
 
-@dataclass
-class Flags:
-    """The evaluations to compare, in the table's order."""
+@dataclass(kw_only=True)
+class Flags(RecipeByName):
+    """The evaluations to compare, in the table's order; BM25 has the recipe's parameters."""
 
     runs: list[str] = field(metadata={"help": "folders that eval_llm_embedder.py wrote (--output_dir)"})
     data_dir: str = field(
@@ -29,7 +30,9 @@ def main(flags: Flags) -> None:
     """Print evaluated runs of one split in one table."""
     rows = [row for folder in flags.runs for row in results.load(Path(folder))]
     if flags.data_dir:
-        _print_report(rows, collection.read(Path(flags.data_dir)), flags.output)
+        data = collection.read(Path(flags.data_dir))
+        lexical = bm25_row(data, loader.load(flags.recipe).mining.bm25)
+        _print_report([chance_row(data), lexical, *rows], flags.output)
         return
     if flags.markdown:
         print(tables.main_table(rows).markdown(), end="")
@@ -39,8 +42,7 @@ def main(flags: Flags) -> None:
     Console().print(tables.main_table(rows, title).screen())
 
 
-def _print_report(rows: list[ResultRow], data: Collection, output: str) -> None:
-    rows = [chance_row(data), bm25_row(data), *rows]
+def _print_report(rows: list[ResultRow], output: str) -> None:
     comparison = tables.compare(results.distinct(rows))
     console = Console()
     for table in tables.comparison_screens(comparison):

@@ -10,8 +10,10 @@ from rounds import cli
 from rounds.artifacts import store
 from rounds.artifacts.manifests import EvaluationManifest
 from rounds.config import loader
+from rounds.config.sections.mining import BM25
 from rounds.data import collection, splits
 from rounds.data.collection import Collection
+from rounds.data.source import OFFICIAL_SPLITS
 from rounds.evaluation import results, tables
 from rounds.evaluation.results import ResultRow
 from rounds.evaluation.stage import (
@@ -63,7 +65,7 @@ def main(flags: Flags) -> None:
     config = {
         "models": {mark: source.key for mark, source in checkpoints.items()},
         "validation": collection.validation_digest(data),
-        "bm25": flags.bm25 and vars(next(iter(checkpoints.values())).recipe.mining.bm25),
+        "bm25": flags.bm25 and vars(_bm25_parameters(checkpoints)),
         "allow_leak": flags.allow_leak,
     }
     output = Path(flags.output_dir) if flags.output_dir else None
@@ -105,10 +107,14 @@ def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
     return expand_variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)
 
 
+def _bm25_parameters(checkpoints: dict[str, Checkpoint]) -> BM25:
+    return next(iter(checkpoints.values())).recipe.mining.bm25
+
+
 def _evaluate(flags: Flags, data: Collection, checkpoints: dict[str, Checkpoint]) -> list[ResultRow]:
     """Evaluate each checkpoint, and BM25 if asked, and write the rows into the ledger."""
     model_output = Path(flags.model_output)
-    rows = [bm25_row(data, next(iter(checkpoints.values())).recipe.mining.bm25)] if flags.bm25 else []
+    rows = [bm25_row(data, _bm25_parameters(checkpoints))] if flags.bm25 else []
     for number, (mark, source) in enumerate(checkpoints.items()):
         row = evaluate_checkpoint(source, data, model_output, flags.allow_leak)
         rows.append(mark_row(row, mark, in_chain=number == 0))
@@ -120,7 +126,7 @@ def _table(flags: Flags, data: Collection, rows: list[ResultRow]) -> Table:
     """Put the rows below those of earlier evaluations."""
     earlier = [row for folder in flags.compare for row in results.load(Path(folder))]
     title = f"{data.data}, split {data.split}: {len(data.validation)} queries, {len(data.unseen)} on unseen passages"
-    further = results.OFFICIAL_COLUMNS if data.split in splits.OFFICIAL else ()
+    further = results.OFFICIAL_COLUMNS if data.split in OFFICIAL_SPLITS else ()
     return tables.main_table([*earlier, *rows], title, further)
 
 

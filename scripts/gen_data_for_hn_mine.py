@@ -10,7 +10,7 @@ from rounds.config.sections.prompts import DEFAULT_PASSAGE
 from rounds.data import collection, official_split, splits
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
-from rounds.data.source import IDENTICAL_TASKS
+from rounds.data.source import IDENTICAL_TASKS, OFFICIAL_SPLITS
 from rounds.errors import UserError
 from rounds.flags import RecipeByName, Replacing, Seeded, project_root
 
@@ -72,7 +72,7 @@ def main(flags: Flags) -> None:
         print(f"{folder}: up to date")
         return
     split, messages = None, []
-    if version in splits.OFFICIAL:
+    if version in OFFICIAL_SPLITS:
         task, split, messages = official_split.divide(task, version, flags.seed)
     for line in [*unused, *messages]:
         print(line)

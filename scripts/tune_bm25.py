@@ -11,13 +11,13 @@ from rounds.config import loader
 from rounds.data import collection
 from rounds.evaluation import bm25_tuning
 from rounds.evaluation.table import Column, Table
+from rounds.flags import RecipeByName
 
 
 @dataclass(kw_only=True)
-class Flags:
+class Flags(RecipeByName):
     """The split to tune on, and the recipe whose stemmer and stop words are taken."""
 
-    recipe: str = field(default=loader.DEFAULT_RECIPE, metadata={"help": "recipe: its mining.bm25"})
     data_dir: str = field(metadata={"help": "collection; its training queries alone are looked at"})
 
 

@@ -85,6 +85,12 @@ def test_round_zero_prints_its_table_each_time(session, capsys):
         assert capsys.readouterr().out.count("MAP@25") == 1
 
 
+@pytest.mark.parametrize("arguments", [("compare", "RUNS=a/round1"), ("sweep", "RECIPES=tiny-mistral"), ("tune_bm25",)])
+def test_every_bm25_row_has_the_recipes_parameters(session, arguments):
+    """Tables name the recipe whose BM25 stands in round 0's table, so one experiment has one BM25."""
+    assert last_call(session, *arguments, "MODEL=tiny-qwen2").value("recipe") == "tiny-qwen2"
+
+
 def test_a_finished_round_says_so_and_prints_its_table(session, capsys):
     """`make round1` again is not silent: it names the folder and shows the results."""
     ran(session, "round1")

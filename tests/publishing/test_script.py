@@ -35,11 +35,15 @@ def publish(server: Hub, *flags: object, token: str = TOKEN) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
 
 
+def make_flags(checkpoint: Path, data: Path, output: Path) -> list[object]:
+    return ["--model_path", checkpoint, "--data_dir", data, "--repo", "you/tiny", "--output_dir", output]
+
+
 @pytest.mark.slow
 def test_a_checkpoint_is_written_and_uploaded(server, folder, tiny_collection, tmp_path):
     """What is in the folder is what the hub has, in one commit of the folder's name."""
     output = tmp_path / "tiny-round1"
-    flags = ["--model_path", folder, "--data_dir", tiny_collection, "--repo", "you/tiny", "--output_dir", output]
+    flags = make_flags(folder, tiny_collection, output)
     result = publish(server, *flags)
     assert result.returncode == 0, result.stderr
     local = {path.relative_to(output).as_posix(): path.read_bytes() for path in output.rglob("*") if path.is_file()}
@@ -52,16 +56,7 @@ def test_a_checkpoint_is_written_and_uploaded(server, folder, tiny_collection, t
 @pytest.mark.slow
 def test_a_rehearsal_asks_nobody(server, folder, tiny_collection, tmp_path):
     """`--dry` writes the folder, without a token."""
-    flags = [
-        "--model_path",
-        folder,
-        "--data_dir",
-        tiny_collection,
-        "--repo",
-        "you/tiny",
-        "--output_dir",
-        tmp_path / "o",
-    ]
+    flags = make_flags(folder, tiny_collection, tmp_path / "o")
     result = publish(server, *flags, "--dry", token="")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "o" / "README.md").is_file() and server.requests == []
@@ -70,16 +65,7 @@ def test_a_rehearsal_asks_nobody(server, folder, tiny_collection, tmp_path):
 @pytest.mark.slow
 def test_a_refused_token_is_one_line_before_anything_is_written(server, folder, tiny_collection, tmp_path):
     """Nor is the model loaded."""
-    flags = [
-        "--model_path",
-        folder,
-        "--data_dir",
-        tiny_collection,
-        "--repo",
-        "you/tiny",
-        "--output_dir",
-        tmp_path / "o",
-    ]
+    flags = make_flags(folder, tiny_collection, tmp_path / "o")
     assert_one_line(publish(server, *flags, token="hf_wrong"), "repo you/tiny", "refuses the token")
     assert not (tmp_path / "o").exists() and server.requests[-1] == "GET /api/whoami-v2" and server.repos == {}
 

@@ -31,6 +31,8 @@ TASKS = {
     "kbvqa": Source("the folder with the tables of questions and passages and their images"),
 }
 
+OFFICIAL_SPLITS = ("official", "dev")  # sides from files of labels, which task beir has
+
 IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well
 
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from sklearn.model_selection import train_test_split
 
 from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.source import OFFICIAL_SPLITS
 from rounds.data.unseen_fold import V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
 from rounds.errors import UserError
-
-OFFICIAL = ("official", "dev")
 
 VERSIONS = ("v1", "v2", "v3", "v4", "v5", "submission")
 
@@ -43,7 +42,7 @@ def parse_version(text: str) -> str:
     """
     name = text.strip().lower()
     name = f"v{name}" if name.isdigit() else name
-    if name not in (names := (*VERSIONS, *OFFICIAL)):
+    if name not in (names := (*VERSIONS, *OFFICIAL_SPLITS)):
         raise UserError(f"split {text!r} is not one of {', '.join(names)}")
     return name
 
@@ -60,7 +59,7 @@ def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: in
         UserError: an unknown version, seed or fold, or a dataset that cannot be split this way.
     """
     name = parse_version(version)
-    if name in OFFICIAL:
+    if name in OFFICIAL_SPLITS:
         raise UserError(f"split {name}: its sides are in files of labels; official_split makes it")
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: must be between 0 and {2**32 - 1}")

@@ -124,7 +124,7 @@ def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -
     )
 
 
-def bm25_row(data: Collection, parameters: BM25 = bm25.DEFAULTS) -> ResultRow:
+def bm25_row(data: Collection, parameters: BM25) -> ResultRow:
     """Return the row of the lexical baseline, with the recipe's `mining.bm25`."""
     run = bm25.rank(data.validation, data.passages, run_store.DEPTH, parameters, left_out=data.identical)
     return _baseline_row("BM25", run, data, RowKind.BM25)

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
-from rounds.data.source import TASKS
+from rounds.data.source import OFFICIAL_SPLITS, TASKS
 from rounds.errors import UserError
 
-OFFICIAL_SPLITS = ("official", "dev")  # sides from files of labels, which TASK=beir has
 SPLITS = ("v1", "v2", "v3", "v4", "v5", *OFFICIAL_SPLITS, "submission")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
 DOWNLOADED = "data/raw"

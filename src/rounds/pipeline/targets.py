@@ -236,7 +236,7 @@ def compare(session: Session) -> None:
         raise UserError(f"RUNS: name evaluated rounds, such as RUNS='{names.folder.name}/round1'")
     session.ensure(stages.data(names))
     runs = [Path("model_output") / name / "eval" for name in given.runs]
-    session.call("compare", runs=runs, data_dir=names.data, output=names.table("compared"))
+    session.call("compare", recipe=given.model, runs=runs, data_dir=names.data, output=names.table("compared"))
 
 
 @target(is_validated=True)
@@ -250,9 +250,9 @@ def sweep(session: Session) -> None:
     for names in swept:
         session.runner.say(f"== sweep: {names.settings.model}")
         session.ensure(stages.round_end(names, 1))
-    output = session.experiment.table("sweep")
+    recipe, output = session.settings.model, session.experiment.table("sweep")
     rounds = [names.round(1) for names in swept]
-    session.call("sweep", data_dir=session.experiment.data, output=output, rounds=rounds)
+    session.call("sweep", recipe=recipe, data_dir=session.experiment.data, output=output, rounds=rounds)
 
 
 @target(is_validated=True)

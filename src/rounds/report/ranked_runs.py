@@ -36,7 +36,7 @@ class RankedRun:
     vectors: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def rank_with_bm25(data: Collection, parameters: mining.BM25 = bm25.DEFAULTS) -> RankedRun:
+def rank_with_bm25(data: Collection, parameters: mining.BM25) -> RankedRun:
     """Rank the validation queries with BM25."""
     run = bm25.rank(data.validation, data.passages, DEPTH, parameters, left_out=data.identical)
     return RankedRun(BM25, run, ranks_of_positives(run, data.qrels))
