@@ -22,14 +22,14 @@ LABELS = {
 def write_jsonl(path: Path, rows: list[dict]) -> None:
     text = "".join(json.dumps(row) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def write_tsv(path: Path, rows: list[dict]) -> None:
     lines = ["\t".join(rows[0])] + ["\t".join(map(str, row.values())) for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(f"{line}\n" for line in lines).encode()
-    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    path.write_bytes(gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
 
 def write_parquet(path: Path, rows: list[dict]) -> None:
@@ -149,7 +149,7 @@ def test_two_files_of_the_whole_are_refused(tmp_path):
     ("name", "content", "parts"),
     [
         ("corpus.jsonl.gz", b"not gzipped", ["corpus.jsonl.gz", "not a whole gzip file"]),
-        ("corpus.jsonl.gz", gzip.compress(b'{"_id": "1", "text": "a"}\n')[:-6], ["not a whole gzip file"]),
+        ("corpus.jsonl.gz", gzip.compress(b'{"_id": "1", "text": "a"}\n', mtime=0)[:-6], ["not a whole gzip file"]),
         ("corpus.parquet", b"PAR1", ["corpus.parquet", "cannot be read as parquet"]),
         ("corpus.arrow", b"x" * 64, ["corpus.arrow", "cannot be read as arrow"]),
         ("corpus.csv", b"_id,text\n1,a\n", ["corpus.jsonl", "no such file", ".parquet"]),
