@@ -64,7 +64,7 @@ def main(flags: Flags) -> None:
     checkpoints = _checkpoints(flags)
     config = {
         "models": {mark: source.key for mark, source in checkpoints.items()},
-        "validation": collection.validation_digest(data),
+        "validation": data.validation_digest,
         "bm25": flags.bm25 and vars(_bm25_parameters(checkpoints)),
         "allow_leak": flags.allow_leak,
     }

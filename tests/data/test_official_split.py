@@ -95,9 +95,9 @@ def test_a_collection_keeps_grades(tmp_path, tiny):
     assert data.grades == {"q3": {"p6": 1}, "q5": {"p5": 2, "p0": 0}, "q6": {"p6": 0}}
     assert data.qrels == {"q3": ["p6"], "q5": ["p5"], "q6": []}
     qrels = tmp_path / "c" / "validation_qrels.tsv"
-    before = collection.validation_digest(data)
+    before = data.validation_digest
     qrels.write_text(qrels.read_text(encoding="utf-8").replace("p5\t2", "p5\t3"), encoding="utf-8")
-    assert collection.validation_digest(collection.read(tmp_path / "c")) != before
+    assert collection.read(tmp_path / "c").validation_digest != before
 
 
 def test_without_training_labels_only_the_base_model_can_be_measured(tmp_path):

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from rounds.errors import UserError
 
@@ -23,10 +24,39 @@ def sha256_file(path: Path) -> str:
 def sha256_json(value: object) -> str:
     """Return the SHA-256 of a value as JSON; the order of keys does not matter.
 
+    Args:
+        value: a JSON value, or a list that may hold `SortedMapping`s too, which are hashed as a dict would be, item by
+            item.
+
     >>> sha256_json({"a": 1, "b": 2}) == sha256_json({"b": 2, "a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    if not (isinstance(value, list) and any(isinstance(part, SortedMapping) for part in value)):
+        return hashlib.sha256(_to_json(value)).hexdigest()
+    digest = hashlib.sha256(b"[")
+    for number, part in enumerate(value):
+        digest.update(b", " if number else b"")
+        if not isinstance(part, SortedMapping):
+            digest.update(_to_json(part))
+            continue
+        for place, (key, item) in enumerate(part.sorted_items()):
+            digest.update((b", " if place else b"{") + _to_json(key) + b": " + _to_json(item))
+        digest.update(b"}" if len(part) else b"{}")
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def _to_json(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+
+
+@runtime_checkable
+class SortedMapping(Protocol):
+    """A mapping that is not held in memory, and that yields its items by key."""
+
+    def __len__(self) -> int: ...
+
+    def sorted_items(self) -> Iterator[tuple[str, str]]: ...
 
 
 def sha256_texts(texts: Iterable[str]) -> str:

@@ -24,19 +24,26 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict]]:
         UserError: the file is missing or no gzip file, or a line is not a JSON object, or holds half of a surrogate
             pair, which no UTF-8 file and no tokenizer can take.
     """
+    return ((number, row) for number, (_, _, row) in enumerate(locate_lines(path), 1))
+
+
+def locate_lines(path: Path) -> Iterator[tuple[int, int, dict]]:
+    """Yield where each line starts and ends, in bytes of the unpacked file, and its object, as `read_lines` does."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     empty = 0  # number of the first of the empty lines read last
+    end = 0
     with open_binary(path) as file:
         for number, line in enumerate(_lines(file, path), 1):
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
+            start, end = end, end + len(line)
+            if number == 1 and line.startswith(codecs.BOM_UTF8):
+                line, start = line.removeprefix(codecs.BOM_UTF8), len(codecs.BOM_UTF8)
             if not line.strip():
                 empty = empty or number
                 continue
             if empty:
                 raise UserError(f"{path} line {empty}: not a JSON object (the line is empty)")
-            yield number, _parse(line, f"{path} line {number}")
+            yield start, end, _parse(line, f"{path} line {number}")
 
 
 def open_binary(path: Path) -> BinaryIO:

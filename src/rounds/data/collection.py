@@ -10,7 +10,9 @@
 | `split.json` | sizes and overlaps |
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
@@ -20,6 +22,7 @@ from rounds.data import lineage, splits
 from rounds.data.cells import read_id
 from rounds.data.dataset import Grades, Query, RetrievalDataset, relevant_passages
 from rounds.data.few_shot import ExampleBank, QueryMetadata
+from rounds.data.passage_pool import read_pool
 from rounds.data.prompts import query_text
 from rounds.data.splits import Split
 from rounds.errors import UserError
@@ -37,7 +40,7 @@ class Collection:
         folder: the collection's folder.
         data: name of the data.
         split: name of the split.
-        passages: passage id -> text, in corpus order.
+        passages: passage id -> text, in corpus order; those of a large corpus are read when asked for.
         validation, test: query id -> text.
         metadata: id -> metadata of each validation and test query.
         qrels: validation query id -> relevant passage ids.
@@ -50,7 +53,7 @@ class Collection:
     folder: Path
     data: str
     split: str
-    passages: dict[str, str]
+    passages: Mapping[str, str]
     validation: dict[str, str]
     test: dict[str, str]
     metadata: dict[str, QueryMetadata]
@@ -59,6 +62,13 @@ class Collection:
     questions: dict[str, dict[str, str]]
     identical: dict[str, list[str]] = field(default_factory=dict)
     grades: Grades = field(default_factory=dict)
+
+    @cached_property
+    def validation_digest(self) -> str:
+        """A short digest of the validation set: its queries, labels and corpus."""
+        further = [part for part in (self.identical, self.grades) if part]
+        content = [self.validation, self.qrels, self.passages, sorted(self.unseen), *further]
+        return hashing.sha256_json(content)[:12]
 
 
 def folder_name(split: str) -> str:
@@ -218,24 +228,6 @@ def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:
     return rows
 
 
-def read_pool(path: Path) -> dict[str, str]:
-    """Read a candidate pool as passage id -> text; lines without `_id` (FlagEmbedding's) are numbered from 0.
-
-    Raises:
-        UserError: the file is missing or broken, a text is not a string, or an id repeats.
-    """
-    pool: dict[str, str] = {}
-    for number, row in enumerate(store.read_jsonl(path, ("text",))):
-        place = f"{path} line {number + 1}"
-        if not isinstance(row["text"], str):
-            raise UserError(f"{place}: text is not a string")
-        identifier = read_id(row.get("_id", number), place, "_id")
-        if identifier in pool:
-            raise UserError(f"{place}: _id {identifier!r} repeats that of an earlier line")
-        pool[identifier] = row["text"]
-    return pool
-
-
 def _read_queries(path: Path) -> list[dict]:
     if path.is_file() and path.stat().st_size == 0:  # the split has no such queries
         return []
@@ -253,9 +245,3 @@ def example_bank(rows: list[dict], prompts: Prompts) -> ExampleBank | None:
     if prompts.examples == "none":
         return None
     return ExampleBank(((query_metadata(row), row["pos"][0]) for row in rows if row["pos"]), prompts)
-
-
-def validation_digest(data: Collection) -> str:
-    """Return a short digest of a validation set: its queries, labels and corpus."""
-    further = [part for part in (data.identical, data.grades) if part]
-    return hashing.sha256_json([data.validation, data.qrels, data.passages, sorted(data.unseen), *further])[:12]

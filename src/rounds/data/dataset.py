@@ -1,5 +1,6 @@
 """The dataset that every loader returns."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 Grades = dict[str, dict[str, int]]  # query id -> grade of each judged passage, by its id
@@ -27,7 +28,7 @@ class RetrievalDataset:
     Attributes:
         name: short name of the data, part of folder names.
         queries: training queries in file order, labelled or not.
-        passages: corpus, passage id -> text, in id order.
+        passages: corpus, passage id -> text, in id order; in a temporary file if task `beir` has many.
         qrels: query id -> ids of its relevant passages; only labelled queries have an entry.
         test_queries: queries to submit, in file order; empty without a test file.
         excluded: query id -> ids of passages that are neither relevant nor used as its negatives.
@@ -41,7 +42,7 @@ class RetrievalDataset:
 
     name: str
     queries: list[Query]
-    passages: dict[str, str]
+    passages: Mapping[str, str]
     qrels: dict[str, list[str]]
     test_queries: list[Query] = field(default_factory=list)
     excluded: dict[str, list[str]] = field(default_factory=dict)

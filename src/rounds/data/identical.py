@@ -3,14 +3,14 @@
 BEIR calls leaving them out of a ranking `ignore_identical_ids`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rounds.data.dataset import Query
 from rounds.data.text import normalize_text
 
 
 def find_identical(
-    queries: Iterable[Query], texts: Iterable[tuple[str, str]], qrels: dict[str, list[str]], ignore: bool = True
+    queries: Collection[Query], texts: Iterable[tuple[str, str]], qrels: dict[str, list[str]], ignore: bool = True
 ) -> dict[str, list[str]]:
     """Return query id -> passages with the query's own id or text, without those that are labelled as relevant.
 
@@ -26,14 +26,17 @@ def find_identical(
     """
     if not ignore:
         return {query.id: [] for query in queries}
+    questions = {query.id: normalize_text(query.fields["question"]) for query in queries}
+    by_text: dict[str, list[str]] = {text: [] for text in questions.values()}
     ids: set[str] = set()
-    by_text: dict[str, list[str]] = {}
-    for passage, text in texts:
-        ids.add(passage)
-        by_text.setdefault(normalize_text(text), []).append(passage)
+    for passage, text in texts:  # perhaps of a corpus larger than memory
+        if passage in questions:
+            ids.add(passage)
+        if (same := by_text.get(normalize_text(text))) is not None:
+            same.append(passage)
     identical = {}
     for query in queries:
-        own = [*([query.id] if query.id in ids else []), *by_text.get(normalize_text(query.fields["question"]), ())]
+        own = [*([query.id] if query.id in ids else []), *by_text[questions[query.id]]]
         if own := [passage for passage in dict.fromkeys(own) if passage not in qrels.get(query.id, ())]:
             identical[query.id] = own
     return identical

@@ -10,7 +10,7 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import FinetuneManifest
 from rounds.config.recipe import Recipe
 from rounds.config.sections.mining import BM25
-from rounds.data import collection, lineage
+from rounds.data import lineage
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
 from rounds.encoding.run_store import RunStore
@@ -120,7 +120,7 @@ def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -
         lineage=lineage_status,
         data=data.data,
         split=data.split,
-        validation=collection.validation_digest(data),
+        validation=data.validation_digest,
     )
 
 

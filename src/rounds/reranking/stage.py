@@ -124,7 +124,7 @@ def make_candidates(
         "parts": list(parts),
         "tokens": [_compares_tokens(checkpoint) for checkpoint in checkpoints],
         "queries": hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()]),
-        "relevant": collection.validation_digest(data),
+        "relevant": data.validation_digest,
         "training": hashing.sha256_file(rows),
     }
     if store.is_finished(output, config, overwrite, made_from):

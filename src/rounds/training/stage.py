@@ -66,7 +66,7 @@ class FinetuneJob:
             "recipe": self.recipe.to_dict(),
             "start": self.start.key,
             "train_data": hashing.sha256_file(self.train_data),
-            "validation": self.validation and collection.validation_digest(self.validation),
+            "validation": self.validation and self.validation.validation_digest,
             "round": self.round_number,
             "seed": self.seed,
             "processes": self.processes,

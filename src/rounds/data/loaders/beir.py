@@ -3,7 +3,9 @@
 `beir_files` says where the files may lie and how they may be written.
 """
 
+import itertools
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from rounds.config.sections.prompts import DEFAULT_PASSAGE
@@ -11,6 +13,8 @@ from rounds.data.cells import is_empty, read_id, read_name, read_text
 from rounds.data.dataset import Grades, Query, RetrievalDataset, relevant_passages
 from rounds.data.identical import find_identical
 from rounds.data.loaders import beir_files
+from rounds.data.passage_pool import Spool
+from rounds.data.text import normalize_text
 from rounds.errors import UserError
 
 
@@ -31,17 +35,11 @@ def load(folder: Path, ignore_identical: bool = True, passage_format: str = DEFA
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it must hold corpus.jsonl, queries.jsonl and qrels/")
-    passages: dict[str, str] = {}
-    bodies: list[tuple[str, str]] = []  # texts without titles, which is what ArguAna's queries are
-    for place, row in beir_files.read(beir_files.find(folder, "corpus"), ("_id", "text")):
-        identifier = read_id(row["_id"], place, "_id", passages)
-        passages[identifier] = _passage_text(row, place, passage_format)
-        bodies.append((identifier, row["text"]))
+    corpus_files = beir_files.find(folder, "corpus")
+    texts = _read_queries(folder)
+    passages, bodies = _read_corpus(corpus_files, passage_format, set(map(normalize_text, texts.values())))
     if not passages:
         raise UserError(f"{folder}: the corpus holds no passages")
-    texts: dict[str, str] = {}
-    for place, row in beir_files.read(beir_files.find(folder, "queries"), ("_id", "text")):
-        texts[read_id(row["_id"], place, "_id", texts)] = read_text(row["text"], place, "text")
     labels = {part: _read_labels(paths, texts, passages) for part, paths in beir_files.find_labels(folder).items()}
     grades = _merge(list(labels.values()))
     qrels = {query: relevant for query, judged in grades.items() if (relevant := relevant_passages(judged))}
@@ -51,10 +49,43 @@ def load(folder: Path, ignore_identical: bool = True, passage_format: str = DEFA
         queries,
         passages,
         qrels,
-        identical=find_identical(queries, [*passages.items(), *bodies], qrels, ignore_identical),
+        identical=find_identical(queries, itertools.chain(passages.items(), bodies), qrels, ignore_identical),
         grades=grades,
         labels=labels,
     )
+
+
+def _read_queries(folder: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for place, row in beir_files.read(beir_files.find(folder, "queries"), ("_id", "text")):
+        texts[read_id(row["_id"], place, "_id", texts)] = read_text(row["text"], place, "text")
+    return texts
+
+
+def _read_corpus(
+    paths: list[Path], passage_format: str, questions: set[str]
+) -> tuple[Mapping[str, str], list[tuple[str, str]]]:
+    """Return the corpus, row by row in a temporary file if it is large.
+
+    Args:
+        questions: the normalized texts of the queries.
+
+    Returns:
+        passage id -> text; and id and text of the passages whose text without its title is a query, as ArguAna's are.
+    """
+
+    def name_repeat(row: int, identifier: str) -> str:
+        place, _ = next(itertools.islice(beir_files.read(paths, ()), row, None))
+        return f"{place}: _id {identifier!r} appears twice"
+
+    spool = Spool()
+    bodies: list[tuple[str, str]] = []
+    for place, row in beir_files.read(paths, ("_id", "text")):
+        identifier = read_id(row["_id"], place, "_id", spool.seen)
+        spool.add(identifier, _passage_text(row, place, passage_format))
+        if normalize_text(row["text"]) in questions:
+            bodies.append((identifier, row["text"]))
+    return spool.finish(name_repeat), bodies
 
 
 def _passage_text(row: dict, place: str, passage_format: str) -> str:
@@ -65,7 +96,7 @@ def _passage_text(row: dict, place: str, passage_format: str) -> str:
     return passage_format.format(title=title, text=text).strip()
 
 
-def _read_labels(paths: list[Path], queries: dict[str, str], passages: dict[str, str]) -> Grades:
+def _read_labels(paths: list[Path], queries: dict[str, str], passages: Mapping[str, str]) -> Grades:
     """Return the grades of one part; where a pair is graded twice, the higher one counts."""
     grades: Grades = {}
     for place, row in beir_files.read(paths, beir_files.LABEL_KEYS):
