@@ -9,7 +9,7 @@ import pytrec_eval
 from helpers.tiny_task import refused
 
 from rounds.data.dataset import relevant_passages
-from rounds.evaluation import significance
+from rounds.evaluation import metrics, significance
 from rounds.evaluation.metrics import (
     HEADLINE_METRICS,
     METRIC_DEPTH,
@@ -296,6 +296,17 @@ def test_the_mean_cosine_is_that_of_all_pairs():
     slow = [float(unit[i] @ unit[j]) for i in range(20) for j in range(20) if i != j]
     assert mean_cosine(vectors) == pytest.approx(np.mean(slow))
     assert mean_cosine(np.ones((9, 4)) * np.arange(1, 10)[:, None]) == pytest.approx(1)
+
+
+def test_blocks_of_the_corpus_change_no_loss(monkeypatch):
+    """Positives and passages that are left out may be in any block; one of a single passage is a block too."""
+    generator = np.random.default_rng(0)
+    queries, passages = generator.normal(size=(6, 4)), generator.normal(size=(9, 4))
+    relevant, left_out = [[0], [3, 8], [5], [8, 0], [2], []], [[1], [], [0, 8], [4], [], [2]]
+    whole = retrieval_loss(queries, passages, relevant, 0.5, left_out=left_out)
+    for size in (1, 2, 4, 8):
+        monkeypatch.setattr(metrics, "LOSS_BLOCK", size)
+        assert retrieval_loss(queries, passages, relevant, 0.5, left_out=left_out) == pytest.approx(whole, abs=1e-12)
 
 
 def test_the_retrieval_loss_is_a_slow_loop_s():

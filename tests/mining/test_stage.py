@@ -8,6 +8,7 @@ import pytest
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
+from rounds.data import passage_pool
 from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
 
@@ -70,3 +71,17 @@ def test_a_pool_too_small_for_an_index_is_refused_before_encoding(tiny, tiny_col
     with refused("mining.index ivfpq", "624", "600"):
         mine_file(MiningJob(source, recipe, tiny_collection / "finetune_data.jsonl", pool, output, 42, tmp_path))
     assert list(tmp_path.iterdir()) == [pool]
+
+
+def test_a_pool_on_disk_mines_the_same_bytes(tiny, tiny_collection, tmp_path, monkeypatch):
+    """All sources give the same negatives whether the corpus is in memory or stays in its file."""
+    source = checkpoint.resolve(None, tiny, "cpu")
+    recipe = dataclasses.replace(tiny.mining, negatives={"dense": 1, "bm25": 1, "random": 1, "same_group": 1})
+    rows, pool = tiny_collection / "finetune_data.jsonl", tiny_collection / "candidate_pool.jsonl"
+    files = []
+    for limit in (passage_pool.IN_MEMORY_BYTES, 0):
+        monkeypatch.setattr(passage_pool, "IN_MEMORY_BYTES", limit)
+        assert isinstance(passage_pool.read_pool(pool), dict) == (limit > 0)
+        files.append(tmp_path / f"{limit}.jsonl")
+        mine_file(MiningJob(source, recipe, rows, pool, files[-1], 42, tmp_path))
+    assert files[0].read_bytes() == files[1].read_bytes()

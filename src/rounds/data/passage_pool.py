@@ -257,3 +257,24 @@ def rows_of(passages: Mapping[str, str], ids: Iterable[str]) -> dict[str, int]:
         return {identifier: row for identifier, row in zip(distinct, rows, strict=True) if row >= 0}
     places = {identifier: row for row, identifier in enumerate(passages)}
     return {identifier: places[identifier] for identifier in distinct if identifier in places}
+
+
+def read_texts(passages: Mapping[str, str], rows: Mapping[str, int]) -> Iterator[tuple[int, str]]:
+    """Yield the row and text of some passages, in any order.
+
+    Args:
+        rows: id -> row of the passages, as `rows_of` returns it.
+    """
+    if isinstance(passages, PassagePool):
+        return ((row, passages.texts[row]) for row in sorted(rows.values()))  # the file's order
+    return ((row, passages[identifier]) for identifier, row in rows.items())
+
+
+def take_ids(ids: Sequence[str], rows: np.ndarray) -> np.ndarray:
+    """Return the ids of rows of the corpus, of the same shape, as an array of objects.
+
+    >>> take_ids(["a", "b", "c"], np.array([[2, 0], [2, 2]])).tolist()
+    [['c', 'a'], ['c', 'c']]
+    """
+    distinct, places = np.unique(rows, return_inverse=True)
+    return np.array([ids[row] for row in distinct.tolist()], dtype=object)[places].reshape(rows.shape)

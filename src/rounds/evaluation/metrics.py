@@ -3,12 +3,13 @@
 With one relevant passage per query, MAP@k equals MRR@k and Recall@k equals HitRate@k.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 import pytrec_eval
 
+from rounds.data.passage_pool import take_ids
 from rounds.errors import UserError
 from rounds.retrieval.run import NOTHING, Run, rank_without
 from rounds.retrieval.vectors import unit_vectors
@@ -32,6 +33,8 @@ METRIC_DEPTH = 100
 NO_GRADES: Mapping[str, Mapping[str, int]] = MappingProxyType({})
 
 COSINE_SAMPLE = 500  # passages whose pairwise cosines are averaged
+
+LOSS_BLOCK = 2**14  # passages that are scored at once for the validation loss
 
 MAX_LOSS_SCORES = 50_000_000  # query-passage scores that the validation loss computes at most
 
@@ -110,7 +113,7 @@ def summarize(scores: dict[str, np.ndarray], queries: list[str], unseen: set[str
 
 
 def random_run(
-    queries: list[str], passages: list[str], seed: int = 42, left_out: Mapping[str, list[str]] = NOTHING
+    queries: list[str], passages: Sequence[str], seed: int = 42, left_out: Mapping[str, list[str]] = NOTHING
 ) -> Run:
     """Return a run that ranks passages at random, to `METRIC_DEPTH`.
 
@@ -124,7 +127,8 @@ def random_run(
     def rank(depth: int) -> Run:
         generator = np.random.default_rng(seed)
         ranked = np.stack([generator.choice(len(passages), depth, replace=False) for _ in queries])
-        return Run(queries, np.array(passages)[ranked], np.tile(-np.arange(depth, dtype=np.float32), (len(queries), 1)))
+        scores = np.tile(-np.arange(depth, dtype=np.float32), (len(queries), 1))
+        return Run(queries, take_ids(passages, ranked), scores)
 
     return rank_without(rank, queries, left_out, METRIC_DEPTH, len(passages))
 
@@ -165,10 +169,19 @@ def retrieval_loss(
     count = max(MAX_LOSS_SCORES // len(passages), 1)
     answered = np.flatnonzero([bool(rows) for rows in relevant])
     rows = np.sort(answered[np.random.default_rng(seed).permutation(len(answered))[:count]])
-    scores = np.asarray(queries[rows], dtype=np.float64) @ np.asarray(passages, dtype=np.float64).T / temperature
-    losses = []
-    for query_scores, row in zip(scores, rows, strict=True):
-        positive = query_scores[relevant[row]].max()
-        negatives = np.delete(query_scores, relevant[row] + (left_out[row] if left_out else []))
-        losses.append(np.logaddexp.reduce(np.append(negatives, positive)) - positive)
-    return float(np.mean(losses))
+    query_vectors = np.asarray(queries[rows], dtype=np.float64)
+    relevant, left_out = ([each[row] for row in rows] if each else [[]] * len(rows) for each in (relevant, left_out))
+    best = np.full(len(rows), -np.inf)
+    rest = np.full(len(rows), -np.inf)  # logarithm of the sum of the negatives' exponentials
+    for start in range(0, len(passages), LOSS_BLOCK):
+        block = np.asarray(passages[start : start + LOSS_BLOCK], dtype=np.float64)
+        scores = query_vectors @ block.T / temperature
+        for row, query_scores in enumerate(scores):
+            positives, others = (
+                [place - start for place in each[row] if start <= place < start + len(block)]
+                for each in (relevant, left_out)
+            )
+            best[row] = query_scores[positives].max(initial=best[row])
+            negatives = np.delete(query_scores, positives + others)
+            rest[row] = np.logaddexp.reduce(negatives, initial=rest[row])
+    return float(np.mean(np.logaddexp(rest, best) - best))

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
@@ -12,6 +13,7 @@ from rounds.config.recipe import Recipe
 from rounds.config.sections.mining import BM25
 from rounds.data import lineage
 from rounds.data.collection import Collection
+from rounds.data.passage_pool import ids_of, rows_of, texts_of
 from rounds.encoding import run_store
 from rounds.encoding.run_store import RunStore
 from rounds.errors import UserError
@@ -92,10 +94,11 @@ def _vector_metrics(
 ) -> dict[str, float]:
     """Return the metrics that need vectors: the validation loss, and the mean cosine between passages."""
     queries, _ = runs.vectors(list(data.validation.values()), "query", "validation", examples)
-    corpus, _ = runs.vectors(list(data.passages.values()), "passage", "corpus")
+    corpus, _ = runs.vectors(texts_of(data.passages), "passage", "corpus")
     dim = source.options.truncate_dim
     queries, corpus = (truncate_vectors(vectors, dim, source.normalizes) for vectors in (queries, corpus))
-    corpus_rows = {passage: row for row, passage in enumerate(data.passages)}
+    judged = (ids for each in (data.qrels, data.identical) for ids in each.values())
+    corpus_rows = rows_of(data.passages, chain.from_iterable(judged))
     relevant, identical = (
         [[corpus_rows[passage] for passage in passages.get(query, ())] for query in data.validation]
         for passages in (data.qrels, data.identical)
@@ -132,7 +135,7 @@ def bm25_row(data: Collection, parameters: BM25) -> ResultRow:
 
 def chance_row(data: Collection) -> ResultRow:
     """Return the row of a random ranking."""
-    run = random_run(list(data.validation), list(data.passages), left_out=data.identical)
+    run = random_run(list(data.validation), ids_of(data.passages), left_out=data.identical)
     return _baseline_row("chance", run, data, RowKind.CHANCE)
 
 

@@ -1,13 +1,15 @@
 """Sample hard negatives from a run, without false negatives and duplicates. Works without torch."""
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import chain, repeat
 
 import numpy as np
 import pandas as pd
 
 from rounds.config.recipe import Mining, parse_range
+from rounds.data.passage_pool import read_texts, rows_of
 from rounds.data.text import normalize_text
 from rounds.retrieval.run import Run
 
@@ -41,16 +43,20 @@ class _NumberedRun:
     Attributes:
         numbers: (queries, depth) int64, each ranked passage's place in the corpus; -1 if it is not in the corpus.
         passage_keys, text_keys: (queries, depth) int64; passages with the same normalized text share a text key.
+
+    Args:
+        run: the ranking.
+        passages: passage id -> text; the texts of ranked and of further passages are read, and no others.
+        further: passages that ranked ones are compared with.
     """
 
-    def __init__(self, run: Run, passages: dict[str, str]) -> None:
+    def __init__(self, run: Run, passages: Mapping[str, str], further: Iterable[str]) -> None:
         self.run = run
-        self.place = {passage: number for number, passage in enumerate(passages)}
-        numbers = map(self.place.get, run.passages.reshape(-1).tolist(), repeat(-1))
-        self.numbers = np.fromiter(numbers, np.int64, run.passages.size).reshape(run.passages.shape)
-        by_text: dict[str, int] = {}
-        texts = (by_text.setdefault(normalize_text(text), len(by_text)) for text in passages.values())
-        self.text_of = np.fromiter(texts, np.int64, len(passages))
+        ranked = run.passages.reshape(-1).tolist()
+        self.place = rows_of(passages, chain(ranked, further))
+        self.numbers = np.fromiter(map(self.place.get, ranked, repeat(-1)), np.int64, len(ranked))
+        self.numbers = self.numbers.reshape(run.passages.shape)
+        self.text_of = _number_texts(passages, self.place)
         self.offsets = np.arange(len(run.queries)) * len(passages)
         self.passage_keys = self.offsets[:, None] + self.numbers
         self.text_keys = self.offsets[:, None] + self.text_of[self.numbers]
@@ -83,10 +89,20 @@ class _NumberedRun:
         return np.array([self.place[passage] for passage in passages], dtype=np.int64)
 
 
+def _number_texts(passages: Mapping[str, str], place: dict[str, int]) -> np.ndarray:
+    """Return (corpus,) int64: a number for the normalized text of each passage of `place`; 0 for all others."""
+    text_of = np.zeros(len(passages), np.int64)
+    by_text: dict[bytes, int] = {}
+    for number, text in read_texts(passages, place):
+        digest = hashlib.blake2b(normalize_text(text).encode(), digest_size=16).digest()  # shorter than texts
+        text_of[number] = by_text.setdefault(digest, len(by_text))
+    return text_of
+
+
 def sample_negatives(
     run: Run,
     qrels: dict[str, list[str]],
-    passages: dict[str, str],
+    passages: Mapping[str, str],
     recipe: Mining,
     seed: int,
     taken: dict[str, list[str]] | None = None,
@@ -105,11 +121,13 @@ def sample_negatives(
         taken: query id -> further passages that must not be sampled, nor passages with their text.
     """
     first, last = parse_range(recipe.range_for_sampling)
-    numbered = _NumberedRun(run, passages)
-    candidates = _candidate_mask(numbered, qrels, recipe, taken or {})
+    taken = taken or {}
+    further = chain.from_iterable(ids for each in (qrels, taken) for ids in each.values())
+    numbered = _NumberedRun(run, passages, further)
+    candidates = _candidate_mask(numbered, qrels, recipe, taken)
     chosen = candidates.copy()
     chosen[:, :first] = chosen[:, last:] = False
-    chosen = _keep_lowest(chosen, _draw_keys(numbered, list(passages), seed), recipe.negative_number)
+    chosen = _keep_lowest(chosen, _draw_keys(numbered, len(passages), seed), recipe.negative_number)
     missing = recipe.negative_number - chosen.sum(axis=1, keepdims=True)
     fallback = candidates[:, last:]
     chosen[:, last:] = fallback & (fallback.cumsum(axis=1) <= missing)
@@ -161,10 +179,12 @@ def _within_margin(scores: np.ndarray, is_positive: np.ndarray, margin: float) -
     return scores > best - np.abs(best) * margin
 
 
-def _draw_keys(numbered: _NumberedRun, passages: list[str], seed: int) -> np.ndarray:
+def _draw_keys(numbered: _NumberedRun, corpus_size: int, seed: int) -> np.ndarray:
     """Return (queries, depth) uint64 keys, by whose order each query draws its passages."""
     query_keys = _mix(hash_texts([f"{seed}-{query}" for query in numbered.run.queries]))[:, None]
-    return _mix(query_keys ^ hash_texts(passages)[numbered.numbers])
+    passage_keys = np.zeros(corpus_size, np.uint64)
+    passage_keys[list(numbered.place.values())] = hash_texts(list(numbered.place))
+    return _mix(query_keys ^ passage_keys[numbered.numbers])
 
 
 def _keep_lowest(mask: np.ndarray, keys: np.ndarray, count: int) -> np.ndarray:

@@ -10,7 +10,7 @@ To add a source:
 3. Test it in `tests/mining/test_sources.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,7 @@ import numpy as np
 
 from rounds.config.recipe import Mining, split_source
 from rounds.data.images import find_image
+from rounds.data.passage_pool import ids_of, take_ids
 from rounds.errors import UserError
 from rounds.mining import sampling
 from rounds.mining.sampling import Negatives
@@ -40,7 +41,7 @@ class MiningTask:
     """
 
     queries: dict[str, str]
-    passages: dict[str, str]
+    passages: Mapping[str, str]
     qrels: dict[str, list[str]]
     groups: dict[str, list[str]]
     excluded: dict[str, list[str]] = field(default_factory=dict)
@@ -113,10 +114,11 @@ def rank_bm25(request: SourceRequest) -> Run:
 
 def rank_at_random(request: SourceRequest) -> Run:
     """Shuffle the corpus for each query, seeded by the query's id: other queries change nothing."""
-    ids = np.array(list(request.task.passages))
+    ids = ids_of(request.task.passages)
     width = min(request.depth, len(ids))
-    rows = [generator.permutation(len(ids))[:width] for generator in _generators(request)]
-    return Run(list(request.task.queries), ids[np.stack(rows)], np.zeros((len(rows), width), dtype=np.float32))
+    # Copies: a slice would keep the permutation of the whole corpus.
+    rows = [generator.permutation(len(ids))[:width].copy() for generator in _generators(request)]
+    return Run(list(request.task.queries), take_ids(ids, np.stack(rows)), np.zeros((len(rows), width), np.float32))
 
 
 def rank_same_group(request: SourceRequest) -> Run:
@@ -158,12 +160,12 @@ def rank_by_vectors(request: SourceRequest) -> Run:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a .npz file of query_ids, queries, passage_ids and passages ({reason})") from None
     queries = _select_vectors(path, "query", list(task.queries), arrays["query_ids"], arrays["queries"])
-    passages = _select_vectors(path, "passage", list(task.passages), arrays["passage_ids"], arrays["passages"])
+    passages = _select_vectors(path, "passage", ids_of(task.passages), arrays["passage_ids"], arrays["passages"])
     depth = min(request.depth, len(task.passages))
-    return search.rank(list(task.queries), queries, list(task.passages), passages, depth)
+    return search.rank(list(task.queries), queries, ids_of(task.passages), passages, depth)
 
 
-def _select_vectors(path: Path, kind: str, ids: list[str], file_ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def _select_vectors(path: Path, kind: str, ids: Sequence[str], file_ids: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """Return the vectors (ids, dim) float32 of `ids`, in their order."""
     rows = {str(identifier): row for row, identifier in enumerate(file_ids)}
     missing = [identifier for identifier in ids if identifier not in rows]

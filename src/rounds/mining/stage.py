@@ -16,6 +16,7 @@ from rounds.artifacts.manifests import MinedManifest
 from rounds.config.recipe import Mining, parse_range
 from rounds.data import collection, few_shot
 from rounds.data.cells import read_id
+from rounds.data.passage_pool import ids_of, read_pool, texts_of
 from rounds.data.text import normalize_text
 from rounds.encoding import run_store
 from rounds.mining.sampling import Negatives
@@ -100,19 +101,21 @@ def mine_file(job: MiningJob) -> str:
 def _read_task(job: MiningJob) -> tuple[list[dict], MiningTask]:
     """Return the input rows, and their queries, corpus and labels by id."""
     rows = collection.read_rows(job.input_file, ("pos",))
-    passages = collection.read_pool(job.candidate_pool)
+    passages = read_pool(job.candidate_pool)
     ann_index.check_index(job.recipe.index, len(passages))
     by_id: dict[str, dict] = {}
     for number, row in enumerate(rows):
         place = f"{job.input_file} line {number + 1}"
         by_id[read_id(row.get("query_id", number), place, "query_id", by_id)] = row
     # Match by text, so that duplicates of a passage under other ids count as well.
-    by_text: dict[str, list[str]] = {}
+    texts = (text for row in rows for text in (*row["pos"], *_excluded_texts(row)))
+    by_text: dict[str, list[str]] = {normalize_text(text): [] for text in texts}
     for passage, text in passages.items():
-        by_text.setdefault(normalize_text(text), []).append(passage)
+        if (same := by_text.get(normalize_text(text))) is not None:
+            same.append(passage)
 
     def find(texts: Iterable[str]) -> list[str]:
-        return [passage for text in texts for passage in by_text.get(normalize_text(text), ())]
+        return [passage for text in texts for passage in by_text[normalize_text(text)]]
 
     task = MiningTask(
         queries={identifier: row["query"] for identifier, row in by_id.items()},
@@ -169,10 +172,10 @@ class _CheckpointRanker:
             return {}
         queries, passages = self.task.queries, self.task.passages
         vectors, _ = self.runs.vectors(list(queries.values()), "query", "train", self.examples)
-        corpus, _ = self.runs.vectors(list(passages.values()), "passage", "corpus")
+        corpus, _ = self.runs.vectors(texts_of(passages), "passage", "corpus")
         sample = np.random.default_rng(self.job.seed).permutation(len(queries))[:RECALL_QUERIES]
         depth = self.run.scores.shape[1]
-        exact = search.rank([self.run.queries[row] for row in sample], vectors[sample], list(passages), corpus, depth)
+        exact = search.rank([self.run.queries[row] for row in sample], vectors[sample], ids_of(passages), corpus, depth)
         approximate = Run(exact.queries, self.run.passages[sample], self.run.scores[sample])
         cutoffs = sorted({min(25, depth), depth})
         recalls = {f"recall@{cutoff}": ann_index.recall(approximate, exact, cutoff) for cutoff in cutoffs}

@@ -1,8 +1,11 @@
 """Rank a corpus for each query by the inner product of their vectors; needs no torch."""
 
+from collections.abc import Sequence
+
 import faiss
 import numpy as np
 
+from rounds.data.passage_pool import take_ids
 from rounds.errors import UserError
 from rounds.retrieval import ann_index, exact_search
 from rounds.retrieval.run import Run
@@ -11,7 +14,7 @@ from rounds.retrieval.run import Run
 def rank(
     query_ids: list[str],
     queries: np.ndarray,
-    passage_ids: list[str],
+    passage_ids: Sequence[str],
     passages: np.ndarray,
     depth: int,
     index: faiss.Index | None = None,
@@ -54,4 +57,4 @@ def rank(
                 scores[part], rows[part] = ann_index.search(block, passages, depth, index)
     if not np.isfinite(scores).all():
         raise UserError("inner products of the vectors exceed what fp32 holds; set model.normalize: true")
-    return Run(list(query_ids), np.array(passage_ids, dtype=object)[rows], scores)
+    return Run(list(query_ids), take_ids(passage_ids, rows), scores)
