@@ -56,6 +56,9 @@ __all__ = [
 ]
 
 
+KEYS_OF_REPRESENTATIONS = {"tokens": (("model", "token_dim"),)}  # section and key that only this one reads
+
+
 @dataclass(frozen=True, config=SECTION)
 class Recipe:
     """One way to train a specialist: `recipes/NAME.yaml`.
@@ -91,9 +94,26 @@ class Recipe:
         if self.model.vision.reads_images:
             raise UserError(f"{stage}: reads words only, and {self.name} has model.vision; take a recipe without")
 
+    def require_dense(self, what: str) -> None:
+        """Raise a `UserError` if a text's embedding is not one dense vector; `what` names the key or stage at fault."""
+        if self.model.representation != "dense":
+            raise UserError(
+                f"{what}: needs one dense vector for each text, and {self.name} has model.pooling "
+                f"{self.model.pooling}; take a recipe with another pooling"
+            )
+
     def to_dict(self) -> dict:
-        """Return the recipe as plain values, as manifests store it."""
-        return dataclasses.asdict(self)
+        """Return the recipe as plain values, as manifests store it.
+
+        Keys that only a representation other than the recipe's reads are left out: what older manifests and names of
+        folders were made from stays the same.
+        """
+        values = dataclasses.asdict(self)
+        for representation, keys in KEYS_OF_REPRESENTATIONS.items():
+            if representation != self.model.representation:
+                for section, key in keys:
+                    del values[section][key]
+        return values
 
     def replace(self, section: str, **values: object) -> "Recipe":
         """Return a copy with some keys of one section changed; a value of None leaves its key as it is.
@@ -118,7 +138,10 @@ def check_combinations(recipe: Recipe, source: str) -> None:
     Args:
         source: file, manifest or flags that the recipe comes from, for the message.
     """
-    for contradictions in (_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision):
+    for contradictions in (
+        *(_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
+        _in_representation,
+    ):
         for message in contradictions(recipe):
             raise UserError(f"{source}: {message}")
 
@@ -188,3 +211,18 @@ def _in_vision(recipe: Recipe) -> Iterator[str]:
         yield "visual_embedding and virtual.vision are for a vision model beside the text's"
     if vision.reads_images and recipe.prompts.examples != "none":
         yield "prompts.examples are texts without pictures; leave them out beside model.vision"
+
+
+def _in_representation(recipe: Recipe) -> Iterator[str]:
+    model, training = recipe.model, recipe.training
+    if model.representation == "dense":
+        return
+    needs_dense = {
+        "training.matryoshka_dims": training.matryoshka_dims,
+        "tuning.projection.dim": recipe.tuning.projection.dim,
+        "tuning.separate": recipe.tuning.separate,
+        "model.vision": model.vision.reads_images,
+        f"training.sharding {training.sharding}": training.sharding != "none",
+    }
+    for key in (key for key, is_set in needs_dense.items() if is_set):
+        yield f"{key} needs one dense vector for each text, not model.pooling {model.pooling}; leave one of them out"

@@ -15,15 +15,15 @@ from tqdm import tqdm
 from transformers.cache_utils import Cache
 
 from rounds.config.recipe import Prompts
-from rounds.encoding import batching, prefix_cache
+from rounds.encoding import batching, model_outputs, prefix_cache
 from rounds.encoding.batching import Layout
 from rounds.encoding.tokenization import Cuts, report_once, tokenize, tokenize_with_cuts
 from rounds.models import dual_encoder, image_inputs
 from rounds.models.precision import autocast, compute_dtype, widened
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Allocate, Vectors
 
 Output = TypeVar("Output")
-
-Allocate = Callable[[tuple[int, int]], np.ndarray]
 
 ImageFeatures = dict[str, np.ndarray] | None  # name -> (rows, ...), as `image_inputs.image_arrays` returns them
 
@@ -41,6 +41,7 @@ class EncodingOptions:
             corpus that is larger than memory.
         names: the id of each text, for messages; empty for numbers.
         on_cuts: gets what was left out of the texts, before they are embedded.
+        kind: `query` or `passage`, where a model that embeds tokens leaves out some of passages.
         checks_numbers: compute vectors that hold NaN or infinity again in a wider precision, and refuse those that
             still do; otherwise they are returned.
     """
@@ -50,6 +51,7 @@ class EncodingOptions:
     allocate: Allocate = allocate_in_memory
     names: Sequence[str] = ()
     on_cuts: Callable[[Cuts], None] | None = None
+    kind: str = "passage"
     checks_numbers: bool = True
 
     def names_of(self, rows: Sequence[int]) -> list[str]:
@@ -59,7 +61,7 @@ class EncodingOptions:
 
 DEFAULT_OPTIONS = EncodingOptions()
 
-Backend = Callable[[SentenceTransformer, list[list[int]], str, EncodingOptions, ImageFeatures], np.ndarray]
+Backend = Callable[[SentenceTransformer, list[list[int]], str, EncodingOptions, ImageFeatures], Vectors]
 
 
 def encode(
@@ -71,7 +73,7 @@ def encode(
     examples: Sequence[Sequence[str]] | None = None,
     options: EncodingOptions = DEFAULT_OPTIONS,
     backend: Backend | None = None,
-) -> np.ndarray:
+) -> Vectors:
     """Embed texts with the recipe's prompts.
 
     Args:
@@ -82,8 +84,9 @@ def encode(
         backend: embeds token ids in place of `encode_ids`, such as `workers.encode_on_workers` on several devices.
 
     Returns:
-        (texts, dim) float32, of unit length if the recipe normalizes. The batch's shape changes a text's vector
-        within rounding (bf16: cosine above 0.999).
+        (texts, dim) float32, of unit length if the recipe normalizes; or the vectors of another kind of model
+        (`retrieval.representations`). The batch's shape changes a text's vector within rounding (bf16: cosine above
+        0.999).
 
     Raises:
         UserError: a text's vector is not finite in any precision that the weights allow.
@@ -105,13 +108,11 @@ def encode(
         share_prefix=options.share_prefix and prompts.share_prefix,
         allocate=allocate_in_memory if repeats else options.allocate,
         names=[names[number] for number in range(len(place))],
+        kind=kind,
     )
     image_features = image_inputs.image_arrays(embedder, distinct_texts)
     vectors = (backend or encode_ids)(embedder, ids, precision, distinct_options, image_features)
-    if not repeats:
-        return vectors
-    result = options.allocate((len(rows), vectors.shape[1]))
-    return np.take(vectors, places, axis=0, out=result, mode="clip")
+    return representations.of(vectors).take(vectors, places, options.allocate) if repeats else vectors
 
 
 def select_rows(image_features: ImageFeatures, rows: Sequence[int]) -> ImageFeatures:
@@ -125,7 +126,7 @@ def encode_ids(
     precision: str,
     options: EncodingOptions = DEFAULT_OPTIONS,
     image_features: ImageFeatures = None,
-) -> np.ndarray:
+) -> Vectors:
     """Embed token ids.
 
     Args:
@@ -133,7 +134,7 @@ def encode_ids(
         image_features: features of each row's image (`image_inputs.image_arrays`).
 
     Returns:
-        (rows, dim) float32, in the order of `ids`.
+        (rows, dim) float32, or the vectors of another kind of model, in the order of `ids`.
 
     Raises:
         torch.OutOfMemoryError: a single row does not fit into memory.
@@ -141,7 +142,8 @@ def encode_ids(
     """
     longest = max(map(len, ids))
     shares_prefix = options.share_prefix and prefix_cache.can_share(embedder, longest)
-    vectors: np.ndarray | None = None
+    representation = model_outputs.representation(embedder)
+    builder = representation.builder(model_outputs.vector_counts(embedder, ids, options.kind), options.allocate)
     lost_count = 0
     with (
         _evaluating(embedder),
@@ -155,25 +157,27 @@ def encode_ids(
             group = _PrefixGroup(
                 embedder=embedder,
                 layout=layout.after_prefix(length),
-                suffixes=[ids[row][length:] for row in rows],
+                ids=[ids[row] for row in rows],
                 prefix_length=length,
                 cache=prefix_cache.compute_prefix(embedder, ids[rows[0]][:length]) if length else None,
                 image_features=select_rows(image_features, rows),
+                kind=options.kind,
             )
-            for places, output in _within_memory(list(map(len, group.suffixes)), group.layout, group.embed):
-                if vectors is None:
-                    vectors = options.allocate((len(ids), output.shape[1]))
+            for places, output in _within_memory(group.lengths, group.layout, group.embed):
                 batch = [rows[place] for place in places]
-                lost = np.flatnonzero(~np.isfinite(output).all(axis=1)) if options.checks_numbers else []
+                lost = representation.find_not_finite(output) if options.checks_numbers else []
                 if len(lost):
                     lost_count += len(lost)
                     lost_rows = [batch[place] for place in lost]
-                    output[lost] = _recompute(embedder, ids, lost_rows, precision, options, image_features)
-                vectors[batch] = output
+                    again = _recompute(embedder, ids, lost_rows, precision, options, image_features)
+                    builder.put(lost_rows, again)
+                    finite = np.setdiff1d(np.arange(len(batch)), lost)
+                    batch, output = [batch[place] for place in finite], representation.select(output, finite)
+                builder.put(batch, output)
                 bar.update(len(places))
     if lost_count:
         report_overflow(precision, embedder, lost_count, len(ids))
-    return vectors
+    return builder.finish()
 
 
 def _recompute(
@@ -183,8 +187,8 @@ def _recompute(
     precision: str,
     options: EncodingOptions,
     image_features: ImageFeatures,
-) -> np.ndarray:
-    """Embed rows whose vectors are not finite in a wider precision: (rows, dim) float32."""
+) -> Vectors:
+    """Embed rows whose vectors are not finite in a wider precision."""
     names = options.names_of(rows)
     with widened(embedder, precision, names) as wider:
         again = dataclasses.replace(options, title="", allocate=allocate_in_memory, names=names)
@@ -219,30 +223,36 @@ class _PrefixGroup:
     """Token sequences that share a prefix, and what embedding them takes.
 
     Attributes:
-        suffixes: token ids of each sequence behind the prefix.
+        ids: token ids of each sequence, prefix included.
         prefix_length: tokens of the prefix; 0 for none.
         cache: the prefix's keys and values; None without a prefix.
+        kind: `query` or `passage`.
     """
 
     embedder: SentenceTransformer
     layout: Layout
-    suffixes: list[list[int]]
+    ids: list[list[int]]
     prefix_length: int
     cache: Cache | None
     image_features: ImageFeatures
+    kind: str
 
-    def embed(self, rows: list[int], budget: int) -> np.ndarray:
-        """Embed a batch of the sequences: (rows, dim) float32."""
-        features = batching.to_tensors([self.suffixes[row] for row in rows], self.layout, budget, self.prefix_length)
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence behind the prefix."""
+        return [len(ids) - self.prefix_length for ids in self.ids]
+
+    def embed(self, rows: list[int], budget: int) -> Vectors:
+        """Embed a batch of the sequences."""
+        suffixes = [self.ids[row][self.prefix_length :] for row in rows]
+        features = batching.to_tensors(suffixes, self.layout, budget, self.prefix_length)
         filled = rows + rows[:1] * (batching.count_rows(features) - len(rows))
         for name, values in (self.image_features or {}).items():
             features[name] = torch.from_numpy(values[filled])
         features = {key: value.to(self.embedder.device) for key, value in features.items()}
         if self.cache:
-            output = prefix_cache.embed(self.embedder, features, self.cache)
-        else:
-            output = self.embedder(features)["sentence_embedding"]
-        return output[: len(rows)].float().cpu().numpy()
+            return prefix_cache.embed(self.embedder, features, self.cache)[: len(rows)].float().cpu().numpy()
+        return model_outputs.read(self.embedder, features, suffixes, self.layout, self.kind)
 
 
 def _within_memory(

@@ -18,6 +18,8 @@ from rounds.artifacts import hashing, manifest_parsing, store
 from rounds.artifacts.manifests import FingerprintManifest, Origin, Probe, TextsDigest
 from rounds.config.recipe import Prompts
 from rounds.errors import UserError
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Vectors
 
 FILE = "fingerprint.json"
 
@@ -33,13 +35,13 @@ class EncodedTexts:
     Attributes:
         texts: id -> text.
         read: the texts as the model reads them (`tokenization.model_texts`), in the order of `texts`.
-        vectors: (texts, dim), in the order of `texts`.
+        vectors: (texts, dim), or those of another representation, in the order of `texts`.
         origin: the libraries and the device that computed the vectors.
     """
 
     texts: dict[str, str]
     read: list[str]
-    vectors: np.ndarray
+    vectors: Vectors
     origin: Origin
 
 
@@ -68,14 +70,14 @@ def _describe(texts: dict[str, str], listed: list[str]) -> TextsDigest:
     return TextsDigest(number=len(texts), list=hashing.sha256_texts(listed), texts=hashing.sha256_texts(texts.values()))
 
 
-def _probes(texts: dict[str, str], vectors: np.ndarray) -> dict[str, Probe]:
+def _probes(texts: dict[str, str], vectors: Vectors) -> dict[str, Probe]:
     """Return some of the texts with their vectors, evenly spread over the sorted ids."""
     rows = {key: row for row, key in enumerate(texts)}
-    ids = sorted(texts)
+    ids, representation = sorted(texts), representations.of(vectors)
     chosen = [ids[place] for place in np.unique(np.linspace(0, len(ids) - 1, PROBES).round().astype(int))]
+    numbers = {key: representation.probe(vectors, rows[key]) for key in chosen}
     return {
-        key: Probe(text=texts[key], vector=[round(float(number), DIGITS) for number in vectors[rows[key]]])
-        for key in chosen
+        key: Probe(text=texts[key], vector=[round(float(number), DIGITS) for number in numbers[key]]) for key in chosen
     }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import store
@@ -16,6 +15,8 @@ from rounds.errors import UserError
 from rounds.models import checkpoint, merging
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.vectors import unit_vectors
 
 MIN_COSINE = 0.999  # of a passage's vectors before and after merging
@@ -51,7 +52,10 @@ def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: boo
         embedder = merging.write_merged(source, draft.folder)
         merged = dataclasses.replace(source, folder=draft.folder, is_adapter=False)
         merged_vectors = embed_passages(merged.load(), source, texts)
-        cosine = float((unit_vectors(adapter_vectors) * unit_vectors(merged_vectors)).sum(axis=1).min())
+        if representations.is_dense(adapter_vectors):
+            cosine = float((unit_vectors(adapter_vectors) * unit_vectors(merged_vectors)).sum(axis=1).min())
+        else:
+            cosine = float(representations.of(adapter_vectors).cosines(adapter_vectors, merged_vectors).min())
         if not cosine >= MIN_COSINE:  # NaN is refused as well
             raise UserError(
                 f"{output}: merged vectors differ from the adapter's (least cosine {cosine:.4f}); nothing was written"
@@ -79,6 +83,6 @@ def _manifest_entries(source: Checkpoint, config: dict) -> dict[str, Any]:
     }
 
 
-def embed_passages(embedder: SentenceTransformer, source: Checkpoint, texts: Sequence[str]) -> np.ndarray:
-    """Embed passages with a model, in the checkpoint's precision: (passages, dim) float32."""
+def embed_passages(embedder: SentenceTransformer, source: Checkpoint, texts: Sequence[str]) -> Vectors:
+    """Embed passages with a model, in the checkpoint's precision."""
     return encode(embedder, texts, source.recipe.prompts, "passage", source.precision)

@@ -9,6 +9,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from rounds.encoding.batching import Layout, to_tensors
 from rounds.models import batch_support, packed_attention, pooling, prompt_tuning
+from rounds.models.embedder_classes import representation_name
 
 STEP = 32  # shortest prefix that is shared; before padded rows, prefixes are multiples of it, for fewer shapes
 
@@ -21,6 +22,8 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     Args:
         longest: tokens of the longest sequence; a sliding window must hold it.
     """
+    if representation_name(embedder) != "dense":
+        return False
     config = embedder[0].model.config
     causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
     last = pooling.find_pooling(embedder).pooling_mode == "lasttoken"

@@ -31,17 +31,17 @@ from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.fingerprint import EncodedTexts
 from rounds.encoding.tokenization import Cuts, model_texts
 from rounds.errors import UserError
-from rounds.models.checkpoint import Checkpoint, library_versions
+from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import device_name
-from rounds.retrieval import ann_index, search
+from rounds.models.library_versions import library_versions
+from rounds.retrieval import representations, search
+from rounds.retrieval.representation import VECTORS_FILE, Vectors
 from rounds.retrieval.run import Run, rank_without, read_trec, write_trec
 from rounds.retrieval.vectors import truncate_vectors
 
 DEPTH = 200  # passages ranked for each query
 
 RUN_FILE = "run.trec"
-
-VECTORS_FILE = "vectors.npy"
 
 CUTS_FILE = "cuts.json"
 
@@ -72,7 +72,7 @@ class RunStore:
         title: str,
         examples: list[list[str]] | None = None,
         names: Sequence[str] = (),
-    ) -> tuple[np.ndarray, Path]:
+    ) -> tuple[Vectors, Path]:
         """Return the vectors of `texts` from disk, or encode and store them.
 
         Args:
@@ -82,7 +82,8 @@ class RunStore:
             names: ids of the texts, for messages.
 
         Returns:
-            (texts, dim) float32, memory-mapped and not truncated, and the folder that holds them.
+            (texts, dim) float32 or the vectors of another representation, memory-mapped and not truncated, and the
+            folder that holds them.
         """
         texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
         config = content_key(self.checkpoint, texts, kind, examples)
@@ -98,8 +99,9 @@ class RunStore:
                         names=names,
                         on_cuts=functools.partial(_write_cuts, temporary / CUTS_FILE),
                     )
-                    self.encoder.encode(texts, kind, examples, options)
-        return np.load(folder / VECTORS_FILE, mmap_mode="r"), folder
+                    vectors = self.encoder.encode(texts, kind, examples, options)
+                    representations.of(vectors).write_rest(vectors, temporary)
+        return representations.KINDS[self.checkpoint.representation].load(folder), folder
 
     def run(
         self,
@@ -140,6 +142,7 @@ class RunStore:
         dim, normalizes = self.checkpoint.options.truncate_dim, self.checkpoint.normalizes
         query_vectors = truncate_vectors(query_vectors, dim, normalizes)
         corpus_vectors = truncate_vectors(corpus_vectors, dim, normalizes)
+        representation = representations.of(corpus_vectors)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write_fingerprint(  # before the run itself, whose file marks the folder as finished
             path.with_name(fingerprint.FILE),
@@ -147,7 +150,7 @@ class RunStore:
             self._encoded_texts(passages, "passage", corpus_vectors, corpus_folder),
         )
         try:
-            built = None if index == "exact" else ann_index.build_from_file(index, corpus_folder / VECTORS_FILE)
+            built = None if index == "exact" else representation.build_index(index, corpus_folder)
             rank = functools.partial(
                 search.rank, list(queries), query_vectors, list(passages), corpus_vectors, index=built
             )
@@ -214,19 +217,17 @@ def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, examples: l
     return key if examples is None else {**key, "examples": hashing.sha256_json(examples)}
 
 
-def load_run_vectors(run_file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def load_run_vectors(run_file: Path) -> tuple[Vectors, Vectors] | None:
     """Load the vectors that a stored run was ranked by, before truncation.
 
     Returns:
-        (queries, dim) and (corpus, dim) float32, memory-mapped, in the order of the query file and of the corpus; None
-        if they were deleted.
+        (queries, dim) and (corpus, dim) float32, or the vectors of another representation, memory-mapped, in the order
+        of the query file and of the corpus; None if they were deleted.
     """
     corpus_folder = "-".join(run_file.parent.name.split("-")[:2])  # `corpus-HASH` of `corpus-HASH-IDS-MARKS`
     query_folder = run_file.parent.parent
-    files = [query_folder / VECTORS_FILE, query_folder.parent / corpus_folder / VECTORS_FILE]
-    if not all(file.is_file() for file in files):
-        return None
-    return tuple(np.load(file, mmap_mode="r") for file in files)
+    queries, corpus = map(representations.load, (query_folder, query_folder.parent / corpus_folder))
+    return None if queries is None or corpus is None else (queries, corpus)
 
 
 def save_run(run: Run, path: Path, tag: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from rounds import process
+from rounds.encoding import model_outputs
 from rounds.encoding.encoder import (
     DEFAULT_OPTIONS,
     EncodingOptions,
@@ -25,6 +26,8 @@ from rounds.encoding.encoder import (
 )
 from rounds.errors import UserError
 from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Vectors
 
 
 class EncodingWorker:
@@ -51,17 +54,23 @@ class EncodingWorker:
             signal.signal(signal.SIGINT, handler)
         end.close()
 
-    def send(self, ids: list[list[int]], image_features: ImageFeatures = None, names: Sequence[str] = ()) -> None:
-        """Send token ids to embed, once the model is loaded; `names` are those of the texts, for messages."""
+    def send(
+        self,
+        ids: list[list[int]],
+        image_features: ImageFeatures = None,
+        names: Sequence[str] = (),
+        kind: str = "passage",
+    ) -> None:
+        """Send token ids to embed, once the model is loaded; `names` and `kind` are as in `EncodingOptions`."""
         if not self.loaded:
             self.loaded = self.receive()
         try:
-            self.pipe.send((ids, image_features, names))
+            self.pipe.send((ids, image_features, names, kind))
         except OSError:
             self._raise_ended()
 
-    def receive(self) -> np.ndarray | bool:
-        """Return the vectors (rows, dim) of the oldest token ids sent; first of all, True when the model is loaded."""
+    def receive(self) -> Vectors | bool:
+        """Return the vectors of the oldest token ids sent; first of all, True when the model is loaded."""
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -96,8 +105,8 @@ def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
         pipe.send(True)
         options = EncodingOptions(share_prefix=source.recipe.prompts.share_prefix)
         while True:
-            ids, image_features, names = pipe.recv()
-            named = dataclasses.replace(options, names=names)
+            ids, image_features, names, kind = pipe.recv()
+            named = dataclasses.replace(options, names=names, kind=kind)
             pipe.send(encode_ids(embedder, ids, source.precision, named, image_features))
     except Exception as error:
         line = f"device {source.device}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -117,7 +126,7 @@ def encode_on_workers(
     precision: str,
     options: EncodingOptions = DEFAULT_OPTIONS,
     image_features: ImageFeatures = None,
-) -> np.ndarray:
+) -> Vectors:
     """Embed token ids as `encoder.encode_ids` does, in this process and its workers at once.
 
     All workers are killed if one of them, or this process, fails.
@@ -128,18 +137,19 @@ def encode_on_workers(
     try:
         with _threads(workers[0].threads):
             for worker, rows, part_names in zip(workers, parts[1:], names[1:], strict=False):
-                worker.send([ids[row] for row in rows], select_rows(image_features, rows), part_names)
+                worker.send([ids[row] for row in rows], select_rows(image_features, rows), part_names, options.kind)
             local_ids, local_features = [ids[row] for row in parts[0]], select_rows(image_features, parts[0])
             local_vectors = encode_ids(embedder, local_ids, precision, local_options, local_features)
-            vectors = options.allocate((len(ids), local_vectors.shape[1]))
-            vectors[parts[0]] = local_vectors
+            counts = model_outputs.vector_counts(embedder, ids, options.kind)
+            builder = representations.of(local_vectors).builder(counts, options.allocate)
+            builder.put(parts[0], local_vectors)
             for worker, rows in zip(workers, parts[1:], strict=False):
-                vectors[rows] = worker.receive()
+                builder.put(rows, worker.receive())
     except BaseException:
         for worker in workers:
             worker.process.kill()
         raise
-    return vectors
+    return builder.finish()
 
 
 @contextmanager

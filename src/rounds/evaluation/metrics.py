@@ -11,6 +11,8 @@ import pytrec_eval
 
 from rounds.data.passage_pool import take_ids
 from rounds.errors import UserError
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.run import NOTHING, Run, rank_without
 from rounds.retrieval.vectors import unit_vectors
 
@@ -133,23 +135,25 @@ def random_run(
     return rank_without(rank, queries, left_out, METRIC_DEPTH, len(passages))
 
 
-def mean_cosine(vectors: np.ndarray, seed: int = 42) -> float:
+def mean_cosine(vectors: Vectors, seed: int = 42) -> float:
     """Return the mean cosine between different vectors; near 1, they have collapsed into one direction.
 
     Args:
-        vectors: (rows, dim); a random sample of `COSINE_SAMPLE` rows is compared.
+        vectors: (rows, dim), or those of another representation, which are pooled to one for each text; a random
+            sample of `COSINE_SAMPLE` rows is compared.
         seed: of the sample.
     """
-    rows = np.random.default_rng(seed).permutation(len(vectors))[:COSINE_SAMPLE]
-    unit = unit_vectors(vectors[rows])
+    representation = representations.of(vectors)
+    rows = np.random.default_rng(seed).permutation(representation.count(vectors))[:COSINE_SAMPLE]
+    unit = unit_vectors(representation.pooled(representation.select(vectors, rows)))
     # The squared norm of the sum is the sum over all pairs, of which those of a row with itself are 1 each.
     total = np.square(np.linalg.norm(unit.sum(axis=0, dtype=np.float64))) - len(rows)
     return float(total / max(len(rows) * (len(rows) - 1), 1))
 
 
 def retrieval_loss(
-    queries: np.ndarray,
-    passages: np.ndarray,
+    queries: Vectors,
+    passages: Vectors,
     relevant: list[list[int]],
     temperature: float,
     seed: int = 42,
@@ -158,27 +162,30 @@ def retrieval_loss(
     """Return the InfoNCE loss of held-out queries against the whole corpus, as training minimizes it.
 
     Args:
-        queries: (queries, dim); a random sample of them if there would be more than `MAX_LOSS_SCORES` scores.
-        passages: (passages, dim).
+        queries: (queries, dim), or vectors of another representation; a random sample of them if there would be more
+            than `MAX_LOSS_SCORES` scores.
+        passages: (passages, dim), or vectors of the queries' representation.
         relevant: for each query, rows of `passages`; the best scored one is its positive, the others are left out.
             Queries without any do not count.
         temperature: divides the scores.
         seed: of the sample.
         left_out: for each query, rows of `passages` that are neither relevant nor negatives.
     """
-    count = max(MAX_LOSS_SCORES // len(passages), 1)
+    representation = representations.of(passages)
+    count = max(MAX_LOSS_SCORES // representation.count(passages), 1)
     answered = np.flatnonzero([bool(rows) for rows in relevant])
     rows = np.sort(answered[np.random.default_rng(seed).permutation(len(answered))[:count]])
-    query_vectors = np.asarray(queries[rows], dtype=np.float64)
+    query_vectors = representation.select(queries, rows)
     relevant, left_out = ([each[row] for row in rows] if each else [[]] * len(rows) for each in (relevant, left_out))
     best = np.full(len(rows), -np.inf)
     rest = np.full(len(rows), -np.inf)  # logarithm of the sum of the negatives' exponentials
-    for start in range(0, len(passages), LOSS_BLOCK):
-        block = np.asarray(passages[start : start + LOSS_BLOCK], dtype=np.float64)
-        scores = query_vectors @ block.T / temperature
+    for start in range(0, representation.count(passages), LOSS_BLOCK):
+        stop = min(start + LOSS_BLOCK, representation.count(passages))
+        block = representation.part(passages, start, stop)
+        scores = representation.training_scores(query_vectors, block) / temperature
         for row, query_scores in enumerate(scores):
             positives, others = (
-                [place - start for place in each[row] if start <= place < start + len(block)]
+                [place - start for place in each[row] if start <= place < stop]
                 for each in (relevant, left_out)
             )
             best[row] = query_scores[positives].max(initial=best[row])

@@ -10,9 +10,9 @@ import numpy as np
 from rounds.data.images import map_words
 from rounds.encoding.encoder import encode
 from rounds.models.checkpoint import Checkpoint
-from rounds.retrieval import search
+from rounds.retrieval import representations, search
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.run import NOTHING, rank_without
-from rounds.retrieval.vectors import cosines
 
 TOP = 25
 
@@ -71,10 +71,10 @@ def brittleness(
     """
     embedder, recipe = source.load(), source.recipe
 
-    def embed(texts: list[str], kind: str, examples: list[list[str]] | None = None) -> np.ndarray:
+    def embed(texts: list[str], kind: str, examples: list[list[str]] | None = None) -> Vectors:
         return encode(embedder, texts, recipe.prompts, kind, source.precision, examples=examples)
 
-    def top_passages(vectors: np.ndarray) -> list[set[str]]:
+    def top_passages(vectors: Vectors) -> list[set[str]]:
         rank = functools.partial(search.rank, list(queries), vectors, list(passages), corpus)
         run = rank_without(rank, queries, identical, TOP, len(passages))
         return [set(row) for row in run.passages.tolist()]
@@ -85,7 +85,7 @@ def brittleness(
     effects = []
     for name, change in CHANGES.items():
         changed = embed([map_words(text, change) for text in texts], "query", examples)
-        similarity = cosines(original, changed)
+        similarity = representations.of(original).cosines(original, changed)
         changed_tops = top_passages(changed)
         shares = [len(top & other) / len(top) for top, other in zip(original_tops, changed_tops, strict=True)]
         effects.append(Brittle(name, float(similarity.mean()), float(similarity.min()), float(np.mean(shares))))

@@ -51,6 +51,7 @@ def measure(
     Raises:
         UserError: a dimension is not between 1 and that of the vectors.
     """
+    after.recipe.require_dense("dims")
     corpus, _ = run_store.open_store(after, model_output).vectors(list(data.passages.values()), "passage", "corpus")
     whole = corpus.shape[1]
     dims = dims or after.recipe.training.matryoshka_dims or halved_dims(whole)

@@ -24,7 +24,7 @@ from rounds.mining.sources import MiningTask, drop_false_negatives, find_source,
 from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import weights_digest
-from rounds.retrieval import ann_index, search
+from rounds.retrieval import ann_index, representations, search
 from rounds.retrieval.run import Run
 
 RECALL_QUERIES = 200
@@ -175,7 +175,8 @@ class _CheckpointRanker:
         corpus, _ = self.runs.vectors(texts_of(passages), "passage", "corpus")
         sample = np.random.default_rng(self.job.seed).permutation(len(queries))[:RECALL_QUERIES]
         depth = self.run.scores.shape[1]
-        exact = search.rank([self.run.queries[row] for row in sample], vectors[sample], ids_of(passages), corpus, depth)
+        sampled = representations.of(vectors).select(vectors, sample)
+        exact = search.rank([self.run.queries[row] for row in sample], sampled, ids_of(passages), corpus, depth)
         approximate = Run(exact.queries, self.run.passages[sample], self.run.scores[sample])
         cutoffs = sorted({min(25, depth), depth})
         recalls = {f"recall@{cutoff}": ann_index.recall(approximate, exact, cutoff) for cutoff in cutoffs}

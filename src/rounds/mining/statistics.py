@@ -9,6 +9,8 @@ import numpy as np
 from rounds.artifacts import store
 from rounds.artifacts.manifests import MinedManifest
 from rounds.encoding import run_store
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.vectors import unit_vectors
 
 MINED = "finetune_data_minedHN.jsonl"
@@ -44,17 +46,37 @@ def read_mined(file: Path, passages: list[str]) -> MinedStatistics:
     sources = Counter(source for row in rows for source in row.get("neg_source", ["dense"] * len(row["neg"])))
     vectors = _read_miner_vectors(file)
     pairs = _negative_pairs(rows, passages)
-    if vectors is None or len(vectors[0]) != len(rows) or len(vectors[1]) != len(passages) or not len(pairs):
+    if vectors is None or not len(pairs) or _counts(vectors) != (len(rows), len(passages)):
         return MinedStatistics(dict(sources), None, None, sum(sources.values()))
-    queries, corpus = (unit_vectors(np.asarray(part, dtype=np.float32)) for part in vectors)
+    queries, corpus = (unit_vectors(np.asarray(_pooled(part), dtype=np.float32)) for part in vectors)
     row, positive, negative = pairs.T
     cosine = np.einsum("ij,ij->i", corpus[positive], corpus[negative])
-    is_false = np.einsum("ij,ij->i", queries[row], corpus[negative] - corpus[positive]) > 0
+    if representations.is_dense(vectors[0]):
+        is_false = np.einsum("ij,ij->i", queries[row], corpus[negative] - corpus[positive]) > 0
+    else:
+        negative_scores, positive_scores = (_pair_scores(vectors, row, column) for column in (negative, positive))
+        is_false = negative_scores > positive_scores
     similarity = np.histogram(np.clip(cosine, BINS[0], BINS[-1]), BINS)[0]
     return MinedStatistics(dict(sources), similarity, float(is_false.mean()), len(pairs))
 
 
-def _read_miner_vectors(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+def _counts(vectors: tuple[Vectors, Vectors]) -> tuple[int, ...]:
+    """Return the number of queries and of passages."""
+    return tuple(representations.of(part).count(part) for part in vectors)
+
+
+def _pooled(vectors: Vectors) -> np.ndarray:
+    return representations.of(vectors).pooled(vectors)
+
+
+def _pair_scores(vectors: tuple[Vectors, Vectors], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Return the score of some pairs of a query and a passage, (pairs,)."""
+    queries, corpus = vectors
+    representation = representations.of(queries)
+    return representation.pair_scores(representation.select(queries, rows), representation.select(corpus, columns))
+
+
+def _read_miner_vectors(file: Path) -> tuple[Vectors, Vectors] | None:
     """Return the miner's vectors of the queries and of the corpus; None if they are gone."""
     manifest = store.read_file_manifest(file)
     if not isinstance(manifest, MinedManifest) or not manifest.run:

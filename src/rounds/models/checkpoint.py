@@ -6,7 +6,6 @@ behind a name or folder; `Checkpoint.load` loads its weights and refuses those t
 
 import dataclasses
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from rounds.errors import Refused, UserError
 from rounds.models import backbone, dual_encoder, peft_methods, weights_io
 from rounds.models.devices import resolve_device
 from rounds.models.inference_options import InferenceOptions
+from rounds.models.library_versions import library_versions
 from rounds.models.precision import resolve_precision
 from rounds.models.weights import (
     adapter_digest,
@@ -32,8 +32,6 @@ from rounds.models.weights import (
 )
 
 TEXT_PROMPTS = ("query", "passage", "latex")  # prompts that shape the texts, whose hashes are in a run's key already
-
-VERSIONED_LIBRARIES = ("torch", "transformers", "sentence-transformers", "peft")
 
 LOCATION_KEYS = ("name_or_path", "revision", "sha256")  # say where the base model's weights lie, not what they are
 
@@ -98,6 +96,11 @@ class Checkpoint:
         return self.recipe.normalizes if self.tuning else self.recipe.model.normalize
 
     @property
+    def representation(self) -> str:
+        """What a text's embedding is: a key of `retrieval.representations.KINDS`."""
+        return self.recipe.model.representation
+
+    @property
     def precision(self) -> str:
         """Numeric precision of its computations (`options.precision`)."""
         return self.options.precision
@@ -123,6 +126,8 @@ class Checkpoint:
         pooling = [model.pooling, model.normalize, model.padding_side]
         if model.pooling in LAYER_POOLINGS:
             pooling += [model.pooling_layers, model.pooling_tokens]
+        if model.pooling == "tokens":
+            pooling.append(model.token_dim)
         if model.vision.reads_images:
             pooling += [model.vision.join, model.vision.image_size if model.vision.is_joint else model.vision.weight]
         prompts = {name: value for name, value in vars(self.recipe.prompts).items() if name not in TEXT_PROMPTS}
@@ -135,8 +140,12 @@ class Checkpoint:
             changes: attributes of `InferenceOptions`.
 
         Raises:
-            UserError: an option has a value that it cannot take.
+            UserError: an option has a value that it cannot take, or needs dense vectors.
         """
+        if changes.get("truncate_dim") is not None:
+            self.recipe.require_dense("truncate_dim")
+        if changes.get("engine", "rounds") != "rounds":
+            self.recipe.require_dense(f"engine {changes['engine']}")
         return dataclasses.replace(self, options=dataclasses.replace(self.options, **changes))
 
     def load(self) -> SentenceTransformer:
@@ -386,14 +395,3 @@ def build_manifest(
         versions=library_versions(),
         **entries,
     )
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that shape a checkpoint, by distribution name."""
-    versions = {}
-    for name in VERSIONED_LIBRARIES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "absent"
-    return versions

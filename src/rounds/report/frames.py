@@ -17,7 +17,7 @@ from rounds.evaluation.metrics import per_query
 from rounds.evaluation.results import ResultRow, RowKind
 from rounds.mining.statistics import MINED, is_mined
 from rounds.report.ranked_runs import DEPTH, ZERO_SHOT, RankedRun
-from rounds.retrieval import search
+from rounds.retrieval import representations, search
 from rounds.retrieval.run import rank_without
 from rounds.retrieval.vectors import truncate_vectors
 
@@ -96,7 +96,7 @@ def truncation_scores(ranked_runs: list[RankedRun], data: Collection) -> pd.Data
         vectors of two checkpoints are on disk.
     """
     rows = []
-    embedded = [ranked for ranked in ranked_runs if ranked.vectors is not None]
+    embedded = [ranked for ranked in ranked_runs if ranked.vectors and representations.is_dense(ranked.vectors[0])]
     if len(embedded) > 1:
         for when, ranked in ((ZERO_SHOT, embedded[0]), (embedded[-1].label, embedded[-1])):
             for dim in truncation.halved_dims(ranked.vectors[0].shape[1]):

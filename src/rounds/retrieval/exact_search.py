@@ -7,12 +7,11 @@ import faiss
 import numpy as np
 
 from rounds.errors import UserError
+from rounds.retrieval.representation import BLOCK_SIZE
 from rounds.retrieval.run import DECIMALS
 from rounds.retrieval.vectors import find_not_finite, list_names
 
 EXTRA_CANDIDATES = 16  # faiss proposes this many passages beyond the depth
-
-BLOCK_SIZE = 2**24  # numbers held at once beside the vectors and the run: 64 MB of float32
 
 SCAN_COLUMNS = 4096  # passages that an exhaustive scan compares at once
 
@@ -152,7 +151,7 @@ def _scan_corpus(queries: np.ndarray, passages: np.ndarray, depth: int, columns:
     return select_best(scores, rows, depth)
 
 
-def check_finite(kind: str, ids: Sequence[str], vectors: np.ndarray, block_size: int = BLOCK_SIZE) -> None:
+def check_finite(kind: str, ids: Sequence[str], vectors: np.ndarray) -> None:
     """Refuse vectors that cannot be ranked: a passage with NaN would vanish from every ranking.
 
     Args:
@@ -163,9 +162,24 @@ def check_finite(kind: str, ids: Sequence[str], vectors: np.ndarray, block_size:
     Raises:
         UserError: vectors hold NaN or infinity, or overflow in float32; the line names their ids.
     """
+    refuse_not_finite(kind, ids, not_finite_rows(vectors))
+
+
+def not_finite_rows(vectors: np.ndarray, block_size: int = BLOCK_SIZE) -> list[int]:
+    """Return the rows of `vectors` (rows, dim) that hold NaN or infinity, or overflow in float32."""
     with np.errstate(over="ignore"):
-        rows = [start + row for start, block in float32_blocks(vectors, block_size) for row in find_not_finite(block)]
-    if rows:
+        return [start + row for start, block in float32_blocks(vectors, block_size) for row in find_not_finite(block)]
+
+
+def refuse_not_finite(kind: str, ids: Sequence[str], rows: Sequence[int]) -> None:
+    """Raise a `UserError` that names the texts whose vectors are not finite, if there are any.
+
+    Args:
+        kind: `query` or `passage`.
+        ids: ids of all texts.
+        rows: the texts.
+    """
+    if len(rows):
         raise UserError(
             f"vectors hold values that are not numbers ({kind} {list_names([str(ids[row]) for row in rows])}); "
             "encode with model.precision bf16 or fp32"

@@ -1,23 +1,23 @@
-"""Rank a corpus for each query by the inner product of their vectors; needs no torch."""
+"""Rank a corpus for each query by the similarity of their vectors; needs no torch."""
 
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
 
 from rounds.data.passage_pool import take_ids
 from rounds.errors import UserError
-from rounds.retrieval import ann_index, exact_search
+from rounds.retrieval import exact_search, representations
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.run import Run
 
 
 def rank(
     query_ids: list[str],
-    queries: np.ndarray,
+    queries: Vectors,
     passage_ids: Sequence[str],
-    passages: np.ndarray,
+    passages: Vectors,
     depth: int,
-    index: faiss.Index | None = None,
+    index: object | None = None,
     block_size: int = exact_search.BLOCK_SIZE,
 ) -> Run:
     """Return the top `depth` passages of each query; passages with equal rounded scores keep the corpus's order.
@@ -27,34 +27,31 @@ def rank(
 
     Args:
         query_ids: ids of the rows of `queries`.
-        queries: (queries, dim) floats.
+        queries: (queries, dim) floats, compared by inner product; or vectors of another kind (`representations`), such
+            as those of tokens, which are compared by MaxSim.
         passage_ids: ids of the rows of `passages`.
-        passages: (corpus, dim) floats.
+        passages: (corpus, dim) floats, or vectors of the queries' kind.
         depth: passages per query; the whole corpus if it is smaller.
-        index: an approximate index of `passages` (`ann_index.build`) that proposes candidates; None searches exactly.
+        index: an approximate index of `passages` (`Representation.build_index`) that proposes candidates; None
+            searches exactly.
         block_size: numbers held at once beside the vectors and the run.
 
     Raises:
-        UserError: vectors hold NaN or infinity; the line names their ids. Or they are so long that products overflow.
+        UserError: vectors hold NaN or infinity; the line names their ids. Or they are so long that products overflow,
+            or queries and passages are of different kinds.
 
     >>> run = rank(["q"], np.eye(2, dtype="f4")[:1], ["a", "b"], np.eye(2, dtype="f4"), depth=2)
     >>> run.passages.tolist(), run.scores.tolist()
     ([['a', 'b']], [[1.0, 0.0]])
     """
-    exact_search.check_finite("query", query_ids, queries, block_size)
-    exact_search.check_finite("passage", passage_ids, passages, block_size)
-    depth = min(depth, len(passages))
-    scores = np.empty((len(queries), depth), np.float32)
-    rows = np.empty((len(queries), depth), np.int64)
-    queries_at_once = max(1, block_size // (depth + exact_search.EXTRA_CANDIDATES + queries.shape[1]))
-    for start in range(0, len(queries), queries_at_once):
-        part = slice(start, start + queries_at_once)
-        block = exact_search.to_float32(queries[part])
-        with np.errstate(over="ignore"):  # checked below
-            if index is None:
-                scores[part], rows[part] = exact_search.search(block, passages, depth, block_size)
-            else:
-                scores[part], rows[part] = ann_index.search(block, passages, depth, index)
+    kind, query_kind = representations.of(passages), representations.of(queries)
+    if kind is not query_kind:
+        raise UserError(f"queries have {query_kind.what} each, passages {kind.what}; encode both with one checkpoint")
+    exact_search.refuse_not_finite("query", query_ids, kind.find_not_finite(queries, block_size))
+    exact_search.refuse_not_finite("passage", passage_ids, kind.find_not_finite(passages, block_size))
+    depth = min(depth, kind.count(passages))
+    scores, rows = kind.search(queries, passages, depth, index, block_size)
+    scores = np.asarray(scores, np.float32)
     if not np.isfinite(scores).all():
         raise UserError("inner products of the vectors exceed what fp32 holds; set model.normalize: true")
     return Run(list(query_ids), take_ids(passage_ids, rows), scores)

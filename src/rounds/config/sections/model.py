@@ -1,7 +1,7 @@
 """Sections `model` and `model.vision`: the base model and how its hidden states become one vector."""
 
 import typing
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -13,6 +13,8 @@ TokenPooling = Literal["mean", "cls", "last_token"]
 LayerPooling = Literal["concat_last_n", "sum_last_n", "weighted_layers"]
 
 FourBitPrecision = Literal["nf4", "fp4"]
+
+Representation = Literal["dense", "tokens"]  # what a text's embedding is (`retrieval.representations.KINDS`)
 
 TOKEN_POOLINGS: tuple[str, ...] = typing.get_args(TokenPooling)
 
@@ -68,15 +70,21 @@ class Model:
     sha256: Text | None = None
     """Expected SHA-256 of `model.safetensors`, checked before use."""
 
-    pooling: Literal[TokenPooling, LayerPooling] = "mean"
+    pooling: Literal[TokenPooling, LayerPooling, "tokens"] = "mean"
     """Pooling of the last layer (`mean`, `cls`, `last_token`), or of the last `pooling_layers` layers, which are
-    concatenated (`concat_last_n`), added (`sum_last_n`) or averaged with trained weights (`weighted_layers`)."""
+    concatenated (`concat_last_n`), added (`sum_last_n`) or averaged with trained weights (`weighted_layers`). `tokens`
+    pools nothing: each token keeps a vector, and texts are compared by MaxSim (ColBERT: Khattab and Zaharia 2020,
+    arXiv:2004.12832)."""
 
     pooling_layers: Integer = Field(4, ge=1)
     """Number of layers for the poolings over several layers."""
 
     pooling_tokens: TokenPooling = "mean"
     """Pooling of the tokens, where `pooling` names a pooling over several layers."""
+
+    token_dim: Annotated[Integer, Field(ge=1)] | None = 128
+    """Dimensions that a trained layer projects each token's vector to, with pooling `tokens`; null: no layer. A
+    published multi-vector model brings its own."""
 
     normalize: Boolean = True
     """Scale vectors to unit length. Without it, similarity is the inner product of the raw vectors."""
@@ -108,3 +116,8 @@ class Model:
     """Allow the model to run code from its hub repository."""
 
     vision: Vision = Field(default_factory=Vision)
+
+    @property
+    def representation(self) -> Representation:
+        """What a text's embedding is."""
+        return "tokens" if self.pooling == "tokens" else "dense"

@@ -1,0 +1,68 @@
+"""Read what an embedder computes for a batch as vectors of its representation."""
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from rounds.encoding.batching import Layout
+from rounds.models import multi_vector
+from rounds.models.embedder_classes import representation_name
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Representation, Vectors
+from rounds.retrieval.token_vectors import TokenVectors
+
+
+def representation(embedder: SentenceTransformer) -> Representation:
+    """Return the representation of an embedder's vectors."""
+    return representations.KINDS[representation_name(embedder)]
+
+
+def vector_counts(embedder: SentenceTransformer, ids: list[list[int]], kind: str) -> list[int]:
+    """Return how many vectors each token sequence gets: one, or as many as it has tokens that are compared.
+
+    Args:
+        kind: `query` or `passage`.
+    """
+    if representation_name(embedder) != "tokens":
+        return [1] * len(ids)
+    return [int(multi_vector.kept_tokens(embedder, row, kind).sum()) for row in ids]
+
+
+def read(
+    embedder: SentenceTransformer, features: dict[str, Tensor], ids: list[list[int]], layout: Layout, kind: str
+) -> Vectors:
+    """Embed a batch and return its vectors, without those of its padding.
+
+    Args:
+        features: the model's inputs, as `batching.to_tensors` makes them.
+        ids: the token sequences of the batch.
+        layout: how they are arranged.
+        kind: `query` or `passage`.
+    """
+    output = embedder(features)
+    if representation_name(embedder) != "tokens":
+        return output["sentence_embedding"][: len(ids)].float().cpu().numpy()
+    states = output["token_embeddings"]
+    places = torch.from_numpy(np.concatenate(token_places(embedder, ids, layout, states.shape[1], kind)))
+    values = states.reshape(-1, states.shape[-1])[places.to(states.device)]
+    counts = vector_counts(embedder, ids, kind)
+    return TokenVectors(values.float().cpu().numpy(), np.concatenate([[0], np.cumsum(counts)]))
+
+
+def token_places(
+    embedder: SentenceTransformer, ids: list[list[int]], layout: Layout, width: int, kind: str
+) -> list[np.ndarray]:
+    """Return the places of each sequence's compared tokens among all tokens of a batch, row behind row.
+
+    Args:
+        width: tokens of a row of the batch.
+    """
+    if layout.packed:
+        starts = np.cumsum([0, *map(len, ids)])[:-1]
+    else:
+        starts = np.array([row * width + (width - len(tokens)) * layout.pads_left for row, tokens in enumerate(ids)])
+    return [
+        start + np.flatnonzero(multi_vector.kept_tokens(embedder, tokens, kind))
+        for start, tokens in zip(starts, ids, strict=True)
+    ]
