@@ -9,7 +9,8 @@ from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
-from rounds.models import batch_support, pooling, positions, vision_language, vision_tower
+from rounds.models import batch_support, multi_vector, pooling, positions, vision_language, vision_tower
+from rounds.models.embedder_classes import EMBEDDER_CLASSES
 from rounds.models.precision import compute_dtype, loading_attention
 from rounds.models.weights import hide_report_of_unused_weights, locate_model, locate_vision_model
 
@@ -56,9 +57,13 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
     """
     model = recipe.model
     transformer.register_forward_hook(_finish_token_states)
-    modules = [transformer, *pooling.build_modules(transformer, model)]
-    if model.normalize:
-        modules.append(Normalize())
+    if model.representation == "tokens":
+        transformer.register_forward_hook(multi_vector.keep_packed)
+        modules = [transformer, *multi_vector.build_modules(transformer, model)]
+    else:
+        modules = [transformer, *pooling.build_modules(transformer, model)]
+        if model.normalize:
+            modules.append(Normalize())
     if model.vision.name_or_path:
         dim = pooling.find_pooling(modules).get_embedding_dimension()
         folder, revision = locate_vision_model(model), model.vision.revision
@@ -66,7 +71,7 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
     if model.vision.is_joint:
         folder, side = locate_model(model), model.vision.image_size
         modules.append(vision_language.attach(transformer, folder, side, model.revision))
-    embedder = SentenceTransformer(modules=modules, device=device).eval()
+    embedder = EMBEDDER_CLASSES[model.representation](modules=modules, device=device).eval()
     _prepare_tokenizer(embedder, model)
     _freeze_pooler(embedder)
     _keep_four_bit_layout(embedder)

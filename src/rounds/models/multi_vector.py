@@ -39,6 +39,14 @@ def build_modules(transformer: Transformer, model: Model) -> list[nn.Module]:
     return modules
 
 
+def keep_packed(_module, _arguments, output: dict) -> dict:
+    """Hide from the mask that our batch is packed: it would pad it, and which tokens count is told by `kept_tokens`.
+
+    A forward hook of the transformer. The library's own packed batches, which have `seq_idx`, stay as they are.
+    """
+    return output if "seq_idx" in output else {key: output[key] for key in output if key != "cu_seq_lens_q"}
+
+
 def kept_tokens(embedder: MultiVectorEncoder, ids: list[int], kind: str) -> np.ndarray:
     """Return which tokens of a text have a vector that is compared, as the model's mask says: (tokens,) bool.
 

@@ -17,7 +17,7 @@ from rounds.retrieval.exact_search import select_best, to_float32
 from rounds.retrieval.representation import BLOCK_SIZE, VECTORS_FILE
 from rounds.retrieval.token_vectors import TokenVectors
 
-MIN_NEIGHBOURS = 32  # nearest tokens of each query token, at least; ColBERT takes half of the depth
+MIN_NEIGHBOURS = 128  # nearest tokens of each query token, at least; else as many as the depth
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def search(
         (queries, depth) scores and (queries, depth) rows of `passages`, as `token_search.search` returns them.
     """
     token_search.check_dims(queries, passages)
-    neighbours = min(max(depth // 2, MIN_NEIGHBOURS), index.ntotal)
+    neighbours = min(max(depth, MIN_NEIGHBOURS), index.ntotal)
     if isinstance(index, faiss.IndexHNSW):
         index.hnsw.efSearch = max(neighbours, index.hnsw.efSearch)
     scores, rows = np.empty((len(queries), depth)), np.full((len(queries), depth), -1, np.int64)
