@@ -185,8 +185,7 @@ def retrieval_loss(
         scores = representation.training_scores(query_vectors, block) / temperature
         for row, query_scores in enumerate(scores):
             positives, others = (
-                [place - start for place in each[row] if start <= place < stop]
-                for each in (relevant, left_out)
+                [place - start for place in each[row] if start <= place < stop] for each in (relevant, left_out)
             )
             best[row] = query_scores[positives].max(initial=best[row])
             negatives = np.delete(query_scores, positives + others)

@@ -52,6 +52,9 @@ class Tokens(Representation):
     def select(self, vectors: TokenVectors, rows: np.ndarray | Sequence[int]) -> TokenVectors:
         return vectors.select(rows)
 
+    def part(self, vectors: TokenVectors, start: int, stop: int) -> TokenVectors:
+        return vectors.part(start, stop)
+
     def find_not_finite(self, vectors: TokenVectors, block_size: int = BLOCK_SIZE) -> np.ndarray:
         tokens = not_finite_rows(vectors.values, block_size)
         return np.unique(np.searchsorted(vectors.offsets, tokens, side="right") - 1).astype(np.int64)
