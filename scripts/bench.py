@@ -19,7 +19,10 @@ class Flags:
     data_dir: str = field(metadata={"help": "collection"})
     train_data: str = field(metadata={"help": "mined JSONL"})
     recipe: str = "minilm"
-    only: str = field(default="", metadata={"help": "letters of the rows to run (a to f, s for the scale curve)"})
+    only: str = field(
+        default="",
+        metadata={"help": "letters of the rows to run (a to f, s and m: the scale curves of search and of stages)"},
+    )
     readme: str = field(default="", metadata={"help": "file whose marked part a run of all rows rewrites"})
 
 

@@ -102,7 +102,7 @@ def test_a_peer_without_bf16_is_compared_with_our_bf16_by_its_fp32():
     agreement = table.make_vector_check(3)("(b) encode", contenders.FLAG, theirs, ours)
     assert agreement == "cosine 1.00000; bf16 keeps - / 1.000"
     cells = (
-        table.table([Comparison("(b) encode", contenders.FLAG, theirs, ours, agreement)], {})
+        table.table([Comparison("(b) encode", contenders.FLAG, theirs, ours, agreement)], [])
         .splitlines()[-1]
         .split(" | ")
     )
@@ -111,7 +111,7 @@ def test_a_peer_without_bf16_is_compared_with_our_bf16_by_its_fp32():
 
 def test_the_table_says_ratios_within_and_across_precisions():
     """fp32 beside fp32, bf16 beside bf16, and their default beside ours."""
-    lines = table.table([ROW], {}).splitlines()
+    lines = table.table([ROW], []).splitlines()
     assert lines[-1] == (
         "| (b) encode | sentence-transformers | 20 / 8 | 2.5x | 10 / 4 | 2.5x | 5.0x | 90 / 90 | cosine 1.00000 |"
     )
@@ -131,7 +131,7 @@ def test_the_table_goes_between_its_markers(tmp_path):
 
 def test_unknown_rows_are_refused(tiny, tiny_mined, tiny_collection):
     """The refusal names the unknown letter and lists the known ones."""
-    with refused("ONLY=x", "a, b, c, d, e, f, s"):
+    with refused("ONLY=x", "a, b, c, d, e, f, s, m"):
         table.run(inputs(tiny, tiny_mined, tiny_collection), "x")
 
 
@@ -186,5 +186,5 @@ def test_a_row_of_one_precision_has_its_place_in_the_table():
         {"fp32": Outcome(1.0, 8, 0)},
         "loss",
     )
-    line = table.table([row], {}).splitlines()[-1]
+    line = table.table([row], []).splitlines()[-1]
     assert line == "| step beside a busy core / alone | rounds itself | 2 / 1 | 2.0x | - / - | - | - | 9 / 8 | loss |"

@@ -12,6 +12,7 @@ from transformers import set_seed
 from rounds.benchmark.contenders import Contender, timed
 from rounds.config.recipe import Recipe
 from rounds.data import collection
+from rounds.data.passage_pool import ids_of, texts_of
 from rounds.encoding import run_store
 from rounds.evaluation.stage import evaluate_checkpoint
 from rounds.mining import sampling
@@ -101,6 +102,45 @@ def _stock_round(contender: Contender, recipe: Recipe, folder: Path, scratch: Pa
     )
     with autocast(contender.precision, "cpu"):
         return float(evaluator(embedder)["all_cosine_map@25"])
+
+
+def encode_corpus(contender: Contender, recipe: Recipe, folder: Path) -> tuple[float, int]:
+    """Encode a collection's passages and store their vectors beside it.
+
+    Returns:
+        Seconds, and the number of passages.
+    """
+    start = time.perf_counter()
+    source = checkpoint.resolve(None, recipe, "cpu", contender.precision)
+    passages = collection.read(folder).passages
+    runs = run_store.open_store(source, folder.parent)
+    vectors, _ = runs.vectors(texts_of(passages), "passage", "corpus", names=ids_of(passages))
+    return time.perf_counter() - start, len(vectors)
+
+
+def mine_encoded(contender: Contender, recipe: Recipe, folder: Path) -> tuple[float, int]:
+    """Mine a collection whose passages `encode_corpus` encoded.
+
+    Returns:
+        Seconds, and the number of rows.
+    """
+    start = time.perf_counter()
+    source = checkpoint.resolve(None, recipe, "cpu", contender.precision)
+    output = folder.parent / "mined.jsonl"
+    mine_file(_mining_job(source, recipe, folder, output))
+    return time.perf_counter() - start, len(collection.read_rows(output, ("neg",)))
+
+
+def evaluate_encoded(contender: Contender, recipe: Recipe, folder: Path) -> tuple[float, float]:
+    """Evaluate on a collection whose passages `encode_corpus` encoded.
+
+    Returns:
+        Seconds, and MAP@25.
+    """
+    start = time.perf_counter()
+    source = checkpoint.resolve(None, recipe, "cpu", contender.precision)
+    row = evaluate_checkpoint(source, collection.read(folder), folder.parent, allow_leak=False)
+    return time.perf_counter() - start, row.metrics["MAP@25"]
 
 
 def search_corpus(contender: Contender, queries: int, passages: int, dim: int) -> tuple[float, int]:

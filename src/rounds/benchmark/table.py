@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.benchmark import contenders, encoding_work, round_work, training_work
+from rounds.benchmark import contenders, curves, encoding_work, round_work, training_work
 from rounds.benchmark.contenders import FLAG, OURS, STOCK, UNSHARED, Contender, Outcome
+from rounds.benchmark.curves import Curve, figure
 from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.data import collection
@@ -28,8 +29,6 @@ WORDS, PREFIX = 21, 540  # of each query, and tokens of the examples
 STEPS = 24
 
 BESIDE_STEPS = 12  # a step beside a busy core may take ten times as long
-
-SIZES, DIMS, ASKING = (10_000, 100_000, 1_000_000), (384, 1024), 1000
 
 SAME, ALIKE, TOP = 0.9999, 0.98, 25
 
@@ -82,7 +81,7 @@ class BenchmarkInputs:
         return outcome
 
 
-def run(inputs: BenchmarkInputs, only: str) -> tuple[list[Comparison], dict[tuple[int, int], Outcome]]:
+def run(inputs: BenchmarkInputs, only: str) -> tuple[list[Comparison], list[Curve]]:
     """Run the benchmark.
 
     Args:
@@ -90,7 +89,7 @@ def run(inputs: BenchmarkInputs, only: str) -> tuple[list[Comparison], dict[tupl
         only: Letters of the rows to run; empty for all.
 
     Returns:
-        The rows of the table, and the outcomes of the scale curve by (passages, dim).
+        The rows of the table, and the curves, which have tables of their own.
 
     Raises:
         UserError: `only` has an unknown letter, there are too few training rows, or results differ.
@@ -98,16 +97,16 @@ def run(inputs: BenchmarkInputs, only: str) -> tuple[list[Comparison], dict[tupl
     if unknown := set(only) - set(WORKS):
         raise UserError(f"ONLY={only}: no row {', '.join(sorted(unknown))}; there are {', '.join(WORKS)}")
     rows: list[Comparison] = []
-    scale: dict[tuple[int, int], Outcome] = {}
+    found_curves: list[Curve] = []
     for letter, work in WORKS.items():
         if not only or letter in only:
             inputs.log(f"{letter}: {work.__doc__}")
             results = work(inputs)
-            if letter == "s":
-                scale = results
+            if isinstance(results, Curve):
+                found_curves.append(results)
             else:
                 rows += [dataclasses.replace(row, work=f"({letter}) {row.work}") for row in results]
-    return rows, scale
+    return rows, found_curves
 
 
 def _compare(
@@ -214,10 +213,14 @@ def _beside(inputs: BenchmarkInputs) -> list[Comparison]:
     return rows
 
 
-def _scale(inputs: BenchmarkInputs) -> dict[tuple[int, int], Outcome]:
+def _scale(inputs: BenchmarkInputs) -> Curve:
     """search and mine for 1,000 queries as the corpus grows"""
-    contender, work = Contender(OURS, "fp32"), round_work.search_corpus
-    return {(size, dim): inputs.measure(work, contender, ASKING, size, dim) for dim in DIMS for size in SIZES}
+    return curves.measure_search(inputs.measure)
+
+
+def _stages(inputs: BenchmarkInputs) -> Curve:
+    """stages with a tiny random model as the corpus grows"""
+    return curves.measure_stages(inputs.measure)
 
 
 WORKS: dict[str, Callable] = {
@@ -228,6 +231,7 @@ WORKS: dict[str, Callable] = {
     "e": _round,
     "f": _beside,
     "s": _scale,
+    "m": _stages,
 }
 
 
@@ -333,8 +337,8 @@ def top_overlap(one: np.ndarray, other: np.ndarray, queries: int, tie: float = 2
     return float((wanted & (scores[0] >= edges[0] - tie)).sum() / max(wanted.sum(), 1))
 
 
-def table(rows: list[Comparison], scale: dict[tuple[int, int], Outcome]) -> str:
-    """Return the Markdown tables: seconds as theirs / ours, ratios and memory; then the scale curve."""
+def table(rows: list[Comparison], found_curves: list[Curve]) -> str:
+    """Return the Markdown tables: seconds as theirs / ours, ratios and memory; then the curves."""
     lines = []
     if rows:
         lines += [
@@ -345,25 +349,15 @@ def table(rows: list[Comparison], scale: dict[tuple[int, int], Outcome]) -> str:
         cells = [row.work, row.peer]
         for precision in ("fp32", "bf16"):
             theirs, ours = row.theirs.get(precision), row.ours.get(precision)
-            cells.append(" / ".join(_figure(each.seconds) if each else NONE for each in (theirs, ours)))
+            cells.append(" / ".join(figure(each.seconds) if each else NONE for each in (theirs, ours)))
             cells.append(f"{row.ratio(precision, precision):.1f}x" if theirs and ours else NONE)
         peaks = [side.get("bf16", side["fp32"]).peak for side in (row.theirs, row.ours)]
         cells.append(f"{row.ratio('fp32', 'bf16'):.1f}x" if "bf16" in row.ours else NONE)
         cells += [f"{peaks[0]:.0f} / {peaks[1]:.0f}", row.agreement]
         lines.append(f"| {' | '.join(cells)} |")
-    if scale:
-        lines += [""] * bool(rows) + [
-            f"| mine for {ASKING:,} queries | {' | '.join(f'{size:,} passages' for size in SIZES)} |",
-            "|---|" + "---:|" * len(SIZES),
-        ]
-        for dim in DIMS:
-            cells = [f"{_figure(scale[size, dim].seconds)} s, {scale[size, dim].peak:.0f} MiB" for size in SIZES]
-            lines.append(f"| {dim} dimensions | {' | '.join(cells)} |")
+    for curve in found_curves:
+        lines += [""] * bool(lines) + curve.lines()
     return "\n".join(lines)
-
-
-def _figure(seconds: float) -> str:
-    return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.3g}"
 
 
 def write(text: str, path: Path) -> None:
