@@ -7,7 +7,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from rounds.config import stand_ins, unique_keys
-from rounds.config.recipe import Recipe, check_combinations
+from rounds.config.recipe import SPLADE, Recipe, check_combinations
 from rounds.config.validation import one_line_errors
 from rounds.errors import UserError
 
@@ -38,7 +38,8 @@ def load(name_or_path: str) -> Recipe:
         raise UserError(f"recipe {name_or_path!r}: {error}") from None
     if parent := values.pop("extends", None):
         inherited = load_parent(str(parent), path)
-        values = _merge(inherited.to_dict(), values)
+        becomes_sparse = not inherited.model.is_sparse  # an inherited temperature would be that of cosines
+        values = _merge(inherited.to_dict(), _with_sparse_defaults(values) if becomes_sparse else values)
     return from_dict(values, str(path))
 
 
@@ -130,6 +131,14 @@ def from_dict(values: dict, source: str) -> Recipe:
         UserError: an unknown key, a value that its key does not take, or keys that contradict each other.
     """
     with one_line_errors(Recipe, source, values):
-        recipe = RECIPE.validate_python(values)
+        recipe = RECIPE.validate_python(_with_sparse_defaults(values))
     check_combinations(recipe, source)
     return recipe
+
+
+def _with_sparse_defaults(values: dict) -> dict:
+    """Return a sparse model's recipe with the defaults of its kind where it leaves keys out; others as they are."""
+    model, training = values.get("model"), values.get("training", {})
+    if not isinstance(model, dict) or model.get("pooling") != SPLADE or not isinstance(training, dict):
+        return values
+    return {**values, "model": {"normalize": False, **model}, "training": {"temperature": 1.0, **training}}

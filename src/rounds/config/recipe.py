@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rounds.config.sections.base import SECTION, Text
 from rounds.config.sections.mining import BM25, FILE_SOURCES, SOURCES, Mining, parse_range, split_source
-from rounds.config.sections.model import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, TOKEN_POOLINGS, Model, Vision
+from rounds.config.sections.model import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, SPLADE, TOKEN_POOLINGS, Model, Vision
 from rounds.config.sections.prompts import QUERY_FIELDS, Prompts
 from rounds.config.sections.reranking import Reranking
 from rounds.config.sections.training import Pretraining, Training
@@ -35,6 +35,7 @@ __all__ = [
     "LAYER_POOLINGS",
     "QUERY_FIELDS",
     "SOURCES",
+    "SPLADE",
     "TOKEN_POOLINGS",
     "TUNING_METHODS",
     "HoulsbyAdapters",
@@ -56,7 +57,11 @@ __all__ = [
 ]
 
 
-KEYS_OF_REPRESENTATIONS = {"tokens": (("model", "token_dim"),)}  # section and key that only this one reads
+# Sections and keys that only one representation reads.
+KEYS_OF_REPRESENTATIONS = {
+    "tokens": (("model", "token_dim"),),
+    "sparse": (("training", "flops_query"), ("training", "flops_passage")),
+}
 
 
 @dataclass(frozen=True, config=SECTION)
@@ -140,7 +145,7 @@ def check_combinations(recipe: Recipe, source: str) -> None:
     """
     for contradictions in (
         *(_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
-        _in_representation,
+        *(_in_representation, _in_sparse),
     ):
         for message in contradictions(recipe):
             raise UserError(f"{source}: {message}")
@@ -226,3 +231,20 @@ def _in_representation(recipe: Recipe) -> Iterator[str]:
     }
     for key in (key for key, is_set in needs_dense.items() if is_set):
         yield f"{key} needs one dense vector for each text, not model.pooling {model.pooling}; leave one of them out"
+
+
+def _in_sparse(recipe: Recipe) -> Iterator[str]:
+    model, tuning, training = recipe.model, recipe.tuning, recipe.training
+    if not model.is_sparse:
+        for key in ("flops_query", "flops_passage"):
+            if getattr(training, key):
+                yield f"training.{key} keeps sparse vectors sparse; leave it out, or set model.pooling: {SPLADE}"
+        return
+    if model.normalize:
+        yield f"model.normalize: sparse vectors are compared by their inner product; set it to false beside {SPLADE}"
+    if model.precision in FOUR_BIT_PRECISIONS:
+        yield f"model.precision {model.precision}: has no trainable masked-LM head; set bf16 beside {SPLADE}"
+    if tuning.has_virtual_tokens:
+        yield f"tuning.method {tuning.method}: virtual tokens have no words; set full, lora, ia3 or bottleneck"
+    if recipe.mining.index != "exact":
+        yield f"mining.index {recipe.mining.index}: indexes dense vectors; set exact beside model.pooling {SPLADE}"

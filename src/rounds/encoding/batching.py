@@ -10,11 +10,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from rounds.models import packed_attention, positions, prompt_tuning
+from rounds.models import packed_attention, positions, prompt_tuning, splade
 
 PADDED_LENGTHS = (16, 32, 64, 96, 128, 192, 256)  # longer sequences are padded to a multiple of the last
 
 TOKEN_BUDGET = 4096  # tokens of a batch
+
+MOST_LOGITS = 2**25  # of a batch of a sparse model, which computes a logit for each token and word: 128 MiB in fp32
+
+LEAST_BUDGET = 256  # tokens of a batch, however large the vocabulary
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Layout:
         attention: the model's attention implementation.
         pads: rows of different lengths can be padded to one; otherwise a batch holds rows of one length.
         max_tokens: tokens that the model has positions for; None for no bound.
+        token_budget: tokens of a batch where nothing else bounds them.
     """
 
     packed: bool
@@ -38,6 +43,7 @@ class Layout:
     attention: str = packed_attention.NAME
     pads: bool = True
     max_tokens: int | None = None
+    token_budget: int = TOKEN_BUDGET
 
     @classmethod
     def for_model(cls, embedder: SentenceTransformer, longest: int) -> "Layout":
@@ -51,6 +57,7 @@ class Layout:
             attention=transformer.config._attn_implementation,
             pads=side is not None,
             max_tokens=positions.max_tokens(transformer),
+            token_budget=_token_budget(embedder),
         )
 
     def after_prefix(self, length: int) -> "Layout":
@@ -66,6 +73,14 @@ class Layout:
             return length
         longest = padded_length(length) if self.max_tokens is None else self.max_tokens - prefix_length
         return max(length, min(padded_length(length), longest))
+
+
+def _token_budget(embedder: SentenceTransformer) -> int:
+    """Return how many tokens a batch has; of a sparse model fewer, whose logits are a thousand times its tokens."""
+    if not splade.is_sparse(embedder):
+        return TOKEN_BUDGET
+    words = embedder[0].model.config.vocab_size
+    return min(TOKEN_BUDGET, max(LEAST_BUDGET, MOST_LOGITS // words))
 
 
 def _padding_side(embedder: SentenceTransformer) -> str | None:

@@ -11,8 +11,10 @@ from sentence_transformers import SentenceTransformer
 from rounds.config.recipe import Prompts
 from rounds.encoding.encoder import EncodingOptions, encode
 from rounds.errors import UserError
-from rounds.models import dual_encoder, vision_tower
+from rounds.models import dual_encoder, splade, vision_tower
 from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval import representations
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.vectors import cosines
 
 TEXTS = ("In which year was it founded?", "3/4 + 1/8 = 4/12", "a round emblem with three stars", "x")
@@ -23,8 +25,9 @@ DIGITS = 5  # of a saved vector's numbers
 
 
 def is_needed(embedder: SentenceTransformer) -> bool:
-    """Return whether parts of an encoder can be mistaken for one another: it has two sides, or a vision tower."""
-    return dual_encoder.is_dual(embedder) or vision_tower.find_tower(embedder) is not None
+    """Return whether parts of an encoder can be mistaken for others: two sides, a vision tower, a masked-LM head."""
+    has_other_parts = vision_tower.find_tower(embedder) is not None or splade.is_sparse(embedder)
+    return dual_encoder.is_dual(embedder) or has_other_parts
 
 
 def embed_canaries(embedder: SentenceTransformer, prompts: Prompts, precision: str) -> dict[str, dict[str, list]]:
@@ -41,13 +44,20 @@ def embed_canaries(embedder: SentenceTransformer, prompts: Prompts, precision: s
 
 def _embed_with(side: SentenceTransformer, prompts: Prompts, kind: str, precision: str) -> dict[str, list]:
     options = EncodingOptions(title=f"check {kind} encoder")
-    embeddings = {"words": encode(side, TEXTS, prompts, kind, precision, options=options)}
+    vectors = encode(side, TEXTS, prompts, kind, precision, options=options)
+    embeddings = {"words": vectors if representations.is_dense(vectors) else _rows(vectors)}
     if vision := vision_tower.find_tower(side):
         size = vision.tower.config.image_size
         pattern = torch.linspace(-1, 1, 3 * size * size).sin().reshape(1, 3, size, size)
         with torch.inference_mode():
             embeddings["picture"] = vision.project(vision.encode_pixels(pattern)).cpu().numpy()
     return {name: np.round(vectors.astype(float), DIGITS).tolist() for name, vectors in embeddings.items()}
+
+
+def _rows(vectors: Vectors) -> np.ndarray:
+    """Return vectors over a vocabulary as rows of fewer numbers, (texts, numbers)."""
+    kind = representations.of(vectors)
+    return np.stack([kind.probe(vectors, row) for row in range(kind.count(vectors))])
 
 
 def check(source: Checkpoint, embedder: SentenceTransformer) -> None:

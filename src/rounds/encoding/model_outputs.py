@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy import sparse
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
@@ -18,18 +19,13 @@ def representation(embedder: SentenceTransformer) -> Representation:
     return representations.KINDS[representation_name(embedder)]
 
 
-def has_one_vector(embedder: SentenceTransformer) -> bool:
-    """Return whether an embedder gives each text one vector, whatever its tokens."""
-    return representation_name(embedder) != "tokens"
-
-
 def vector_counts(embedder: SentenceTransformer, ids: list[list[int]], kind: str) -> list[int]:
     """Return how many vectors each token sequence gets: one, or as many as it has tokens that are compared.
 
     Args:
         kind: `query` or `passage`.
     """
-    if has_one_vector(embedder):
+    if representation_name(embedder) != "tokens":
         return [1] * len(ids)
     return [int(multi_vector.kept_tokens(embedder, row, kind).sum()) for row in ids]
 
@@ -47,7 +43,8 @@ def read(
     """
     output = embedder(features)
     if representation_name(embedder) != "tokens":
-        return output["sentence_embedding"][: len(ids)].float().cpu().numpy()
+        vectors = output["sentence_embedding"][: len(ids)].float().cpu().numpy()
+        return sparse.csr_array(vectors) if representation_name(embedder) == "sparse" else vectors
     states = output["token_embeddings"]
     places = torch.from_numpy(np.concatenate(token_places(embedder, ids, layout, states.shape[1], kind)))
     values = states.reshape(-1, states.shape[-1])[places.to(states.device)]

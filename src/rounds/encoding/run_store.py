@@ -11,22 +11,21 @@ ROOT/validation-HASH/corpus-HASH-IDS[-MARKS]/run.trec      the run, with fingerp
 """
 
 import functools
-import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
+from tqdm import tqdm
 
 from rounds.artifacts import disk_space, hashing, store
 from rounds.artifacts.manifests import Origin, VectorsManifest
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
 from rounds.data.images import MODALITY_FILTERS
-from rounds.data.passage_pool import convert_texts, ids_of, texts_of
 from rounds.encoding import fingerprint
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.encoder import EncodingOptions
@@ -69,7 +68,7 @@ class RunStore:
 
     def vectors(
         self,
-        texts: Sequence[str],
+        texts: list[str],
         kind: str,
         title: str,
         examples: list[list[str]] | None = None,
@@ -87,7 +86,7 @@ class RunStore:
             (texts, dim) float32 or the vectors of another representation, memory-mapped and not truncated, and the
             folder that holds them.
         """
-        texts = self._filtered(texts)
+        texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
         config = content_key(self.checkpoint, texts, kind, examples)
         folder = self.root / f"{title}-{hashing.sha256_json(config)[:12]}"
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
@@ -109,7 +108,7 @@ class RunStore:
         self,
         name: str,
         queries: dict[str, str],
-        passages: Mapping[str, str],
+        passages: dict[str, str],
         depth: int = DEPTH,
         examples: list[list[str]] | None = None,
         index: str = "exact",
@@ -129,11 +128,11 @@ class RunStore:
         Returns:
             the run, and the path of its TREC file.
         """
-        query_vectors, query_folder = self.vectors(list(queries.values()), "query", name, examples, list(queries))
-        passage_ids = ids_of(passages)
-        corpus_vectors, corpus_folder = self.vectors(texts_of(passages), "passage", "corpus", names=passage_ids)
+        query_texts, passage_texts = list(queries.values()), list(passages.values())
+        query_vectors, query_folder = self.vectors(query_texts, "query", name, examples, list(queries))
+        corpus_vectors, corpus_folder = self.vectors(passage_texts, "passage", "corpus", names=list(passages))
         left_out = {query: identical[query] for query in queries if identical and query in identical}
-        ids = itertools.chain(queries, passage_ids, [json.dumps(left_out)] if left_out else [])
+        ids = [*queries, *passages, *([json.dumps(left_out)] if left_out else [])]
         path = query_folder / self._run_name(corpus_folder, ids, index) / RUN_FILE
         least = min(len(left_out.get(query, ())) for query in queries) if left_out else 0
         depth = min(depth, max(len(passages) - least, 1))
@@ -145,6 +144,8 @@ class RunStore:
         query_vectors = truncate_vectors(query_vectors, dim, normalizes)
         corpus_vectors = truncate_vectors(corpus_vectors, dim, normalizes)
         representation = representations.of(corpus_vectors)
+        if statistics := representation.statistics(query_vectors, corpus_vectors):
+            tqdm.write(f"{name}: " + ", ".join(f"{figure} {value:.2f}" for figure, value in statistics.items()))
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write_fingerprint(  # before the run itself, whose file marks the folder as finished
             path.with_name(fingerprint.FILE),
@@ -154,7 +155,7 @@ class RunStore:
         try:
             built = None if index == "exact" else representation.build_index(index, corpus_folder)
             rank = functools.partial(
-                search.rank, list(queries), query_vectors, passage_ids, corpus_vectors, index=built
+                search.rank, list(queries), query_vectors, list(passages), corpus_vectors, index=built
             )
             run = rank_without(lambda width: rank(depth=width), queries, left_out, depth, len(passages))
         except UserError as error:  # files of an earlier version, or damaged ones
@@ -162,27 +163,22 @@ class RunStore:
         save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
 
-    def _run_name(self, corpus_folder: Path, ids: Iterable[str], index: str) -> str:
+    def _run_name(self, corpus_folder: Path, ids: list[str], index: str) -> str:
         """Return the name of a run's folder, which `load_run_vectors` takes apart."""
         dim = self.checkpoint.options.truncate_dim
         marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
         return "-".join([corpus_folder.name, hashing.sha256_texts(ids)[:12], *marks])
 
-    def _filtered(self, texts: Sequence[str]) -> Sequence[str]:
-        """Return texts with the parts that the checkpoint's modality reads."""
-        keep = MODALITY_FILTERS[self.checkpoint.options.modality]
-        return convert_texts(texts, lambda _, text: keep(text))
-
     def _encoded_texts(
         self,
-        texts: Mapping[str, str],
+        texts: dict[str, str],
         kind: str,
         vectors: np.ndarray,
         folder: Path,
         examples: list[list[str]] | None = None,
     ) -> EncodedTexts:
         """Return one side of a run, with its texts as the model read them."""
-        filtered = self._filtered(texts_of(texts))
+        filtered = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts.values()))
         cuts = _read_cuts(folder / CUTS_FILE)
         if cuts is None:  # vectors of an earlier version
             cuts = self.encoder.find_cuts(filtered, kind, examples)
@@ -214,9 +210,7 @@ def _read_origin(folder: Path) -> Origin:
     return manifest.made if isinstance(manifest, VectorsManifest) and manifest.made else UNKNOWN_ORIGIN
 
 
-def content_key(
-    checkpoint: Checkpoint, texts: Sequence[str], kind: str, examples: list[list[str]] | None = None
-) -> dict:
+def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, examples: list[list[str]] | None = None) -> dict:
     """Return everything that the vectors of `texts` depend on; vectors are stored before truncation."""
     key = {**checkpoint.with_options(truncate_dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
     is_passage = kind == "passage"  # the settings of queries and their examples leave the corpus's vectors alone

@@ -46,8 +46,8 @@ class MtebEncoder:
         encoder: loads the weights with the first text.
 
     Raises:
-        UserError: the recipe's examples are fixed and there is no bank, or they are the nearest by construct, which the
-            queries of public tasks lack.
+        UserError: the vectors are not dense; the recipe's examples are fixed and there is no bank, or they are the
+            nearest by construct, which the queries of public tasks lack.
     """
 
     checkpoint: Checkpoint
@@ -55,7 +55,8 @@ class MtebEncoder:
     encoder: CheckpointEncoder = field(init=False)
 
     def __post_init__(self) -> None:
-        """Check that the recipe's examples can be chosen."""
+        """Check that mteb can compare the vectors, and that the recipe's examples can be chosen."""
+        self.checkpoint.recipe.require_dense("mteb")
         name, examples = self.checkpoint.name, self.checkpoint.recipe.prompts.examples
         if examples == "nearest":
             raise UserError(f"{name}: queries of mteb have no construct to choose the nearest examples by; use none")

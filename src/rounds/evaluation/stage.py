@@ -23,7 +23,7 @@ from rounds.evaluation.results import ResultRow, RowKind
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.precision import resolve_precision
-from rounds.retrieval import bm25
+from rounds.retrieval import bm25, representations
 from rounds.retrieval.run import Run
 from rounds.retrieval.vectors import truncate_vectors
 
@@ -92,7 +92,7 @@ def _label(source: Checkpoint) -> str:
 def _vector_metrics(
     source: Checkpoint, runs: RunStore, data: Collection, examples: list[list[str]] | None
 ) -> dict[str, float]:
-    """Return the metrics that need vectors: the validation loss, and the mean cosine between passages."""
+    """Return the metrics that need vectors: the validation loss, the mean cosine between passages, and sparsity."""
     queries, _ = runs.vectors(list(data.validation.values()), "query", "validation", examples)
     corpus, _ = runs.vectors(texts_of(data.passages), "passage", "corpus")
     dim = source.options.truncate_dim
@@ -104,7 +104,8 @@ def _vector_metrics(
         for passages in (data.qrels, data.identical)
     )
     loss = retrieval_loss(queries, corpus, relevant, source.recipe.training.temperature, left_out=identical)
-    return {"validation loss": round(loss, 6), "mean cosine": round(mean_cosine(corpus), 6)}
+    statistics = representations.of(corpus).statistics(queries, corpus)
+    return {"validation loss": round(loss, 6), "mean cosine": round(mean_cosine(corpus), 6), **statistics}
 
 
 def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -> ResultRow:

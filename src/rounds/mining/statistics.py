@@ -15,6 +15,8 @@ from rounds.retrieval.vectors import unit_vectors
 
 MINED = "finetune_data_minedHN.jsonl"
 
+PAIRS_AT_ONCE = 512  # of passages that are pooled and compared
+
 BINS = np.linspace(-0.2, 1.0, 25)  # edges of cosine bins; hardly any pair is below -0.2
 
 
@@ -48,12 +50,13 @@ def read_mined(file: Path, passages: list[str]) -> MinedStatistics:
     pairs = _negative_pairs(rows, passages)
     if vectors is None or not len(pairs) or _counts(vectors) != (len(rows), len(passages)):
         return MinedStatistics(dict(sources), None, None, sum(sources.values()))
-    queries, corpus = (unit_vectors(np.asarray(_pooled(part), dtype=np.float32)) for part in vectors)
     row, positive, negative = pairs.T
-    cosine = np.einsum("ij,ij->i", corpus[positive], corpus[negative])
     if representations.is_dense(vectors[0]):
+        queries, corpus = (unit_vectors(np.asarray(part, dtype=np.float32)) for part in vectors)
+        cosine = np.einsum("ij,ij->i", corpus[positive], corpus[negative])
         is_false = np.einsum("ij,ij->i", queries[row], corpus[negative] - corpus[positive]) > 0
     else:
+        cosine = _pooled_cosines(vectors[1], positive, negative)
         negative_scores, positive_scores = (_pair_scores(vectors, row, column) for column in (negative, positive))
         is_false = negative_scores > positive_scores
     similarity = np.histogram(np.clip(cosine, BINS[0], BINS[-1]), BINS)[0]
@@ -65,8 +68,15 @@ def _counts(vectors: tuple[Vectors, Vectors]) -> tuple[int, ...]:
     return tuple(representations.of(part).count(part) for part in vectors)
 
 
-def _pooled(vectors: Vectors) -> np.ndarray:
-    return representations.of(vectors).pooled(vectors)
+def _pooled_cosines(corpus: Vectors, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the cosine of some pairs of passages, each pooled to one vector: (pairs,)."""
+    representation, parts = representations.of(corpus), [np.empty(0)]
+    for start in range(0, len(rows), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        pooled = representation.pooled(representation.select(corpus, np.concatenate([rows[part], others[part]])))
+        one, other = np.split(unit_vectors(np.asarray(pooled, dtype=np.float32)), 2)
+        parts.append(np.einsum("ij,ij->i", one, other))
+    return np.concatenate(parts)
 
 
 def _pair_scores(vectors: tuple[Vectors, Vectors], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -9,10 +9,10 @@ from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
-from rounds.models import batch_support, multi_vector, pooling, positions, vision_language, vision_tower
+from rounds.models import batch_support, multi_vector, pooling, positions, splade, vision_language, vision_tower
 from rounds.models.embedder_classes import EMBEDDER_CLASSES
 from rounds.models.precision import compute_dtype, loading_attention
-from rounds.models.weights import hide_report_of_unused_weights, locate_model, locate_vision_model
+from rounds.models.weights import hide_report_of_unused_weights, locate_model, locate_vision_model, model_folder
 
 DROPOUT_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")  # BERT's and decoders'
 
@@ -31,13 +31,17 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     shared = {"trust_remote_code": model.trust_remote_code}
     if path is None:
         shared["revision"] = model.revision
+    name, new_head, trusts = path or locate_model(model), (), model.trust_remote_code
     try:
+        if model.is_sparse:
+            new_head = splade.missing_head(model_folder(name, model.revision), path or model.name_or_path, trusts)
         with (
             vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext(),
-            hide_report_of_unused_weights(),
+            hide_report_of_unused_weights(("pooler", *new_head)),
         ):
             transformer = Transformer(
-                path or locate_model(model),
+                name,
+                transformer_task=splade.TASK if model.is_sparse else "feature-extraction",
                 model_kwargs={**weight_loading_arguments(recipe, precision, device), **shared},
                 processor_kwargs={"padding_side": model.padding_side, **shared},
                 config_kwargs={**shared, **dropout_config(model.dropout)},
@@ -45,6 +49,8 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model {path or model.name_or_path}: cannot be loaded ({reason})") from None
+    if new_head:
+        splade.start_head(transformer.model)
     return assemble(transformer, recipe, device)
 
 

@@ -18,7 +18,7 @@ from rounds.config import loader
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, Recipe, Tuning
 from rounds.config.stand_ins import stand_in
 from rounds.errors import Refused, UserError
-from rounds.models import backbone, dual_encoder, peft_methods, weights_io
+from rounds.models import backbone, dual_encoder, peft_methods, splade, weights_io
 from rounds.models.devices import resolve_device
 from rounds.models.inference_options import InferenceOptions
 from rounds.models.library_versions import library_versions
@@ -155,7 +155,9 @@ class Checkpoint:
             Refused: keys are missing or unexpected.
         """
         if self.folder is None:
-            return backbone.load(self.recipe, self.precision, self.device)
+            embedder = backbone.load(self.recipe, self.precision, self.device)
+            splade.report_new_head(embedder, self.name)
+            return embedder
         if not self.is_dual_encoder:
             return self._load_encoder(self.folder)
         encoders = {kind: self._load_encoder(self.folder / kind) for kind in dual_encoder.KINDS}

@@ -1,8 +1,12 @@
 """Embedder classes: sentence-transformers has one for each representation, and each saves a layout of its own."""
 
-from sentence_transformers import MultiVectorEncoder, SentenceTransformer
+from sentence_transformers import MultiVectorEncoder, SentenceTransformer, SparseEncoder
 
-EMBEDDER_CLASSES: dict[str, type] = {"dense": SentenceTransformer, "tokens": MultiVectorEncoder}
+EMBEDDER_CLASSES: dict[str, type] = {
+    "dense": SentenceTransformer,
+    "tokens": MultiVectorEncoder,
+    "sparse": SparseEncoder,
+}
 
 
 def representation_name(embedder: SentenceTransformer) -> str:

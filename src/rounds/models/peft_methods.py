@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from rounds.config.recipe import Tuning
 from rounds.errors import UserError
-from rounds.models import dual_encoder, pooling, prompt_tuning, target_modules, vision_language, vision_tower
+from rounds.models import dual_encoder, pooling, prompt_tuning, splade, target_modules, vision_language, vision_tower
 
 TASK_TYPE = "FEATURE_EXTRACTION"
 
@@ -96,7 +96,8 @@ def _peft_config(tuning: Tuning, tokenizer: str, transformer: nn.Module) -> Peft
             target_modules=target_modules.for_peft(
                 tuning.lora.targets, target_modules.adaptable(transformer, exclude="pooler"), "tuning.lora.targets"
             ),
-            exclude_modules=r".*pooler.*",
+            # The weights of a masked-LM head are trained themselves.
+            exclude_modules="|".join([r".*pooler.*", *splade.head_patterns(transformer)]),
             task_type=TASK_TYPE,
         )
     if tuning.method == "ia3":
@@ -242,7 +243,7 @@ def extra_parameter_names(embedder: SentenceTransformer, tuning: Tuning) -> set[
         vision_modules = [vision] if tuning.vision == "tuned" else [vision.head, vision.joined]
     modules = [*heads, *filter(None, vision_modules), *_unfrozen_modules(embedder, tuning)]
     inserted = {name for name, _ in embedder.named_parameters() if any(part in name for part in INSERTED)}
-    return inserted | _parameter_names(embedder, modules)
+    return inserted | _parameter_names(embedder, modules) | splade.head_parameter_names(embedder)
 
 
 def _unfrozen_modules(embedder: SentenceTransformer, tuning: Tuning) -> list[nn.Module]:

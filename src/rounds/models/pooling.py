@@ -6,6 +6,7 @@ from torch import Tensor, cat, nn, stack
 
 from rounds.config.recipe import LAYER_POOLINGS, Model
 from rounds.errors import UserError
+from rounds.models import splade
 
 MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}  # a recipe's pooling -> sentence-transformers'
 
@@ -44,6 +45,8 @@ def build_modules(transformer: Transformer, model: Model) -> list[nn.Module]:
     Raises:
         UserError: the model has fewer layers than the recipe's `pooling_layers`.
     """
+    if model.is_sparse:
+        return [splade.MaxPooling()]
     dim = transformer.get_embedding_dimension()
     if model.pooling not in LAYER_POOLINGS:
         return [Pooling(dim, MODES[model.pooling])]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rounds.config.recipe import Tuning
 from rounds.errors import Refused, UserError
-from rounds.models import dual_encoder, peft_methods
+from rounds.models import dual_encoder, peft_methods, splade
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -42,7 +42,8 @@ def save_weights(
         model.save_pretrained(folder, state_dict=state)
         (folder / "README.md").unlink(missing_ok=True)
     elif not peft_methods.has_frozen_base(embedder):
-        embedder.save_pretrained(str(folder), create_model_card=False)
+        whole = splade.as_sparse_encoder(embedder) if splade.is_sparse(embedder) else embedder
+        whole.save_pretrained(str(folder), create_model_card=False)
     if names := peft_methods.extra_parameter_names(embedder, tuning):
         values = {name: value.detach().contiguous() for name, value in embedder.named_parameters() if name in names}
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,9 @@ def load_weights(embedder: SentenceTransformer, folder: Path, tuning: Tuning) ->
         _compare_keys(set(stored), set(get_peft_model_state_dict(model)), str(adapter))
         set_peft_model_state_dict(model, stored)
     elif (folder / MODEL_WEIGHTS).is_file():
-        model.load_state_dict(load_file(folder / MODEL_WEIGHTS))
+        stored, tied = load_file(folder / MODEL_WEIGHTS), splade.optional_keys(embedder)
+        _compare_keys(set(stored) - tied, set(model.state_dict()) - tied, str(folder / MODEL_WEIGHTS))
+        model.load_state_dict(stored, strict=not tied)
     load_extra_parameters(embedder, folder, tuning)
 
 
@@ -146,9 +149,18 @@ def check_model_keys(embedder: SentenceTransformer, folder: Path, foreign: bool)
     file = folder / MODEL_WEIGHTS
     if not file.is_file():
         return  # sharded or .bin: transformers' own loader has read the index
+    model = embedder[0].model
+    # The prefix of a head's encoder is not in an encoder's own file.
+    prefix = f"{model.base_model_prefix}." if splade.is_sparse(embedder) else ""
+
+    def plain(key: str) -> str:
+        return key.removeprefix("model.").removeprefix(prefix)
+
     with safe_open(file, framework="pt") as stored:
-        keys = {key.removeprefix("model.") for key in stored.keys() if not key.endswith("position_ids")}
-    expected = {key.removeprefix("model.") for key in embedder[0].model.state_dict()}
+        keys = {plain(key) for key in stored.keys() if not key.endswith("position_ids")}
+    expected = {plain(key) for key in model.state_dict()} - {plain(key) for key in splade.optional_keys(embedder)}
+    if splade.is_sparse(embedder):
+        keys -= {plain(key) for key in splade.optional_keys(embedder)}
     _compare_keys(keys & expected if foreign else keys, expected, str(file))
 
 

@@ -27,6 +27,7 @@ RECIPES = (
     "minilm-prompt",
     "minilm-p_tuning",
     "minilm-prefix",
+    "minilm-splade",
 )
 TASK_DEFAULTS: dict[str, dict[str, object]] = {
     "beir": {"model": "minilm-beir", "precision": "fp32"},  # published scores are fp32's

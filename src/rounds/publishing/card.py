@@ -11,10 +11,13 @@ from rounds.data.prompts import prefix_and_suffix, query_text
 from rounds.evaluation import results, significance, tables
 from rounds.evaluation.results import ResultRow, RowKind
 from rounds.models.checkpoint import Checkpoint
+from rounds.models.embedder_classes import EMBEDDER_CLASSES
 from rounds.publishing import files
 from rounds.publishing.files import Form
 
 TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "retrieval", "hard-negatives")
+
+SPARSE_TAGS = ("sparse-encoder", "sparse", "splade")
 
 # Stand-ins for the parts of a query; they are no question of any data.
 PARTS = {
@@ -30,9 +33,9 @@ PLAIN_QUESTION = "Where do swallows spend the winter?"
 PASSAGES = ["A passage about migratory birds.", "A passage about steam engines."]
 
 USAGE = """\
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import {encoder}
 
-model = SentenceTransformer({arguments})
+model = {encoder}({arguments})
 
 
 def embed(texts, prefix, suffix, tokens):
@@ -155,7 +158,8 @@ def metadata(facts: CardFacts) -> dict:
     tuning, base = facts.source.recipe.tuning, files.hub_name(facts.source.recipe.model)
     is_adapter = facts.form == Form.ADAPTER
     values: dict[str, object] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
-    values["tags"] = [*TAGS, *(["peft", tuning.method] if is_adapter else [])]
+    kind = SPARSE_TAGS if facts.source.representation == "sparse" else ()
+    values["tags"] = [*TAGS, *kind, *(["peft", tuning.method] if is_adapter else [])]
     if base:
         values["base_model"] = base
         values["base_model_relation"] = "adapter" if is_adapter else "finetune"
@@ -175,6 +179,7 @@ def usage(name: str, source: Checkpoint, has_parts: bool) -> str:
     fields = PARTS if has_parts else {"question": PLAIN_QUESTION}
     around = {kind: ", ".join(map(repr, prefix_and_suffix(prompts, kind))) for kind in ("query", "passage")}
     return USAGE.format(
+        encoder=EMBEDDER_CLASSES[source.representation].__name__,
         arguments=f"{json.dumps(name)}{', trust_remote_code=True' if trusted else ''}",
         query=around["query"],
         query_tokens=prompts.query_max_length,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, RawManifest, SampleManifest
@@ -20,9 +21,11 @@ from rounds.errors import UserError
 from rounds.evaluation import results
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
+from rounds.models.embedder_classes import EMBEDDER_CLASSES
 from rounds.publishing import card, files
 from rounds.publishing.card import Ancestor, CardFacts, TrainingData
 from rounds.publishing.files import Form
+from rounds.retrieval import representations
 from rounds.retrieval.vectors import unit_vectors
 
 # As `make parity` takes vectors of two machines for equal: the least cosine of a text, and the mean.
@@ -34,7 +37,7 @@ PROBES = ["Swallows.", "The keeper sleeps.", "Wie weit ist es?", "3 + 4 = 7"]
 TRIAL = """
 import numpy as np
 probes = {probes!r}
-vectors = [embed(probes) for embed in (embed_queries, embed_passages)]
+vectors = [embed(probes){dense} for embed in (embed_queries, embed_passages)]
 np.save({output!r}, np.stack(vectors))
 """
 
@@ -172,15 +175,17 @@ def try_folder(source: Checkpoint, folder: Path, has_parts: bool) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         output = Path(scratch) / "vectors.npy"
         code = card.usage(str(folder.absolute()), source, has_parts)
-        code = code.replace(
-            "SentenceTransformer(", f"SentenceTransformer(device={source.device!r}, model_name_or_path="
-        )
-        code += TRIAL.format(probes=PROBES, output=str(output))
+        encoder = EMBEDDER_CLASSES[source.representation].__name__
+        code = code.replace(f"{encoder}(", f"{encoder}(device={source.device!r}, model_name_or_path=")
+        dense = ".to_dense().cpu().numpy()" if source.representation == "sparse" else ""
+        code += TRIAL.format(probes=PROBES, output=str(output), dense=dense)
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=scratch)
         if result.returncode:
             reason = (result.stderr.strip().splitlines() or ["no message"])[-1][:200]
             raise UserError(f"{source.name}: sentence-transformers does not load the published files ({reason})")
         loaded = np.load(output)
+    if source.representation == "sparse":
+        own, loaded = ([_folded(vectors) for vectors in side] for side in (own, loaded))
     cosines = (unit_vectors(np.concatenate(own)) * unit_vectors(np.concatenate(loaded))).sum(axis=1)
     least, mean = float(cosines.min()), float(cosines.mean())
     if not (least >= MIN_COSINE and mean >= MIN_MEAN_COSINE):  # NaN is refused as well
@@ -189,6 +194,13 @@ def try_folder(source: Checkpoint, folder: Path, has_parts: bool) -> float:
             f"{least:.4f}); nothing was written"
         )
     return least
+
+
+def _folded(vectors: np.ndarray | sparse.csr_array) -> np.ndarray:
+    """Return sparse vectors as rows of fewer numbers, none of them all zero: (rows, numbers)."""
+    vectors = sparse.csr_array(vectors)
+    kind = representations.of(vectors)
+    return np.stack([kind.probe(vectors, row) for row in range(kind.count(vectors))])
 
 
 def _texts(data: Collection) -> Iterator[str]:

@@ -116,6 +116,7 @@ def make_candidates(
         raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
     for checkpoint in checkpoints:
         checkpoint.recipe.require_text_only("candidates")
+        checkpoint.recipe.require_dense("candidates")
     parts = (*QUERY_PARTS, "") if any(query.construct for query in queries.values()) else ("",)
     fused = _fused_checkpoints(checkpoints, parts)
     rows = data.folder / collection.FINETUNE

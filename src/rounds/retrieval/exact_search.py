@@ -142,13 +142,24 @@ def _scan_corpus(queries: np.ndarray, passages: np.ndarray, depth: int, columns:
         block_rows = np.arange(start, start + len(block))
         scores = np.hstack([scores, np.round(queries @ block.T, DECIMALS)])
         rows = np.hstack([rows, np.broadcast_to(block_rows, (count, len(block)))])
-        if scores.shape[1] > depth:
-            # Keep the scores above the depth-th best, and of those equal to it the first ones in corpus order.
-            last = -np.partition(-scores, depth - 1, axis=1)[:, [depth - 1]]
-            above, tied = scores > last, scores == last
-            keep = above | (tied & (tied.cumsum(axis=1) <= depth - above.sum(axis=1, keepdims=True)))
-            scores, rows = scores[keep].reshape(count, depth), rows[keep].reshape(count, depth)
+        scores, rows = keep_best(scores, rows, depth)
     return select_best(scores, rows, depth)
+
+
+def keep_best(scores: np.ndarray, rows: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keep the best `depth` candidates of each query in their order; of equal scores the first ones.
+
+    Args:
+        scores: (queries, width), rounded.
+        rows: (queries, width) rows of the corpus, rising among equal scores.
+        depth: candidates to keep per query; all if there are fewer.
+    """
+    if scores.shape[1] <= depth:
+        return scores, rows
+    last = -np.partition(-scores, depth - 1, axis=1)[:, [depth - 1]]
+    above, tied = scores > last, scores == last
+    keep = above | (tied & (tied.cumsum(axis=1) <= depth - above.sum(axis=1, keepdims=True)))
+    return scores[keep].reshape(-1, depth), rows[keep].reshape(-1, depth)
 
 
 def check_finite(kind: str, ids: Sequence[str], vectors: np.ndarray) -> None:

@@ -136,6 +136,10 @@ class Representation(ABC):
     def pooled(self, vectors: Vectors) -> np.ndarray:
         """Return one dense vector for each text, (texts, dim) floats, to compare texts of one corpus by."""
 
+    def statistics(self, queries: Vectors, passages: Vectors) -> dict[str, float]:
+        """Return further metrics of the two sides of a search, by name; most kinds have none."""
+        return {}
+
     @abstractmethod
     def probe(self, vectors: Vectors, row: int) -> np.ndarray:
         """Return the numbers of a text's embedding in one row, for a run's fingerprint."""

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from rounds.retrieval.dense import Dense
 from rounds.retrieval.representation import Representation, Vectors
+from rounds.retrieval.sparse import Sparse
 from rounds.retrieval.tokens import Tokens
 
 DENSE = Dense()
 
-KINDS: dict[str, Representation] = {kind.name: kind for kind in (DENSE, Tokens())}
+KINDS: dict[str, Representation] = {kind.name: kind for kind in (DENSE, Tokens(), Sparse())}
 
 
 def of(vectors: Vectors) -> Representation:

@@ -15,8 +15,11 @@ from rounds.encoding import canary
 from rounds.models import checkpoint, peft_methods
 from rounds.training import sharding
 from rounds.training.collator import Collator
+from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
 from rounds.training.progress import SavedProgress, write_progress
+
+RAMP_SHARE = 1 / 3  # of the steps over which the FLOPS regularization rises
 
 COLLAPSED = 0.9  # mean cosine of random passages above which vectors hardly tell passages apart
 
@@ -140,6 +143,22 @@ class EpochCheckpointCallback(TrainerCallback):
         """Return the folder name and metrics of each finished epoch, in order; a killed run's epochs are included."""
         files = sorted(self.partial.glob("*epoch_*/metrics.json"), key=lambda f: int(f.parent.name.rpartition("_")[2]))
         return [Epoch(folder=file.parent.name, metrics=store.read_json(file)) for file in files]
+
+
+class FlopsRamp(TrainerCallback):
+    """Raise the weight of the FLOPS regularization with the square of the steps (SPLADE: arXiv:2109.10086).
+
+    Regularized from the start, a model would empty its vectors before it has learned which words matter.
+
+    Args:
+        loss: the loss, whose `flops_ramp` is set before each step.
+    """
+
+    def __init__(self, loss: EmbeddingLoss) -> None:
+        self.loss = loss
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.loss.flops_ramp = min(1.0, state.global_step / max(1.0, state.max_steps * RAMP_SHARE)) ** 2
 
 
 def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, seconds: float) -> str:

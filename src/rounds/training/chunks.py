@@ -54,7 +54,7 @@ class ChunkBuilder:
             layout = self.layout.after_prefix(prefix_length)
             suffixes = [token_ids[row][prefix_length:] for row in members]
             # Packed: all of a batch in one chunk.
-            budget = self.token_budget or (None if layout.packed else batching.TOKEN_BUDGET)
+            budget = self.token_budget or (None if layout.packed else layout.token_budget)
             for batch in batching.plan_batches([len(suffix) for suffix in suffixes], layout, budget):
                 tensors = batching.to_tensors([suffixes[n] for n in batch], layout, None, prefix_length)
                 row_count = batching.count_rows(tensors)

@@ -13,7 +13,7 @@ from rounds.encoding import prefix_cache
 from rounds.errors import UserError
 from rounds.models import dual_encoder
 from rounds.models.precision import autocast
-from rounds.training.losses import LOSSES, EmbeddedBatch, truncate
+from rounds.training.losses import LOSSES, EmbeddedBatch, flops, truncate
 
 
 class EmbeddingLoss(CachedLossMixin, nn.Module):
@@ -27,6 +27,9 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
         settings: the recipe's section `training`.
         precision: `fp32`, `bf16` or `fp16`.
         normalize: the model's embeddings have unit length, and truncated ones get it.
+
+    Attributes:
+        flops_ramp: share of the weights of the FLOPS regularization; `callbacks.FlopsRamp` lets it rise.
     """
 
     mini_batch_size = sys.maxsize  # each chunk of the collator is one mini-batch
@@ -34,6 +37,7 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
     def __init__(self, model: SentenceTransformer, settings: Training, precision: str, normalize: bool = True) -> None:
         super().__init__()
         self.model, self.settings, self.precision, self.normalize = model, settings, precision, normalize
+        self.flops_ramp = 1.0
         self.uses_gradient_cache = bool(settings.micro_batch_tokens)  # read by the library
 
     def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
@@ -52,7 +56,7 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
             return self._embed(sentence_feature), state
 
     def calculate_loss(self, reps: list[list[Tensor]], labels: dict[str, Tensor], *, with_backward=False) -> Tensor:
-        """Return the loss of the chunks' embeddings, summed over the Matryoshka dimensions.
+        """Return the loss of the chunks' embeddings, summed over the Matryoshka dimensions, with the regularization.
 
         Raises:
             UserError: a dimension that the embeddings do not have, or a loss that is not a finite number.
@@ -64,11 +68,18 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
             raise UserError(message)
         compute = LOSSES[self.settings.loss].compute
         loss = sum(compute(self._batch(embeddings, labels, dim), self.settings) for dim in dims or [None])
+        loss = loss + self._flops(embeddings, labels)
         if not torch.isfinite(loss):
             raise UserError("the loss is not a finite number: lower learning_rate or raise temperature and train again")
         if with_backward:
             loss.backward()
         return loss
+
+    def _flops(self, embeddings: Tensor, labels: dict[str, Tensor]) -> Tensor | float:
+        """Return the weighted FLOPS of queries and passages; 0 where the recipe has no weights for them."""
+        weights = {"query_order": self.settings.flops_query, "passage_order": self.settings.flops_passage}
+        terms = [weight * flops(embeddings[labels[order]]) for order, weight in weights.items() if weight]
+        return self.flops_ramp * sum(terms)
 
     def _batch(self, embeddings: Tensor, labels: dict[str, Tensor], dim: int | None) -> EmbeddedBatch:
         """Return the embeddings by query and passage, truncated to `dim`; None keeps all dimensions."""

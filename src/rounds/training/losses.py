@@ -142,6 +142,23 @@ def margin_mse(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
     return errors[present[:, 1:]].square().mean()
 
 
+def flops(vectors: Tensor) -> Tensor:
+    """Compute the FLOPS regularizer of sparse vectors (Paria et al. 2020, arXiv:2004.05665).
+
+    Where the words' weights are spread evenly, it falls with the multiplications that an inverted index needs.
+
+    Args:
+        vectors: (rows, vocabulary), none negative.
+
+    Returns:
+        The sum over the vocabulary of the squared mean weight, a scalar.
+
+    >>> flops(torch.tensor([[1.0, 0.0], [3.0, 2.0]]))
+    tensor(5.)
+    """
+    return vectors.float().mean(dim=0).square().sum()
+
+
 def truncate(vectors: Tensor, dim: int, normalize: bool) -> Tensor:
     """Keep the first `dim` dimensions of `vectors` (rows, all dimensions), scaled to unit length if `normalize`.
 

@@ -95,6 +95,7 @@ def train(
 
 def load_stock_model(recipe: Recipe, precision: str, device: str) -> SentenceTransformer:
     """Load the recipe's base model as the library does, its weights in `precision` (`fp32`, `bf16` or `fp16`)."""
+    recipe.require_dense("baseline")
     model = recipe.model
     transformer = Transformer(
         locate_model(model),

@@ -12,9 +12,13 @@ TokenPooling = Literal["mean", "cls", "last_token"]
 
 LayerPooling = Literal["concat_last_n", "sum_last_n", "weighted_layers"]
 
+SPLADE = "splade"  # the pooling whose vectors are sparse
+
 FourBitPrecision = Literal["nf4", "fp4"]
 
-Representation = Literal["dense", "tokens"]  # what a text's embedding is (`retrieval.representations.KINDS`)
+Representation = Literal["dense", "tokens", "sparse"]  # what a text's embedding is (`retrieval.representations.KINDS`)
+
+REPRESENTATIONS: dict[str, Representation] = {"tokens": "tokens", SPLADE: "sparse"}  # of poolings that are not dense
 
 TOKEN_POOLINGS: tuple[str, ...] = typing.get_args(TokenPooling)
 
@@ -70,11 +74,12 @@ class Model:
     sha256: Text | None = None
     """Expected SHA-256 of `model.safetensors`, checked before use."""
 
-    pooling: Literal[TokenPooling, LayerPooling, "tokens"] = "mean"
+    pooling: Literal[TokenPooling, LayerPooling, "tokens", "splade"] = "mean"
     """Pooling of the last layer (`mean`, `cls`, `last_token`), or of the last `pooling_layers` layers, which are
     concatenated (`concat_last_n`), added (`sum_last_n`) or averaged with trained weights (`weighted_layers`). `tokens`
     pools nothing: each token keeps a vector, and texts are compared by MaxSim (ColBERT: Khattab and Zaharia 2020,
-    arXiv:2004.12832)."""
+    arXiv:2004.12832). `splade` makes sparse vectors over the vocabulary from the logits of a masked language model
+    (Formal et al. 2021, arXiv:2109.10086); a base model without that head gets one."""
 
     pooling_layers: Integer = Field(4, ge=1)
     """Number of layers for the poolings over several layers."""
@@ -120,4 +125,9 @@ class Model:
     @property
     def representation(self) -> Representation:
         """What a text's embedding is."""
-        return "tokens" if self.pooling == "tokens" else "dense"
+        return REPRESENTATIONS.get(self.pooling, "dense")
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether vectors are sparse, over the vocabulary."""
+        return self.pooling == SPLADE

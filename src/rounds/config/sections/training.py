@@ -37,7 +37,8 @@ class Training:
     """Norm to which gradients are clipped."""
 
     temperature: Number = Field(0.02, gt=0)
-    """Similarities are divided by it in the loss."""
+    """Similarities are divided by it in the loss. With `model.pooling: splade` the default is 1: the inner products of
+    sparse vectors are not bounded."""
 
     loss: Literal["info_nce", "distillation", "margin_mse"] = "info_nce"
     """`info_nce`; or, from a teacher's scores of each group (`pos_scores` and `neg_scores` in the training data, which
@@ -49,6 +50,14 @@ class Training:
     matryoshka_dims: list[Annotated[Integer, Field(ge=1)]] = Field(default_factory=list)
     """Sum the loss over vectors cut to each of these dimensions, so that a cut vector stays useful (Kusupati et al.
     2022, arXiv:2205.13147). Empty: whole vectors only."""
+
+    flops_query: Number = Field(0.0, ge=0)
+    """Weight of the FLOPS regularization of queries (Paria et al. 2020, arXiv:2004.05665), with `model.pooling:
+    splade`: the sum over the vocabulary of the squared mean weight in a batch, which is what a sparse search costs. The
+    weight rises with the square of the steps over the first third of a round."""
+
+    flops_passage: Number = Field(0.0, ge=0)
+    """Weight of the FLOPS regularization of passages."""
 
     micro_batch_tokens: Integer = Field(0, ge=0)
     """Padded tokens per forward pass. Their memory is then enough for any batch size (gradient caching, at the cost of
