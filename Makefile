@@ -116,6 +116,9 @@ report: $(SETUP)  ## model_output/report-NAME/report.html: what the rounds did, 
 dashboard: $(SETUP)  ## the report on http://127.0.0.1:PORT/, live while a round trains in another terminal
 	$(PIPELINE)
 
+demo: $(SETUP)  ## http://127.0.0.1:PORT/: type a question, see what ROUND and zero-shot rank (pip install '.[demo]' first)
+	$(PIPELINE)
+
 brittle: $(SETUP)  ## ROUND's queries with a space, a newline, a word in other case: what changes
 	$(PIPELINE)
 

@@ -32,6 +32,7 @@ ORDER = (
     "kaggle",
     "publishing",
     "report",
+    "demo",
     "benchmark",
     "pipeline",
     "flags",

@@ -51,6 +51,18 @@ def test_stored_vectors_are_not_encoded_again(source, tmp_path, no_encoding):
     np.testing.assert_array_equal(stored, vectors)
 
 
+def test_a_store_says_whether_it_has_vectors(source, tmp_path, no_encoding):
+    """Of these very texts, examples included, without encoding any."""
+    texts = list(QUERIES.values())
+    store = run_store.open_store(source, tmp_path)
+    assert not store.has_vectors(texts, "query", "train")
+    store.vectors(texts, "query", "train")
+    no_encoding()
+    assert store.has_vectors(texts, "query", "train")
+    assert not store.has_vectors(texts[:1], "query", "train")
+    assert not store.has_vectors(texts, "query", "train", [["one example"]] * len(texts))
+
+
 def test_a_deeper_run_than_the_stored_one_is_ranked_from_stored_vectors(source, tmp_path, no_encoding):
     """The stored run is cut if it is deep enough; otherwise the texts are ranked, but not encoded, again."""
     store = run_store.open_store(source, tmp_path)

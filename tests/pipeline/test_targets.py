@@ -78,6 +78,33 @@ def test_mteb_without_tasks_is_refused(session):
         ran(session, "mteb", "ROUND=0")
 
 
+@pytest.fixture
+def gradio_is_there(monkeypatch):
+    """Let the target find gradio, whatever is installed."""
+    monkeypatch.setattr(targets, "find_spec", lambda name: name)
+
+
+def test_demo_serves_the_round_s_checkpoint_or_the_base_model(session, gradio_is_there):
+    """Evaluations are not needed; the competition's CSVs hold the parts of its questions."""
+    assert ran(session, "demo", "ROUND=0") == ["gen_data_for_hn_mine", "demo"]
+    base = last_call(session, "demo", "ROUND=0", "PORT=1")
+    assert [base.value(name) for name in ("recipe", "model_path", "raw_dir", "port")] == ["r.yaml", "", "raw", "1"]
+    trained = last_call(session, "demo", "ROUND=1", "SPLIT=submission")
+    assert trained.value("recipe") == "" and trained.value("model_path").endswith("round1/train")
+
+
+def test_demo_refuses_before_it_trains(session, monkeypatch, gradio_is_there):
+    """Questions about images, and a missing extra, whose name the line says; a dry run needs none."""
+    with pytest.raises(UserError, match="TASK=kbvqa: .* about images"):
+        ran(session, "demo", "TASK=kbvqa")
+    monkeypatch.setattr(targets, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"gradio is not installed; .* pip install '\.\[demo\]'"):
+        ran(session, "demo", "ROUND=1")
+    dry = session("ROUND=0", target="demo", is_dry=True)
+    targets.run("demo", dry)
+    assert dry.runner.scripts[-1] == "demo"
+
+
 def test_round_zero_prints_its_table_each_time(session, capsys):
     """The script's own table is hidden, so that round 1's is the first; asked for alone, it is shown."""
     for _ in range(2):

@@ -87,8 +87,7 @@ class RunStore:
             folder that holds them.
         """
         texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
-        config = content_key(self.checkpoint, texts, kind, examples)
-        folder = self.root / f"{title}-{hashing.sha256_json(config)[:12]}"
+        config, folder = self._vectors_folder(texts, kind, title, examples)
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
                 device = ", ".join(device_name(name) for name in self.checkpoint.options.devices)
@@ -103,6 +102,19 @@ class RunStore:
                     vectors = self.encoder.encode(texts, kind, examples, options)
                     representations.of(vectors).write_rest(vectors, temporary)
         return representations.KINDS[self.checkpoint.representation].load(folder), folder
+
+    def has_vectors(self, texts: list[str], kind: str, title: str, examples: list[list[str]] | None = None) -> bool:
+        """Return whether the vectors of `texts` are on disk; arguments are those of `vectors`."""
+        texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
+        config, folder = self._vectors_folder(texts, kind, title, examples)
+        return store.is_finished(folder, config)
+
+    def _vectors_folder(
+        self, texts: list[str], kind: str, title: str, examples: list[list[str]] | None
+    ) -> tuple[dict, Path]:
+        """Return what the vectors of filtered texts depend on, and the folder that is named by its hash."""
+        config = content_key(self.checkpoint, texts, kind, examples)
+        return config, self.root / f"{title}-{hashing.sha256_json(config)[:12]}"
 
     def run(
         self,

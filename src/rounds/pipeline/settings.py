@@ -117,7 +117,10 @@ class Settings:
     )
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
     round: int = _setting(
-        2, "round that evaluate, mteb, submit and status take; 0: the base model, to evaluate", least=0, most=LAST_ROUND
+        2,
+        "round that evaluate, mteb, demo, submit and status take; 0: the base model, to evaluate",
+        least=0,
+        most=LAST_ROUND,
     )
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
     folds: tuple[int, ...] = _setting(
@@ -145,7 +148,7 @@ class Settings:
     small: bool = _setting(False, "1: make gpu_check runs on tiny models, on a CPU")
     minutes: float = _setting(9, "make gpu_check: time for all sections", least=0)
     sections: str = _setting("", "sections that make gpu_check runs: encode,train,fp16,round,search,compile")
-    port: int = _setting(8008, "port of make dashboard on this machine", least=0, most=65535)
+    port: int = _setting(8008, "port of make dashboard and make demo on this machine", least=0, most=65535)
     track: str = _setting("none", "sends training curves there", ("none", "wandb", "trackio", "tensorboard"))
     kaggle: bool = _setting(False, "1: make submit really submits")
     owner: str = _setting("", "your name on Kaggle, for make bundle; default: KAGGLE_USERNAME or kaggle.json's")

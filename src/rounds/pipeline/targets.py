@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 from rounds.errors import UserError
@@ -16,7 +17,7 @@ from rounds.pipeline.registry import TARGETS, VALIDATED, target
 from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
 
-ZERO_SHOT = ("evaluate", "mteb", "status")  # targets that take the base model, ROUND=0
+ZERO_SHOT = ("evaluate", "mteb", "demo", "status")  # targets that take the base model, ROUND=0
 
 
 def run(name: str, session: Session) -> None:
@@ -279,8 +280,7 @@ def mteb(session: Session) -> None:
         raise UserError("TASKS: name tasks of mteb, such as TASKS='SciFact NFCorpus'")
     has_fixed_examples = stages.load_recipe("MODEL", given.model).prompts.examples == "fixed"
     data_stages = [stages.data(names)] if has_fixed_examples else []
-    model_stages = [stages.training(names, given.round)] if given.round else stages.vision(names)
-    session.ensure(*data_stages, *model_stages)
+    session.ensure(*data_stages, *_model_stages(session))
     session.call(
         "run_mteb",
         tasks=given.tasks,
@@ -292,6 +292,12 @@ def mteb(session: Session) -> None:
         device=given.device,
         output_dir=names.mteb(given.round),
     )
+
+
+def _model_stages(session: Session) -> tuple[stages.Stage, ...]:
+    """What makes the chosen round's checkpoint, or what the base model needs."""
+    names, number = session.experiment, session.settings.round
+    return (stages.training(names, number),) if number else stages.vision(names)
 
 
 @target(is_validated=True)
@@ -308,6 +314,26 @@ def dashboard(session: Session) -> None:
     names = session.experiment
     session.ensure(stages.data(names))
     session.call("dashboard", experiment=names.folder, data_dir=names.data, port=session.settings.port)
+
+
+@target()
+def demo(session: Session) -> None:
+    """Serve a page where typed questions are ranked by the chosen round's checkpoint and by zero-shot."""
+    given, names = session.settings, session.experiment
+    if given.task == "kbvqa":
+        raise UserError(f"TASK={given.task}: its queries are about images, and make demo ranks typed text only")
+    if not session.runner.is_dry and find_spec("gradio") is None:  # said before a round is trained for it
+        raise UserError("demo: gradio is not installed; install it with pip install '.[demo]'")
+    session.ensure(stages.data(names), *_model_stages(session))
+    session.call(
+        "demo",
+        recipe="" if given.round else given.model,
+        model_path=names.train(given.round) if given.round else "",
+        data_dir=names.data,
+        raw_dir=given.raw if given.task == "eedi" else "",
+        device=given.first_device,
+        port=given.port,
+    )
 
 
 @target(is_validated=True)

@@ -104,5 +104,9 @@ def make_server(site: ReportSite, port: int) -> ThreadingHTTPServer:
     try:
         return ThreadingHTTPServer((HOST, port), partial(ReportRequestHandler, site))
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"port {port}: {reason}; choose another with PORT=") from None
+        raise port_refusal(port, error) from None
+
+
+def port_refusal(port: int, error: Exception) -> UserError:
+    """Return the refusal of a port that a server cannot listen on."""
+    return UserError(f"port {port}: {getattr(error, 'strerror', None) or error}; choose another with PORT=")

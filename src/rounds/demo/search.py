@@ -1,0 +1,216 @@
+"""Search: rank the passages for a typed query by several models, and find the nearest training query of each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rounds.artifacts import store
+from rounds.data import collection, few_shot
+from rounds.data.collection import Collection
+from rounds.data.few_shot import QueryMetadata
+from rounds.demo.questions import QueryForm
+from rounds.encoding.encoder import EncodingOptions
+from rounds.encoding.run_store import RunStore
+from rounds.encoding.tokenization import Cuts
+from rounds.retrieval import search
+from rounds.retrieval.run import rank_without
+from rounds.retrieval.vectors import unit_vectors
+
+DEPTH = 25  # passages shown, as many as a submission has
+
+QUERY = "query"  # id of the typed query in its run
+
+
+@dataclass(frozen=True)
+class RankedPassage:
+    """A passage of a ranking.
+
+    Attributes:
+        score: inner product with the query, a cosine if the model normalizes.
+        is_labelled: whether the typed query is a validation query that is labelled with it.
+    """
+
+    id: str
+    text: str
+    score: float
+    is_labelled: bool = False
+
+
+@dataclass(frozen=True)
+class NearestQuery:
+    """The training query whose vector has the largest cosine with the typed query's.
+
+    Attributes:
+        labels: texts of its relevant passages.
+    """
+
+    text: str
+    labels: list[str]
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What one model answers.
+
+    Attributes:
+        title: how the page calls the model.
+        passages: best first.
+        nearest: None if the split has no training queries.
+        notes: sentences on what the model did not read of the query.
+    """
+
+    title: str
+    passages: list[RankedPassage]
+    nearest: NearestQuery | None
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What all models answer to a typed query.
+
+    Attributes:
+        text: the query in the recipe's format.
+        labels: texts of the passages that it is labelled with, if it is a validation query.
+    """
+
+    text: str
+    labels: list[str]
+    rankings: list[Ranking]
+
+
+class ModelSearch:
+    """One checkpoint with the vectors of passages and training queries, which its run store holds.
+
+    Args:
+        title: how the page calls the model.
+        runs: the checkpoint's store; vectors that it lacks are encoded and stored.
+        data: the collection.
+        rows: its training rows (`training_rows`).
+
+    Attributes:
+        encoded: what had to be encoded, such as `2,587 passages`; empty if nothing.
+    """
+
+    def __init__(self, title: str, runs: RunStore, data: Collection, rows: Sequence[dict]) -> None:
+        self.title, self.runs, self.data, self.rows = title, runs, data, rows
+        self.encoded: list[str] = []
+        self.bank = collection.example_bank(list(rows), runs.checkpoint.recipe.prompts) if rows else None
+        self.passages = self._vectors(list(data.passages.values()), "passage", "corpus", list(data.passages), None)
+        self.training = None
+        if rows:
+            queries = [collection.query_metadata(row) for row in rows]
+            examples = self.bank and few_shot.select_examples(self.bank, queries)
+            names = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
+            training = self._vectors([query.text for query in queries], "query", "train", names, examples)
+            self.training = training if runs.checkpoint.normalizes else unit_vectors(training)
+
+    def _vectors(
+        self, texts: list[str], kind: str, title: str, names: list[str], examples: list[list[str]] | None
+    ) -> np.ndarray:
+        """Return stored vectors, or encode them and note it in `encoded`."""
+        if not self.runs.has_vectors(texts, kind, title, examples):
+            self.encoded.append(f"{len(texts):,} {'passages' if kind == 'passage' else 'training queries'}")
+        return self.runs.vectors(texts, kind, title, examples, names)[0]
+
+    def search(self, query: QueryMetadata, labelled: set[str], left_out: Sequence[str] = ()) -> Ranking:
+        """Rank the passages for a query.
+
+        Args:
+            labelled: ids of the passages that are marked as its labels.
+            left_out: ids of passages that are the query itself.
+
+        Raises:
+            UserError: the query's vector is not finite in any precision that the weights allow.
+        """
+        cuts: list[Cuts] = []
+        examples = self.bank and few_shot.select_examples(self.bank, [query])
+        options = EncodingOptions(names=["the query"], on_cuts=cuts.append)
+        vector = self.runs.encoder.encode([query.text], "query", examples, options)
+        ids = list(self.data.passages)
+        run = rank_without(
+            lambda depth: search.rank([QUERY], vector, ids, self.passages, depth),
+            [QUERY],
+            {QUERY: list(left_out)},
+            DEPTH,
+            len(ids),
+        )
+        passages = [
+            RankedPassage(passage, self.data.passages[passage], float(score), passage in labelled)
+            for passage, score in zip(run.passages[0], run.scores[0], strict=True)
+        ]
+        notes = _describe_cuts(cuts, query.text, self.runs.checkpoint.recipe.prompts.query_max_length, examples)
+        return Ranking(self.title, passages, self._nearest(vector), notes)
+
+    def _nearest(self, vector: np.ndarray) -> NearestQuery | None:
+        if self.training is None:
+            return None
+        rows = [str(row) for row in range(len(self.rows))]
+        run = search.rank([QUERY], unit_vectors(vector), rows, self.training, 1)
+        row = self.rows[int(run.passages[0, 0])]
+        return NearestQuery(row["query"], row["pos"], float(run.scores[0, 0]))
+
+
+def _describe_cuts(cuts: list[Cuts], text: str, limit: int, examples: list[list[str]] | None) -> list[str]:
+    """Return a sentence on each kind of thing that a model did not read of the one query."""
+    notes = []
+    for cut in cuts:
+        if 0 in cut.characters:
+            notes.append(
+                f"The query is longer than {limit} tokens (prompts.query_max_length): "
+                f"the model reads its first {cut.characters[0]:,} of {len(text):,} characters."
+            )
+        if 0 in cut.examples and examples:
+            notes.append(
+                f"The model reads {len(cut.examples[0])} of {len(examples[0])} few-shot examples; "
+                "the others do not fit into prompts.examples_max_length."
+            )
+    return notes
+
+
+class DemoSearch:
+    """Answers typed queries with one model or several.
+
+    Args:
+        form: the parts of a query.
+        data: the collection.
+        models: in the order of the page.
+    """
+
+    def __init__(self, form: QueryForm, data: Collection, models: Sequence[ModelSearch]) -> None:
+        self.form, self.data, self.models = form, data, models
+        self._ids: dict[str, list[str]] = {}
+        for query, text in data.validation.items():
+            self._ids.setdefault(text, []).append(query)
+
+    def search(self, values: Mapping[str, str]) -> Answer:
+        """Rank the passages for a query by each model.
+
+        Where its text is that of a validation query, its labels are marked, and passages that are the query itself
+        are left out, as they are in its evaluation.
+
+        Args:
+            values: name -> typed text of each part.
+
+        Raises:
+            UserError: the question or the wrong answer is empty, or a vector is not finite.
+        """
+        query = self.form.query(values)
+        ids = self._ids.get(query.text, [])
+        labels = list(dict.fromkeys(passage for key in ids for passage in self.data.qrels.get(key, ())))
+        left_out = sorted({passage for key in ids for passage in self.data.identical.get(key, ())})
+        rankings = [model.search(query, set(labels), left_out) for model in self.models]
+        return Answer(query.text, [self.data.passages[label] for label in labels], rankings)
+
+
+def training_rows(data: Collection) -> list[dict]:
+    """Return a collection's training rows; none if it has no training queries.
+
+    Raises:
+        UserError: the file is missing or broken.
+    """
+    file = data.folder / collection.FINETUNE
+    store.require_files(file)
+    return collection.read_rows(file, ("pos",)) if file.stat().st_size else []
