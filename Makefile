@@ -112,10 +112,8 @@ mteb: $(SETUP)  ## ROUND's scores on TASKS of mteb (0: the base model's), with m
 
 report: $(SETUP)  ## model_output/report-NAME/report.html: what the rounds did, on one page
 	$(PIPELINE)
-
 dashboard: $(SETUP)  ## the report on http://127.0.0.1:PORT/, live while a round trains in another terminal
 	$(PIPELINE)
-
 demo: $(SETUP)  ## http://127.0.0.1:PORT/: type a question, see what ROUND and zero-shot rank (pip install '.[demo]' first)
 	$(PIPELINE)
 
@@ -124,7 +122,6 @@ brittle: $(SETUP)  ## ROUND's queries with a space, a newline, a word in other c
 
 tokens: $(SETUP)  ## what the recipe's tokenizer makes of the texts: unknown and cut shares, longest
 	$(PIPELINE)
-
 fit_batch: $(SETUP)  ## how many tokens of a training chunk fit into memory, and how fast they go
 	$(PIPELINE)
 

@@ -54,6 +54,8 @@ def _checkpoints(flags: Flags) -> list[Checkpoint]:
     """Return the checkpoint and the base model of its recipe; only the latter if no checkpoint is named."""
     path = flags.model_path or None
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
+    if recipe:
+        recipe.require_text_only("make demo")  # before its vision model is looked for
     source = checkpoint.resolve(path, recipe, flags.device or None)
     return [source] if path is None else [source, checkpoint.resolve(None, source.recipe, flags.device or None)]
 

@@ -48,7 +48,7 @@ def test_an_empty_question_is_a_message(tiny, tiny_collection):
     ("flags", "parts"),
     [
         (["--data_dir", "nowhere"], ["nowhere", "no collection"]),
-        (["--data_dir", "DATA", "--port", "99999"], ["port 99999", "PORT="]),
+        (["--data_dir", "DATA", "--recipe", "tiny-mistral", "--port", "99999"], ["port 99999", "PORT="]),
         (["--data_dir", "DATA", "--model_path", "./none"], ["./none", "no such folder"]),
         (["--data_dir", "DATA", "--recipe", "kbvqa"], ["make demo", "model.vision"]),
     ],
