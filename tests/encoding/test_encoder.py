@@ -6,6 +6,7 @@ import functools
 import numpy as np
 import pytest
 import torch
+from helpers.tiny_embedders import make_numbers_overflow, model
 from helpers.tiny_task import refused
 from tokenizers import processors
 
@@ -16,17 +17,6 @@ from rounds.models import backbone
 from rounds.models.weights import locate_model
 
 TEXTS = ["two thirds", "a longer text about adding fractions with unlike denominators " * 3, "x", "angles in a kite"]
-
-
-def model(name: str, padding_side: str = "right"):
-    recipe = loader.load("tiny-mistral")
-    changes = {"name_or_path": f"random:{name}", "padding_side": padding_side}
-    if name == "qwen2":
-        changes["bos"] = False
-    if name == "bert":
-        changes["pooling"] = "mean"
-    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **changes))
-    return backbone.load(recipe, "fp32", "cpu"), recipe.prompts
 
 
 @pytest.mark.parametrize("name", ["mistral", "qwen2", "bert"])
@@ -173,26 +163,6 @@ def test_vectors_can_go_straight_to_a_file(texts, tmp_path):
     encode(embedder, texts, prompts, "passage", "fp32", options=EncodingOptions(allocate=on_disk))
     expected = encode(embedder, texts, prompts, "passage", "fp32")
     np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), expected)
-
-
-def make_numbers_overflow(embedder, text: str, dtypes: tuple[torch.dtype, ...] = (torch.float16,)) -> list[int]:
-    """Make the states of a text's last word NaN where they are computed in one of the dtypes.
-
-    Returns:
-        a list that gets the number of tokens of each forward pass.
-    """
-    token, passes = embedder.tokenizer(text, add_special_tokens=False)["input_ids"][-1], []
-
-    def overflow(_module, arguments, output):
-        ids = arguments[0]["input_ids"]
-        passes.append(ids.numel())
-        enabled = torch.is_autocast_enabled("cpu")
-        if (torch.get_autocast_dtype("cpu") if enabled else torch.float32) in dtypes:
-            output["token_embeddings"] = output["token_embeddings"].masked_fill((ids == token)[..., None], torch.nan)
-        return output
-
-    embedder[0].register_forward_hook(overflow)
-    return passes
 
 
 def mean_pooled():

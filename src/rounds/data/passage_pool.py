@@ -245,6 +245,21 @@ def texts_of(passages: Mapping[str, str]) -> Sequence[str]:
     return passages.texts if isinstance(passages, PassagePool) else list(passages.values())
 
 
+def sorted_rows(passages: Mapping[str, str]) -> Sequence[int]:
+    """Return the rows of a corpus in the order of its ids."""
+    if isinstance(passages, PassagePool):
+        return passages.ids.sorted_rows()
+    ids = list(passages)
+    return sorted(range(len(ids)), key=ids.__getitem__)
+
+
+def convert_texts(texts: Sequence[str], convert: Callable[[int, str], str]) -> Sequence[str]:
+    """Return texts as `convert` makes them of a row's number and text: a list, unless they are read when asked for."""
+    if isinstance(texts, LazyTexts):
+        return texts.map(convert)
+    return [convert(row, text) for row, text in enumerate(texts)]
+
+
 def rows_of(passages: Mapping[str, str], ids: Iterable[str]) -> dict[str, int]:
     """Return id -> row in the corpus of those ids that it holds.
 

@@ -1,6 +1,7 @@
 """Load a checkpoint when the first text needs it, and encode on all of its devices."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from sentence_transformers import SentenceTransformer
 
 from rounds.encoding import canary, flagembedding
 from rounds.encoding.encoder import EncodingOptions, encode, encode_ids
-from rounds.encoding.tokenization import Cuts, tokenize_with_cuts
+from rounds.encoding.text_blocks import find_cuts
+from rounds.encoding.tokenization import Cuts
 from rounds.encoding.workers import EncodingWorker, encode_on_workers, start_workers
 from rounds.errors import UserError
 from rounds.models import dual_encoder, vision_tower
@@ -33,7 +35,7 @@ class CheckpointEncoder:
     image_cache: Path | None = None
 
     def encode(
-        self, texts: list[str], kind: str, examples: list[list[str]] | None, options: EncodingOptions
+        self, texts: Sequence[str], kind: str, examples: list[list[str]] | None, options: EncodingOptions
     ) -> np.ndarray:
         """Embed texts with the checkpoint's engine, in its precision: (texts, dim) float32.
 
@@ -57,14 +59,14 @@ class CheckpointEncoder:
         backend = functools.partial(encode_on_workers, self.workers) if self.workers else encode_ids
         return encode(self.embedder, texts, source.recipe.prompts, kind, source.precision, examples, options, backend)
 
-    def find_cuts(self, texts: list[str], kind: str, examples: list[list[str]] | None) -> Cuts:
+    def find_cuts(self, texts: Sequence[str], kind: str, examples: list[list[str]] | None) -> Cuts:
         """Return what the model does not read of texts, by tokenizing them."""
         if self.checkpoint.options.engine == "flagembedding":
             return Cuts()
         if self.embedder is None:
             self._load()
         tokenizer = dual_encoder.encoder_for(self.embedder, kind).tokenizer
-        return tokenize_with_cuts(tokenizer, texts, self.checkpoint.recipe.prompts, kind, examples, report=False)[1]
+        return find_cuts(tokenizer, texts, self.checkpoint.recipe.prompts, kind, examples)
 
     def _load(self) -> None:
         source = self.checkpoint

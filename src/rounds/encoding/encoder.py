@@ -15,9 +15,10 @@ from tqdm import tqdm
 from transformers.cache_utils import Cache
 
 from rounds.config.recipe import Prompts
-from rounds.encoding import batching, model_outputs, prefix_cache
+from rounds.encoding import batching, model_outputs, prefix_cache, text_blocks
 from rounds.encoding.batching import Layout
-from rounds.encoding.tokenization import Cuts, report_once, tokenize, tokenize_with_cuts
+from rounds.encoding.text_blocks import TextBlocks
+from rounds.encoding.tokenization import Cuts, Tally, report_once, tokenize, tokenize_with_cuts
 from rounds.models import dual_encoder, image_inputs
 from rounds.models.precision import autocast, compute_dtype, widened
 from rounds.retrieval import representations
@@ -40,7 +41,8 @@ class EncodingOptions:
         allocate: returns an array for a shape; by default in memory. A memory-mapped file holds the vectors of a
             corpus that is larger than memory.
         names: the id of each text, for messages; empty for numbers.
-        on_cuts: gets what was left out of the texts, before they are embedded.
+        on_cuts: gets what was left out of the texts.
+        on_overflow: gets the number of texts whose vectors were computed again; otherwise it is printed.
         kind: `query` or `passage`, where a model that embeds tokens leaves out some of passages.
         checks_numbers: compute vectors that hold NaN or infinity again in a wider precision, and refuse those that
             still do; otherwise they are returned.
@@ -51,6 +53,7 @@ class EncodingOptions:
     allocate: Allocate = allocate_in_memory
     names: Sequence[str] = ()
     on_cuts: Callable[[Cuts], None] | None = None
+    on_overflow: Callable[[int], None] | None = None
     kind: str = "passage"
     checks_numbers: bool = True
 
@@ -92,6 +95,15 @@ def encode(
         UserError: a text's vector is not finite in any precision that the weights allow.
     """
     embedder = dual_encoder.encoder_for(embedder, kind)
+    options = dataclasses.replace(
+        options,
+        title=options.title or f"encode {kind} texts",
+        share_prefix=options.share_prefix and prompts.share_prefix,
+        kind=kind,
+    )
+    backend = backend or encode_ids
+    if len(texts) > text_blocks.BLOCK_TEXTS:
+        return _encode_in_blocks(embedder, TextBlocks(texts, examples), prompts, precision, options, backend)
     rows = list(zip(texts, map(tuple, examples) if examples is not None else itertools.repeat(()), strict=False))
     place = {row: number for number, row in enumerate(dict.fromkeys(rows))}
     places = [place[row] for row in rows]
@@ -104,15 +116,46 @@ def encode(
     names = dict(zip(places[::-1], options.names_of(range(len(rows)))[::-1], strict=True))  # of a text's first row
     distinct_options = dataclasses.replace(
         options,
-        title=options.title or f"encode {kind} texts",
-        share_prefix=options.share_prefix and prompts.share_prefix,
         allocate=allocate_in_memory if repeats else options.allocate,
         names=[names[number] for number in range(len(place))],
-        kind=kind,
     )
     image_features = image_inputs.image_arrays(embedder, distinct_texts)
-    vectors = (backend or encode_ids)(embedder, ids, precision, distinct_options, image_features)
+    vectors = backend(embedder, ids, precision, distinct_options, image_features)
     return representations.of(vectors).take(vectors, places, options.allocate) if repeats else vectors
+
+
+def _encode_in_blocks(
+    embedder: SentenceTransformer,
+    blocks: TextBlocks,
+    prompts: Prompts,
+    precision: str,
+    options: EncodingOptions,
+    backend: Backend,
+) -> Vectors:
+    """Embed texts block by block, as `encode` does; what it prints counts the texts of all blocks."""
+    representation, kind = model_outputs.representation(embedder), options.kind
+    tally, cuts, lost = Tally(), Cuts(), []
+    builder = representation.builder(text_blocks.count_vectors(embedder, blocks, prompts, kind), options.allocate)
+    for number, block in enumerate(blocks, 1):
+        ids, block_cuts = block.tokenize(embedder.tokenizer, prompts, kind, tally)
+        cuts.update(block_cuts)
+        block_options = dataclasses.replace(
+            options,
+            title=f"{options.title} {number}/{len(blocks)}",
+            allocate=allocate_in_memory,
+            names=options.names_of(block.first_rows.tolist()),
+            on_overflow=lost.append,
+        )
+        image_features = image_inputs.image_arrays(embedder, block.texts)
+        vectors = backend(embedder, ids, precision, block_options, image_features)
+        for rows, places in block.parts():
+            is_whole = len(places) == len(ids) == len(block.rows)
+            builder.put(rows, vectors if is_whole else representation.select(vectors, places))
+    tally.report(prompts, kind)
+    tell_overflow(precision, embedder, options, sum(lost), tally.texts)
+    if options.on_cuts:
+        options.on_cuts(cuts)
+    return builder.finish()
 
 
 def select_rows(image_features: ImageFeatures, rows: Sequence[int]) -> ImageFeatures:
@@ -175,8 +218,7 @@ def encode_ids(
                     batch, output = [batch[place] for place in finite], representation.select(output, finite)
                 builder.put(batch, output)
                 bar.update(len(places))
-    if lost_count:
-        report_overflow(precision, embedder, lost_count, len(ids))
+    tell_overflow(precision, embedder, options, lost_count, len(ids))
     return builder.finish()
 
 
@@ -191,15 +233,20 @@ def _recompute(
     """Embed rows whose vectors are not finite in a wider precision."""
     names = options.names_of(rows)
     with widened(embedder, precision, names) as wider:
-        again = dataclasses.replace(options, title="", allocate=allocate_in_memory, names=names)
+        again = dataclasses.replace(options, title="", allocate=allocate_in_memory, names=names, on_overflow=None)
         return encode_ids(embedder, [ids[row] for row in rows], wider, again, select_rows(image_features, rows))
 
 
-def report_overflow(precision: str, embedder: SentenceTransformer, lost: int, count: int) -> None:
-    """Print how many texts were computed again."""
-    dtype = compute_dtype(precision, str(embedder.device))
-    narrow, wider = ("fp16", "bf16") if dtype == torch.float16 else ("bf16", "fp32")
-    report_once(f"{narrow} overflows in {lost} of {count} texts; these are computed in {wider}")
+def tell_overflow(
+    precision: str, embedder: SentenceTransformer, options: EncodingOptions, lost: int, count: int
+) -> None:
+    """Hand on how many texts were computed again, or print it."""
+    if lost and options.on_overflow:
+        options.on_overflow(lost)
+    elif lost:
+        dtype = compute_dtype(precision, str(embedder.device))
+        narrow, wider = ("fp16", "bf16") if dtype == torch.float16 else ("bf16", "fp32")
+        report_once(f"{narrow} overflows in {lost} of {count} texts; these are computed in {wider}")
 
 
 @contextmanager
@@ -335,8 +382,7 @@ def _states_of_ids(
                 for row, states in zip(lost, again, strict=True):
                     states_of_rows[row] = states
             bar.update(len(rows))
-    if lost_count:
-        report_overflow(precision, embedder, lost_count, len(ids))
+    tell_overflow(precision, embedder, options, lost_count, len(ids))
     return states_of_rows
 
 

@@ -9,7 +9,9 @@
 | `probes` | 16 queries and 16 passages: ids, texts as the model reads them, vectors |
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import numpy as np
 from rounds.artifacts import hashing, manifest_parsing, store
 from rounds.artifacts.manifests import FingerprintManifest, Origin, Probe, TextsDigest
 from rounds.config.recipe import Prompts
+from rounds.data.passage_pool import ids_of, sorted_rows
 from rounds.errors import UserError
 from rounds.retrieval import representations
 from rounds.retrieval.representation import Vectors
@@ -39,8 +42,8 @@ class EncodedTexts:
         origin: the libraries and the device that computed the vectors.
     """
 
-    texts: dict[str, str]
-    read: list[str]
+    texts: Mapping[str, str]
+    read: Sequence[str]
     vectors: Vectors
     origin: Origin
 
@@ -51,34 +54,31 @@ def write(path: Path, model: dict, prompts: Prompts, queries: EncodedTexts, pass
     Args:
         model: `Checkpoint.key` without its prompts.
     """
-    query_texts, passage_texts = (dict(zip(side.texts, side.read, strict=True)) for side in (queries, passages))
     content = FingerprintManifest(
-        corpus=_describe(passage_texts, [*passages.texts, *passages.texts.values()]),
-        queries=_describe(query_texts, [*queries.texts]),
+        corpus=_describe(passages, chain(passages.texts, passages.texts.values())),
+        queries=_describe(queries, queries.texts),
         texts=vars(prompts),
         model=model,
         made={"queries": queries.origin, "passages": passages.origin},
-        probes={
-            "queries": _probes(query_texts, queries.vectors),
-            "passages": _probes(passage_texts, passages.vectors),
-        },
+        probes={"queries": _probes(queries), "passages": _probes(passages)},
     )
     store.write_manifest(path, content)
 
 
-def _describe(texts: dict[str, str], listed: list[str]) -> TextsDigest:
-    return TextsDigest(number=len(texts), list=hashing.sha256_texts(listed), texts=hashing.sha256_texts(texts.values()))
+def _describe(side: EncodedTexts, listed: Iterable[str]) -> TextsDigest:
+    return TextsDigest(number=len(side.texts), list=hashing.sha256_texts(listed), texts=hashing.sha256_texts(side.read))
 
 
-def _probes(texts: dict[str, str], vectors: Vectors) -> dict[str, Probe]:
+def _probes(side: EncodedTexts) -> dict[str, Probe]:
     """Return some of the texts with their vectors, evenly spread over the sorted ids."""
-    rows = {key: row for row, key in enumerate(texts)}
-    ids, representation = sorted(texts), representations.of(vectors)
-    chosen = [ids[place] for place in np.unique(np.linspace(0, len(ids) - 1, PROBES).round().astype(int))]
-    numbers = {key: representation.probe(vectors, rows[key]) for key in chosen}
-    return {
-        key: Probe(text=texts[key], vector=[round(float(number), DIGITS) for number in numbers[key]]) for key in chosen
-    }
+    representation, ids, order = representations.of(side.vectors), ids_of(side.texts), sorted_rows(side.texts)
+    places = np.unique(np.linspace(0, len(order) - 1, PROBES).round().astype(int))
+    probes = {}
+    for row in (int(order[place]) for place in places):
+        numbers = representation.probe(side.vectors, row)
+        vector = [round(float(number), DIGITS) for number in numbers]
+        probes[ids[row]] = Probe(text=side.read[row], vector=vector)
+    return probes
 
 
 def read(path: Path) -> FingerprintManifest:

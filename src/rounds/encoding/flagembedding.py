@@ -41,10 +41,10 @@ def encode(
     """
     model = load(source)
     if on_cuts:
-        on_cuts(Cuts({}, select_examples(model.tokenizer, examples or (), source.recipe.prompts, kind, report=False)))
+        on_cuts(Cuts({}, select_examples(model.tokenizer, examples or (), source.recipe.prompts)))
     if kind == "query":
         return encode_queries(model, source, texts, examples)
-    return np.asarray(model.encode_corpus(format_texts(source.recipe.prompts, kind, texts)), dtype=np.float32)
+    return np.asarray(model.encode_corpus(format_texts(source.recipe.prompts, kind, list(texts))), dtype=np.float32)
 
 
 def load(source: Checkpoint):

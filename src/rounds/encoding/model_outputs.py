@@ -19,13 +19,18 @@ def representation(embedder: SentenceTransformer) -> Representation:
     return representations.KINDS[representation_name(embedder)]
 
 
+def has_one_vector(embedder: SentenceTransformer) -> bool:
+    """Return whether an embedder gives each text one vector, whatever its tokens."""
+    return representation_name(embedder) != "tokens"
+
+
 def vector_counts(embedder: SentenceTransformer, ids: list[list[int]], kind: str) -> list[int]:
     """Return how many vectors each token sequence gets: one, or as many as it has tokens that are compared.
 
     Args:
         kind: `query` or `passage`.
     """
-    if representation_name(embedder) != "tokens":
+    if has_one_vector(embedder):
         return [1] * len(ids)
     return [int(multi_vector.kept_tokens(embedder, row, kind).sum()) for row in ids]
 

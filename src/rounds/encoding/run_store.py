@@ -11,9 +11,10 @@ ROOT/validation-HASH/corpus-HASH-IDS[-MARKS]/run.trec      the run, with fingerp
 """
 
 import functools
+import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from rounds.artifacts.manifests import Origin, VectorsManifest
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
 from rounds.data.images import MODALITY_FILTERS
+from rounds.data.passage_pool import convert_texts, ids_of, texts_of
 from rounds.encoding import fingerprint
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.encoder import EncodingOptions
@@ -68,7 +70,7 @@ class RunStore:
 
     def vectors(
         self,
-        texts: list[str],
+        texts: Sequence[str],
         kind: str,
         title: str,
         examples: list[list[str]] | None = None,
@@ -86,7 +88,7 @@ class RunStore:
             (texts, dim) float32 or the vectors of another representation, memory-mapped and not truncated, and the
             folder that holds them.
         """
-        texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
+        texts = self._filtered(texts)
         config, folder = self._vectors_folder(texts, kind, title, examples)
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
@@ -103,14 +105,14 @@ class RunStore:
                     representations.of(vectors).write_rest(vectors, temporary)
         return representations.KINDS[self.checkpoint.representation].load(folder), folder
 
-    def has_vectors(self, texts: list[str], kind: str, title: str, examples: list[list[str]] | None = None) -> bool:
+    def has_vectors(self, texts: Sequence[str], kind: str, title: str, examples: list[list[str]] | None = None) -> bool:
         """Return whether the vectors of `texts` are on disk; arguments are those of `vectors`."""
-        texts = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts))
+        texts = self._filtered(texts)
         config, folder = self._vectors_folder(texts, kind, title, examples)
         return store.is_finished(folder, config)
 
     def _vectors_folder(
-        self, texts: list[str], kind: str, title: str, examples: list[list[str]] | None
+        self, texts: Sequence[str], kind: str, title: str, examples: list[list[str]] | None
     ) -> tuple[dict, Path]:
         """Return what the vectors of filtered texts depend on, and the folder that is named by its hash."""
         config = content_key(self.checkpoint, texts, kind, examples)
@@ -120,7 +122,7 @@ class RunStore:
         self,
         name: str,
         queries: dict[str, str],
-        passages: dict[str, str],
+        passages: Mapping[str, str],
         depth: int = DEPTH,
         examples: list[list[str]] | None = None,
         index: str = "exact",
@@ -140,11 +142,11 @@ class RunStore:
         Returns:
             the run, and the path of its TREC file.
         """
-        query_texts, passage_texts = list(queries.values()), list(passages.values())
-        query_vectors, query_folder = self.vectors(query_texts, "query", name, examples, list(queries))
-        corpus_vectors, corpus_folder = self.vectors(passage_texts, "passage", "corpus", names=list(passages))
+        query_vectors, query_folder = self.vectors(list(queries.values()), "query", name, examples, list(queries))
+        passage_ids = ids_of(passages)
+        corpus_vectors, corpus_folder = self.vectors(texts_of(passages), "passage", "corpus", names=passage_ids)
         left_out = {query: identical[query] for query in queries if identical and query in identical}
-        ids = [*queries, *passages, *([json.dumps(left_out)] if left_out else [])]
+        ids = itertools.chain(queries, passage_ids, [json.dumps(left_out)] if left_out else [])
         path = query_folder / self._run_name(corpus_folder, ids, index) / RUN_FILE
         least = min(len(left_out.get(query, ())) for query in queries) if left_out else 0
         depth = min(depth, max(len(passages) - least, 1))
@@ -167,7 +169,7 @@ class RunStore:
         try:
             built = None if index == "exact" else representation.build_index(index, corpus_folder)
             rank = functools.partial(
-                search.rank, list(queries), query_vectors, list(passages), corpus_vectors, index=built
+                search.rank, list(queries), query_vectors, passage_ids, corpus_vectors, index=built
             )
             run = rank_without(lambda width: rank(depth=width), queries, left_out, depth, len(passages))
         except UserError as error:  # files of an earlier version, or damaged ones
@@ -175,22 +177,27 @@ class RunStore:
         save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
 
-    def _run_name(self, corpus_folder: Path, ids: list[str], index: str) -> str:
+    def _run_name(self, corpus_folder: Path, ids: Iterable[str], index: str) -> str:
         """Return the name of a run's folder, which `load_run_vectors` takes apart."""
         dim = self.checkpoint.options.truncate_dim
         marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
         return "-".join([corpus_folder.name, hashing.sha256_texts(ids)[:12], *marks])
 
+    def _filtered(self, texts: Sequence[str]) -> Sequence[str]:
+        """Return texts with the parts that the checkpoint's modality reads."""
+        keep = MODALITY_FILTERS[self.checkpoint.options.modality]
+        return convert_texts(texts, lambda _, text: keep(text))
+
     def _encoded_texts(
         self,
-        texts: dict[str, str],
+        texts: Mapping[str, str],
         kind: str,
         vectors: np.ndarray,
         folder: Path,
         examples: list[list[str]] | None = None,
     ) -> EncodedTexts:
         """Return one side of a run, with its texts as the model read them."""
-        filtered = list(map(MODALITY_FILTERS[self.checkpoint.options.modality], texts.values()))
+        filtered = self._filtered(texts_of(texts))
         cuts = _read_cuts(folder / CUTS_FILE)
         if cuts is None:  # vectors of an earlier version
             cuts = self.encoder.find_cuts(filtered, kind, examples)
@@ -222,7 +229,9 @@ def _read_origin(folder: Path) -> Origin:
     return manifest.made if isinstance(manifest, VectorsManifest) and manifest.made else UNKNOWN_ORIGIN
 
 
-def content_key(checkpoint: Checkpoint, texts: list[str], kind: str, examples: list[list[str]] | None = None) -> dict:
+def content_key(
+    checkpoint: Checkpoint, texts: Sequence[str], kind: str, examples: list[list[str]] | None = None
+) -> dict:
     """Return everything that the vectors of `texts` depend on; vectors are stored before truncation."""
     key = {**checkpoint.with_options(truncate_dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
     is_passage = kind == "passage"  # the settings of queries and their examples leave the corpus's vectors alone

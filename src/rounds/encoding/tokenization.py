@@ -1,7 +1,7 @@
 """Tokenize texts with prompts and few-shot examples, within the recipe's length limits."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tokenizers import Encoding
@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from rounds.config.recipe import Prompts
 from rounds.data.images import strip_image
+from rounds.data.passage_pool import convert_texts
 from rounds.data.prompts import max_length, prefix_and_suffix
 from rounds.encoding import python_tokenizers
 from rounds.errors import UserError
@@ -28,6 +29,15 @@ class Cuts:
     characters: dict[int, int] = field(default_factory=dict)
     examples: dict[int, list[int]] = field(default_factory=dict)
 
+    def update(self, other: "Cuts") -> None:
+        """Add the cuts of other rows."""
+        self.characters.update(other.characters)
+        self.examples.update(other.examples)
+
+    def shifted(self, start: int) -> "Cuts":
+        """Return the cuts of a list in which these rows follow `start` others."""
+        return Cuts(*({start + row: value for row, value in part.items()} for part in (self.characters, self.examples)))
+
     def of_rows(self, rows: Sequence[int]) -> "Cuts":
         """Return the cuts of a list whose texts are at these rows of this one.
 
@@ -43,14 +53,49 @@ class Cuts:
 NO_CUTS = Cuts()
 
 
+@dataclass
+class Tally:
+    """How many texts could not be read as they are, over several blocks of texts.
+
+    Attributes:
+        texts: all texts.
+        cut: texts that are too long.
+        empty: texts without a token.
+        fewer_examples: texts that have fewer examples than requested.
+    """
+
+    texts: int = 0
+    cut: int = 0
+    empty: int = 0
+    fewer_examples: int = 0
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of further texts."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
+
+    def report(self, prompts: Prompts, kind: str) -> None:
+        """Print a line on each count that is not 0."""
+        if self.fewer_examples:
+            report_once(
+                f"{self.fewer_examples} of {self.texts} {kind} texts have fewer examples than requested: "
+                f"they are longer than {prompts.examples_max_length} tokens"
+            )
+        if self.cut:
+            limit = max_length(prompts, kind)
+            report_once(f"{self.cut} of {self.texts} {kind} texts are longer than {limit} tokens and were cut")
+        if self.empty:
+            report_once(f"{self.empty} of {self.texts} {kind} texts have no tokens; each is read as one special token")
+
+
 def model_texts(
     prompts: Prompts,
     kind: str,
-    texts: Iterable[str],
+    texts: Sequence[str],
     examples: Sequence[Sequence[str]] | None = None,
     cuts: Cuts = NO_CUTS,
     image: str | None = None,
-) -> list[str]:
+) -> Sequence[str]:
     """Return texts as a model reads them: behind their few-shot examples, between prefix and suffix.
 
     Args:
@@ -64,15 +109,16 @@ def model_texts(
     ['b\\n\\nquery: 1 + 1</s>', 'query: 2</s>']
     """
     prefix, suffix = prefix_and_suffix(prompts, kind)
-    formatted = []
-    for row, text in enumerate(texts):
+
+    def read(row: int, text: str) -> str:
         lead = "" if examples is None else _lead(examples[row], cuts.examples.get(row))
         words = strip_image(text)
         marker = text[: len(text) - len(words)]
         if image is not None and marker:
             marker = image
-        formatted.append(f"{lead}{prefix}{marker}{words[: cuts.characters.get(row)]}{suffix}")
-    return formatted
+        return f"{lead}{prefix}{marker}{words[: cuts.characters.get(row)]}{suffix}"
+
+    return convert_texts(texts, read)
 
 
 def tokenize(
@@ -94,6 +140,7 @@ def tokenize_with_cuts(
     kind: str,
     examples: Sequence[Sequence[str]] | None = None,
     report: bool = True,
+    tally: Tally | None = None,
 ) -> tuple[list[list[int]], Cuts]:
     """Tokenize texts with their prompt, and with image tokens where the model reads images and text together.
 
@@ -104,6 +151,7 @@ def tokenize_with_cuts(
         kind: `query` or `passage`.
         examples: few-shot examples of each text, best first; they have their own length limit.
         report: print once how many texts were truncated and how many examples were left out.
+        tally: gets these numbers added, and nothing is printed.
 
     Returns:
         the token ids of each text, at least one, and what was left out of the texts.
@@ -112,7 +160,7 @@ def tokenize_with_cuts(
         UserError: the prompt and special tokens leave no token to the text.
     """
     limit = max_length(prompts, kind)
-    cuts = Cuts() if examples is None else Cuts({}, select_examples(tokenizer, examples, prompts, kind, report))
+    cuts = Cuts() if examples is None else Cuts({}, select_examples(tokenizer, examples, prompts))
     image = getattr(tokenizer, "image_placeholder", "")
     inputs = model_texts(prompts, kind, texts, examples, cuts, image)
     batch = tokenizer(inputs, return_attention_mask=False, return_token_type_ids=False, verbose=False)
@@ -121,14 +169,13 @@ def tokenize_with_cuts(
     for number, (text, whole, row) in enumerate(zip(texts, inputs, batch["input_ids"], strict=True)):
         words = strip_image(text)
         text_end = len(whole) - len(suffix)
-        if examples is not None and (lead := _lead(examples[number], cuts.examples.get(number))):
-            lead_length = (
-                _count_lead_tokens(batch[number], lead)
-                if tokenizer.is_fast
-                else python_tokenizers.count_tokens(tokenizer, lead)
-            )
-        else:
+        lead = "" if examples is None else _lead(examples[number], cuts.examples.get(number))
+        if not lead:
             lead_length = 0
+        elif tokenizer.is_fast:
+            lead_length = _count_lead_tokens(batch[number], lead)
+        else:
+            lead_length = python_tokenizers.count_tokens(tokenizer, lead)
         # Joined, examples may take a few tokens more than each by itself; the text then makes room for them.
         allowed = limit + min(lead_length, prompts.examples_max_length)
         if len(row) > allowed:
@@ -140,17 +187,12 @@ def tokenize_with_cuts(
             cuts.characters[number] = max(0, len(words) - (text_end - end))
         empty += not row
         rows.append(row or [_stand_in(tokenizer)])
-    if report:
-        _report(len(rows), kind, limit, len(cuts.characters), empty)
+    counts = Tally(len(rows), len(cuts.characters), empty, len(cuts.examples))
+    if tally is not None:
+        tally.add(counts)
+    elif report:
+        counts.report(prompts, kind)
     return rows, cuts
-
-
-def _report(count: int, kind: str, limit: int, truncated: int, empty: int) -> None:
-    """Print how many texts were truncated, and how many have no tokens."""
-    if truncated:
-        report_once(f"{truncated} of {count} {kind} texts are longer than {limit} tokens and were cut")
-    if empty:
-        report_once(f"{empty} of {count} {kind} texts have no tokens; each is read as one special token")
 
 
 def _stand_in(tokenizer) -> int:
@@ -170,7 +212,9 @@ def join_examples(
         examples: of each text, best first.
         report: print once how many texts lost examples.
     """
-    selected = select_examples(tokenizer, examples, prompts, kind, report)
+    selected = select_examples(tokenizer, examples, prompts)
+    if report:
+        Tally(len(examples), fewer_examples=len(selected)).report(prompts, kind)
     return [_lead(chosen, selected.get(row)) for row, chosen in enumerate(examples)]
 
 
@@ -180,9 +224,7 @@ def _lead(examples: Sequence[str], selected: list[int] | None) -> str:
     return "".join(example + EXAMPLE_END for example in kept)
 
 
-def select_examples(
-    tokenizer, examples: Sequence[Sequence[str]], prompts: Prompts, kind: str, report: bool
-) -> dict[int, list[int]]:
+def select_examples(tokenizer, examples: Sequence[Sequence[str]], prompts: Prompts) -> dict[int, list[int]]:
     """Return the places of the examples that fit into `prompts.examples_max_length`, for rows of which some do not."""
     distinct = list(dict.fromkeys(example for chosen in examples for example in chosen))
     lengths: dict[str, int] = {}
@@ -198,11 +240,6 @@ def select_examples(
                 used += lengths[example]
         if len(kept) < len(chosen):
             selected[row] = kept
-    if selected and report:
-        report_once(
-            f"{len(selected)} of {len(examples)} {kind} texts have fewer examples than requested: "
-            f"they are longer than {prompts.examples_max_length} tokens"
-        )
     return selected
 
 

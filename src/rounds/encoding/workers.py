@@ -23,6 +23,7 @@ from rounds.encoding.encoder import (
     allocate_in_memory,
     encode_ids,
     select_rows,
+    tell_overflow,
 )
 from rounds.errors import UserError
 from rounds.models.checkpoint import Checkpoint
@@ -69,8 +70,11 @@ class EncodingWorker:
         except OSError:
             self._raise_ended()
 
-    def receive(self) -> Vectors | bool:
-        """Return the vectors of the oldest token ids sent; first of all, True when the model is loaded."""
+    def receive(self) -> tuple[Vectors, int] | bool:
+        """Return the vectors of the oldest token ids sent, and how many were computed again in a wider precision.
+
+        First of all, return True when the model is loaded.
+        """
         try:
             answer = self.pipe.recv()
         except (EOFError, OSError):
@@ -106,8 +110,9 @@ def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
         options = EncodingOptions(share_prefix=source.recipe.prompts.share_prefix)
         while True:
             ids, image_features, names, kind = pipe.recv()
-            named = dataclasses.replace(options, names=names, kind=kind)
-            pipe.send(encode_ids(embedder, ids, source.precision, named, image_features))
+            lost: list[int] = []
+            named = dataclasses.replace(options, names=names, kind=kind, on_overflow=lost.append)
+            pipe.send((encode_ids(embedder, ids, source.precision, named, image_features), sum(lost)))
     except Exception as error:
         line = f"device {source.device}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         with suppress(OSError):  # the parent may have ended
@@ -133,7 +138,8 @@ def encode_on_workers(
     """
     parts = split_by_length(ids, len(workers) + 1)
     names = [options.names_of(rows) for rows in parts]
-    local_options = dataclasses.replace(options, allocate=allocate_in_memory, names=names[0])
+    lost: list[int] = []
+    local_options = dataclasses.replace(options, allocate=allocate_in_memory, names=names[0], on_overflow=lost.append)
     try:
         with _threads(workers[0].threads):
             for worker, rows, part_names in zip(workers, parts[1:], names[1:], strict=False):
@@ -144,11 +150,14 @@ def encode_on_workers(
             builder = representations.of(local_vectors).builder(counts, options.allocate)
             builder.put(parts[0], local_vectors)
             for worker, rows in zip(workers, parts[1:], strict=False):
-                builder.put(rows, worker.receive())
+                vectors, lost_count = worker.receive()
+                builder.put(rows, vectors)
+                lost.append(lost_count)
     except BaseException:
         for worker in workers:
             worker.process.kill()
         raise
+    tell_overflow(precision, embedder, options, sum(lost), len(ids))
     return builder.finish()
 
 
