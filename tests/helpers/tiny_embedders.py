@@ -11,7 +11,7 @@ from rounds.models import backbone
 
 
 def model(name: str, padding_side: str = "right") -> tuple[SentenceTransformer, Prompts]:
-    """Load a tiny model of random weights with the prompts of `tiny-mistral`; `tokens` and `splade` are ways of pooling a BERT."""
+    """Load a tiny model with the prompts of `tiny-mistral`; `tokens` and `splade` are ways of pooling a BERT."""
     recipe = loader.load("tiny-mistral")
     changes = {"name_or_path": f"random:{name}", "padding_side": padding_side}
     if name == "qwen2":
