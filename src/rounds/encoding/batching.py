@@ -16,8 +16,6 @@ PADDED_LENGTHS = (16, 32, 64, 96, 128, 192, 256)  # longer sequences are padded 
 
 TOKEN_BUDGET = 4096  # tokens of a batch
 
-MOST_LOGITS = 2**25  # of a batch of a sparse model, which computes a logit for each token and word: 128 MiB in fp32
-
 LEAST_BUDGET = 256  # tokens of a batch, however large the vocabulary
 
 
@@ -80,7 +78,7 @@ def _token_budget(embedder: SentenceTransformer) -> int:
     if not splade.is_sparse(embedder):
         return TOKEN_BUDGET
     words = embedder[0].model.config.vocab_size
-    return min(TOKEN_BUDGET, max(LEAST_BUDGET, MOST_LOGITS // words))
+    return min(TOKEN_BUDGET, max(LEAST_BUDGET, splade.MOST_LOGITS // words))
 
 
 def _padding_side(embedder: SentenceTransformer) -> str | None:

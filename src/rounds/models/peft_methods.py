@@ -5,6 +5,7 @@ weights are implemented here.
 """
 
 import copy
+import re
 from dataclasses import replace
 
 import torch
@@ -166,11 +167,12 @@ def _insert_bottlenecks(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Put an adapter behind each target layer of the text model and of the vision tower."""
     factor = tuning.bottleneck.reduction_factor
     vision = vision_tower.find_tower(embedder)
+    head = "|".join(splade.head_patterns(embedder[0].model)) or r"(?!)"  # is trained itself
     linear = [
         (name, module)
         for model in [embedder[0].model, *([vision.tower] if vision else [])]
         for name, module in model.named_modules()
-        if hasattr(module, "out_features")
+        if hasattr(module, "out_features") and not re.fullmatch(head, name)
     ]
     layers = _bottleneck_layers(linear, list(tuning.bottleneck.targets))
     for layer in layers:

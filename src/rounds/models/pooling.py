@@ -46,7 +46,7 @@ def build_modules(transformer: Transformer, model: Model) -> list[nn.Module]:
         UserError: the model has fewer layers than the recipe's `pooling_layers`.
     """
     if model.is_sparse:
-        return [splade.MaxPooling()]
+        return [splade.MaxPooling(transformer.model)]
     dim = transformer.get_embedding_dimension()
     if model.pooling not in LAYER_POOLINGS:
         return [Pooling(dim, MODES[model.pooling])]

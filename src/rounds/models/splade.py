@@ -8,6 +8,7 @@ of a text and their neighbours among the word embeddings before any training.
 import functools
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -30,29 +31,112 @@ SHIFT = 4.0  # GELU leaves numbers above some 3 as they are; the layer norm behi
 
 THRESHOLD = 5.0  # a new head's logits below this many standard deviations of chance count as zero
 
+MOST_LOGITS = 2**25  # that are held at once: 128 MiB in fp32
+
 MODULES_FILE = "modules.json"
 
 
 class MaxPooling(SpladePooling):
-    """SpladePooling whose activation comes behind the maximum: the same vectors, with one pass over the logits.
+    """SpladePooling that computes the logits itself, some texts at a time: the same vectors in a bounded memory.
 
-    log(1 + relu(x)) rises with x, so that it may follow the maximum over a text's tokens.
+    log(1 + relu(x)) rises with x, so that it may follow the maximum over a text's tokens, and most logits can be
+    forgotten. For that, the decoder passes its input on.
+
+    Args:
+        model: the masked language model, whose decoder is changed in place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(**SUPPORTED)
+        decoder = model.get_output_embeddings()
+        decoder.forward = lambda states: states
+        self.__dict__["decoder"] = decoder  # not a submodule: its weights are the model's
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Set `sentence_embedding`, (texts, vocabulary), from the logits in `token_embeddings`."""
-        logits = features["token_embeddings"]
+        """Set `sentence_embedding`, (texts, vocabulary), from the decoder's input in `token_embeddings`."""
+        states = features["token_embeddings"]
         if "cu_seq_lens_q" in features:
-            lengths = features["cu_seq_lens_q"].diff().tolist()
-            texts = logits[0].split(lengths)
+            states, lengths = states[0], features["cu_seq_lens_q"].diff().tolist()
         else:
-            masks = features["attention_mask"].bool()
-            texts = [row[mask] for row, mask in zip(logits.unbind(0), masks, strict=True)]
-        highest = torch.stack([text.max(dim=0).values for text in texts])
-        return {**features, "sentence_embedding": highest.relu().log1p()}
+            mask = features["attention_mask"].bool()
+            states, lengths = states[mask], mask.sum(dim=1).tolist()
+        highest = HighestLogits.apply(states, self.decoder.weight, self.decoder.bias, lengths)
+        return {**features, "sentence_embedding": highest.log1p()}
+
+
+class HighestLogits(torch.autograd.Function):
+    """The highest logit of each word over a text's tokens, and 0 where none is above.
+
+    Nearly all of them are 0 and have no gradient, so that the backward pass is a product with a sparse matrix.
+    """
+
+    @staticmethod
+    def forward(ctx, states: Tensor, weight: Tensor, bias: Tensor | None, lengths: list[int]) -> Tensor:
+        """Return (texts, vocabulary) float32.
+
+        Args:
+            states: (tokens, dim), the texts one behind the other.
+            weight: (vocabulary, dim).
+            bias: (vocabulary,), or None.
+            lengths: tokens of each text.
+        """
+        needs_places = any(ctx.needs_input_grad)
+        highest, places, first = states.new_empty(len(lengths), len(weight), dtype=torch.float32), [], 0
+        for texts in _groups(lengths, max(1, MOST_LOGITS // len(weight))):
+            count = sum(lengths[text] for text in texts)
+            logits = nn.functional.linear(states[first : first + count], weight, bias)
+            for text, text_logits in zip(texts, logits.split([lengths[text] for text in texts]), strict=True):
+                if needs_places:
+                    best, tokens = text_logits.max(dim=0)
+                    words = (best > 0).nonzero()[:, 0]
+                    places.append(torch.stack([torch.full_like(words, text), words, tokens[words] + first]))
+                else:
+                    best = text_logits.amax(dim=0)
+                highest[text] = best.float().relu_()
+                first += len(text_logits)
+        if needs_places:
+            ctx.save_for_backward(states, weight, torch.cat(places, dim=1))
+        return highest
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of states, weight and bias."""
+        states, weight, (texts, words, tokens) = ctx.saved_tensors
+        by_states = by_weight = by_bias = None
+        needs_states, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        values = gradient[texts, words].float()
+        shape = (len(states), len(weight))
+        with torch.autocast(gradient.device.type, enabled=False):
+            if needs_states:
+                by_logits = _sparse(tokens, words, values, shape)
+                by_states = torch.sparse.mm(by_logits, weight.float()).to(states.dtype)
+            if needs_weight:
+                by_logits = _sparse(words, tokens, values, shape[::-1])
+                by_weight = torch.sparse.mm(by_logits, states.float()).to(weight.dtype)
+            if needs_bias:
+                by_bias = values.new_zeros(len(weight)).index_add(0, words, values).to(weight.dtype)
+        return by_states, by_weight, by_bias, None
+
+
+def _sparse(rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    return torch.sparse_coo_tensor(torch.stack([rows, columns]), values, shape, check_invariants=False)
+
+
+def _groups(lengths: list[int], most: int) -> Iterator[list[int]]:
+    """Yield consecutive texts, by number, that have at most `most` tokens together; a longer text stands alone.
+
+    >>> list(_groups([2, 3, 9, 1], 5))
+    [[0, 1], [2], [3]]
+    """
+    group, used = [], 0
+    for text, length in enumerate(lengths):
+        if group and used + length > most:
+            yield group
+            group, used = [], 0
+        group.append(text)
+        used += length
+    if group:
+        yield group
 
 
 def is_sparse(embedder: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from rounds.config.recipe import Recipe, Tuning
 from rounds.data.prompts import max_input_length
 from rounds.encoding import prefix_cache
 from rounds.errors import UserError
-from rounds.models import dual_encoder, peft_methods, vision_tower, weights_io
+from rounds.models import backbone, dual_encoder, peft_methods, vision_tower, weights_io
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
 from rounds.models.precision import compute_dtype
@@ -228,15 +228,10 @@ def _load_with_adapter(start: Checkpoint, folder: Path) -> SentenceTransformer:
 
     A dual encoder's adapters are in its subfolders, so its own folder gives the base model alone.
     """
-    embedder = Checkpoint.load(_base_checkpoint(start))
+    embedder = backbone.load(start.recipe, start.precision, start.device)
     if not (start.is_dual_encoder and folder == start.folder):
         weights_io.attach_adapter(embedder, folder, start.tuning, trainable=True)
     return embedder
-
-
-def _base_checkpoint(start: Checkpoint) -> Checkpoint:
-    """Return the base model under an adapter checkpoint."""
-    return Checkpoint(start.recipe, "", start.options, lineage={})
 
 
 def _prepare_folder(partial: Path, config: dict) -> None:
