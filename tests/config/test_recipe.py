@@ -376,3 +376,23 @@ def test_an_unknown_class_or_another_pooling_is_refused():
         loader.recipe_for_model("some/model", "icl")
     with refused("pooling_method cls", "bge-en-icl says last_token"):
         loader.recipe_for_model("BAAI/bge-en-icl", "", "cls")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "key"),
+    [
+        ("training", {"matryoshka_dims": [8]}, "training.matryoshka_dims"),
+        ("tuning", {"projection": {"dim": 8}}, "tuning.projection.dim"),
+        ("tuning", {"separate": True}, "tuning.separate"),
+    ],
+)
+def test_keys_that_need_dense_vectors_are_refused_with_tokens(section, values, key):
+    """The line names both keys, of which one must go."""
+    with refused(key, "needs one dense vector", "model.pooling tokens", "leave one of them out"):
+        loader.load("minilm-tokens").replace(section, **values)
+
+
+def test_recipes_without_token_vectors_do_not_mention_them():
+    """What manifests hold of such recipes, and what folders are named after, is as before."""
+    assert "token_dim" not in loader.load("minilm").to_dict()["model"]
+    assert loader.load("minilm-tokens").to_dict()["model"]["token_dim"] == 128

@@ -16,6 +16,7 @@ from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.run_store import RunStore, content_key
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
+from rounds.retrieval.tokens import Tokens
 
 QUERIES = {"q1": "one half plus one third", "q2": "the angles of a kite"}
 
@@ -98,6 +99,38 @@ def test_other_passage_ids_are_another_run(source, tmp_path):
     renamed, other_path = store.run("test", QUERIES, {f"new-{key}": text for key, text in PASSAGES.items()})
     assert path != other_path and path.parent.parent == other_path.parent.parent
     assert all(passage.startswith("new-") for passage in renamed.passages.ravel())
+
+
+@pytest.fixture(scope="module")
+def token_source() -> Checkpoint:
+    """A checkpoint that embeds tokens."""
+    return checkpoint.resolve(None, loader.load("tiny-tokens"), "cpu", "fp32")
+
+
+def test_token_vectors_are_stored_and_ranked(token_source, tmp_path, no_encoding):
+    """Texts keep their own vectors, also where they repeat, and a deeper run is ranked from the stored ones."""
+    store = run_store.open_store(token_source, tmp_path)
+    texts = [*PASSAGES.values(), PASSAGES["p1"]]
+    vectors, folder = store.vectors(texts, "passage", "corpus")
+    assert len(vectors) == 4 and vectors[0].tolist() == vectors[3].tolist()
+    shallow, path = store.run("test", QUERIES, PASSAGES, depth=2)
+    no_encoding()
+    deep, _ = store.run("test", QUERIES, PASSAGES, depth=3)
+    assert deep.passages[:, :2].tolist() == shallow.passages.tolist()
+    queries, corpus = run_store.load_run_vectors(path)
+    assert (len(queries), len(corpus)) == (2, 3)
+    assert len(fingerprint.read(path.with_name(fingerprint.FILE)).probes["passages"]) == 3
+
+
+def test_a_killed_encoding_of_tokens_is_made_anew(token_source, tmp_path, monkeypatch):
+    """Nothing that was written halfway counts: no vectors without their offsets."""
+    store, texts = run_store.open_store(token_source, tmp_path), list(PASSAGES.values())
+    monkeypatch.setattr(Tokens, "write_rest", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        store.vectors(texts, "passage", "corpus")
+    monkeypatch.undo()
+    vectors, folder = store.vectors(texts, "passage", "corpus")
+    assert len(vectors) == 3 and [path.name for path in store.root.glob("corpus-*")] == [folder.name]
 
 
 def test_query_prompts_leave_the_passages_stored_vectors_alone(source):

@@ -97,9 +97,12 @@ def test_a_recipe_embeds_and_tunes(name, tmp_path, monkeypatch):
     peft_methods.apply(embedder, recipe.tuning, str(tmp_path / "model"))
     for kind in ("query", "passage"):
         vectors = encode(embedder, ["1/2 + 1/3 = 2/5", "adds"], recipe.prompts, kind, "fp32")
-        assert not len(representations.of(vectors).find_not_finite(vectors))
+        representation = representations.of(vectors)
+        assert representation.name == recipe.model.representation
+        assert not len(representation.find_not_finite(vectors))
         if recipe.model.normalize:
-            np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+            rows = getattr(vectors, "values", vectors)  # of texts, or of their tokens
+            np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     assert any(parameter.requires_grad for parameter in embedder.parameters())
 
 

@@ -206,11 +206,14 @@ def gradients(embedder) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("budget", [32, 200, 100_000])
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_cached_gradients_equal_plain_ones(tiny, tiny_mined, budget, dropout):
+@pytest.mark.parametrize(
+    ("name", "dropout"), [("tiny-mistral", 0.0), ("tiny-mistral", 0.1), ("tiny-tokens", 0.1)], ids=str
+)
+def test_cached_gradients_equal_plain_ones(name, tiny_mined, budget, dropout):
     """Gradient caching gives the loss and the gradients of a single graph, for any size of its micro-batches."""
-    lora = dataclasses.replace(tiny.tuning.lora, dropout=dropout)
-    recipe = dataclasses.replace(tiny, tuning=dataclasses.replace(tiny.tuning, lora=lora))
+    recipe = loader.load(name)
+    lora = dataclasses.replace(recipe.tuning.lora, dropout=dropout)
+    recipe = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, lora=lora))
     groups = read_training_groups(tiny_mined, 42, recipe)
     results = []
     for cached in (False, True):

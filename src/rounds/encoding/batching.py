@@ -6,11 +6,13 @@ Every new tensor shape costs a compiled kernel or a warm-up, so batches come in 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from rounds.models import packed_attention, positions, prompt_tuning, splade
+from rounds.models import multi_vector, packed_attention, positions, prompt_tuning, splade
+from rounds.models.embedder_classes import representation_name
 
 PADDED_LENGTHS = (16, 32, 64, 96, 128, 192, 256)  # longer sequences are padded to a multiple of the last
 
@@ -47,8 +49,9 @@ class Layout:
     def for_model(cls, embedder: SentenceTransformer, longest: int) -> "Layout":
         """Return the layout for sequences of up to `longest` tokens: packed where the attention supports it."""
         transformer, side = embedder[0].model, _padding_side(embedder)
+        has_unattended = representation_name(embedder) == "tokens" and multi_vector.hides_expansion(embedder)
         return cls(
-            packed=packed_attention.can_pack(embedder, longest),
+            packed=not has_unattended and packed_attention.can_pack(embedder, longest),
             pad_id=embedder.tokenizer.pad_token_id or 0,  # without a padding token, any will do: it is masked
             pads_left=side == "left",
             first_position=positions.first_position(transformer),
@@ -135,7 +138,8 @@ def to_tensors(
     """Return the model's inputs for one batch.
 
     Args:
-        rows: token ids of each sequence, without the shared prefix.
+        rows: token ids of each sequence, without the shared prefix; `~id` of a token that no other attends to
+            (`multi_vector.expand_queries`).
         budget: as `plan_batches` got it: a smaller last batch is filled up to a power of two, but not beyond it.
         prefix_length: tokens of the prefix that all sequences share.
 
@@ -178,8 +182,9 @@ def _padded(rows: Sequence[list[int]], layout: Layout, budget: int | None, prefi
     for number in range(count):
         row = rows[number if number < len(rows) else 0]  # fill up with the first row: no row is without a token
         place = slice(length - len(row), length) if layout.pads_left and not prefix_length else slice(0, len(row))
-        ids[number, place] = torch.tensor(row, dtype=torch.long)
-        mask[number, place] = 1
+        tokens = torch.tensor(row, dtype=torch.long)
+        ids[number, place] = torch.where(tokens < 0, ~tokens, tokens)
+        mask[number, place] = (tokens >= 0).long()
     return {"input_ids": ids, "attention_mask": mask}
 
 
@@ -187,3 +192,24 @@ def count_rows(features: dict[str, Tensor]) -> int:
     """Return how many embeddings the model computes for a batch, those of its padding included."""
     starts = features.get("cu_seq_lens_q")
     return len(features["input_ids"]) if starts is None else len(starts) - 1
+
+
+def token_places(kept: Sequence[np.ndarray], layout: Layout, width: int) -> list[np.ndarray]:
+    """Return the places of some tokens of each sequence among all tokens of a batch, row behind row.
+
+    Args:
+        kept: which tokens of each sequence are wanted, (tokens,) bool each.
+        layout: how the sequences are arranged.
+        width: tokens of a row of the batch.
+
+    >>> one, two = np.array([True, True]), np.array([True, False, True])
+    >>> padded = Layout(packed=False, pad_id=0)
+    >>> [places.tolist() for places in token_places([one, two], padded, 3)]
+    [[0, 1], [3, 5]]
+    """
+    lengths = np.array(list(map(len, kept)))
+    if layout.packed:
+        starts = np.cumsum(lengths) - lengths
+    else:
+        starts = np.arange(len(kept)) * width + (width - lengths) * layout.pads_left
+    return [start + np.flatnonzero(tokens) for start, tokens in zip(starts, kept, strict=True)]

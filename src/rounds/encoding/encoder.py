@@ -19,7 +19,7 @@ from rounds.encoding import batching, model_outputs, prefix_cache, text_blocks
 from rounds.encoding.batching import Layout
 from rounds.encoding.text_blocks import TextBlocks
 from rounds.encoding.tokenization import Cuts, Tally, report_once, tokenize, tokenize_with_cuts
-from rounds.models import dual_encoder, image_inputs
+from rounds.models import dual_encoder, image_inputs, multi_vector
 from rounds.models.precision import autocast, compute_dtype, widened
 from rounds.retrieval import representations
 from rounds.retrieval.representation import Allocate, Vectors
@@ -183,6 +183,7 @@ def encode_ids(
         torch.OutOfMemoryError: a single row does not fit into memory.
         UserError: a vector of the batch just computed is not finite, whatever the precision.
     """
+    ids = multi_vector.expand_queries(embedder, ids, options.kind)
     longest = max(map(len, ids))
     shares_prefix = options.share_prefix and prefix_cache.can_share(embedder, longest)
     representation = model_outputs.representation(embedder)
@@ -392,8 +393,7 @@ def _batch_states(
     """Return (tokens, dim) for each row of one batch."""
     features = batching.to_tensors([ids[row] for row in rows], layout, budget)
     features = {key: value.to(embedder.device) for key, value in features.items()}
-    states = embedder(dict(features))["token_embeddings"].float()
-    states = torch.nn.functional.normalize(states, dim=-1).cpu().numpy()
+    states = torch.nn.functional.normalize(embedder(dict(features))["token_embeddings"].float(), dim=-1).cpu().numpy()
     if layout.packed:
         return np.split(states[0], np.cumsum([len(ids[row]) for row in rows]))[: len(rows)]
     masks = features["attention_mask"].bool().cpu().numpy()

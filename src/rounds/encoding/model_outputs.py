@@ -6,12 +6,13 @@ from scipy import sparse
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
+from rounds.encoding import batching
 from rounds.encoding.batching import Layout
 from rounds.models import multi_vector
 from rounds.models.embedder_classes import representation_name
 from rounds.retrieval import representations
 from rounds.retrieval.representation import Representation, Vectors
-from rounds.retrieval.token_vectors import TokenVectors
+from rounds.retrieval.token_vectors import TokenVectors, to_offsets
 
 
 def representation(embedder: SentenceTransformer) -> Representation:
@@ -32,7 +33,8 @@ def vector_counts(embedder: SentenceTransformer, ids: list[list[int]], kind: str
     """
     if has_one_vector(embedder):
         return [1] * len(ids)
-    return [int(multi_vector.kept_tokens(embedder, row, kind).sum()) for row in ids]
+    expanded = multi_vector.expand_queries(embedder, ids, kind)
+    return [int(multi_vector.kept_tokens(embedder, row, kind).sum()) for row in expanded]
 
 
 def read(
@@ -51,25 +53,7 @@ def read(
         vectors = output["sentence_embedding"][: len(ids)].float().cpu().numpy()
         return sparse.csr_array(vectors) if representation_name(embedder) == "sparse" else vectors
     states = output["token_embeddings"]
-    places = torch.from_numpy(np.concatenate(token_places(embedder, ids, layout, states.shape[1], kind)))
-    values = states.reshape(-1, states.shape[-1])[places.to(states.device)]
-    counts = vector_counts(embedder, ids, kind)
-    return TokenVectors(values.float().cpu().numpy(), np.concatenate([[0], np.cumsum(counts)]))
-
-
-def token_places(
-    embedder: SentenceTransformer, ids: list[list[int]], layout: Layout, width: int, kind: str
-) -> list[np.ndarray]:
-    """Return the places of each sequence's compared tokens among all tokens of a batch, row behind row.
-
-    Args:
-        width: tokens of a row of the batch.
-    """
-    if layout.packed:
-        starts = np.cumsum([0, *map(len, ids)])[:-1]
-    else:
-        starts = np.array([row * width + (width - len(tokens)) * layout.pads_left for row, tokens in enumerate(ids)])
-    return [
-        start + np.flatnonzero(multi_vector.kept_tokens(embedder, tokens, kind))
-        for start, tokens in zip(starts, ids, strict=True)
-    ]
+    kept = [multi_vector.kept_tokens(embedder, row, kind) for row in ids]
+    places = torch.from_numpy(np.concatenate(batching.token_places(kept, layout, states.shape[1])))
+    values = states.flatten(0, 1)[places.to(states.device)]
+    return TokenVectors(values.float().cpu().numpy(), to_offsets([row.sum() for row in kept]))

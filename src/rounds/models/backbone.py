@@ -39,13 +39,16 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
             vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext(),
             hide_report_of_unused_weights(("pooler", *new_head)),
         ):
-            transformer = Transformer(
-                name,
-                transformer_task=splade.TASK if model.is_sparse else "feature-extraction",
-                model_kwargs={**weight_loading_arguments(recipe, precision, device), **shared},
-                processor_kwargs={"padding_side": model.padding_side, **shared},
-                config_kwargs={**shared, **dropout_config(model.dropout)},
-            )
+            arguments = {
+                "model_kwargs": {**weight_loading_arguments(recipe, precision, device), **shared},
+                "processor_kwargs": {"padding_side": model.padding_side, **shared},
+                "config_kwargs": {**shared, **dropout_config(model.dropout)},
+            }
+            if model.representation == "tokens" and multi_vector.is_published(name, shared.get("revision")):
+                published = multi_vector.load_published(name, recipe, device, **arguments, **shared)
+                return assemble(published[0], recipe, device, published[1:])
+            task = splade.TASK if model.is_sparse else "feature-extraction"
+            transformer = Transformer(name, transformer_task=task, **arguments)
     except (OSError, ValueError, ImportError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"model {path or model.name_or_path}: cannot be loaded ({reason})") from None
@@ -54,8 +57,13 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     return assemble(transformer, recipe, device)
 
 
-def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceTransformer:
+def assemble(
+    transformer: Transformer, recipe: Recipe, device: str, published: list[nn.Module] | None = None
+) -> SentenceTransformer:
     """Put a recipe's pooling, normalization and image modules behind a transformer, on `device`, in evaluation mode.
+
+    Args:
+        published: the modules behind the transformer of a published multi-vector model, which replace the recipe's.
 
     Raises:
         UserError: the model has too few layers, positions for shorter texts or other special tokens than the recipe
@@ -65,7 +73,7 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
     transformer.register_forward_hook(_finish_token_states)
     if model.representation == "tokens":
         transformer.register_forward_hook(multi_vector.keep_packed)
-        modules = [transformer, *multi_vector.build_modules(transformer, model)]
+        modules = [transformer, *(published or multi_vector.build_modules(transformer, model))]
     else:
         modules = [transformer, *pooling.build_modules(transformer, model)]
         if model.normalize:
@@ -78,6 +86,8 @@ def assemble(transformer: Transformer, recipe: Recipe, device: str) -> SentenceT
         folder, side = locate_model(model), model.vision.image_size
         modules.append(vision_language.attach(transformer, folder, side, model.revision))
     embedder = EMBEDDER_CLASSES[model.representation](modules=modules, device=device).eval()
+    if model.representation == "tokens":
+        multi_vector.describe_inputs(embedder, recipe.prompts)
     _prepare_tokenizer(embedder, model)
     _freeze_pooler(embedder)
     _keep_four_bit_layout(embedder)

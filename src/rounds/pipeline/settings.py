@@ -28,6 +28,7 @@ RECIPES = (
     "minilm-p_tuning",
     "minilm-prefix",
     "minilm-splade",
+    "minilm-tokens",
 )
 TASK_DEFAULTS: dict[str, dict[str, object]] = {
     "beir": {"model": "minilm-beir", "precision": "fp32"},  # published scores are fp32's

@@ -110,6 +110,8 @@ def choose_form(source: Checkpoint, merge: bool) -> Form:
         UserError: sentence-transformers cannot load such a checkpoint, or it cannot be merged.
     """
     source.recipe.require_text_only("publish")
+    if source.representation == "tokens":  # the card's code compares one vector of each text
+        source.recipe.require_dense("publish")
     if source.folder is None or source.manifest is None:
         raise UserError(f"{source.name}: is not a checkpoint of ours; train a round first")
     if source.is_dual_encoder:

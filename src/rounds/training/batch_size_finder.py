@@ -73,7 +73,8 @@ def _time_step(embedder: SentenceTransformer, chunk: dict[str, Tensor], precisio
     embedder.zero_grad()
     start = time.perf_counter()
     with autocast(precision, str(embedder.device)):
-        embedder(chunk)["sentence_embedding"].float().square().sum().backward()
+        output = embedder(chunk)
+        output.get("sentence_embedding", output["token_embeddings"]).float().square().sum().backward()
     return time.perf_counter() - start
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,13 +16,13 @@ class Chunks:
 
     Attributes:
         tensors: `chunk0_input_ids`, ... -> tensor; the Trainer passes the tensors of each chunk to the loss.
-        embedding_rows: row of each text's embedding in the output of all chunks.
+        embedding_rows: row of each text's embedding in the output of all chunks; or the rows of its tokens.
         row_count: rows of that output, padding included.
         names: `chunk0`, `chunk1`, ...
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    embedding_rows: list[int] = field(default_factory=list)
+    embedding_rows: list = field(default_factory=list)
     row_count: int = 0
     names: list[str] = field(default_factory=list)
 
@@ -44,8 +45,18 @@ class ChunkBuilder:
     share_prefixes: bool
     image_inputs: object | None
 
-    def build(self, token_ids: list[list[int]], texts: list[str], first_chunk: int = 0) -> Chunks:
-        """Return the chunks of texts, numbered from `first_chunk`."""
+    def build(
+        self,
+        token_ids: list[list[int]],
+        texts: list[str],
+        first_chunk: int = 0,
+        kept_tokens: list[np.ndarray] | None = None,
+    ) -> Chunks:
+        """Return the chunks of texts, numbered from `first_chunk`.
+
+        Args:
+            kept_tokens: of a model that embeds tokens, which tokens of each text are compared; None for other models.
+        """
         chunks = Chunks(embedding_rows=[0] * len(token_ids))
         groups = [(0, list(range(len(token_ids))))]
         if self.share_prefixes:
@@ -57,8 +68,11 @@ class ChunkBuilder:
             budget = self.token_budget or (None if layout.packed else layout.token_budget)
             for batch in batching.plan_batches([len(suffix) for suffix in suffixes], layout, budget):
                 tensors = batching.to_tensors([suffixes[n] for n in batch], layout, None, prefix_length)
-                row_count = batching.count_rows(tensors)
                 rows = [members[n] for n in batch]
+                places, row_count = range(len(rows)), batching.count_rows(tensors)
+                if kept_tokens:
+                    width, row_count = tensors["input_ids"].shape[1], tensors["input_ids"].numel()
+                    places = batching.token_places([kept_tokens[row] for row in rows], layout, width)
                 if self.image_inputs:
                     tensors |= self.image_inputs.batch([texts[row] for row in rows], row_count)
                 if prefix_length:
@@ -66,8 +80,8 @@ class ChunkBuilder:
                 name = f"chunk{first_chunk + len(chunks.names)}"
                 chunks.names.append(name)
                 chunks.tensors |= {f"{name}_{key}": value for key, value in tensors.items()}
-                for position, row in enumerate(rows):
-                    chunks.embedding_rows[row] = chunks.row_count + position
+                for place, row in zip(places, rows, strict=True):
+                    chunks.embedding_rows[row] = chunks.row_count + place
                 chunks.row_count += row_count
         return chunks
 

@@ -2,15 +2,18 @@
 
 import random
 
+import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rounds.config.recipe import Recipe
 from rounds.data.prompts import max_input_length
 from rounds.encoding.batching import Layout
 from rounds.encoding.tokenization import tokenize
-from rounds.models import dual_encoder, image_inputs
+from rounds.models import dual_encoder, image_inputs, multi_vector
+from rounds.models.embedder_classes import representation_name
 from rounds.training.chunks import ChunkBuilder
 from rounds.training.dataset import DrawnGroup, TrainingGroups
 
@@ -54,6 +57,9 @@ class Collator:
             share_prefixes=share_prefixes,
             image_inputs=image_inputs.load_image_inputs(query_encoder, [*distinct, *groups.passages]),
         )
+        self.embedder = embedder if representation_name(embedder) == "tokens" else None
+        if self.embedder:
+            self.kept_in_passages = [multi_vector.kept_tokens(embedder, ids, "passage") for ids in self.passage_ids]
         self.start_epoch(0)
 
     def start_epoch(self, epoch: int) -> None:
@@ -67,15 +73,18 @@ class Collator:
         drawn = [self.groups.draw(row, self.epoch, self.group_size) for row in numbers]
         passages = list(dict.fromkeys(passage for group in drawn for passage in (group.positive, *group.negatives)))
         query_ids, query_texts = self.tokenize_queries(numbers), [self.groups.queries[row] for row in numbers]
+        if self.embedder:
+            query_ids = multi_vector.expand_queries(self.embedder, query_ids, "query")
         passage_ids = [self.passage_ids[passage] for passage in passages]
         passage_texts = [self.groups.passages[passage] for passage in passages]
         if self.has_sides:
             chunks = self.chunk_builder.build_by_side((query_ids, query_texts), (passage_ids, passage_texts))
         else:
-            chunks = self.chunk_builder.build(query_ids + passage_ids, query_texts + passage_texts)
+            kept = self._kept_tokens(query_ids, passages)
+            chunks = self.chunk_builder.build(query_ids + passage_ids, query_texts + passage_texts, kept_tokens=kept)
         labels = {
-            "query_order": torch.tensor(chunks.embedding_rows[: len(numbers)]),
-            "passage_order": torch.tensor(chunks.embedding_rows[len(numbers) :]),
+            "query_order": _to_order(chunks.embedding_rows[: len(numbers)]),
+            "passage_order": _to_order(chunks.embedding_rows[len(numbers) :]),
             "passages": torch.tensor(passages),
             "positive": torch.tensor([group.positive for group in drawn]),
             "false_negatives": self._false_negatives(numbers),
@@ -83,6 +92,13 @@ class Collator:
         if self.groups.teacher_scores:
             labels |= self._teacher_labels(numbers, drawn, passages)
         return {**chunks.tensors, "label": labels}
+
+    def _kept_tokens(self, query_ids: list[list[int]], passages: list[int]) -> list[np.ndarray] | None:
+        """Return which tokens of a batch's queries and passages are compared; None where texts have one vector."""
+        if self.embedder is None:
+            return None
+        of_queries = [multi_vector.kept_tokens(self.embedder, ids, "query") for ids in query_ids]
+        return of_queries + [self.kept_in_passages[passage] for passage in passages]
 
     def tokenize_queries(self, rows: list[int]) -> list[list[int]]:
         """Return the token ids of the rows' queries, after this batch's number of few-shot examples."""
@@ -110,3 +126,10 @@ class Collator:
             scores = [self.groups.teacher_scores[row][passage] for passage in group]
             teacher_scores.append(scores + [0.0] * missing)
         return {"group_rows": torch.tensor(group_rows), "teacher_scores": torch.tensor(teacher_scores)}
+
+
+def _to_order(rows: list) -> Tensor:
+    """Return (texts,) int64, or (texts, tokens) filled up with -1 where each text has several rows."""
+    if not isinstance(rows[0], np.ndarray):
+        return torch.tensor(rows)
+    return pad_sequence(list(map(torch.from_numpy, rows)), batch_first=True, padding_value=-1)

@@ -12,8 +12,10 @@ from rounds.config.recipe import Training
 from rounds.encoding import prefix_cache
 from rounds.errors import UserError
 from rounds.models import dual_encoder
+from rounds.models.embedder_classes import representation_name
 from rounds.models.precision import autocast
 from rounds.training.losses import LOSSES, EmbeddedBatch, flops, truncate
+from rounds.training.similarity import select
 
 
 class EmbeddingLoss(CachedLossMixin, nn.Module):
@@ -38,6 +40,7 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
         super().__init__()
         self.model, self.settings, self.precision, self.normalize = model, settings, precision, normalize
         self.flops_ramp = 1.0
+        self.embeds_tokens = representation_name(model) == "tokens"
         self.uses_gradient_cache = bool(settings.micro_batch_tokens)  # read by the library
 
     def forward(self, features: list[dict[str, Tensor]], labels: dict[str, Tensor]) -> Tensor:
@@ -83,7 +86,7 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
 
     def _batch(self, embeddings: Tensor, labels: dict[str, Tensor], dim: int | None) -> EmbeddedBatch:
         """Return the embeddings by query and passage, truncated to `dim`; None keeps all dimensions."""
-        queries, passages = embeddings[labels["query_order"]], embeddings[labels["passage_order"]]
+        queries, passages = (select(embeddings, labels[name]) for name in ("query_order", "passage_order"))
         if dim is not None:
             queries, passages = (truncate(vectors, dim, self.normalize) for vectors in (queries, passages))
         return EmbeddedBatch(
@@ -97,13 +100,17 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
         )
 
     def _embed(self, chunk: dict[str, Tensor]) -> Tensor:
-        """Return the embeddings (rows, dim) of a chunk, by the encoder of its side and after its shared prefix."""
+        """Return the embeddings (rows, dim) of a chunk, by the encoder of its side and after its shared prefix.
+
+        Of a model that embeds tokens they are those of all tokens of the chunk, padding included.
+        """
         features = {name: value for name, value in chunk.items() if name not in ("prefix", "side")}
         model = self.model
         if "side" in chunk:
             model = dual_encoder.encoder_for(model, dual_encoder.KINDS[int(chunk["side"])])
         if "prefix" not in chunk:
-            return model(features)["sentence_embedding"]
+            output = model(features)
+            return output["token_embeddings"].flatten(0, 1) if self.embeds_tokens else output["sentence_embedding"]
         cache = prefix_cache.compute_prefix(getattr(model, "module", model), chunk["prefix"][0].tolist())
         return prefix_cache.embed(model, features, cache)
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rounds.config.recipe import Training
+from rounds.training.similarity import Embeddings, flatten, score_all, score_groups, unflatten
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,8 @@ class EmbeddedBatch:
     """Embeddings of one process's batch, and which passages belong to which query.
 
     Attributes:
-        queries: (queries, dim).
-        passages: (passages, dim), each distinct passage once.
+        queries: (queries, dim), or the vectors of their tokens.
+        passages: (passages, dim), or the vectors of their tokens; each distinct passage once.
         passage_keys: (passages,) int64, passage numbers; equal for equal passages, in all processes.
         positive_keys: (queries,) int64, passage number of each query's positive.
         false_negative_keys: (queries, n) int64, numbers of passages that must not serve as a query's negatives;
@@ -36,8 +37,8 @@ class EmbeddedBatch:
         teacher_scores: (queries, group), a teacher's scores of `group_rows`; None without a teacher.
     """
 
-    queries: Tensor
-    passages: Tensor
+    queries: Embeddings
+    passages: Embeddings
     passage_keys: Tensor
     positive_keys: Tensor
     false_negative_keys: Tensor
@@ -46,8 +47,7 @@ class EmbeddedBatch:
 
     def group_scores(self) -> Tensor:
         """Return the similarities (queries, group) of each query with its own group."""
-        passages = self.passages.float()[self.group_rows.clamp(min=0)]
-        return (self.queries.float()[:, None, :] * passages).sum(dim=2)
+        return score_groups(self.queries, self.passages, self.group_rows.clamp(min=0))
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,14 @@ LOSSES = {
 }
 
 
-def info_nce(queries: Tensor, passages: Tensor, positive: Tensor, excluded: Tensor, temperature: float) -> Tensor:
+def info_nce(
+    queries: Embeddings, passages: Embeddings, positive: Tensor, excluded: Tensor, temperature: float
+) -> Tensor:
     """Compute InfoNCE over every passage of the batch (van den Oord et al. 2018, arXiv:1807.03748).
 
     Args:
-        queries: (queries, dim).
-        passages: (passages, dim), each distinct passage once.
+        queries: (queries, dim), or the vectors of their tokens.
+        passages: (passages, dim), or the vectors of their tokens; each distinct passage once.
         positive: (queries,) int64, the row of each query's positive in `passages`.
         excluded: (queries, passages) bool, True where a passage must not serve as that query's negative.
         temperature: similarities are divided by it.
@@ -103,8 +105,7 @@ def info_nce(queries: Tensor, passages: Tensor, positive: Tensor, excluded: Tens
     Returns:
         Mean loss over the queries, a scalar.
     """
-    with torch.autocast(queries.device.type, enabled=False):  # bf16 similarities are off by some 0.2 after division
-        scores = (queries.float() @ passages.float().T) / temperature
+    scores = score_all(queries, passages) / temperature
     is_positive = F.one_hot(positive, len(passages)).bool()
     scores = scores.masked_fill(excluded & ~is_positive, -torch.inf)
     return F.cross_entropy(scores, positive)
@@ -169,11 +170,12 @@ def truncate(vectors: Tensor, dim: int, normalize: bool) -> Tensor:
     return F.normalize(truncated, dim=1) if normalize else truncated
 
 
-def gather_passages(passages: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def gather_passages(passages: Embeddings, keys: Tensor) -> tuple[Embeddings, Tensor, Tensor]:
     """Gather the passages of all processes; gradients flow to the process that embedded each.
 
     Args:
-        passages: (passages, dim) of this process; the number may differ between processes.
+        passages: (passages, dim) of this process, or the vectors of their tokens; the number may differ between
+            processes.
         keys: (passages,) int64, equal for equal passages.
 
     Returns:
@@ -183,10 +185,13 @@ def gather_passages(passages: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Ten
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return passages, keys, torch.zeros_like(keys, dtype=torch.bool)
-    most = torch.tensor(len(passages), device=passages.device)
+    tokens = 1 if isinstance(passages, Tensor) else passages.mask.shape[1]
+    most = torch.tensor([len(passages), tokens], device=passages.device)
     dist.all_reduce(most, op=dist.ReduceOp.MAX)
-    missing = int(most) - len(passages)
-    gathered = torch.cat(distributed.all_gather(F.pad(passages, (0, 0, 0, missing))))
+    count, tokens = most.tolist()
+    missing = count - len(passages)
+    rows = distributed.all_gather(F.pad(flatten(passages, tokens), (0, 0, 0, missing)))
+    gathered = unflatten(torch.cat(rows), passages, tokens)
     padded = F.pad(keys, (0, missing), value=-1)
     all_keys = [torch.empty_like(padded) for _ in range(dist.get_world_size())]
     dist.all_gather(all_keys, padded)
