@@ -9,6 +9,7 @@ from rounds.artifacts import store
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
 from rounds.data.few_shot import QueryMetadata
+from rounds.data.passage_pool import ids_of, texts_of
 from rounds.demo.questions import QueryForm
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.run_store import RunStore
@@ -98,7 +99,7 @@ class ModelSearch:
         self.title, self.runs, self.data, self.rows = title, runs, data, rows
         self.encoded: list[str] = []
         self.bank = collection.example_bank(list(rows), runs.checkpoint.recipe.prompts) if rows else None
-        self.passages = self._vectors(list(data.passages.values()), "passage", "corpus", list(data.passages), None)
+        self.passages = self._vectors(texts_of(data.passages), "passage", "corpus", ids_of(data.passages), None)
         self.training = None
         if rows:
             queries = [collection.query_metadata(row) for row in rows]
@@ -108,7 +109,7 @@ class ModelSearch:
             self.training = training if runs.checkpoint.normalizes else unit_vectors(training)
 
     def _vectors(
-        self, texts: list[str], kind: str, title: str, names: list[str], examples: list[list[str]] | None
+        self, texts: Sequence[str], kind: str, title: str, names: Sequence[str], examples: list[list[str]] | None
     ) -> np.ndarray:
         """Return stored vectors, or encode them and note it in `encoded`."""
         if not self.runs.has_vectors(texts, kind, title, examples):
@@ -129,7 +130,7 @@ class ModelSearch:
         examples = self.bank and few_shot.select_examples(self.bank, [query])
         options = EncodingOptions(names=["the query"], on_cuts=cuts.append)
         vector = self.runs.encoder.encode([query.text], "query", examples, options)
-        ids = list(self.data.passages)
+        ids = ids_of(self.data.passages)
         run = rank_without(
             lambda depth: search.rank([QUERY], vector, ids, self.passages, depth),
             [QUERY],

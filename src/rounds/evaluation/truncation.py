@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.data.collection import Collection
+from rounds.data.passage_pool import texts_of
 from rounds.encoding import run_store
 from rounds.errors import UserError
 from rounds.evaluation.stage import evaluate_checkpoint
@@ -52,7 +53,7 @@ def measure(
         UserError: a dimension is not between 1 and that of the vectors.
     """
     after.recipe.require_dense("dims")
-    corpus, _ = run_store.open_store(after, model_output).vectors(list(data.passages.values()), "passage", "corpus")
+    corpus, _ = run_store.open_store(after, model_output).vectors(texts_of(data.passages), "passage", "corpus")
     whole = corpus.shape[1]
     dims = dims or after.recipe.training.matryoshka_dims or halved_dims(whole)
     if invalid := [dim for dim in dims if not 1 <= dim <= whole]:
