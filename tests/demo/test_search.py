@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers.tiny_task import refused
 
+from rounds.config import loader
 from rounds.data import collection, few_shot
 from rounds.demo import questions
 from rounds.demo.search import DEPTH, DemoSearch, ModelSearch, training_rows
@@ -176,3 +178,9 @@ def test_a_collection_without_training_queries_has_no_nearest(tiny, data, tmp_pa
     model = ModelSearch("zero-shot", run_store.open_store(source, tmp_path), data, [])
     (ranking,) = make_search(tiny, data, model).search(TYPED).rankings
     assert ranking.nearest is None and len(ranking.passages) == DEPTH
+
+
+def test_other_vectors_than_dense_ones_are_refused(data, tmp_path):
+    """A sparse model is named with its pooling before anything is encoded."""
+    with refused("make demo", "tiny-splade", "model.pooling splade"):
+        make_model(loader.load("tiny-splade"), data, tmp_path)

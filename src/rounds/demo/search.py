@@ -93,9 +93,13 @@ class ModelSearch:
 
     Attributes:
         encoded: what had to be encoded, such as `2,587 passages`; empty if nothing.
+
+    Raises:
+        UserError: the checkpoint's vectors are not dense, so that there is no nearest training query by cosine.
     """
 
     def __init__(self, title: str, runs: RunStore, data: Collection, rows: Sequence[dict]) -> None:
+        runs.checkpoint.recipe.require_dense("make demo")
         self.title, self.runs, self.data, self.rows = title, runs, data, rows
         self.encoded: list[str] = []
         self.bank = collection.example_bank(list(rows), runs.checkpoint.recipe.prompts) if rows else None
