@@ -13,6 +13,7 @@ import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
 
 from rounds.training import losses
+from rounds.training.similarity import TokenEmbeddings
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 # For each process: its passages, of which both have 0 and 2, and the positives of its two queries.
@@ -33,37 +34,47 @@ def loss_of(queries, passages, keys, positives) -> torch.Tensor:
     return losses.info_nce(queries, passages, positive, excluded, 0.1)
 
 
-def one_process() -> tuple[float, torch.Tensor, torch.Tensor]:
+def as_embeddings(rows: torch.Tensor, tokens: bool) -> torch.Tensor | TokenEmbeddings:
+    """Return rows (texts, 8) as they are, or as two tokens of four numbers each."""
+    if not tokens:
+        return rows
+    return TokenEmbeddings(rows.unflatten(1, (2, 4)), torch.ones(len(rows), 2, dtype=torch.bool))
+
+
+def one_process(tokens: bool) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Return the loss of the whole batch in one process, and the gradients of queries and passages."""
     queries, table = (tensor.requires_grad_() for tensor in vectors())
     keys = torch.arange(6)
     positives = torch.tensor([p for _, positives in BATCH for p in positives])
-    loss = loss_of(queries, table, keys, positives)
+    loss = loss_of(as_embeddings(queries, tokens), as_embeddings(table, tokens), keys, positives)
     loss.backward()
     return loss.item(), queries.grad, table.grad
 
 
-def worker(rank: int, port: int, folder: str) -> None:
+def worker(rank: int, port: int, folder: str, tokens: bool) -> None:
     """Write the loss and gradients of one of two processes to a file."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
     queries, table = (tensor.requires_grad_() for tensor in vectors())
     passages, positives = BATCH[rank]
-    loss = loss_of(queries[2 * rank : 2 * rank + 2], table[passages], torch.tensor(passages), torch.tensor(positives))
+    own = [as_embeddings(part, tokens) for part in (queries[2 * rank : 2 * rank + 2], table[passages])]
+    loss = loss_of(*own, torch.tensor(passages), torch.tensor(positives))
     loss.backward()
     torch.save((loss.item(), queries.grad, table.grad), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_gathered_loss_and_gradients_equal_one_process(tmp_path, unused_port):
+@pytest.mark.parametrize("tokens", [False, True])
+def test_gathered_loss_and_gradients_equal_one_process(tmp_path, unused_port, tokens):
     """The means of loss and gradients over the processes are those of one process on the whole batch.
 
     The processes have different numbers of passages, and share some of them.
     """
-    multiprocessing.start_processes(worker, args=(unused_port, str(tmp_path)), nprocs=2, start_method="spawn")
+    arguments = (unused_port, str(tmp_path), tokens)
+    multiprocessing.start_processes(worker, args=arguments, nprocs=2, start_method="spawn")
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    loss, queries, table = one_process()
+    loss, queries, table = one_process(tokens)
     assert sum(part[0] for part in parts) / 2 == pytest.approx(loss, rel=1e-6)
     torch.testing.assert_close(sum(part[1] for part in parts) / 2, queries)
     torch.testing.assert_close(sum(part[2] for part in parts) / 2, table)
