@@ -18,7 +18,7 @@ def test_defaults_are_those_of_the_readme():
     """Without any variable, round 2 of minilm on split v1 is meant."""
     given = read()
     assert (given.split, given.model, given.round, given.seed) == ("v1", "minilm", 2, 42)
-    assert given.epochs is None and given.folds == (0, 1, 2, 3) and len(given.recipes) == 8
+    assert given.epochs is None and given.folds == (0, 1, 2, 3) and len(given.recipes) == 9
 
 
 def test_an_argument_comes_before_the_environment():
