@@ -33,6 +33,8 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
         shared["revision"] = model.revision
     name, new_head, trusts = path or locate_model(model), (), model.trust_remote_code
     try:
+        if path is None and model.representation == "dense":
+            pooling.check_published_modules(model_folder(name, model.revision), model.name_or_path)
         if model.is_sparse:
             new_head = splade.missing_head(model_folder(name, model.revision), path or model.name_or_path, trusts)
         with (
