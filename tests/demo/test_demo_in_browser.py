@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import chromium
 from helpers.scripts import SCRIPTS
 from helpers.tuned_models import build_tuned_model, save_checkpoint
 
@@ -18,10 +18,8 @@ from rounds.data.loaders import eedi
 from rounds.encoding import run_store
 from rounds.models import checkpoint
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 INTERRUPTED = 130
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chromium")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not chromium.CHROMIUM, reason="no chromium")]
 
 
 class Demo:
@@ -58,11 +56,7 @@ class Demo:
 def browser():
     """Headless Chromium."""
     pytest.importorskip("gradio")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+    yield from chromium.launched()
 
 
 @pytest.fixture(scope="module")

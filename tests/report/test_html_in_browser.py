@@ -1,13 +1,12 @@
 """In a browser, a page of 4,000 queries opened from disk loads at once, works, and fetches nothing."""
 
-import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tiny_experiment
+from helpers import chromium, tiny_experiment
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import EvaluationManifest
@@ -20,21 +19,14 @@ from rounds.report.server import HOST, ReportSite, make_server
 from rounds.retrieval.run import Run
 from rounds.training.progress import SavedProgress, write_progress
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = ["--no-sandbox", "--headless", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-FLAGS += ["--disable-sync", "--no-first-run"]
 QUERIES, LOAD_MS, FILTER_MS = 4000, 2000, 100
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="no chromium")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not chromium.CHROMIUM, reason="no chromium")]
 
 
 @pytest.fixture(scope="module")
 def browser():
     """Headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
+    yield from chromium.launched()
 
 
 @pytest.fixture(scope="module")

@@ -44,15 +44,33 @@ def search(
     if rows.size and rows.min() < 0:
         raise UserError("vectors hold values that are not numbers; encode with model.precision bf16 or fp32")
     scores = inner_products(queries, passages, rows, block_size)
-    # A passage that faiss left out scores at most this, given the largest error seen among those that it proposed.
+    best, best_rows, unsure = select_from_proposed(approximate, scores, rows, depth, len(passages))
+    if len(unsure):
+        best[unsure], best_rows[unsure] = _exhaustive_search(queries[unsure], passages, depth, block_size)
+    return best, best_rows
+
+
+def select_from_proposed(
+    approximate: np.ndarray, scores: np.ndarray, rows: np.ndarray, depth: int, corpus: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the best of the proposed passages, and the queries for which others may belong among them.
+
+    Args:
+        approximate: (queries, width) float32 scores that the passages were proposed by, falling along each row.
+        scores: (queries, width) float64 scores of the same passages.
+        rows: (queries, width) rows of the corpus.
+        depth: passages to keep per query.
+        corpus: number of passages.
+
+    Returns:
+        as `select_best`, and the numbers of the queries whose last scores are too close to call.
+    """
+    # A passage that was left out scores at most this, given the largest error seen among those that were proposed.
     error = np.abs(approximate - scores).max(initial=0)
     bound = approximate[:, -1] + 2 * error + 10.0**-DECIMALS
-    scores, rows = select_best(scores, rows, depth)
-    if width < len(passages):
-        unsure = np.flatnonzero(scores[:, -1] <= bound)
-        if len(unsure):
-            scores[unsure], rows[unsure] = _exhaustive_search(queries[unsure], passages, depth, block_size)
-    return scores, rows
+    best, best_rows = select_best(scores, rows, depth)
+    is_unsure = (best[:, -1] <= bound) & (rows.shape[1] < corpus)
+    return best, best_rows, np.flatnonzero(is_unsure)
 
 
 def _faiss_candidates(

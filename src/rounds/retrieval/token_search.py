@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rounds.errors import UserError
-from rounds.retrieval.exact_search import EXTRA_CANDIDATES, select_best
+from rounds.retrieval.exact_search import EXTRA_CANDIDATES, select_from_proposed
 from rounds.retrieval.representation import BLOCK_SIZE
 from rounds.retrieval.run import DECIMALS
 from rounds.retrieval.token_vectors import TokenVectors
@@ -57,16 +57,11 @@ def _search_block(
     width = min(depth + EXTRA_CANDIDATES, len(passages))
     approximate, rows = scan(queries, passages, width, block_size, np.float32)
     scores = candidate_scores(queries, passages, rows, block_size)
-    # A passage that was left out scores at most this, given the largest error seen among those that were proposed.
-    error = np.abs(approximate - scores).max(initial=0)
-    bound = approximate[:, -1] + 2 * error + 10.0**-DECIMALS
-    scores, rows = select_best(scores, rows, depth)
-    if width < len(passages):
-        unsure = np.flatnonzero(scores[:, -1] <= bound)
-        if len(unsure):
-            exact, rows[unsure] = scan(queries.select(unsure), passages, depth, block_size, np.float64)
-            scores[unsure] = np.round(exact, DECIMALS)
-    return scores, rows
+    best, best_rows, unsure = select_from_proposed(approximate, scores, rows, depth, len(passages))
+    if len(unsure):
+        exact, best_rows[unsure] = scan(queries.select(unsure), passages, depth, block_size, np.float64)
+        best[unsure] = np.round(exact, DECIMALS)
+    return best, best_rows
 
 
 def scan(
