@@ -1,6 +1,7 @@
 """Rerankers: an encoder's classifier and a decoder's yes or no learn, save, load and score; groups are drawn fairly."""
 
 import dataclasses
+import functools
 import math
 import operator
 import shutil
@@ -15,12 +16,13 @@ from rounds.artifacts import store
 from rounds.artifacts.manifests import RerankerManifest
 from rounds.config import loader
 from rounds.config.recipe import Recipe
+from rounds.encoding import pair_scores
 from rounds.models import checkpoint, cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
 from rounds.reranking import cross_encoder_training, folds, stage
 from rounds.reranking.candidates import FILE, read_candidates
-from rounds.reranking.cross_encoder_training import ListwiseLoss, RerankingGroup
+from rounds.reranking.cross_encoder_training import ListwiseLoss, RerankingGroup, score_in_chunks
 from rounds.reranking.stage import RerankingInputs
 
 TEMPLATE = "Question: {query}\nMistake: {passage}\nIs it this one?"
@@ -70,9 +72,9 @@ def test_a_trained_reranker_tells_apart_what_it_was_taught_and_loads_as_it_was_s
     recipe = reranking(kind, decoder)
     training = cross_encoder_training.train(recipe, GROUPS * 4, tmp_path / "model", 42, "cpu")
     assert training.groups == 24 and training.train_loss < 0.9 * np.log(3)
-    scores = cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe)
+    scores = pair_scores.score(str(tmp_path / "model"), PAIRS, "cpu", recipe)
     assert (scores.reshape(6, 6).argmax(axis=1) == 0).mean() > 0.8
-    assert np.array_equal(scores, cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe))
+    assert np.array_equal(scores, pair_scores.score(str(tmp_path / "model"), PAIRS, "cpu", recipe))
     if kind == "decoder":
         assert (tmp_path / "model" / "adapter_config.json").is_file()
 
@@ -84,7 +86,7 @@ def test_a_decoder_s_score_is_the_log_odds_of_yes(decoder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     recipe = reranking("decoder", decoder)
-    (score,) = cross_encoder.score(str(decoder), PAIRS[:1], "cpu", recipe)
+    (score,) = pair_scores.score(str(decoder), PAIRS[:1], "cpu", recipe)
     tokenizer, model = AutoTokenizer.from_pretrained(decoder), AutoModelForCausalLM.from_pretrained(decoder)
     text = TEMPLATE.replace("{query}", PAIRS[0][0]).replace("{passage}", PAIRS[0][1])
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
@@ -132,7 +134,7 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
     with refused("reranking.template", "{passage}"):
         loader.from_dict({"name": "x", "reranking": {"template": "{query}?"}}, "x.yaml")
     with refused("reranker ./nowhere", "no such folder"):
-        cross_encoder.score("./nowhere", PAIRS, "cpu", recipe)
+        pair_scores.score("./nowhere", PAIRS, "cpu", recipe)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +207,7 @@ def test_the_listwise_loss_equals_the_slow_sum(chunk):
     for texts, prior in zip(inputs[1], labels, strict=True):
         scores = [0.5 * len(text) + extra for text, extra in zip(texts, prior.tolist(), strict=True)]
         expected += (math.log(sum(math.exp(score) for score in scores)) - scores[0]) / 2
-    loss = ListwiseLoss(model, chunk)(inputs, labels)
+    loss = ListwiseLoss(model, functools.partial(score_in_chunks, model, chunk))(inputs, labels)
     assert loss.item() == pytest.approx(expected, abs=1e-5)
     loss.backward()
     assert model.weight.grad != 0
@@ -214,7 +216,7 @@ def test_the_listwise_loss_equals_the_slow_sum(chunk):
 def test_an_encoder_starts_with_the_first_stage_s_ranking(decoder, tmp_path):
     """Its head is zero, its inputs are pairs, and its pooling is the recipe's."""
     recipe = reranking("classifier", decoder).replace("model", pooling="cls")
-    assert cross_encoder.score(locate_model(recipe.model), PAIRS[:3], "cpu", recipe).tolist() == [0.0, 0.0, 0.0]
+    assert pair_scores.score(locate_model(recipe.model), PAIRS[:3], "cpu", recipe).tolist() == [0.0, 0.0, 0.0]
     model = cross_encoder.load(locate_model(recipe.model), recipe, "cpu")
     assert model[1].pooling_mode == "cls"
     tokens = model.preprocess([("one", "two"), ("one " * 200, "two")])
@@ -237,13 +239,13 @@ def test_a_finished_classifier_keeps_its_head(method, tmp_path):
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
     expected = CrossEncoder(str(folder), device="cpu", activation_fn=torch.nn.Identity()).predict(PAIRS)
-    assert np.allclose(cross_encoder.score(str(folder), PAIRS, "cpu", recipe), expected, atol=1e-5)
+    assert np.allclose(pair_scores.score(str(folder), PAIRS, "cpu", recipe), expected, atol=1e-5)
     assert len(set(expected.tolist())) > 1
     lora = dataclasses.replace(recipe.tuning.lora, targets=["query", "value"])
     recipe = dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, method=method, lora=lora))
     recipe = recipe.replace("training", learning_rate=1e-9, epochs=1)
     cross_encoder_training.train(recipe, GROUPS, tmp_path / "model", 42, "cpu", folder)
-    assert np.allclose(cross_encoder.score(str(tmp_path / "model"), PAIRS, "cpu", recipe), expected, atol=1e-5)
+    assert np.allclose(pair_scores.score(str(tmp_path / "model"), PAIRS, "cpu", recipe), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("candidates", ["labelled", "corpus"])

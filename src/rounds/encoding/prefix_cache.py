@@ -182,3 +182,20 @@ def embed(embedder: nn.Module, features: dict[str, Tensor], cache: Cache) -> Ten
     for module in modules[1:]:
         pooled_features = module(pooled_features)
     return pooled_features["sentence_embedding"]
+
+
+def embed_chunk(embedder: nn.Module, chunk: dict[str, Tensor]) -> Tensor:
+    """Embed a chunk (`training.chunks`), after its shared prefix if it has one; gradients flow through both.
+
+    Args:
+        embedder: the SentenceTransformer, or the DistributedDataParallel module around it.
+        chunk: features as `batching.to_tensors` returns them, and the prefix's tokens as `prefix`, (1, tokens).
+
+    Returns:
+        (rows, dim).
+    """
+    features = {name: value for name, value in chunk.items() if name != "prefix"}
+    if "prefix" not in chunk:
+        return embedder(features)["sentence_embedding"]
+    cache = compute_prefix(getattr(embedder, "module", embedder), chunk["prefix"][0].tolist())
+    return embed(embedder, features, cache)

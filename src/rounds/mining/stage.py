@@ -18,10 +18,9 @@ from rounds.data import collection, few_shot
 from rounds.data.cells import read_id
 from rounds.data.passage_pool import ids_of, read_pool, texts_of
 from rounds.data.text import normalize_text
-from rounds.encoding import run_store
+from rounds.encoding import pair_scores, run_store
 from rounds.mining.sampling import Negatives
 from rounds.mining.sources import MiningTask, drop_false_negatives, find_source, mine_negatives
-from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import weights_digest
 from rounds.retrieval import ann_index, representations, search
@@ -191,7 +190,7 @@ def _mine(job: MiningJob, task: MiningTask, ranker: _CheckpointRanker) -> Negati
         return mine_negatives(task, ranker, recipe, job.seed, depth)
     doubled = dataclasses.replace(recipe, negative_number=2 * recipe.negative_number)
     negatives = mine_negatives(task, ranker, doubled, job.seed, depth)
-    score = functools.partial(cross_encoder.score, recipe.reranker, device=job.checkpoint.device)
+    score = functools.partial(pair_scores.score, recipe.reranker, device=job.checkpoint.device)
     return drop_false_negatives(negatives, task, score, recipe.negative_number)
 
 

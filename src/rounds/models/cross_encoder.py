@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.modules import Dense, Transformer
@@ -13,10 +12,8 @@ from transformers import AutoConfig
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
 from rounds.models import backbone, pooling, positions
-from rounds.models.precision import autocast, resolve_precision, widened
+from rounds.models.precision import resolve_precision
 from rounds.models.weights import hide_report_of_unused_weights
-
-BATCH = 32
 
 HEAD_LEARNING_RATE_FACTOR = 10  # the head starts from zero, so it learns faster than the encoder
 
@@ -136,36 +133,3 @@ def chat_template(text: str) -> str:
             selection = f'selectattr("role", "eq", "{TEMPLATE_ROLES[placeholder]}")'
             parts.append(f'{{{{ messages | {selection} | map(attribute="content") | first }}}}')
     return "".join(parts)
-
-
-def score(name_or_path: str, pairs: list[tuple[str, str]], device: str, recipe: Recipe | None = None) -> np.ndarray:
-    """Score pairs of query and passage, each distinct pair once.
-
-    Args:
-        recipe: as `load` takes it.
-
-    Returns:
-        (pairs,) float32: logits with a recipe, else what the model's own activation returns.
-
-    Raises:
-        UserError: a score is not a finite number, whatever the precision.
-    """
-    model = load(name_or_path, recipe, device)
-    precision = "fp32" if recipe is None else resolve_precision(recipe.model.precision, device)
-    distinct = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-    scores = _predict(model, list(distinct), precision, device)
-    return scores[[distinct[pair] for pair in pairs]]
-
-
-def _predict(model: CrossEncoder, pairs: list[tuple[str, str]], precision: str, device: str) -> np.ndarray:
-    """Return the scores of pairs, (pairs,) float32; those that are not finite are computed in a wider precision."""
-    with autocast(precision, device):
-        scores = np.array(model.predict(pairs, batch_size=BATCH, show_progress_bar=False), dtype=np.float32)
-    lost = np.flatnonzero(~np.isfinite(scores))
-    if len(lost):
-        lost_pairs = [pairs[row] for row in lost]
-        names = [f"{query[:40]!r} with {passage[:40]!r}" for query, passage in lost_pairs]
-        with widened(model, precision, names) as wider:
-            scores[lost] = _predict(model, lost_pairs, wider, device)
-        print(f"{len(lost)} of {len(pairs)} scores overflow in {precision}; these are computed in {wider}")
-    return scores

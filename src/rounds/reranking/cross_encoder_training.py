@@ -1,7 +1,8 @@
 """Train a cross-encoder on the candidates that an embedder ranks first."""
 
+import functools
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,14 @@ from sentence_transformers.util import batch_to_device
 from transformers import ProgressCallback, set_seed
 
 from rounds.config.recipe import Recipe
+from rounds.encoding import prefix_cache
+from rounds.encoding.batching import Layout
+from rounds.encoding.decoder_scorer import DecoderScorer
 from rounds.errors import UserError
 from rounds.models import cross_encoder, pooling, target_modules
-from rounds.models.precision import compute_dtype, resolve_precision
+from rounds.models.precision import autocast, compute_dtype, resolve_precision
 from rounds.models.weights import locate_model
+from rounds.training.chunks import ChunkBuilder
 
 TUNING_METHODS = ("full", "lora", "qlora")
 
@@ -57,17 +62,20 @@ class RerankerTraining:
     steps: int
 
 
+ScorePairs = Callable[[list[tuple[str, str]]], torch.Tensor]
+
+
 class ListwiseLoss(torch.nn.Module):
     """Cross-entropy of a group's first passage, the positive, against the others (ListNet, Cao et al. 2007).
 
     Args:
         model: The cross-encoder.
-        chunk_size: Pairs a forward pass. Pairs of one query are of similar length, so little of a chunk is padding.
+        score_pairs: Returns its scores of pairs of query and passage, (pairs,) float32.
     """
 
-    def __init__(self, model: CrossEncoder, chunk_size: int) -> None:
+    def __init__(self, model: CrossEncoder, score_pairs: ScorePairs) -> None:
         super().__init__()
-        self.model, self.chunk_size = model, chunk_size
+        self.model, self.score_pairs = model, score_pairs
 
     def forward(self, inputs: list[list], labels: list[torch.Tensor], **_) -> torch.Tensor:
         """Return the mean over the groups.
@@ -76,13 +84,38 @@ class ListwiseLoss(torch.nn.Module):
             inputs: Queries, and the list of passages of each.
             labels: (passages,) of each query, the first stage's part of the scores, which is added to the model's.
         """
-        pairs = [(query, text) for query, texts in zip(*inputs, strict=True) for text in texts]
-        chunks = [pairs[start : start + self.chunk_size] for start in range(0, len(pairs), self.chunk_size)]
-        tokens = (batch_to_device(self.model.preprocess(chunk), self.model.device) for chunk in chunks)
-        scores = torch.cat([self.model(chunk)["scores"].view(-1) for chunk in tokens]).float()
+        scores = self.score_pairs([(query, text) for query, texts in zip(*inputs, strict=True) for text in texts])
         groups = zip(scores.split([len(priors) for priors in labels]), labels, strict=True)
         losses = [(group_scores + priors.to(scores.device)).log_softmax(0)[0] for group_scores, priors in groups]
         return -torch.stack(losses).mean()
+
+
+def score_in_chunks(model: CrossEncoder, chunk_size: int, pairs: list[tuple[str, str]]) -> torch.Tensor:
+    """Return a cross-encoder's scores, (pairs,) float32, with gradients.
+
+    Args:
+        model: The cross-encoder.
+        chunk_size: Pairs a forward pass. Pairs of one query are of similar length, so little of a chunk is padding.
+        pairs: Queries and passages.
+    """
+    chunks = [pairs[start : start + chunk_size] for start in range(0, len(pairs), chunk_size)]
+    tokens = (batch_to_device(model.preprocess(chunk), model.device) for chunk in chunks)
+    return torch.cat([model(chunk)["scores"].view(-1) for chunk in tokens]).float()
+
+
+def score_behind_prefixes(scorer: DecoderScorer, recipe: Recipe, pairs: list[tuple[str, str]]) -> torch.Tensor:
+    """Return a decoder's scores, (pairs,) float32, with gradients; it reads each query once for all of its passages."""
+    settings, device = recipe.training, scorer.model.device
+    embedder, ids = scorer.embedder.train(scorer.model.training), scorer.tokenize(pairs)
+    longest = max(map(len, ids))
+    layout, shares_prefixes = Layout.for_model(embedder, longest), prefix_cache.can_share(embedder, longest)
+    chunks = ChunkBuilder(layout, settings.micro_batch_tokens, shares_prefixes, None).build(ids, [""] * len(ids))
+    precision = resolve_precision(recipe.model.precision, device.type)
+    # The trainer's autocast covers the cross-encoder's own forward pass alone. Gradient checkpointing computes again
+    # outside of this region, and cannot find casts that are kept within.
+    with autocast(precision, device.type, keep_casts=not settings.gradient_checkpointing):
+        vectors = [prefix_cache.embed_chunk(embedder, batch_to_device(chunk, device)) for chunk in chunks.apart()]
+    return scorer.apply_head(torch.cat(vectors)[torch.tensor(chunks.embedding_rows, device=device)])
 
 
 def train(
@@ -113,7 +146,12 @@ def train(
     examples = list(sample_groups(groups, settings.epochs, settings.group_size, seed))
     if recipe.reranking.loss == "listwise":
         dataset = _listwise_dataset(examples, recipe.reranking.residual)
-        loss = ListwiseLoss(model, 2 * settings.group_size)
+        scorer = DecoderScorer.find(model, recipe)
+        if scorer is None:
+            score_pairs = functools.partial(score_in_chunks, model, 2 * settings.group_size)
+        else:
+            score_pairs = functools.partial(score_behind_prefixes, scorer, recipe)
+        loss = ListwiseLoss(model, score_pairs)
     else:
         dataset, loss = _pointwise_dataset(examples), BinaryCrossEntropyLoss(model)
     arguments = _training_arguments(recipe, model, len(examples), output, seed, device)

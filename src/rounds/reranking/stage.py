@@ -12,10 +12,9 @@ from rounds.config.recipe import Recipe
 from rounds.data import collection, few_shot, lineage
 from rounds.data.collection import Collection
 from rounds.data.few_shot import QueryMetadata
-from rounds.encoding import run_store
+from rounds.encoding import pair_scores, run_store
 from rounds.encoding.encoder import token_states
 from rounds.errors import Refused, UserError
-from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
 from rounds.reranking import cross_encoder_training, folds
@@ -366,6 +365,6 @@ def _score_candidates(scored: CandidateFolder, model: Path, recipe: Recipe, devi
         for row, passage in zip(table.query_rows[selected], table.passage_ids[selected], strict=True)
     ]
     scores = np.full(len(selected), np.nan, dtype=np.float32)
-    scores[selected] = cross_encoder.score(str(model), pairs, device, recipe)
+    scores[selected] = pair_scores.score(str(model), pairs, device, recipe)
     scores[selected] += recipe.reranking.residual * scored.similarity[selected]
     return scores

@@ -26,6 +26,14 @@ class Chunks:
     row_count: int = 0
     names: list[str] = field(default_factory=list)
 
+    def apart(self) -> list[dict[str, Tensor]]:
+        """Return the tensors of each chunk, by their own names."""
+        starts = [f"{name}_" for name in self.names]
+        return [
+            {key.removeprefix(start): value for key, value in self.tensors.items() if key.startswith(start)}
+            for start in starts
+        ]
+
 
 @dataclass(frozen=True)
 class ChunkBuilder:

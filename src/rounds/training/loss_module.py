@@ -104,15 +104,13 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
 
         Of a model that embeds tokens they are those of all tokens of the chunk, padding included.
         """
-        features = {name: value for name, value in chunk.items() if name not in ("prefix", "side")}
+        features = {name: value for name, value in chunk.items() if name != "side"}
         model = self.model
         if "side" in chunk:
             model = dual_encoder.encoder_for(model, dual_encoder.KINDS[int(chunk["side"])])
-        if "prefix" not in chunk:
-            output = model(features)
-            return output["token_embeddings"].flatten(0, 1) if self.embeds_tokens else output["sentence_embedding"]
-        cache = prefix_cache.compute_prefix(getattr(model, "module", model), chunk["prefix"][0].tolist())
-        return prefix_cache.embed(model, features, cache)
+        if self.embeds_tokens:
+            return model(features)["token_embeddings"].flatten(0, 1)
+        return prefix_cache.embed_chunk(model, features)
 
     def _autocast(self):
         """Compute in mixed precision.

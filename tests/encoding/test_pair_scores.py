@@ -1,4 +1,4 @@
-"""Cross-encoders: scores are finite, or the pairs are named."""
+"""Scores of pairs: they are finite, or the pairs are named."""
 
 import dataclasses
 
@@ -8,6 +8,7 @@ import torch
 from helpers.tiny_task import refused
 
 from rounds.config import loader
+from rounds.encoding import pair_scores
 from rounds.models import cross_encoder
 from rounds.models.weights import locate_model
 
@@ -46,7 +47,7 @@ def lose_scores(monkeypatch, dtypes: tuple[torch.dtype, ...]) -> None:
 def test_scores_that_overflow_are_computed_in_a_wider_precision(recipe, monkeypatch, capsys):
     """A pair whose score is not finite is scored again, and a line counts such pairs."""
     lose_scores(monkeypatch, (torch.bfloat16,))
-    scores = cross_encoder.score(locate_model(recipe.model), PAIRS, "cpu", recipe)
+    scores = pair_scores.score(locate_model(recipe.model), PAIRS, "cpu", recipe)
     assert np.isfinite(scores).all()
     assert "1 of 3 scores overflow in bf16" in capsys.readouterr().out
 
@@ -55,4 +56,4 @@ def test_scores_that_no_precision_makes_finite_are_refused(recipe, monkeypatch):
     """The pair is named; it does not vanish from the ranking."""
     lose_scores(monkeypatch, (torch.bfloat16, torch.float32))
     with refused("no finite numbers in fp32", "'2 / 3' with 'adds zzz'"):
-        cross_encoder.score(locate_model(recipe.model), PAIRS, "cpu", recipe)
+        pair_scores.score(locate_model(recipe.model), PAIRS, "cpu", recipe)

@@ -1,0 +1,115 @@
+"""A decoder's log-odds behind shared prefixes: the cross-encoder's own scores and gradients, for fewer tokens."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from rounds.config import loader
+from rounds.config.recipe import Recipe
+from rounds.encoding import pair_scores
+from rounds.encoding.decoder_scorer import DecoderScorer
+from rounds.models import cross_encoder
+from rounds.models.weights import locate_model
+from rounds.reranking.cross_encoder_training import ListwiseLoss, score_behind_prefixes, score_in_chunks
+
+TEMPLATE = "Question: {query}\nMistake: {passage}\nIs it this one?"
+
+QUERIES = [f"{n} + {n} = {n}{n} " + "because both numbers are joined " * 6 for n in range(3)]
+
+PAIRS = [(query, f"joins digits {'again ' * n}") for query in QUERIES for n in range(6)]
+
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+}
+
+
+def build(folder, kind: str = "qwen2", attention: str = "auto", **changes) -> Recipe:
+    """Save a random language model whose words include `yes` and `no`; return its recipe."""
+    torch.manual_seed(3)
+    recipe = loader.load("tiny-qwen2")
+    tokenizer = AutoTokenizer.from_pretrained(locate_model(recipe.model))
+    tokenizer.add_tokens(["yes", "no"])
+    config_class, model_class = {
+        "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+        "gemma2": (Gemma2Config, Gemma2ForCausalLM),
+    }[kind]
+    own = {"head_dim": 16, "final_logit_softcapping": 0.05} if kind == "gemma2" else {}
+    model_class(config_class(vocab_size=len(tokenizer), **SIZES, **own, **changes)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    recipe = recipe.replace("model", name_or_path=str(folder), attention=attention, precision="fp32")
+    recipe = recipe.replace("tuning", method="full")
+    return recipe.replace("reranking", max_length=512, template=TEMPLATE)
+
+
+def count_tokens(monkeypatch, model) -> list[int]:
+    """Return a list that gets the number of tokens of each forward pass of the decoder."""
+    decoder, counts = model[0].model.get_decoder(), []
+    forward = decoder.forward
+
+    def counting(*arguments, **features):
+        counts.append(features["input_ids"].numel())
+        return forward(*arguments, **features)
+
+    monkeypatch.setattr(decoder, "forward", counting)
+    return counts
+
+
+@pytest.mark.parametrize("attention", ["auto", "eager"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_scores_are_those_of_the_cross_encoder(tmp_path, attention, tied):
+    """Packed and padded, with a head of its own and with the word embeddings as the head."""
+    recipe = build(tmp_path, attention=attention, tie_word_embeddings=tied)
+    expected = cross_encoder.load(str(tmp_path), recipe, "cpu").predict(PAIRS)
+    np.testing.assert_allclose(pair_scores.score(str(tmp_path), PAIRS, "cpu", recipe), expected, atol=1e-5)
+
+
+def test_a_query_is_read_once_for_its_passages(tmp_path, monkeypatch):
+    """The tokens that go through the decoder are the prefixes once, and the rest of each pair."""
+    recipe = build(tmp_path)
+    model = cross_encoder.load(str(tmp_path), recipe, "cpu")
+    scorer = DecoderScorer.find(model, recipe)
+    counts = count_tokens(monkeypatch, model)
+    scorer.score(PAIRS, "fp32")
+    assert sum(counts) < 0.5 * sum(map(len, scorer.tokenize(PAIRS)))
+
+
+def test_a_head_that_transforms_its_logits_is_left_to_the_library(tmp_path):
+    """Soft caps make the log-odds another function of the state; the scores stay the model's own."""
+    recipe = build(tmp_path, "gemma2")
+    model = cross_encoder.load(str(tmp_path), recipe, "cpu")
+    assert DecoderScorer.find(model, recipe) is None
+    expected = model.predict(PAIRS)
+    np.testing.assert_allclose(pair_scores.score(str(tmp_path), PAIRS, "cpu", recipe), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_sharing_prefixes_changes_no_gradient(tmp_path, checkpointing):
+    """The listwise loss and its gradients are the same with whole pairs, with and without gradient checkpointing."""
+    recipe = build(tmp_path).replace("training", gradient_checkpointing=checkpointing, micro_batch_tokens=256)
+    inputs = [QUERIES, [[passage for query, passage in PAIRS if query == own] for own in QUERIES]]
+    labels = [torch.arange(6) / 10.0] * 3
+    outcomes = []
+    for shares in (False, True):
+        model = cross_encoder.load(str(tmp_path), recipe, "cpu").train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        scorer = DecoderScorer.find(model, recipe)
+        score = (
+            functools.partial(score_behind_prefixes, scorer, recipe)
+            if shares
+            else functools.partial(score_in_chunks, model, 4)
+        )
+        loss = ListwiseLoss(model, score)(inputs, labels)
+        loss.backward()
+        outcomes.append((loss.item(), {name: weight.grad for name, weight in model.named_parameters()}))
+    (loss, gradients), (shared_loss, shared_gradients) = outcomes
+    assert shared_loss == pytest.approx(loss, abs=1e-5)
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(shared_gradients[name], gradient, atol=1e-5, rtol=1e-3)
