@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from helpers.tiny_task import refused
 
 from rounds.config import loader
 from rounds.data import collection, few_shot
@@ -11,6 +10,7 @@ from rounds.demo.search import DEPTH, DemoSearch, ModelSearch, training_rows
 from rounds.encoding import run_store
 from rounds.encoding.encoder import encode
 from rounds.models import checkpoint
+from rounds.retrieval.run import read_trec
 
 TYPED = {
     "construct": "Add fractions",
@@ -75,7 +75,7 @@ def test_a_typed_query_is_ranked_as_by_a_slow_loop(tiny, data, demo):
     assert [scores[passage.id] for passage in ranking.passages] == pytest.approx(expected, abs=1e-5)
     assert all(passage.text == data.passages[passage.id] for passage in ranking.passages)
     row = training_rows(data)[int(np.argmax(cosines))]
-    assert ranking.nearest.cosine == pytest.approx(max(cosines), abs=1e-5)
+    assert ranking.nearest.similarity == pytest.approx(max(cosines), abs=1e-5)
     assert (ranking.nearest.text, ranking.nearest.labels) == (row["query"], row["pos"])
     assert ranking.notes == [] and answer.labels == []
 
@@ -86,7 +86,8 @@ def test_vectors_that_are_not_of_unit_length_are_compared_by_cosine(tiny, data, 
     (ranking,) = make_search(recipe, data, make_model(recipe, data, tmp_path)).search(TYPED).rankings
     scores, cosines = slow_ranking(recipe, data, "\n".join(TYPED.values()))
     assert ranking.passages[0].score == pytest.approx(max(scores.values()), rel=1e-4)
-    assert ranking.nearest.cosine == pytest.approx(max(cosines), abs=1e-5) and ranking.nearest.cosine <= 1 + 1e-6
+    assert ranking.nearest.similarity == pytest.approx(max(cosines), abs=1e-5)
+    assert ranking.nearest.similarity <= 1 + 1e-6
 
 
 def test_a_training_query_is_nearest_to_itself(raw, data, demo):
@@ -94,7 +95,7 @@ def test_a_training_query_is_nearest_to_itself(raw, data, demo):
     rows = training_rows(data)
     queries = {query.id: query.fields for query in questions.eedi.load(raw).queries}
     (ranking,) = demo.search(queries[rows[0]["query_id"]]).rankings
-    assert ranking.nearest.cosine == pytest.approx(1, abs=1e-5) and ranking.nearest.text == rows[0]["query"]
+    assert ranking.nearest.similarity == pytest.approx(1, abs=1e-5) and ranking.nearest.text == rows[0]["query"]
 
 
 def test_a_validation_query_is_ranked_as_in_its_run(tiny, raw, data, demo, runs_folder):
@@ -142,7 +143,7 @@ def test_few_shot_examples_stand_before_the_query(examples, tiny, data, tmp_path
     scores, cosines = slow_ranking(recipe, data, query.text, chosen)
     (ranking,) = demo.search(values).rankings
     assert ranking.passages[0].score == pytest.approx(max(scores.values()), abs=1e-4)
-    assert ranking.nearest.cosine == pytest.approx(max(cosines), abs=1e-4)
+    assert ranking.nearest.similarity == pytest.approx(max(cosines), abs=1e-4)
 
 
 def test_a_query_that_is_cut_says_so(demo):
@@ -180,7 +181,40 @@ def test_a_collection_without_training_queries_has_no_nearest(tiny, data, tmp_pa
     assert ranking.nearest is None and len(ranking.passages) == DEPTH
 
 
-def test_other_vectors_than_dense_ones_are_refused(data, tmp_path):
-    """A sparse model is named with its pooling before anything is encoded."""
-    with refused("make demo", "tiny-splade", "model.pooling splade"):
-        make_model(loader.load("tiny-splade"), data, tmp_path)
+@pytest.fixture(scope="module", params=["tiny-tokens", "tiny-splade"])
+def other_kind(request, data, tmp_path_factory):
+    """A recipe whose embeddings are not one dense vector, and a search with its base model."""
+    recipe = loader.load(request.param)
+    return recipe, make_search(recipe, data, make_model(recipe, data, tmp_path_factory.mktemp("other_kind")))
+
+
+def test_other_kinds_of_embeddings_are_ranked_as_in_their_run(data, raw, other_kind):
+    """Passages and scores of a typed validation query are those of the run file."""
+    _, demo = other_kind
+    answer = demo.search(questions.example_values(demo.form, data, raw)[1])
+    query = next(key for key, text in data.validation.items() if text == answer.text)
+    _, path = demo.models[0].runs.run("validation", data.validation, data.passages)
+    run = read_trec(path).top(DEPTH)
+    row = run.queries.index(query)
+    (ranking,) = answer.rankings
+    assert [passage.id for passage in ranking.passages] == run.passages[row].tolist()
+    assert [passage.score for passage in ranking.passages] == pytest.approx(run.scores[row].tolist(), rel=1e-5)
+
+
+def test_other_kinds_of_embeddings_have_a_nearest_training_query(data, other_kind):
+    """By MaxSim over the number of the query's tokens, or by inner product: the largest of a slow loop's."""
+    recipe, demo = other_kind
+    answer, rows = demo.search(TYPED), training_rows(data)
+    embedder = checkpoint.resolve(None, recipe, "cpu", "fp32").load()
+
+    def embed(text):
+        vectors = encode(embedder, [text], recipe.prompts, "query", "fp32")
+        return vectors.values if recipe.model.representation == "tokens" else vectors.toarray()
+
+    query = embed(answer.text)
+    similarities = [(query @ embed(row["query"]).T).max(axis=1).mean() for row in rows]
+    nearest = answer.rankings[0].nearest
+    assert nearest.similarity == pytest.approx(max(similarities), rel=1e-4)
+    assert nearest.text == rows[int(np.argmax(similarities))]["query"]
+    measures = {"tokens": "MaxSim per query token", "sparse": "inner product"}
+    assert nearest.measure == measures[recipe.model.representation]

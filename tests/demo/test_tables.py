@@ -9,7 +9,11 @@ ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt;"
 
 def ranking(**changes) -> Ranking:
     passages = [RankedPassage("p1", r"Adds \( \frac{1}{2} \)", 0.91234), RankedPassage("p2", HOSTILE, 0.5)]
-    values = {"passages": passages, "nearest": NearestQuery("1 + 1?", ["Adds", "Joins"], 0.98765), "notes": []}
+    values = {
+        "passages": passages,
+        "nearest": NearestQuery("1 + 1?", ["Adds", "Joins"], 0.98765, "cosine"),
+        "notes": [],
+    }
     return Ranking("round 1", **{**values, **changes})
 
 
@@ -21,7 +25,7 @@ def test_each_passage_is_a_row_with_rank_and_score():
     assert "<mfrac>" in rows[0] and ">2</td>" in rows[1] and ">0.5000</td>" in rows[1]
 
 
-def test_the_nearest_training_query_has_its_labels_and_cosine():
+def test_the_nearest_training_query_has_its_labels_and_similarity():
     """All of its labels are listed; where there are no training queries, a sentence says so."""
     page = render_answer(Answer("1 + 1?", [], [ranking()]))
     assert "cosine 0.9877" in page and "<bdi>Adds</bdi>; <bdi>Joins</bdi>" in page
@@ -38,7 +42,7 @@ def test_labelled_passages_are_marked_or_missed():
 
 def test_markup_in_texts_stays_text():
     """In the query, passages, labels, notes and messages."""
-    nearest = NearestQuery(HOSTILE, [HOSTILE], 1.0)
+    nearest = NearestQuery(HOSTILE, [HOSTILE], 1.0, "cosine")
     page = render_answer(Answer(HOSTILE, [HOSTILE], [ranking(nearest=nearest, notes=[HOSTILE])]))
     assert "<script>" not in page and page.count(ESCAPED) == 6
     assert ESCAPED in render_message(HOSTILE) and "&quot;quoted&quot;" in render_text(HOSTILE)

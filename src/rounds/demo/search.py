@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from rounds.artifacts import store
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
@@ -14,7 +12,8 @@ from rounds.demo.questions import QueryForm
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.run_store import RunStore
 from rounds.encoding.tokenization import Cuts
-from rounds.retrieval import search
+from rounds.retrieval import representations, search
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.run import rank_without
 from rounds.retrieval.vectors import unit_vectors
 
@@ -22,13 +21,15 @@ DEPTH = 25  # passages shown, as many as a submission has
 
 QUERY = "query"  # id of the typed query in its run
 
+MEASURES = {"dense": "cosine", "tokens": "MaxSim per query token", "sparse": "inner product"}  # of two queries
+
 
 @dataclass(frozen=True)
 class RankedPassage:
     """A passage of a ranking.
 
     Attributes:
-        score: inner product with the query, a cosine if the model normalizes.
+        score: inner product with the query, a cosine if the model normalizes; MaxSim if the model embeds tokens.
         is_labelled: whether the typed query is a validation query that is labelled with it.
     """
 
@@ -40,15 +41,18 @@ class RankedPassage:
 
 @dataclass(frozen=True)
 class NearestQuery:
-    """The training query whose vector has the largest cosine with the typed query's.
+    """The training query that is most similar to the typed one.
 
     Attributes:
         labels: texts of its relevant passages.
+        similarity: of the typed query with it.
+        measure: what the similarity is (`MEASURES`).
     """
 
     text: str
     labels: list[str]
-    cosine: float
+    similarity: float
+    measure: str
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,9 @@ class ModelSearch:
 
     Attributes:
         encoded: what had to be encoded, such as `2,587 passages`; empty if nothing.
-
-    Raises:
-        UserError: the checkpoint's vectors are not dense, so that there is no nearest training query by cosine.
     """
 
     def __init__(self, title: str, runs: RunStore, data: Collection, rows: Sequence[dict]) -> None:
-        runs.checkpoint.recipe.require_dense("make demo")
         self.title, self.runs, self.data, self.rows = title, runs, data, rows
         self.encoded: list[str] = []
         self.bank = collection.example_bank(list(rows), runs.checkpoint.recipe.prompts) if rows else None
@@ -110,11 +110,11 @@ class ModelSearch:
             examples = self.bank and few_shot.select_examples(self.bank, queries)
             names = [str(row.get("query_id", number)) for number, row in enumerate(rows)]
             training = self._vectors([query.text for query in queries], "query", "train", names, examples)
-            self.training = training if runs.checkpoint.normalizes else unit_vectors(training)
+            self.training = training if runs.checkpoint.normalizes else _comparable(training)
 
     def _vectors(
         self, texts: Sequence[str], kind: str, title: str, names: Sequence[str], examples: list[list[str]] | None
-    ) -> np.ndarray:
+    ) -> Vectors:
         """Return stored vectors, or encode them and note it in `encoded`."""
         if not self.runs.has_vectors(texts, kind, title, examples):
             self.encoded.append(f"{len(texts):,} {'passages' if kind == 'passage' else 'training queries'}")
@@ -149,13 +149,20 @@ class ModelSearch:
         notes = _describe_cuts(cuts, query.text, self.runs.checkpoint.recipe.prompts.query_max_length, examples)
         return Ranking(self.title, passages, self._nearest(vector), notes)
 
-    def _nearest(self, vector: np.ndarray) -> NearestQuery | None:
+    def _nearest(self, vector: Vectors) -> NearestQuery | None:
         if self.training is None:
             return None
+        kind, vector = representations.of(vector), _comparable(vector)
         rows = [str(row) for row in range(len(self.rows))]
-        run = search.rank([QUERY], unit_vectors(vector), rows, self.training, 1)
-        row = self.rows[int(run.passages[0, 0])]
-        return NearestQuery(row["query"], row["pos"], float(run.scores[0, 0]))
+        nearest = int(search.rank([QUERY], vector, rows, self.training, 1).passages[0, 0])
+        similarity = kind.training_scores(vector, kind.select(self.training, [nearest]))[0, 0]
+        row = self.rows[nearest]
+        return NearestQuery(row["query"], row["pos"], float(similarity), MEASURES[kind.name])
+
+
+def _comparable(vectors: Vectors) -> Vectors:
+    """Return vectors by which queries are compared: dense ones by their cosine, others as passages are."""
+    return unit_vectors(vectors) if representations.is_dense(vectors) else vectors
 
 
 def _describe_cuts(cuts: list[Cuts], text: str, limit: int, examples: list[list[str]] | None) -> list[str]:

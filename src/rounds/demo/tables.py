@@ -64,7 +64,8 @@ def _render_nearest(nearest: NearestQuery | None) -> str:
     if nearest is None:
         return '<p class="note">The split has no training queries.</p>'
     return (
-        f'<div class="nearest"><h4>Nearest training query, cosine {nearest.cosine:.{SCORE_DECIMALS}f}</h4>'
+        '<div class="nearest"><h4>Nearest training query, '
+        f"{nearest.measure} {nearest.similarity:.{SCORE_DECIMALS}f}</h4>"
         f'<p class="text" dir="auto">{render_text(nearest.text)}</p>'
         f'<p class="labels">Labelled: {_texts(nearest.labels)}</p></div>'
     )
