@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from helpers.published_models import REPO, card, make_checkpoint, make_job, metadata
 from helpers.result_rows import make_row
 from helpers.tiny_task import refused
-from helpers.tuned_models import build_tuned_model, save_checkpoint, tuned_recipe
+from helpers.tuned_models import tuned_recipe
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import Parent, RawManifest
@@ -27,27 +27,8 @@ from rounds.evaluation.results import RowKind
 from rounds.models import checkpoint
 from rounds.publishing import files, stage
 from rounds.publishing.files import Form
-from rounds.publishing.stage import PublishJob
-
-REPO = "you/tiny"
 
 TEXTS = ["Nine swallows.", "A text of some more words than the other one has, so that lengths differ."]
-
-
-def make_checkpoint(recipe: Recipe, folder: Path, **entries) -> Path:
-    """Write a checkpoint of round 1 with files beside it that must not be published."""
-    parent = Parent(name=recipe.model.name_or_path, weights="b" * 64, base=True, kind="base")
-    entries = {"parent": parent, "lineage": {"1": "aa"}, "seed": 7, **entries}
-    save_checkpoint(build_tuned_model(recipe), recipe, folder, **entries)
-    for name in ("metrics.json", "runs/corpus-1/vectors.npy", "runs/config.json", "optimizer.pt", "README.md"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("[]", encoding="utf-8")
-    return folder
-
-
-def make_job(folder: Path, data: Path, output: Path, **changes) -> PublishJob:
-    source = checkpoint.resolve(str(folder), device="cpu")
-    return PublishJob(source, collection.read(data), None, REPO, output, **changes)
 
 
 def make_evaluations(folder: Path, weights: str) -> list[Path]:
@@ -89,14 +70,6 @@ def published(full, tiny_collection, tmp_path_factory) -> Path:
 def untried(monkeypatch) -> None:
     """Folders are written without being tried in a process of their own, which takes seconds."""
     monkeypatch.setattr(stage, "try_folder", lambda *_: 0.9999)
-
-
-def card(folder: Path) -> str:
-    return (folder / "README.md").read_text(encoding="utf-8")
-
-
-def metadata(folder: Path) -> dict:
-    return yaml.safe_load(card(folder).split("---\n")[1])
 
 
 def run_card(folder: Path, scratch: Path) -> tuple[str, np.ndarray]:

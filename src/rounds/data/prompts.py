@@ -29,6 +29,11 @@ def prefix_and_suffix(prompts: Prompts, kind: str) -> tuple[str, str]:
     return prompts.query_prefix.replace("{task}", prompts.task), prompts.query_suffix
 
 
+def has_suffixes(prompts: Prompts) -> bool:
+    """Return whether fixed text follows queries or passages."""
+    return any(prefix_and_suffix(prompts, kind)[1] for kind in ("query", "passage"))
+
+
 def format_texts(prompts: Prompts, kind: str, texts: Iterable[str]) -> list[str]:
     """Return the texts of a kind, `query` or `passage`, each between the recipe's prefix and suffix.
 

@@ -7,17 +7,13 @@ import yaml
 
 from rounds.data import lineage
 from rounds.data.dataset import Query
-from rounds.data.prompts import prefix_and_suffix, query_text
+from rounds.data.prompts import has_suffixes, query_text
 from rounds.evaluation import results, significance, tables
 from rounds.evaluation.results import ResultRow, RowKind
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.embedder_classes import EMBEDDER_CLASSES
-from rounds.publishing import files
+from rounds.publishing import embedder_kinds, files
 from rounds.publishing.files import Form
-
-TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "retrieval", "hard-negatives")
-
-SPARSE_TAGS = ("sparse-encoder", "sparse", "splade")
 
 # Stand-ins for the parts of a query; they are no question of any data.
 PARTS = {
@@ -38,18 +34,7 @@ from sentence_transformers import {encoder}
 model = {encoder}({arguments})
 
 
-def embed(texts, prefix, suffix, tokens):
-    model.max_seq_length = tokens
-    return model.encode([prefix + text + suffix for text in texts])
-
-
-def embed_queries(texts):
-    return embed(texts, {query}, {query_tokens})
-
-
-def embed_passages(texts):
-    return embed(texts, {passage}, {passage_tokens})
-
+{embed}
 
 queries = embed_queries([{question}])
 passages = embed_passages({passages})
@@ -135,7 +120,7 @@ def render(facts: CardFacts) -> str:
         f"---\n{yaml.safe_dump(metadata(facts), sort_keys=False, allow_unicode=True)}---",
         f"# {facts.repo}",
         f"A text embedder for retrieval: `{base}`, fine-tuned on `{facts.data.name}` in {times} of hard-negative "
-        "mining and training. It maps queries and passages to vectors whose similarity ranks the passages.",
+        f"mining and training. {embedder_kinds.of(facts.source).purpose}",
         *_warnings(facts),
         "## How to use it",
         *_usage_section(facts),
@@ -157,9 +142,9 @@ def metadata(facts: CardFacts) -> dict:
     """Return the card's metadata in the hub's keys; nobody but the user knows the licence."""
     tuning, base = facts.source.recipe.tuning, files.hub_name(facts.source.recipe.model)
     is_adapter = facts.form == Form.ADAPTER
-    values: dict[str, object] = {"library_name": "sentence-transformers", "pipeline_tag": "sentence-similarity"}
-    kind = SPARSE_TAGS if facts.source.representation == "sparse" else ()
-    values["tags"] = [*TAGS, *kind, *(["peft", tuning.method] if is_adapter else [])]
+    kind = embedder_kinds.of(facts.source)
+    values: dict[str, object] = {"library_name": "sentence-transformers", "pipeline_tag": kind.pipeline}
+    values["tags"] = [*kind.tags, *(["peft", tuning.method] if is_adapter else [])]
     if base:
         values["base_model"] = base
         values["base_model_relation"] = "adapter" if is_adapter else "finetune"
@@ -177,14 +162,10 @@ def usage(name: str, source: Checkpoint, has_parts: bool) -> str:
     """
     prompts, trusted = source.recipe.prompts, source.recipe.model.trust_remote_code
     fields = PARTS if has_parts else {"question": PLAIN_QUESTION}
-    around = {kind: ", ".join(map(repr, prefix_and_suffix(prompts, kind))) for kind in ("query", "passage")}
     return USAGE.format(
         encoder=EMBEDDER_CLASSES[source.representation].__name__,
         arguments=f"{json.dumps(name)}{', trust_remote_code=True' if trusted else ''}",
-        query=around["query"],
-        query_tokens=prompts.query_max_length,
-        passage=around["passage"],
-        passage_tokens=prompts.passage_max_length,
+        embed=embedder_kinds.of(source).embed_code(prompts),
         question=repr(query_text(Query("q", "q", fields), prompts)),
         passages=PASSAGES,
     )
@@ -206,21 +187,22 @@ def _warnings(facts: CardFacts) -> list[str]:
 
 
 def _usage_section(facts: CardFacts) -> list[str]:
-    prompts = facts.source.recipe.prompts
+    prompts, kind = facts.source.recipe.prompts, embedder_kinds.of(facts.source)
     needs = "sentence-transformers and peft" if facts.form == Form.ADAPTER else "sentence-transformers"
     lines = [
         f"It needs {needs}.",
         f"```python\n{usage(facts.repo, facts.source, facts.data.has_parts)}```",
         f"Prefixes, suffixes and limits are those of the training: {prompts.query_max_length} tokens for queries, "
         f"{prompts.passage_max_length} for passages, special tokens and prompts included. Pooling is "
-        f"`{facts.source.recipe.model.pooling}`; vectors are compared by "
-        f"{'cosine' if facts.source.normalizes else 'inner product'}.",
+        f"`{facts.source.recipe.model.pooling}`; vectors are compared by {kind.comparison(facts.source.normalizes)}.",
     ]
     if facts.data.has_parts:
         lines.append(f"A query consists of parts, joined as `{prompts.query!r}`.")
     if prompts.latex == "words":
         lines.append("LaTeX markup in queries was replaced by plain characters (`prompts.latex: words`).")
-    if any(prefix_and_suffix(prompts, kind)[1] for kind in ("query", "passage")):
+    if kind.folder_has_prompts(prompts):
+        lines.append("The folder holds them for `encode_query` and `encode_document`; `encode` adds no prefix.")
+    if has_suffixes(prompts):
         lines.append(
             "sentence-transformers cuts a text that is too long at its end, and the suffix with it; in training the "
             "text was cut before its suffix. Shorten long texts yourself."

@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from rounds.config.recipe import Model
 from rounds.config.stand_ins import stand_in
-from rounds.data.prompts import max_input_length, prefix_and_suffix
+from rounds.data.prompts import has_suffixes, max_input_length, prefix_and_suffix
 from rounds.data.text import normalize_text
 from rounds.errors import UserError
 from rounds.models import merging, weights_io
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
+from rounds.publishing import embedder_kinds
 
 CARD = "README.md"
 
@@ -110,8 +111,6 @@ def choose_form(source: Checkpoint, merge: bool) -> Form:
         UserError: sentence-transformers cannot load such a checkpoint, or it cannot be merged.
     """
     source.recipe.require_text_only("publish")
-    if source.representation == "tokens":  # the card's code compares one vector of each text
-        source.recipe.require_dense("publish")
     if source.folder is None or source.manifest is None:
         raise UserError(f"{source.name}: is not a checkpoint of ours; train a round first")
     if source.is_dual_encoder:
@@ -183,12 +182,11 @@ def _set_defaults(source: Checkpoint, folder: Path) -> None:
     so there are none, and the card's code adds both.
     """
     prompts = source.recipe.prompts
-    around = {name: prefix_and_suffix(prompts, kind) for name, kind in (("query", "query"), ("document", "passage"))}
-    has_suffix = any(suffix for _, suffix in around.values())
+    prefixes = {"query": prefix_and_suffix(prompts, "query")[0], "document": prefix_and_suffix(prompts, "passage")[0]}
     _update(
         folder / "config_sentence_transformers.json",
-        prompts={name: "" if has_suffix else prefix for name, (prefix, _) in around.items()},
-        similarity_fn_name="cosine" if source.normalizes else "dot",
+        prompts=dict.fromkeys(prefixes, "") if has_suffixes(prompts) else prefixes,
+        similarity_fn_name=embedder_kinds.of(source).similarity(source.normalizes),
     )
     _update(folder / "tokenizer_config.json", model_max_length=max_input_length(prompts))
     for path in folder.rglob("*.json"):

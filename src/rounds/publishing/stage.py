@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from scipy import sparse
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, RawManifest, SampleManifest
@@ -22,10 +21,11 @@ from rounds.evaluation import results
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.embedder_classes import EMBEDDER_CLASSES
-from rounds.publishing import card, files
+from rounds.publishing import card, embedder_kinds, files
 from rounds.publishing.card import Ancestor, CardFacts, TrainingData
 from rounds.publishing.files import Form
 from rounds.retrieval import representations
+from rounds.retrieval.representation import Vectors
 from rounds.retrieval.vectors import unit_vectors
 
 # As `make parity` takes vectors of two machines for equal: the least cosine of a text, and the mean.
@@ -36,9 +36,10 @@ PROBES = ["Swallows.", "The keeper sleeps.", "Wie weit ist es?", "3 + 4 = 7"]
 
 TRIAL = """
 import numpy as np
+import torch
 probes = {probes!r}
-vectors = [embed(probes){dense} for embed in (embed_queries, embed_passages)]
-np.save({output!r}, np.stack(vectors))
+vectors = [torch.as_tensor(vector) for embed in (embed_queries, embed_passages) for vector in embed(probes)]
+np.savez({output!r}, *(vector.to_dense().float().cpu().numpy() for vector in vectors))
 """
 
 
@@ -170,23 +171,23 @@ def try_folder(source: Checkpoint, folder: Path, has_parts: bool) -> float:
         UserError: the code fails, or its vectors are others.
     """
     embedder = source.load()
-    own = [encode(embedder, PROBES, source.recipe.prompts, kind, source.precision) for kind in ("query", "passage")]
+    own = []
+    for side in ("query", "passage"):
+        own += _rows(encode(embedder, PROBES, source.recipe.prompts, side, source.precision))
     del embedder
     with tempfile.TemporaryDirectory() as scratch:
-        output = Path(scratch) / "vectors.npy"
+        output = Path(scratch) / "vectors.npz"
         code = card.usage(str(folder.absolute()), source, has_parts)
         encoder = EMBEDDER_CLASSES[source.representation].__name__
         code = code.replace(f"{encoder}(", f"{encoder}(device={source.device!r}, model_name_or_path=")
-        dense = ".to_dense().cpu().numpy()" if source.representation == "sparse" else ""
-        code += TRIAL.format(probes=PROBES, output=str(output), dense=dense)
+        code += TRIAL.format(probes=PROBES, output=str(output))
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=scratch)
         if result.returncode:
             reason = (result.stderr.strip().splitlines() or ["no message"])[-1][:200]
             raise UserError(f"{source.name}: sentence-transformers does not load the published files ({reason})")
-        loaded = np.load(output)
-    if source.representation == "sparse":
-        own, loaded = ([_folded(vectors) for vectors in side] for side in (own, loaded))
-    cosines = (unit_vectors(np.concatenate(own)) * unit_vectors(np.concatenate(loaded))).sum(axis=1)
+        with np.load(output) as arrays:
+            loaded = _rows(embedder_kinds.of(source).to_vectors(list(arrays.values())))
+    cosines = np.array([_cosine(*pair) for pair in zip(own, loaded, strict=True)])
     least, mean = float(cosines.min()), float(cosines.mean())
     if not (least >= MIN_COSINE and mean >= MIN_MEAN_COSINE):  # NaN is refused as well
         raise UserError(
@@ -196,11 +197,18 @@ def try_folder(source: Checkpoint, folder: Path, has_parts: bool) -> float:
     return least
 
 
-def _folded(vectors: np.ndarray | sparse.csr_array) -> np.ndarray:
-    """Return sparse vectors as rows of fewer numbers, none of them all zero: (rows, numbers)."""
-    vectors = sparse.csr_array(vectors)
+def _rows(vectors: Vectors) -> list[np.ndarray]:
+    """Return the numbers of each text's embedding, flat; with a vector for each token, some texts have more."""
     kind = representations.of(vectors)
-    return np.stack([kind.probe(vectors, row) for row in range(kind.count(vectors))])
+    return [kind.probe(vectors, row) for row in range(kind.count(vectors))]
+
+
+def _cosine(own: np.ndarray, loaded: np.ndarray) -> float:
+    """Return the cosine of a text's two rows; 0 if one has more numbers, as where another number of tokens counts."""
+    if own.shape != loaded.shape:
+        return 0.0
+    units = unit_vectors(np.stack([own, loaded]))
+    return float((units[0] * units[1]).sum())
 
 
 def _texts(data: Collection) -> Iterator[str]:
