@@ -42,7 +42,9 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # nothing forks without exec
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # processes that libraries start
     warnings.filterwarnings("ignore")
-    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+    for library in ("sentence_transformers", "peft", "bitsandbytes"):  # what matters of it, we say ourselves
+        logging.getLogger(library).setLevel(logging.ERROR)
     logging.getLogger("bm25s").setLevel(logging.WARNING)

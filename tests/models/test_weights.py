@@ -1,19 +1,12 @@
 """Locating a model's weights: packaged weights are checked, and a model that does not exist is named."""
 
 import dataclasses
-import functools
 import json
-import logging
 
 import pytest
-from helpers import tiny_architectures
 from helpers.tiny_task import refused
-from safetensors.torch import load_file, save_file
-from transformers import LlamaForCausalLM
-from transformers.utils.logging import get_verbosity, set_verbosity
 
 from rounds.config import loader
-from rounds.models import backbone
 from rounds.models.weights import have_digest, locate_model, weights_digest
 
 
@@ -100,37 +93,3 @@ def test_an_index_that_lists_no_files_is_refused(index, tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with refused("model.safetensors.index.json", "weight_map"):
         weights_digest(str(tmp_path))
-
-
-@pytest.fixture
-def load_reports():
-    """What transformers says while it loads weights."""
-    records: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())
-    logger = logging.getLogger("transformers.modeling_utils")
-    logger.addHandler(handler)
-    yield records
-    logger.removeHandler(handler)
-
-
-def test_a_language_models_head_is_no_matter_for_the_screen(load_reports, tmp_path):
-    """transformers' LOAD REPORT of weights that an embedder does not use stays hidden."""
-    recipe = tiny_architectures.save(LlamaForCausalLM(tiny_architectures.tiny_config("llama")), tmp_path)
-    assert "lm_head.weight" in load_file(tmp_path / "model.safetensors")
-    backbone.load(recipe, "fp32", "cpu")
-    assert not load_reports
-
-
-@pytest.mark.parametrize("level", [logging.WARNING, logging.ERROR])
-def test_weights_that_are_missing_are_still_reported(level, load_reports, tmp_path, request):
-    """A model that would be random in part is on the screen, even where transformers is to say errors only."""
-    request.addfinalizer(functools.partial(set_verbosity, get_verbosity()))
-    set_verbosity(level)
-    recipe = tiny_architectures.save(tiny_architectures.build("llama"), tmp_path)
-    file = tmp_path / "model.safetensors"
-    weights = load_file(file)
-    del weights["layers.1.mlp.down_proj.weight"]
-    save_file(weights, file, metadata={"format": "pt"})
-    backbone.load(recipe, "fp32", "cpu")
-    assert any("LOAD REPORT" in report and "MISSING" in report for report in load_reports)

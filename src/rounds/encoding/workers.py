@@ -100,6 +100,7 @@ def start_workers(source: Checkpoint) -> list[EncodingWorker]:
 def _serve(source: Checkpoint, threads: int, pipe: Connection) -> None:
     """Load the checkpoint, send True, and answer token ids with vectors; on an error, send its message and end."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    process.quiet_libraries()
     process.keep_freed_memory()
     torch.set_num_threads(threads)
     try:

@@ -9,10 +9,19 @@ from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
-from rounds.models import batch_support, multi_vector, pooling, positions, splade, vision_language, vision_tower
+from rounds.models import (
+    batch_support,
+    loading,
+    multi_vector,
+    pooling,
+    positions,
+    splade,
+    vision_language,
+    vision_tower,
+)
 from rounds.models.embedder_classes import EMBEDDER_CLASSES
 from rounds.models.precision import compute_dtype, loading_attention
-from rounds.models.weights import hide_report_of_unused_weights, locate_model, locate_vision_model, model_folder
+from rounds.models.weights import locate_model, locate_vision_model, model_folder
 
 DROPOUT_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")  # BERT's and decoders'
 
@@ -32,31 +41,29 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     if path is None:
         shared["revision"] = model.revision
     name, new_head, trusts = path or locate_model(model), (), model.trust_remote_code
-    try:
+    label = f"model {path or model.name_or_path}"
+    with loading.one_line_errors(label):
         if path is None and model.representation == "dense":
             pooling.check_published_modules(model_folder(name, model.revision), model.name_or_path)
         if model.is_sparse:
             new_head = splade.missing_head(model_folder(name, model.revision), path or model.name_or_path, trusts)
-        with (
-            vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext(),
-            hide_report_of_unused_weights(("pooler", *new_head)),
-        ):
-            arguments = {
-                "model_kwargs": {**weight_loading_arguments(recipe, precision, device), **shared},
-                "processor_kwargs": {"padding_side": model.padding_side, **shared},
-                "config_kwargs": {**shared, **dropout_config(model.dropout)},
-            }
-            if model.representation == "tokens" and multi_vector.is_published(name, shared.get("revision")):
-                published = multi_vector.load_published(name, recipe, device, **arguments, **shared)
-                return assemble(published[0], recipe, device, published[1:])
+    arguments = {
+        "model_kwargs": {**weight_loading_arguments(recipe, precision, device), **shared},
+        "processor_kwargs": {"padding_side": model.padding_side, **shared},
+        "config_kwargs": {**shared, **dropout_config(model.dropout)},
+    }
+    with (
+        loading.one_line_errors(label, (*loading.UNUSED, *new_head)),
+        vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext(),
+    ):
+        if model.representation == "tokens" and multi_vector.is_published(name, shared.get("revision")):
+            transformer, *published = multi_vector.load_published(name, recipe, device, **arguments, **shared)
+        else:
             task = splade.TASK if model.is_sparse else "feature-extraction"
-            transformer = Transformer(name, transformer_task=task, **arguments)
-    except (OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"model {path or model.name_or_path}: cannot be loaded ({reason})") from None
+            transformer, published = Transformer(name, transformer_task=task, **arguments), None
     if new_head:
         splade.start_head(transformer.model)
-    return assemble(transformer, recipe, device)
+    return assemble(transformer, recipe, device, published)
 
 
 def assemble(

@@ -11,9 +11,8 @@ from transformers import AutoConfig
 
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
-from rounds.models import backbone, pooling, positions
+from rounds.models import backbone, loading, pooling, positions
 from rounds.models.precision import resolve_precision
-from rounds.models.weights import hide_report_of_unused_weights
 
 HEAD_LEARNING_RATE_FACTOR = 10  # the head starts from zero, so it learns faster than the encoder
 
@@ -34,12 +33,10 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     """
     if name_or_path.startswith((".", "/")) and not Path(name_or_path).is_dir():
         raise UserError(f"reranker {name_or_path}: no such folder")
-    try:
-        with hide_report_of_unused_weights(("pooler", "classifier", "score")):  # training starts with a head at random
-            model = _load(name_or_path, recipe, device)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"reranker {name_or_path}: cannot be loaded ({reason})") from None
+    # A model that a recipe trains may start with a head at random. Others score as they are, pooler and all.
+    new = () if recipe is None else (*loading.UNUSED, "classifier", "score")
+    with loading.one_line_errors(f"reranker {name_or_path}", new):
+        model = _load(name_or_path, recipe, device)
     if recipe is not None:
         _check(model, name_or_path, recipe.reranking.max_length)
     return model

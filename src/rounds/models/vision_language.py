@@ -18,6 +18,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from rounds.data.images import ImageReference, find_image
 from rounds.errors import UserError
+from rounds.models import loading
 
 IMAGE_INDEX = "image_index"  # feature of a batch: (texts,) the index of each text's image, -1 for none
 
@@ -95,7 +96,8 @@ def attach(transformer: nn.Module, folder: str, side: int, revision: str | None)
     """
     if not hasattr(transformer.model.config, "image_token_id"):
         raise UserError(f"model.vision.join: joint: {folder} does not read images and text in one sequence")
-    processor = AutoImageProcessor.from_pretrained(folder, revision=revision, backend="pil")
+    with loading.one_line_errors(f"model.vision.join: joint: {folder}"):
+        processor = AutoImageProcessor.from_pretrained(folder, revision=revision, backend="pil")
     loader = ImagePatchLoader(transformer.model, processor, side)
     if transformer.tokenizer(IMAGE_PAD, add_special_tokens=False)["input_ids"] != [loader.image_token_id]:
         raise UserError(f"model.vision.join: joint: the tokenizer of {folder} has no token {IMAGE_PAD}")

@@ -16,9 +16,8 @@ from transformers import AutoImageProcessor, AutoModel
 
 from rounds.config.recipe import VirtualTokens, Vision
 from rounds.errors import UserError
-from rounds.models import dual_encoder
+from rounds.models import dual_encoder, loading
 from rounds.models.vision_language import IMAGE_INDEX
-from rounds.models.weights import hide_report_of_unused_weights
 
 HEAD = "head.safetensors"
 
@@ -137,12 +136,9 @@ def load(folder: str, dim: int, vision: Vision, normalize: bool, revision: str |
     Raises:
         UserError: the tower cannot be loaded, or its head projects to another dimension.
     """
-    try:
-        with hide_report_of_unused_weights():
-            tower = AutoModel.from_pretrained(folder, revision=revision)
+    with loading.one_line_errors(f"model.vision {folder}"):
+        tower = AutoModel.from_pretrained(folder, revision=revision)
         processor = AutoImageProcessor.from_pretrained(folder, revision=revision, backend="pil")
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"model.vision {folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from None
     module = VisionTower(getattr(tower, "vision_model", tower), processor, dim, vision, normalize)
     if (file := Path(folder) / HEAD).is_file():
         weights = load_file(file)["weight"]

@@ -2,9 +2,6 @@
 
 import dataclasses
 import importlib.util
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
@@ -29,41 +26,6 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 TUNED_FILES = ("tuned.safetensors", "head.safetensors")
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
-
-
-@contextmanager
-def hide_report_of_unused_weights(may_be_missing: tuple[str, ...] = ("pooler",)) -> Iterator[None]:
-    """Hide transformers' LOAD REPORT where it lists only weights that make no difference here.
-
-    These are weights that are not used, such as the language model's head, and those that may be missing. A report of
-    other weights that are missing is shown, even where transformers is to say nothing but errors, as in our scripts:
-    they start at random.
-
-    Args:
-        may_be_missing: parts of names.
-    """
-    logger = logging.getLogger("transformers.modeling_utils")
-    level, least = logger.level, logger.getEffectiveLevel()
-
-    def is_worth_reading(record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        if "weights mapping" in message and "both are absent" in message:  # a head that is not there, and is tied
-            return not any(name in message for name in may_be_missing)
-        if "LOAD REPORT" not in message:
-            return record.levelno >= least
-        rows = [
-            line for line in message.splitlines() if "|" in line and not any(name in line for name in may_be_missing)
-        ]
-        return any(status in row for row in rows for status in ("MISSING", "MISMATCH", "CONVERSION"))
-
-    logger.addFilter(is_worth_reading)
-    # Reports are warnings. At just that level, transformers would also print the tensor-parallel plan of each model.
-    logger.setLevel(min(least, logging.WARNING - 1))
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        logger.removeFilter(is_worth_reading)
 
 
 def locate_model(model: Model) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
@@ -129,7 +129,7 @@ def _attach_peft(embedder: SentenceTransformer, folder: Path, trainable: bool) -
     try:
         config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
         model = PeftModel.from_pretrained(embedder[0].model, str(folder), is_trainable=trainable)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise Refused(f"{folder}: the adapter does not fit the base model ({reason})") from None
     with safe_open(file, framework="pt") as stored:
