@@ -66,6 +66,17 @@ def test_steps_behind_examples_give_the_same_vectors(tiny_full, tiny_mined):
         np.testing.assert_allclose(found[0], other, atol=1e-5)
 
 
+def test_parties_score_pairs_the_same():
+    """Rounds with and without a shared prefix and the stock library give the same log-odds."""
+    pairs = [(f"what is {n} and {n} " * 20, f"joins digits {m}") for n in range(2) for m in range(5)]
+    with table.random_decoder((32, 1, 2, 64), answers=True) as recipe:
+        found = [
+            encoding_work.score_pairs(Contender(name, "fp32"), recipe, pairs)[1] for name in (OURS, UNSHARED, STOCK)
+        ]
+    for other in found[1:]:
+        np.testing.assert_allclose(found[0], other, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_whole_rounds_end_near_each_other(tiny_full, tiny_collection):
     """Both sides mine, train an epoch and evaluate; from one random model, their MAP@25 differ by less than 0.05."""

@@ -71,13 +71,17 @@ def test_scores_are_those_of_the_cross_encoder(tmp_path, attention, tied):
 
 
 def test_a_query_is_read_once_for_its_passages(tmp_path, monkeypatch):
-    """The tokens that go through the decoder are the prefixes once, and the rest of each pair."""
+    """The tokens that go through the decoder are the prefixes once, and the rest of each pair; unless switched off."""
     recipe = build(tmp_path)
     model = cross_encoder.load(str(tmp_path), recipe, "cpu")
     scorer = DecoderScorer.find(model, recipe)
     counts = count_tokens(monkeypatch, model)
     scorer.score(PAIRS, "fp32")
-    assert sum(counts) < 0.5 * sum(map(len, scorer.tokenize(PAIRS)))
+    whole = sum(map(len, scorer.tokenize(PAIRS)))
+    assert sum(counts) < 0.5 * whole
+    counts.clear()
+    DecoderScorer.find(model, recipe.replace("prompts", share_prefix=False)).score(PAIRS, "fp32")
+    assert sum(counts) >= whole
 
 
 def test_a_head_that_transforms_its_logits_is_left_to_the_library(tmp_path):

@@ -1,5 +1,6 @@
-"""Encoding work: embed queries behind few-shot examples and passages, with Rounds and with peer libraries."""
+"""Encoding work: embed texts, queries behind few-shot examples too, and score pairs, with Rounds and with peers."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -8,9 +9,11 @@ from rounds.benchmark.contenders import FLAG, STOCK, UNSHARED, Contender, timed
 from rounds.config.recipe import Recipe
 from rounds.data.prompts import max_input_length, prefix_and_suffix
 from rounds.encoding import flagembedding
+from rounds.encoding.decoder_scorer import DecoderScorer
 from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import join_examples
-from rounds.models import checkpoint
+from rounds.models import checkpoint, cross_encoder
+from rounds.models.precision import DTYPES
 from rounds.training import stock_baseline
 
 # Takes queries, the examples before each (or None) and passages; returns (queries + passages, dim) vectors.
@@ -76,6 +79,25 @@ def _flagembedding_encoder(contender: Contender, recipe: Recipe) -> EncodeFuncti
         return np.concatenate(vectors).astype(np.float32)
 
     return work
+
+
+def score_pairs(contender: Contender, recipe: Recipe, pairs: list[tuple[str, str]]) -> tuple[float, np.ndarray]:
+    """Score pairs of query and passage with a decoder that answers yes or no.
+
+    Returns:
+        Seconds, and (pairs,) scores.
+    """
+    recipe = recipe.replace("model", precision=contender.precision)
+    recipe = recipe.replace("prompts", share_prefix=contender.name != UNSHARED)
+    model = cross_encoder.load(recipe.model.name_or_path, recipe, "cpu")
+    if contender.is_ours:
+        work = functools.partial(DecoderScorer.find(model, recipe).score, precision=contender.precision)
+    else:
+        model = model.to(DTYPES[contender.precision])
+        work = functools.partial(model.predict, show_progress_bar=False)
+    work(pairs[:8])  # warm up
+    seconds, scores = timed(lambda: work(pairs))
+    return seconds, np.asarray(scores, dtype=np.float32)
 
 
 def join_query_texts(tokenizer, recipe: Recipe, queries: list[str], examples: list[list[str]] | None) -> list[str]:

@@ -28,9 +28,13 @@ WORDS, PREFIX = 21, 540  # of each query, and tokens of the examples
 
 STEPS = 24
 
+CANDIDATES, RERANKED = 10, 32  # passages of each query, and queries, that a reranker scores
+
 BESIDE_STEPS = 12  # a step beside a busy core may take ten times as long
 
-SAME, ALIKE, TOP = 0.9999, 0.98, 25
+TEMPLATE = "{query}\nMisconception: {passage}\nDoes it explain the wrong answer?"
+
+SAME, TOP = 0.9999, 25
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
@@ -213,6 +217,23 @@ def _beside(inputs: BenchmarkInputs) -> list[Comparison]:
     return rows
 
 
+def _rerank(inputs: BenchmarkInputs) -> list[Comparison]:
+    """score the candidates of queries with a decoder that answers yes or no"""
+    passages = list(collection.read(inputs.folder).passages.values())[:CANDIDATES]
+    queries = list(dict.fromkeys(row["query"] for row in _rows(inputs)))[:RERANKED]
+
+    def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
+        off = np.abs(theirs["fp32"].result - ours["fp32"].result).max()
+        if off > 1e-3:
+            raise UserError(f"{title}: the scores of {peer} and rounds differ by up to {off:.4f}")
+        return f"scores +- {off:.0e}"
+
+    with random_decoder(DECODERS["decoder, 97M"], answers=True) as recipe:
+        pairs = [(query, passage) for query in queries for passage in passages]
+        title = f"decoder, 97M: {len(queries)} queries x {len(passages)} candidates"
+        return _compare(inputs, title, [UNSHARED, STOCK], encoding_work.score_pairs, (recipe, pairs), agree)
+
+
 def _scale(inputs: BenchmarkInputs) -> Curve:
     """search and mine for 1,000 queries as the corpus grows"""
     return curves.measure_search(inputs.measure)
@@ -230,6 +251,7 @@ WORKS: dict[str, Callable] = {
     "d": _steps,
     "e": _round,
     "f": _beside,
+    "g": _rerank,
     "s": _scale,
     "m": _stages,
 }
@@ -244,15 +266,22 @@ def _rows(inputs: BenchmarkInputs) -> list[dict]:
 
 
 @contextmanager
-def random_decoder(shape: tuple[int, int, int, int]) -> Iterator[Recipe]:
-    """Yield a recipe like bge-en-icl's for a Mistral of random weights."""
+def random_decoder(shape: tuple[int, int, int, int], answers: bool = False) -> Iterator[Recipe]:
+    """Yield a recipe like bge-en-icl's for a Mistral of random weights.
+
+    Args:
+        shape: Hidden size, layers, heads, inner size.
+        answers: The model answers yes or no, as the recipe's reranking template asks.
+    """
     import torch
-    from transformers import AutoTokenizer, MistralConfig, MistralModel
+    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM, MistralModel
 
     hidden, layers, heads, inner = shape
     tiny = loader.load("tiny-mistral")
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = AutoTokenizer.from_pretrained(locate_model(tiny.model))
+        if answers:
+            tokenizer.add_tokens(["yes", "no"])
         tokenizer.save_pretrained(folder)
         config = MistralConfig(
             vocab_size=len(tokenizer),
@@ -266,11 +295,15 @@ def random_decoder(shape: tuple[int, int, int, int]) -> Iterator[Recipe]:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            MistralModel(config).save_pretrained(folder)
+            (MistralForCausalLM if answers else MistralModel)(config).save_pretrained(folder)
         recipe = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, name_or_path=folder))
         full = dataclasses.replace(recipe.tuning, method="full")
-        yield dataclasses.replace(recipe, tuning=full).replace(
-            "prompts", query_max_length=200, examples="fixed", examples_number=60, examples_max_length=2 * PREFIX
+        yield (
+            dataclasses.replace(recipe, tuning=full)
+            .replace(
+                "prompts", query_max_length=200, examples="fixed", examples_number=60, examples_max_length=2 * PREFIX
+            )
+            .replace("reranking", max_length=512, template=TEMPLATE if answers else "")
         )
 
 

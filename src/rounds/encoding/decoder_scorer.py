@@ -26,23 +26,24 @@ class DecoderScorer:
     Attributes:
         model: the cross-encoder.
         embedder: its decoder, whose vector of a pair is the last token's state, (hidden,).
+        shares_prefixes: compute what pairs share at their beginning once; the recipe's `prompts.share_prefix`.
     """
 
-    def __init__(self, model: CrossEncoder, attention: str) -> None:
+    def __init__(self, model: CrossEncoder, recipe: Recipe) -> None:
         decoder = model[0].model.get_decoder()
         pooling = Pooling(decoder.config.hidden_size, MODES["last_token"])
-        self.model = model
+        self.model, self.shares_prefixes = model, recipe.prompts.share_prefix
         self.embedder = SentenceTransformer(
             modules=[_DecoderStates(decoder, model.tokenizer), pooling], device=str(model.device)
         ).eval()
-        batch_support.choose_attention(self.embedder, attention, model.device.type)
+        batch_support.choose_attention(self.embedder, recipe.model.attention, model.device.type)
 
     @classmethod
     def find(cls, model: CrossEncoder, recipe: Recipe) -> "DecoderScorer | None":
         """Return the scorer of a cross-encoder; None for one that is no decoder or scores in another way."""
         if not isinstance(model[-1], LogitScore) or type(model[0].model.get_output_embeddings()) is not nn.Linear:
             return None
-        scorer = cls(model, recipe.model.attention)
+        scorer = cls(model, recipe)
         return scorer if scorer._agrees() else None
 
     def _agrees(self) -> bool:
@@ -97,9 +98,8 @@ class DecoderScorer:
             UserError: a score is not finite, whatever the precision.
         """
         names = [f"{query[:40]!r} with {passage[:40]!r}" for query, passage in pairs]
-        vectors = encode_ids(
-            self.embedder, self.tokenize(pairs), precision, EncodingOptions(title="score pairs", names=names)
-        )
+        options = EncodingOptions(title="score pairs", share_prefix=self.shares_prefixes, names=names)
+        vectors = encode_ids(self.embedder, self.tokenize(pairs), precision, options)
         with torch.inference_mode():
             return self.apply_head(torch.from_numpy(vectors).to(self.model.device)).cpu().numpy()
 

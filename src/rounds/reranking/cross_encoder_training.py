@@ -108,7 +108,8 @@ def score_behind_prefixes(scorer: DecoderScorer, recipe: Recipe, pairs: list[tup
     settings, device = recipe.training, scorer.model.device
     embedder, ids = scorer.embedder.train(scorer.model.training), scorer.tokenize(pairs)
     longest = max(map(len, ids))
-    layout, shares_prefixes = Layout.for_model(embedder, longest), prefix_cache.can_share(embedder, longest)
+    layout = Layout.for_model(embedder, longest)
+    shares_prefixes = scorer.shares_prefixes and prefix_cache.can_share(embedder, longest)
     chunks = ChunkBuilder(layout, settings.micro_batch_tokens, shares_prefixes, None).build(ids, [""] * len(ids))
     precision = resolve_precision(recipe.model.precision, device.type)
     # The trainer's autocast covers the cross-encoder's own forward pass alone. Gradient checkpointing computes again
