@@ -10,6 +10,7 @@ from helpers.tiny_task import refused
 from rounds import process
 from rounds.benchmark import contenders, encoding_work, round_work, table, training_work
 from rounds.benchmark.contenders import OURS, STOCK, UNSHARED, Contender, Outcome
+from rounds.benchmark.random_decoder import SHAPES, random_decoder
 from rounds.benchmark.table import BenchmarkInputs, Comparison
 from rounds.config import loader
 from rounds.training.dataset import read_training_groups
@@ -69,7 +70,7 @@ def test_steps_behind_examples_give_the_same_vectors(tiny_full, tiny_mined):
 def test_parties_score_pairs_the_same():
     """Rounds with and without a shared prefix and the stock library give the same log-odds."""
     pairs = [(f"what is {n} and {n} " * 20, f"joins digits {m}") for n in range(2) for m in range(5)]
-    with table.random_decoder((32, 1, 2, 64), answers=True) as recipe:
+    with random_decoder((32, 1, 2, 64), answers=True) as recipe:
         found = [
             encoding_work.score_pairs(Contender(name, "fp32"), recipe, pairs)[1] for name in (OURS, UNSHARED, STOCK)
         ]
@@ -167,7 +168,7 @@ def test_overlap_compares_the_top_passages():
 
 def test_queries_of_the_random_decoder_share_their_examples(tiny, tiny_mined, tiny_collection):
     """The random decoder's queries share the examples' tokens and keep their own."""
-    with table.random_decoder(table.DECODERS["tiny decoder"]) as recipe:
+    with random_decoder(SHAPES["tiny decoder"]) as recipe:
         queries, before, shared, own = table.make_shared_texts(inputs(tiny, tiny_mined, tiny_collection), recipe, 6)
     assert len(queries) == len(before) == 6 and shared <= table.PREFIX + 64 and own > 5
     assert loader.load("tiny-mistral").prompts.examples == "none"

@@ -1,9 +1,7 @@
 """Benchmark table: time the same work with Rounds and with peer libraries, after checking that the results agree."""
 
 import dataclasses
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,27 +10,24 @@ import numpy as np
 from rounds.benchmark import contenders, curves, encoding_work, round_work, training_work
 from rounds.benchmark.contenders import FLAG, OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.benchmark.curves import Curve, figure
-from rounds.config import loader
+from rounds.benchmark.random_decoder import PREFIX, SHAPES, random_decoder
 from rounds.config.recipe import Recipe
 from rounds.data import collection
 from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding.tokenization import EXAMPLE_END, tokenize
 from rounds.errors import UserError
-from rounds.models.weights import locate_model
 
 NONE = "-"
 
 SHARING, IN_STEP = 256, 16  # queries behind one set of examples, in encoding and in a training step
 
-WORDS, PREFIX = 21, 540  # of each query, and tokens of the examples
+WORDS = 21  # of each query
 
 STEPS = 24
 
 CANDIDATES, RERANKED = 10, 32  # passages of each query, and queries, that a reranker scores
 
 BESIDE_STEPS = 12  # a step beside a busy core may take ten times as long
-
-TEMPLATE = "{query}\nMisconception: {passage}\nDoes it explain the wrong answer?"
 
 SAME, TOP = 0.9999, 25
 
@@ -129,7 +124,7 @@ def _compare(
 def _behind_examples(inputs: BenchmarkInputs) -> list[Comparison]:
     """encode queries behind shared examples"""
     found = []
-    for name, shape in DECODERS.items():
+    for name, shape in SHAPES.items():
         with random_decoder(shape) as recipe:
             queries, before, shared, own = make_shared_texts(inputs, recipe, SHARING)
             title = f"{name}: {len(queries)} queries, {shared} shared + {own:.0f} own tokens"
@@ -183,7 +178,7 @@ def _steps(inputs: BenchmarkInputs) -> list[Comparison]:
         return f"loss +- {off:.0e}"
 
     rows = _compare(inputs, title, [STOCK], training_work.steps, (inputs.recipe, inputs.mined, STEPS), agree)
-    with random_decoder(DECODERS["decoder, 97M"]) as recipe:
+    with random_decoder(SHAPES["decoder, 97M"]) as recipe:
         queries, before, shared, own = make_shared_texts(inputs, recipe, IN_STEP)
         title = f"decoder, 97M: step of {IN_STEP} queries, {shared} shared + {own:.0f} own tokens"
         arguments = (recipe, queries, before)
@@ -228,7 +223,7 @@ def _rerank(inputs: BenchmarkInputs) -> list[Comparison]:
             raise UserError(f"{title}: the scores of {peer} and rounds differ by up to {off:.4f}")
         return f"scores +- {off:.0e}"
 
-    with random_decoder(DECODERS["decoder, 97M"], answers=True) as recipe:
+    with random_decoder(SHAPES["decoder, 97M"], answers=True) as recipe:
         pairs = [(query, passage) for query in queries for passage in passages]
         title = f"decoder, 97M: {len(queries)} queries x {len(passages)} candidates"
         return _compare(inputs, title, [UNSHARED, STOCK], encoding_work.score_pairs, (recipe, pairs), agree)
@@ -257,54 +252,8 @@ WORKS: dict[str, Callable] = {
 }
 
 
-# Random Mistrals: hidden size, layers, heads, inner size.
-DECODERS = {"tiny decoder": (64, 2, 4, 128), "decoder, 97M": (768, 12, 12, 2816)}
-
-
 def _rows(inputs: BenchmarkInputs) -> list[dict]:
     return collection.read_rows(inputs.mined, ("pos", "neg"))
-
-
-@contextmanager
-def random_decoder(shape: tuple[int, int, int, int], answers: bool = False) -> Iterator[Recipe]:
-    """Yield a recipe like bge-en-icl's for a Mistral of random weights.
-
-    Args:
-        shape: Hidden size, layers, heads, inner size.
-        answers: The model answers yes or no, as the recipe's reranking template asks.
-    """
-    import torch
-    from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM, MistralModel
-
-    hidden, layers, heads, inner = shape
-    tiny = loader.load("tiny-mistral")
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = AutoTokenizer.from_pretrained(locate_model(tiny.model))
-        if answers:
-            tokenizer.add_tokens(["yes", "no"])
-        tokenizer.save_pretrained(folder)
-        config = MistralConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=hidden,
-            intermediate_size=inner,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=heads // 2,
-            max_position_embeddings=2048,
-            sliding_window=None,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            (MistralForCausalLM if answers else MistralModel)(config).save_pretrained(folder)
-        recipe = dataclasses.replace(tiny, model=dataclasses.replace(tiny.model, name_or_path=folder))
-        full = dataclasses.replace(recipe.tuning, method="full")
-        yield (
-            dataclasses.replace(recipe, tuning=full)
-            .replace(
-                "prompts", query_max_length=200, examples="fixed", examples_number=60, examples_max_length=2 * PREFIX
-            )
-            .replace("reranking", max_length=512, template=TEMPLATE if answers else "")
-        )
 
 
 def make_shared_texts(
