@@ -119,7 +119,7 @@ decoder, encoder, adapter = sys.argv[1:]
 def with_model(name, folder, precision="fp32"):
     recipe = loader.load(name)
     changes = {"name_or_path": folder, "sha256": None, "bos": None, "eos": None, "precision": precision}
-    recipe = recipe.replace("prompts", query_max_length=64, passage_max_length=64)
+    recipe = recipe.replace("prompts", query_max_length=64, passage_max_length=64).replace("reranking", max_length=64)
     return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **changes))
 
 def load(name, folder, precision="fp32"):
@@ -131,7 +131,7 @@ load("minilm-tokens", decoder)
 load("minilm-splade", encoder)
 load("tiny-mistral", decoder, "nf4" if importlib.util.find_spec("bitsandbytes") else "bf16")
 checkpoint.resolve(adapter, device="cpu").load()
-template = with_model("tiny-mistral", decoder).replace("reranking", template="{query} {passage} yes?", max_length=64)
+template = with_model("tiny-mistral", decoder).replace("reranking", template="{query} {passage} yes?")
 for folder, recipe in ((decoder, template), (decoder, with_model("tiny-mistral", decoder)), (encoder, None)):
     try:
         model = cross_encoder.load(folder, recipe, "cpu")

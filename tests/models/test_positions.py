@@ -7,9 +7,11 @@ import torch
 from helpers import tiny_architectures
 from helpers.tiny_task import refused
 from helpers.tuned_models import tuned_recipe
+from transformers import AutoTokenizer, RobertaForSequenceClassification
 
 from rounds.encoding.encoder import encode_ids
-from rounds.models import backbone, cross_encoder, positions
+from rounds.models import backbone, cross_encoder, positions, random_models
+from rounds.training import stock_baseline
 
 POSITIONS = tiny_architectures.POSITIONS
 
@@ -85,3 +87,31 @@ def test_a_rerankers_limit_beyond_its_positions_is_refused(tmp_path):
     with refused("reranking.max_length 192", tmp_path, "at most 94"):
         cross_encoder.load(str(tmp_path), recipe, "cpu")
     cross_encoder.load(str(tmp_path), recipe.replace("reranking", max_length=94), "cpu")
+
+
+def test_a_limit_beyond_what_rotary_positions_were_trained_for_is_said(tmp_path, capsys):
+    """Such texts are embedded, but the model has never seen them; one line says so."""
+    recipe = tiny_architectures.save(tiny_architectures.build("llama"), tmp_path)
+    backbone.load(with_limits(recipe, POSITIONS, POSITIONS), "fp32", "cpu")
+    assert not capsys.readouterr().out
+    backbone.load(with_limits(recipe, POSITIONS + 1, POSITIONS), "fp32", "cpu")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"prompts.query_max_length {POSITIONS + 1}: {tmp_path} was trained for {POSITIONS} tokens")
+
+
+def test_a_reranker_without_a_recipe_cuts_pairs_where_its_positions_end(tmp_path):
+    """RoBERTa has two positions fewer than rows in its table, and its tokenizer may name no limit at all."""
+    tokenizer = AutoTokenizer.from_pretrained(random_models.random_model_folder("bert"), model_max_length=10**30)
+    model = RobertaForSequenceClassification(tiny_architectures.tiny_config("roberta", num_labels=1))
+    tiny_architectures.save(model, tmp_path, tokenizer)
+    scorer = cross_encoder.load(str(tmp_path), None, "cpu")
+    assert scorer[0].max_seq_length == POSITIONS - 2
+    scorer.predict([("1 + 1 = 11 " * 90, "joins digits " * 90)])
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta"])
+def test_the_stock_baseline_refuses_such_limits_too(name, tmp_path):
+    """It reads the same recipe."""
+    recipe = tiny_architectures.save(tiny_architectures.build(name), tmp_path)
+    with refused("prompts.query_max_length 600", tmp_path):
+        stock_baseline.load_stock_model(with_limits(recipe, 600, 40), "fp32", "cpu")

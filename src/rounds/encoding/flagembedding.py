@@ -10,7 +10,7 @@ from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS
 from rounds.data.prompts import format_texts, prefix_and_suffix
 from rounds.encoding.tokenization import Cuts, join_examples, select_examples
 from rounds.errors import UserError
-from rounds.models import merging
+from rounds.models import merging, positions
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
 
@@ -93,10 +93,13 @@ def build(source: Checkpoint, folder: str):
         "batch_size": BATCH_SIZE,
     }
     if model.pooling == "last_token":
-        return FlagICLModel(folder, suffix=suffix, **settings) if suffix else FlagLLMModel(folder, **settings)
-    if suffix:
+        embedder = FlagICLModel(folder, suffix=suffix, **settings) if suffix else FlagLLMModel(folder, **settings)
+    elif suffix:
         raise UserError(f"engine flagembedding: its encoder-only model has no query_suffix ({suffix!r})")
-    return FlagModel(folder, pooling_method=model.pooling, **settings)
+    else:
+        embedder = FlagModel(folder, pooling_method=model.pooling, **settings)
+    positions.check_limits(embedder.model, source.recipe)
+    return embedder
 
 
 def encode_queries(

@@ -102,7 +102,7 @@ def assemble(
     _keep_four_bit_layout(embedder)
     if not model.vision.is_joint:  # a sequence with images is not packed: its positions have three dimensions
         batch_support.choose_attention(embedder, model.attention, device)
-    positions.check_limits(embedder, recipe)
+    positions.check_limits(transformer.model, recipe)
     return embedder
 
 

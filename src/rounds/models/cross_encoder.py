@@ -37,9 +37,26 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     new = () if recipe is None else (*loading.UNUSED, "classifier", "score")
     with loading.one_line_errors(f"reranker {name_or_path}", new):
         model = _load(name_or_path, recipe, device)
-    if recipe is not None:
-        _check(model, name_or_path, recipe.reranking.max_length)
+    if recipe is None:
+        _limit_to_positions(model)
+    else:
+        positions.check_limit(
+            model[0].model,
+            f"reranking.max_length {recipe.reranking.max_length}",
+            recipe.reranking.max_length,
+            0,
+            name_or_path,
+        )
+    if model.tokenizer.pad_token is None and model.tokenizer.eos_token is None:
+        raise UserError(f"reranker {name_or_path}: its tokenizer has neither a padding nor an EOS token; add one to it")
     return model
+
+
+def _limit_to_positions(model: CrossEncoder) -> None:
+    """Let a model cut pairs where its positions end, in place: its tokenizer may name no limit, or a wrong one."""
+    bound, limit = positions.max_tokens(model[0].model), model[0].max_seq_length
+    if bound is not None and (limit is None or limit > bound):
+        model[0].max_seq_length = bound
 
 
 def _load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
@@ -48,17 +65,6 @@ def _load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder
     if recipe.reranking.template or _is_cross_encoder(name_or_path):
         return _load_cross_encoder(name_or_path, recipe, device)
     return _build_from_encoder(name_or_path, recipe, device)
-
-
-def _check(model: CrossEncoder, name: str, max_length: int) -> None:
-    """Refuse a length limit beyond the model's positions, and a tokenizer that cannot pad."""
-    bound = positions.max_tokens(model[0].model)
-    if bound is not None and max_length > bound:
-        raise UserError(
-            f"reranking.max_length {max_length}: {name} has positions for {bound} tokens; set it to at most {bound}"
-        )
-    if model.tokenizer.pad_token is None and model.tokenizer.eos_token is None:
-        raise UserError(f"reranker {name}: its tokenizer has neither a padding nor an EOS token; add one to it")
 
 
 def _is_cross_encoder(name_or_path: str) -> bool:

@@ -1,13 +1,17 @@
 """Loading: libraries stay off the screen, and what is wrong with a model's files is an error of one line."""
 
+import functools
 import logging
+import multiprocessing
 import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from safetensors import SafetensorError
+from tqdm import tqdm
 
+from rounds.artifacts.store import is_main_process
 from rounds.errors import UserError
 
 # What libraries raise where a model's files are missing, damaged or of another model.
@@ -87,3 +91,10 @@ def _listed(names: list[str], most: int = 2) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+@functools.cache
+def report_once(line: str) -> None:
+    """Print a line above the progress bars, unless this process has printed it before or works for another one."""
+    if multiprocessing.parent_process() is None and is_main_process():
+        tqdm.write(line)

@@ -1,11 +1,11 @@
 """Positions: from which number a model counts them, and how long a text it has positions for."""
 
-from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 
 from rounds.config.recipe import Recipe
 from rounds.data.prompts import max_length
 from rounds.errors import UserError
+from rounds.models.loading import report_once
 
 # Names of the modules and buffers that hold one row per absolute position; tables of relative positions have others.
 TABLE_NAMES = (
@@ -58,24 +58,44 @@ def _table_bounds(module: nn.Module, config) -> list[int]:
     return [min(rows, getattr(config, "max_position_embeddings", None) or rows)]
 
 
-def check_limits(embedder: SentenceTransformer, recipe: Recipe) -> None:
+def check_limits(transformer: nn.Module, recipe: Recipe) -> None:
     """Refuse length limits beyond the model's positions: a text that long would end in an IndexError.
 
     Raises:
         UserError: a limit, with few-shot examples and virtual tokens, is more than the model has positions for.
     """
-    bound = max_tokens(embedder[0].model)
-    if bound is None:
-        return
     prompts, tuning = recipe.prompts, recipe.tuning
     virtual = tuning.virtual.tokens if tuning.has_virtual_tokens else 0
     examples = prompts.examples_max_length if prompts.examples != "none" else 0
     for kind, more in (("query", examples), ("passage", 0)):
+        parts = [f"{more} of examples"] * bool(more) + [f"{virtual} virtual tokens"] * bool(virtual)
+        beside = f" (beside {' and '.join(parts)})" if parts else ""
         limit = max_length(prompts, kind)
-        if limit + more + virtual > bound:
-            parts = [f"{more} of examples"] * bool(more) + [f"{virtual} virtual tokens"] * bool(virtual)
-            beside = f" (beside {' and '.join(parts)})" if parts else ""
-            raise UserError(
-                f"prompts.{kind}_max_length {limit}{beside}: {recipe.model.name_or_path} has positions for "
-                f"{bound} tokens; set it to at most {bound - more - virtual}"
-            )
+        setting = f"prompts.{kind}_max_length {limit}{beside}"
+        check_limit(transformer, setting, limit, more + virtual, recipe.model.name_or_path)
+
+
+def check_limit(transformer: nn.Module, setting: str, limit: int, more: int, name: str) -> None:
+    """Refuse a length limit beyond the model's positions; print a line on one beyond what it was trained for.
+
+    Rotary and relative positions go on for ever, but attention is not what it was in training beyond
+    `max_position_embeddings`.
+
+    Args:
+        setting: the recipe's key and value that limit the tokens.
+        limit: tokens of a text.
+        more: tokens before it.
+        name: the model's name.
+
+    Raises:
+        UserError: the model has fewer positions.
+    """
+    bound = max_tokens(transformer)
+    if bound is not None and limit + more > bound:
+        raise UserError(f"{setting}: {name} has positions for {bound} tokens; set it to at most {bound - more}")
+    trained = getattr(transformer.config.get_text_config(), "max_position_embeddings", None)
+    if bound is None and isinstance(trained, int) and 0 < trained < limit + more:
+        report_once(
+            f"{setting}: {name} was trained for {trained} tokens (max_position_embeddings); longer texts may get "
+            f"worse vectors or scores; at most {trained - more} would not"
+        )

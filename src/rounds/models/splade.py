@@ -5,7 +5,6 @@ and `SpladePooling`. A base model without such a head gets one that starts near 
 of a text and their neighbours among the word embeddings before any training.
 """
 
-import functools
 import json
 import re
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ from safetensors import safe_open
 from sentence_transformers import SentenceTransformer, SparseEncoder
 from sentence_transformers.sparse_encoder.modules import SpladePooling
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from rounds.errors import UserError
+from rounds.models.loading import report_once
 
 TASK = "fill-mask"  # sentence-transformers' name for transformers with a masked-LM head
 
@@ -301,11 +300,6 @@ def _start_transform(layer: nn.Linear, shift: float, generator: torch.Generator)
 def report_new_head(embedder: SentenceTransformer, name: str) -> None:
     """Print once that a model's head is a new one."""
     if is_sparse(embedder) and getattr(masked_language_model(embedder), "has_new_head", False):
-        _print_once(
+        report_once(
             f"model {name}: has no masked-LM head; one that is tied to its word embeddings starts near the identity"
         )
-
-
-@functools.cache
-def _print_once(line: str) -> None:
-    tqdm.write(line)

@@ -15,7 +15,7 @@ from rounds.artifacts import hashing, store
 from rounds.config.recipe import Recipe, parse_range
 from rounds.data import collection
 from rounds.data.prompts import prefix_and_suffix
-from rounds.models import backbone, checkpoint, pooling
+from rounds.models import backbone, checkpoint, pooling, positions
 from rounds.models.devices import resolve_device
 from rounds.models.precision import DTYPES
 from rounds.models.weights import locate_model
@@ -103,6 +103,7 @@ def load_stock_model(recipe: Recipe, precision: str, device: str) -> SentenceTra
         processor_kwargs={"padding_side": model.padding_side},
         config_kwargs=backbone.dropout_config(model.dropout),
     )
+    positions.check_limits(transformer.model, recipe)
     modules = [transformer, *pooling.build_modules(transformer, model), *([Normalize()] if model.normalize else [])]
     return SentenceTransformer(modules=modules, device=device).eval()
 
