@@ -11,7 +11,7 @@ from rounds.config import loader
 from rounds.data import collection
 from rounds.data.few_shot import ExampleBank
 from rounds.evaluation import mteb_tasks
-from rounds.evaluation.mteb_encoder import MtebEncoder
+from rounds.evaluation.mteb_search import mteb_model
 from rounds.flags import Engine, ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
@@ -33,9 +33,9 @@ def main(flags: Flags) -> None:
     """Evaluate a checkpoint on tasks of mteb, and write mteb's own result files."""
     tasks = mteb_tasks.find_tasks(flags.tasks)
     source = _without_nearest_examples(_checkpoint(flags))
-    encoder = MtebEncoder(source, _example_bank(flags, source))
-    results = mteb_tasks.evaluate(encoder, tasks, Path(flags.output_dir))
-    meta = encoder.mteb_model_meta
+    model = mteb_model(source, _example_bank(flags, source))
+    results = mteb_tasks.evaluate(model, tasks, Path(flags.output_dir))
+    meta = model.mteb_model_meta
     Console().print(mteb_tasks.score_table(results, tasks, meta).screen())
     print(f"mteb's files: {Path(flags.output_dir) / 'results' / meta.model_name_as_path() / meta.revision}")
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.mteb_task import aggregate_task, retrieval_task
+from helpers.mteb_task import PASSAGES, QRELS, QUERIES, aggregate_task, places_task
 from helpers.scripts import SCRIPTS, assert_one_line, call
 from helpers.tiny_task import refused
 from helpers.tuned_models import build_tuned_model, save_checkpoint, tuned_recipe
@@ -37,23 +37,6 @@ KINDS = (
     "MockSTSTask",
     "MockSummarizationTask",
 )
-
-PLACES = ("harbour", "lighthouse", "bakery", "museum", "orchard", "railway", "library", "quarry")
-CORPUS = [
-    {
-        "id": f"p{number}",
-        "title": place.title() if number % 2 else "",
-        "text": f"The {place} of {1900 + number}.",
-    }
-    for number, place in enumerate(PLACES * 3)
-]
-QUERIES = {f"q{number}": f"When did the {place} open?" for number, place in enumerate(PLACES)}
-QRELS = {f"q{number}": {f"p{number}": 2, f"p{number + 8}": 1} for number in range(len(PLACES))}
-PASSAGES = {row["id"]: f"{row['title']} {row['text']}".strip() for row in CORPUS}
-
-
-def task(**changes):
-    return retrieval_task(CORPUS, QUERIES, QRELS, **changes)
 
 
 def recipe(**prompts):
@@ -87,14 +70,14 @@ def batches(rows: list[dict], size: int = 3) -> list[dict[str, list]]:
 
 
 def embed(encoder: MtebEncoder, rows: list[dict], prompt_type: str | None) -> np.ndarray:
-    return encoder.encode(batches(rows), task_metadata=task().metadata, prompt_type=prompt_type)
+    return encoder.encode(batches(rows), task_metadata=places_task().metadata, prompt_type=prompt_type)
 
 
 @pytest.mark.parametrize("name", ["tiny-mistral", "minilm-beir"])
 def test_ndcg_is_rounds_own(name, tmp_path):
     """mteb's NDCG@10 of graded labels equals ours on the same passages and queries."""
     source = checkpoint.resolve(None, loader.load(name), "cpu", "fp32")
-    (result,) = mteb_tasks.evaluate(MtebEncoder(source), [task()], tmp_path)
+    (result,) = mteb_tasks.evaluate(MtebEncoder(source), [places_task()], tmp_path)
     labels = {query: list(judged) for query, judged in QRELS.items()}
     ours = per_query(our_run(source), labels, grades=QRELS)["NDCG@10"]
     assert result.get_score() == pytest.approx(np.mean(ours), abs=1e-5)
@@ -122,7 +105,7 @@ def test_columns_that_are_not_read_may_have_any_length(source):
     """mteb's collation turns a column of lists into one of another length."""
     batch = {"text": ["a", "b"], "labels": [[1, 2]]}
     encoder = MtebEncoder(source)
-    assert encoder.encode([batch], task_metadata=task().metadata).shape[0] == 2
+    assert encoder.encode([batch], task_metadata=places_task().metadata).shape[0] == 2
 
 
 def test_similarity_is_the_dot_product(source):
@@ -160,7 +143,7 @@ def test_nearest_examples_are_refused():
 def test_quantized_vectors_are_refused(source):
     """mteb would file the result under a precision that the vectors do not have."""
     with refused("precision int8"):
-        MtebEncoder(source).encode([{"text": ["a"]}], task_metadata=task().metadata, precision="int8")
+        MtebEncoder(source).encode([{"text": ["a"]}], task_metadata=places_task().metadata, precision="int8")
 
 
 def test_queries_of_the_training_are_refused(source):
@@ -173,7 +156,7 @@ def test_queries_of_the_training_are_refused(source):
 
 def test_a_finished_task_is_not_run_again(source, tmp_path):
     """Its result is read; the data are not even loaded, so no network is needed."""
-    encoder, first, again = MtebEncoder(source), task(), task()
+    encoder, first, again = MtebEncoder(source), places_task(), places_task()
     (result,) = mteb_tasks.evaluate(encoder, [first], tmp_path)
     (kept,) = mteb_tasks.evaluate(encoder, [again], tmp_path)
     assert (first.loads, again.loads) == (1, 0) and kept.get_score() == result.get_score()
@@ -203,8 +186,8 @@ def result_file(folder):
 @pytest.mark.parametrize("content", [None, "{"])
 def test_a_result_of_other_data_or_half_of_one_is_made_anew(source, tmp_path, content):
     """The revision of the data counts, and so does a file that a killed process left."""
-    encoder, changed = MtebEncoder(source), task(revision="2")
-    mteb_tasks.evaluate(encoder, [task()], tmp_path)
+    encoder, changed = MtebEncoder(source), places_task(revision="2")
+    mteb_tasks.evaluate(encoder, [places_task()], tmp_path)
     if content:
         result_file(tmp_path).write_text(content, encoding="utf-8")
     mteb_tasks.evaluate(encoder, [changed], tmp_path)
@@ -214,7 +197,7 @@ def test_a_result_of_other_data_or_half_of_one_is_made_anew(source, tmp_path, co
 
 def test_data_that_cannot_be_fetched_are_one_line(source, tmp_path, monkeypatch):
     """The line names the task and where its data lie."""
-    unreachable = task()
+    unreachable = places_task()
 
     def load_data(**options):
         raise ConnectionError("Couldn't reach\nthe hub")
@@ -226,7 +209,7 @@ def test_data_that_cannot_be_fetched_are_one_line(source, tmp_path, monkeypatch)
 
 def test_the_table_lists_main_scores(source, tmp_path):
     """One row per task, with the metric that mteb's leaderboard shows."""
-    encoder, tasks = MtebEncoder(source), [task()]
+    encoder, tasks = MtebEncoder(source), [places_task()]
     results = mteb_tasks.evaluate(encoder, tasks, tmp_path)
     table = mteb_tasks.score_table(results, tasks, encoder.mteb_model_meta)
     assert table.rows == [["LocalRetrieval", "Retrieval", "ndcg_at_10", f"{results[0].get_score():.5f}"]]
@@ -273,7 +256,7 @@ def test_the_script_refuses_before_it_loads_anything(tmp_path):
 
 def test_the_script_prints_scores_and_leaves_mteb_s_files(tmp_path, monkeypatch, capsys):
     """Recipes with the nearest examples are evaluated without, and a line says so."""
-    monkeypatch.setattr(mteb_tasks, "find_tasks", lambda names: [task()])
+    monkeypatch.setattr(mteb_tasks, "find_tasks", lambda names: [places_task()])
     (tmp_path / "r.yaml").write_text(
         "extends: tiny-mistral\nprompts: {examples: nearest, examples_number: 1}\n", encoding="utf-8"
     )
@@ -296,10 +279,10 @@ def test_other_kinds_of_tasks_score_as_with_sentence_transformers(plain, kind, t
 
 def test_an_aggregate_is_the_mean_of_its_tasks(source, tmp_path):
     """Its tasks are evaluated first, each with a file of its own."""
-    parts = [task(name="First"), task(name="Second")]
+    parts = [places_task(name="First"), places_task(name="Second")]
     whole = aggregate_task(parts)
     (result,) = mteb_tasks.evaluate(MtebEncoder(source), [whole], tmp_path)
-    (first,) = mteb_tasks.evaluate(MtebEncoder(source), [task(name="First")], tmp_path)
+    (first,) = mteb_tasks.evaluate(MtebEncoder(source), [places_task(name="First")], tmp_path)
     assert result.get_score() == pytest.approx(first.get_score())
     assert {path.stem for path in tmp_path.rglob("*.json")} == {"First", "Second", "Whole", "model_meta"}
     assert [part.loads for part in parts] == [1, 1]

@@ -4,6 +4,19 @@ from typing import Any
 
 from datasets import Dataset
 
+PLACES = ("harbour", "lighthouse", "bakery", "museum", "orchard", "railway", "library", "quarry")
+CORPUS = [
+    {
+        "id": f"p{number}",
+        "title": place.title() if number % 2 else "",
+        "text": f"The {place} of {1900 + number}.",
+    }
+    for number, place in enumerate(PLACES * 3)
+]
+QUERIES = {f"q{number}": f"When did the {place} open?" for number, place in enumerate(PLACES)}
+QRELS = {f"q{number}": {f"p{number}": 2, f"p{number + 8}": 1} for number in range(len(PLACES))}
+PASSAGES = {row["id"]: f"{row['title']} {row['text']}".strip() for row in CORPUS}
+
 
 def retrieval_task(
     corpus: list[dict[str, str]],
@@ -47,6 +60,11 @@ def retrieval_task(
             self.data_loaded = True
 
     return LocalRetrieval()
+
+
+def places_task(**changes: str) -> Any:
+    """Return a retrieval task on places; `changes` are the name and the revision."""
+    return retrieval_task(CORPUS, QUERIES, QRELS, **changes)
 
 
 def aggregate_task(parts: list[Any], name: str = "Whole") -> Any:

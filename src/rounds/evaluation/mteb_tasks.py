@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rounds.errors import UserError
-from rounds.evaluation.mteb_encoder import MtebEncoder
+from rounds.evaluation.mteb_encoder import MtebModel
 from rounds.evaluation.table import Column, Table
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {lowered[near[0]]}?" if near else "; mteb.get_tasks() lists them"
 
 
-def evaluate(encoder: MtebEncoder, tasks: Sequence["AbsTask"], folder: Path) -> list["TaskResult"]:
+def evaluate(model: MtebModel, tasks: Sequence["AbsTask"], folder: Path) -> list["TaskResult"]:
     """Evaluate a checkpoint on tasks; results that it has already are read.
 
     Args:
@@ -67,30 +67,46 @@ def evaluate(encoder: MtebEncoder, tasks: Sequence["AbsTask"], folder: Path) -> 
             that was killed goes on behind its last subset.
 
     Raises:
-        UserError: the data of a task cannot be fetched.
+        UserError: the model cannot do one of the tasks, or the data of a task cannot be fetched.
     """
+    _refuse_unsupported(model, tasks)
     cache = import_mteb().ResultCache(folder)
     import datasets
 
     datasets.disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each try without a network would be a line
-    return [_evaluate_task(encoder, task, cache) for task in tasks]
+    return [_evaluate_task(model, task, cache) for task in tasks]
 
 
-def _evaluate_task(encoder: MtebEncoder, task: "AbsTask", cache: "ResultCache") -> "TaskResult":
+def _refuse_unsupported(model: MtebModel, tasks: Iterable["AbsTask"]) -> None:
+    """Raise a `UserError` if a model that only ranks passages is to do something else."""
+    if hasattr(model, "encode"):
+        return
+    retrieval = import_mteb("mteb.abstasks").AbsTaskRetrieval
+    for task in tasks:
+        if parts := getattr(task, "tasks", ()):
+            _refuse_unsupported(model, parts)
+        elif not isinstance(task, retrieval):
+            raise UserError(
+                f"{task.metadata.name}: is a task of {task.metadata.type}, and {model.checkpoint.name} has a vector "
+                "for each token, by which mteb compares texts in retrieval and reranking only; leave it out"
+            )
+
+
+def _evaluate_task(model: MtebModel, task: "AbsTask", cache: "ResultCache") -> "TaskResult":
     """Return a task's result from the cache, or evaluate it; the tasks that an aggregate joins come first."""
-    mteb, meta = import_mteb(), encoder.mteb_model_meta
+    mteb, meta = import_mteb(), model.mteb_model_meta
     kept = _kept_result(task, meta, cache)
     if kept is not None and not kept.get_missing_evaluations(task):
         return kept
     parts = getattr(task, "tasks", ())
     for part in parts:
-        _evaluate_task(encoder, part, cache)
+        _evaluate_task(model, part, cache)
     if not parts:
         _fetch(task)
     strategy = "always" if kept is None and not parts else "only-missing"
     results = mteb.evaluate(
-        encoder, task, cache=cache, co2_tracker=False, overwrite_strategy=strategy, show_progress_bar=False
+        model, task, cache=cache, co2_tracker=False, overwrite_strategy=strategy, show_progress_bar=False
     )
     if not parts:
         task.unload_data()

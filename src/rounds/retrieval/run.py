@@ -79,7 +79,7 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
         tag: the name of the run, the last column.
     """
     count, depth = run.scores.shape
-    scores = _falling_scores(run.scores)
+    scores = falling_scores(run.scores)
     ranks = [f" {rank} " for rank in range(1, depth + 1)]
     with open(path, "w", encoding="utf-8") as file:
         for row in range(count):
@@ -90,7 +90,7 @@ def write_trec(run: Run, path: Path, tag: str) -> None:
             )
 
 
-def _falling_scores(scores: np.ndarray) -> np.ndarray:
+def falling_scores(scores: np.ndarray) -> np.ndarray:
     """Return (queries, depth) float64 scores that fall by at least the last decimal from rank to rank.
 
     A score is lowered only where it would tie with the one before, at the precision of the file and of float32.
