@@ -12,6 +12,7 @@ from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.data.prompts import max_input_length
 from rounds.encoding import run_store
+from rounds.encoding.encoding_speed import measure_speed
 from rounds.encoding.token_statistics import count_tokens
 from rounds.errors import UserError
 from rounds.evaluation import robustness
@@ -22,6 +23,8 @@ from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device
 from rounds.models.weights import locate_model
 from rounds.training.batch_size_finder import LEAST_TOKENS, fit_batch
+
+ENCODED = 64  # queries whose encoding fit_batch times
 
 PROBES = ("brittle", "tokens", "fit_batch")
 
@@ -72,14 +75,28 @@ def _tokens(source: Checkpoint, data: Collection, flags: Flags) -> None:
 
 
 def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
-    embedder = source.load()
-    peft_methods.apply(embedder, source.recipe.tuning, locate_model(source.recipe.model))
+    recipe, embedder = source.recipe, source.load()
+    queries = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
+    encoding = measure_speed(embedder, queries[:ENCODED], recipe.prompts, "query", source.precision)
+    peft_methods.apply(embedder, recipe.tuning, locate_model(recipe.model))
     embedder.train()
-    chunks = fit_batch(embedder, max_input_length(source.recipe.prompts), source.precision)
+    if recipe.training.gradient_checkpointing:
+        embedder.gradient_checkpointing_enable({"use_reentrant": False})
+    chunks = fit_batch(embedder, max_input_length(recipe.prompts), source.precision)
     if not chunks:
         raise UserError(f"{source.name}: not even {LEAST_TOKENS} tokens fit; shorten the texts")
-    rows = [[f"{chunk.tokens:,}", f"{chunk.peak:,.0f}", f"{chunk.speed:,.0f}"] for chunk in chunks]
-    _show(["tokens", "peak MiB", "tokens/s"], rows, source.recipe.name)
+    rows = [
+        [f"{chunk.tokens:,}", f"{chunk.peak:,.0f}", f"{chunk.speed:,.0f}", f"{chunk.speed / chunk.bound:.0%}"]
+        for chunk in chunks
+    ]
+    _show(["tokens", "peak MiB", "tokens/s", "of the bound"], rows, f"{recipe.name}, training")
+    print(
+        f"encoding {min(len(queries), ENCODED)} queries: {encoding.speed:,.0f} tokens/s, "
+        f"{encoding.speed / encoding.bound:.0%} of the bound"
+    )
+    print(
+        "bound: tokens/s if nothing but the products of weights took time, at the rate of a large product measured now"
+    )
     print(f"recipe: training: {{micro_batch_tokens: {chunks[-1].tokens}}}")
 
 

@@ -22,7 +22,7 @@ def test_chunks_double_up_to_the_limit(embedder):
     limit = peak_memory("cpu") + 300
     fits = fit_batch(embedder, 64, "fp32", limit)
     assert fits and [fit.tokens for fit in fits] == [LEAST_TOKENS * 2**n for n in range(len(fits))]
-    assert all(fit.peak <= limit and fit.speed > 0 for fit in fits)
+    assert all(fit.peak <= limit and fit.speed > 0 and fit.bound > 0 for fit in fits)
 
 
 def test_nothing_fits_below_the_memory_in_use(embedder):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rounds.encoding import batching
 from rounds.encoding.batching import Layout
+from rounds.models import dual_encoder, token_bound
 from rounds.models.devices import peak_memory
 from rounds.models.precision import autocast
 
@@ -25,18 +26,21 @@ class ChunkFit:
         tokens: tokens of the chunk.
         peak: highest memory use in MiB, including the model and everything else that the process holds.
         speed: tokens per second.
+        bound: tokens per second that the device's matrix products allow (`models.token_bound`).
     """
 
     tokens: int
     peak: float
     speed: float
+    bound: float
 
 
 def fit_batch(embedder: SentenceTransformer, length: int, precision: str, limit: float | None = None) -> list[ChunkFit]:
     """Double the chunk until memory runs out, and return the chunks that fit; the last one is `micro_batch_tokens`.
 
     Args:
-        embedder: the model, with the recipe's weights trainable.
+        embedder: the model in training mode, with the recipe's weights trainable, and gradient checkpointing if the
+            recipe trains with it.
         length: tokens of a text, the longest that can occur.
         precision: `fp32`, `bf16`, `fp16` or a 4-bit precision.
         limit: MiB that may be used; default: `MEMORY_SHARE` of the GPU's memory, or of the machine's.
@@ -45,16 +49,19 @@ def fit_batch(embedder: SentenceTransformer, length: int, precision: str, limit:
     layout = Layout.for_model(embedder, length)
     fits: list[ChunkFit] = []
     tokens = LEAST_TOKENS
+    transformer = dual_encoder.encoder_for(embedder, "query")[0].model
+    recomputes = bool(getattr(transformer, "is_gradient_checkpointing", False))
+    bound = token_bound.tokens_per_second(transformer, precision, trains=True, recomputes=recomputes)
     while tokens <= MOST_TOKENS:
         texts = max(tokens // length, 1)
         try:
-            seconds = _time_step(embedder, _make_chunk(embedder, texts, length, layout), precision)
+            seconds = _time_step(embedder, _make_chunk(embedder, texts, length, layout), precision, recomputes)
         except torch.OutOfMemoryError:
             break
         peak = peak_memory(str(embedder.device))
         if peak > limit:
             break
-        fits.append(ChunkFit(tokens, peak, texts * length / seconds))
+        fits.append(ChunkFit(tokens, peak, texts * length / seconds, bound))
         if len(fits) > 1 and peak + 2 * (peak - fits[-2].peak) > limit:
             break  # Twice the tokens would not fit, and a CPU out of memory kills the process.
         tokens *= 2
@@ -68,11 +75,11 @@ def _make_chunk(embedder: SentenceTransformer, texts: int, length: int, layout: 
     return {name: tensor.to(embedder.device) for name, tensor in tensors.items()}
 
 
-def _time_step(embedder: SentenceTransformer, chunk: dict[str, Tensor], precision: str) -> float:
+def _time_step(embedder: SentenceTransformer, chunk: dict[str, Tensor], precision: str, recomputes: bool) -> float:
     """Return the seconds of a forward and backward pass."""
     embedder.zero_grad()
     start = time.perf_counter()
-    with autocast(precision, str(embedder.device)):
+    with autocast(precision, str(embedder.device), keep_casts=not recomputes):
         output = embedder(chunk)
         output.get("sentence_embedding", output["token_embeddings"]).float().square().sum().backward()
     return time.perf_counter() - start

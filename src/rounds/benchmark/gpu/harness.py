@@ -14,15 +14,14 @@ from rounds.benchmark.gpu import random_decoders, sample_texts
 from rounds.benchmark.gpu.random_decoders import DecoderShape
 from rounds.benchmark.gpu.sample_texts import SampleTexts
 from rounds.config.recipe import Recipe
-from rounds.encoding import prefix_cache
-from rounds.encoding.batching import Layout
+from rounds.encoding import encoding_speed
 from rounds.encoding.tokenization import tokenize
+from rounds.models import token_bound
 from rounds.retrieval import vectors
 
 GIB = 2**30
 SMALL_TEXTS = 8  # limit of a section that embeds a part of the texts, in a small run
 MATRIX_SIZE, SMALL_MATRIX_SIZE = 8192, 256
-MATRIX_REPEATS = 10
 
 
 @dataclass
@@ -84,10 +83,7 @@ class Harness:
     def matrix_rate(self, dtype: torch.dtype) -> float:
         """Return the TFLOP/s of a large matrix product, the best of ten runs."""
         size = SMALL_MATRIX_SIZE if self.small else MATRIX_SIZE
-        left, right = (torch.randn(size, size, device=self.device, dtype=dtype) for _ in range(2))
-        torch.matmul(left, right)
-        seconds = min(self.time(lambda: torch.matmul(left, right))[0] for _ in range(MATRIX_REPEATS))
-        return 2 * size**3 / seconds / 1e12
+        return token_bound.matrix_rate(torch.device(self.device), dtype, size)
 
 
 @dataclass(frozen=True)
@@ -118,12 +114,7 @@ class TokenCounts:
             examples: Few-shot examples of each text; None for passages.
         """
         ids = tokenize(embedder.tokenizer, texts, recipe.prompts, kind, examples, report=False)
-        total = sum(map(len, ids))
-        longest = max(map(len, ids))
-        if not (recipe.prompts.share_prefix and prefix_cache.can_share(embedder, longest)):
-            return cls(total, total)
-        groups = prefix_cache.group_by_prefix(ids, Layout.for_model(embedder, longest))
-        return cls(total, total - sum(prefix_length * (len(rows) - 1) for prefix_length, rows in groups))
+        return cls(sum(map(len, ids)), encoding_speed.count_computed_tokens(embedder, ids, recipe.prompts.share_prefix))
 
 
 def without_shared_prefix(recipe: Recipe) -> Recipe:

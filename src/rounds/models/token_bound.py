@@ -1,0 +1,66 @@
+"""Token bound: how many tokens a second a device could compute, if nothing but a model's matrix products took time."""
+
+import time
+
+import torch
+from torch import nn
+
+from rounds.models.precision import compute_dtype
+
+MATRIX_SIZE, MATRIX_REPEATS = 2048, 10
+
+
+def matrix_rate(device: torch.device, dtype: torch.dtype, size: int = MATRIX_SIZE) -> float:
+    """Return the TFLOP/s of a square matrix product, the best of ten runs.
+
+    Args:
+        size: rows and columns of the matrices.
+    """
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = min(_time_product(left, right) for _ in range(MATRIX_REPEATS + 1))
+    return 2 * size**3 / seconds / 1e12
+
+
+def _time_product(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Return the seconds of a product, until the device has finished it."""
+    is_cuda = left.device.type == "cuda"
+    if is_cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    torch.matmul(left, right)
+    if is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def count_flops(model: nn.Module, trains: bool, recomputes: bool = False) -> int:
+    """Return the floating point operations that a token takes in a model's linear layers.
+
+    A weight takes two forward, and two more for the gradient of its input; a trained weight takes two for its own
+    gradient (Kaplan et al. 2020, arXiv:2001.08361, section 2.1). Attention, which grows with the length, and embeddings
+    are left out, so the bound is a little too high for long texts.
+
+    Args:
+        model: the transformer, without a head over the vocabulary.
+        trains: count the backward pass as well.
+        recomputes: gradient checkpointing computes the forward pass twice.
+    """
+    flops = 0
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear):
+            size = layer.in_features * layer.out_features  # 4-bit weights are packed into fewer elements
+            trained = layer.weight.requires_grad
+            flops += 2 * size * (1 + (trains and 1 + trained + recomputes))
+    return flops
+
+
+def tokens_per_second(model: nn.Module, precision: str, trains: bool, recomputes: bool = False) -> float:
+    """Return the bound of a loaded model on its device, measuring the matrix rate now.
+
+    Args:
+        precision: `fp32`, `bf16`, `fp16`, `nf4` or `fp4`.
+        trains, recomputes: as `count_flops` takes them.
+    """
+    device = next(model.parameters()).device
+    rate = matrix_rate(device, compute_dtype(precision, str(device)))
+    return rate * 1e12 / count_flops(model, trains, recomputes)
