@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from rounds.config.recipe import LAYER_POOLINGS, TOKEN_POOLINGS
 from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import tokenize
 from rounds.models import checkpoint, peft_methods
-from rounds.models.random_models import random_model_folder
 
 TEXTS = ["two thirds of a number", "x", "the sum of two odd numbers is even because " * 3]
 
@@ -120,25 +118,3 @@ def test_poolings_have_vectors_of_their_own():
         for layers in (1, 2)
     ]
     assert all(one != other for n, one in enumerate(keys) for other in keys[n + 1 :])
-
-
-@pytest.mark.parametrize(
-    ("modules", "parts"),
-    [
-        ('[{"path": "", "type": "x.Transformer"}, {"path": "2_Dense", "type": "x.models.Dense"}]', ["lists 2_Dense"]),
-        ('{"path": ""}', ["modules.json", "not sentence-transformers' list of modules"]),
-        ("[", ["modules.json", "restore the model's files"]),
-    ],
-)
-def test_a_base_model_with_trained_layers_behind_its_pooling_is_refused(modules, parts, tmp_path):
-    """Its vectors would silently be others than the model's."""
-    folder = tmp_path / "model"
-    shutil.copytree(random_model_folder("bert"), folder, ignore=shutil.ignore_patterns("manifest.json"))
-    (folder / "modules.json").write_text(modules, encoding="utf-8")
-    recipe = recipe_of("mean")
-    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path=str(folder)))
-    with refused(*parts):
-        checkpoint.resolve(None, recipe, "cpu", "fp32").load()
-    plain = '[{"path": "", "type": "x.Transformer"}, {"path": "1_Pooling", "type": "x.Pooling"}]'
-    (folder / "modules.json").write_text(plain, encoding="utf-8")
-    checkpoint.resolve(None, recipe, "cpu", "fp32").load()

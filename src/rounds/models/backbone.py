@@ -1,9 +1,11 @@
 """Backbone: a recipe's base model as an embedder, with its pooling, normalization and image modules."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Normalize, Transformer
 from torch import nn
 
@@ -11,6 +13,7 @@ from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
 from rounds.errors import UserError
 from rounds.models import (
     batch_support,
+    dense_layers,
     loading,
     multi_vector,
     pooling,
@@ -26,12 +29,15 @@ from rounds.models.weights import locate_model, locate_vision_model, model_folde
 DROPOUT_KEYS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "attention_dropout")  # BERT's and decoders'
 
 
-def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -> SentenceTransformer:
+def load(
+    recipe: Recipe, precision: str, device: str, path: str | None = None, has_head: bool = False
+) -> SentenceTransformer:
     """Load a recipe's base model with its pooling, on `device`, in evaluation mode.
 
     Args:
         precision: a resolved precision (`precision.resolve_precision`).
         path: a folder with all weights, in place of the base model's (a fully fine-tuned checkpoint).
+        has_head: the folder's last Dense module is the recipe's projection head, which is not loaded here.
 
     Raises:
         UserError: the model cannot be loaded, or does not do what the recipe says of it.
@@ -41,42 +47,51 @@ def load(recipe: Recipe, precision: str, device: str, path: str | None = None) -
     if path is None:
         shared["revision"] = model.revision
     name, new_head, trusts = path or locate_model(model), (), model.trust_remote_code
-    label = f"model {path or model.name_or_path}"
-    with loading.one_line_errors(label):
-        if path is None and model.representation == "dense":
-            pooling.check_published_modules(model_folder(name, model.revision), model.name_or_path)
+    label, layers = path or model.name_or_path, []
+    with loading.one_line_errors(f"model {label}"):
+        folder = model_folder(name, model.revision)
+        is_published = model.representation == "tokens" and multi_vector.is_published(name, shared.get("revision"))
+        if model.representation == "dense":
+            layers = dense_layers.load(folder, label, trusts, has_head)
         if model.is_sparse:
-            new_head = splade.missing_head(model_folder(name, model.revision), path or model.name_or_path, trusts)
+            new_head = splade.missing_head(folder, label, trusts)
+        if model.representation != "dense" and not is_published:
+            dense_layers.refuse(folder, label, model.pooling)
     arguments = {
         "model_kwargs": {**weight_loading_arguments(recipe, precision, device), **shared},
         "processor_kwargs": {"padding_side": model.padding_side, **shared},
         "config_kwargs": {**shared, **dropout_config(model.dropout)},
     }
     with (
-        loading.one_line_errors(label, (*loading.UNUSED, *new_head)),
+        loading.one_line_errors(f"model {label}", (*loading.UNUSED, *new_head)),
         vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext(),
     ):
-        if model.representation == "tokens" and multi_vector.is_published(name, shared.get("revision")):
+        if is_published:
             transformer, *published = multi_vector.load_published(name, recipe, device, **arguments, **shared)
         else:
             task = splade.TASK if model.is_sparse else "feature-extraction"
             transformer, published = Transformer(name, transformer_task=task, **arguments), None
     if new_head:
         splade.start_head(transformer.model)
-    return assemble(transformer, recipe, device, published)
+    return assemble(transformer, recipe, device, published, layers)
 
 
 def assemble(
-    transformer: Transformer, recipe: Recipe, device: str, published: list[nn.Module] | None = None
+    transformer: Transformer,
+    recipe: Recipe,
+    device: str,
+    published: list[nn.Module] | None = None,
+    layers: Sequence[Dense] = (),
 ) -> SentenceTransformer:
     """Put a recipe's pooling, normalization and image modules behind a transformer, on `device`, in evaluation mode.
 
     Args:
         published: the modules behind the transformer of a published multi-vector model, which replace the recipe's.
+        layers: the base model's Dense layers between pooling and normalization.
 
     Raises:
-        UserError: the model has too few layers, positions for shorter texts or other special tokens than the recipe
-            says, or reads no images.
+        UserError: the model has too few layers, Dense layers for another pooling, positions for shorter texts or other
+            special tokens than the recipe says, or reads no images.
     """
     model = recipe.model
     transformer.register_forward_hook(_finish_token_states)
@@ -85,10 +100,15 @@ def assemble(
         modules = [transformer, *(published or multi_vector.build_modules(transformer, model))]
     else:
         modules = [transformer, *pooling.build_modules(transformer, model)]
+        if layers:
+            dense_layers.check_dimensions(layers, pooling.embedding_dimension(modules), model.pooling)
+        for layer in layers:
+            layer.register_forward_hook(dense_layers.embed_in_fp32)
+        modules += layers
         if model.normalize:
             modules.append(Normalize())
     if model.vision.name_or_path:
-        dim = pooling.find_pooling(modules).get_embedding_dimension()
+        dim = pooling.embedding_dimension(modules)
         folder, revision = locate_vision_model(model), model.vision.revision
         modules.append(vision_tower.load(folder, dim, model.vision, model.normalize, revision).to(device))
     if model.vision.is_joint:

@@ -170,7 +170,8 @@ class Checkpoint:
             embedder = backbone.load(self.recipe, self.precision, self.device)
             weights_io.attach_adapter(embedder, folder, self.tuning)
             return embedder.to(self.device).eval()
-        embedder = backbone.load(self.recipe, self.precision, self.device, path=str(folder))
+        has_head = self.tuning is not None and self.tuning.projection.dim > 0
+        embedder = backbone.load(self.recipe, self.precision, self.device, str(folder), has_head)
         weights_io.check_model_keys(embedder, folder, foreign=self.manifest is None)
         if self.tuning:
             peft_methods.add_modules(embedder, self.tuning, is_tuned_model=True)

@@ -26,7 +26,16 @@ from torch import Tensor, nn
 
 from rounds.config.recipe import Tuning
 from rounds.errors import UserError
-from rounds.models import dual_encoder, pooling, prompt_tuning, splade, target_modules, vision_language, vision_tower
+from rounds.models import (
+    dense_layers,
+    dual_encoder,
+    pooling,
+    prompt_tuning,
+    splade,
+    target_modules,
+    vision_language,
+    vision_tower,
+)
 
 TASK_TYPE = "FEATURE_EXTRACTION"
 
@@ -159,7 +168,7 @@ def add_modules(embedder: SentenceTransformer, tuning: Tuning, is_tuned_model: b
         _insert_bottlenecks(embedder, tuning)
     if tuning.virtual.vision != "none":
         vision_tower.add_visual_tokens(vision_tower.find_tower(embedder), tuning.virtual, embedder[0].model)
-    if tuning.projection.dim and not any(isinstance(module, Dense) for module in embedder):
+    if tuning.projection.dim and not _added_layers(embedder, Dense):
         _append_projection(embedder, tuning)
 
 
@@ -199,10 +208,11 @@ def _bottleneck_layers(linear: list[tuple[str, nn.Module]], targets: list[str]) 
 
 def _append_projection(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Append a projection head that starts orthogonal; its `normalize` takes the place of the model's."""
-    last = vision_tower.find_tower(embedder) or pooling.find_pooling(embedder)
-    head = Dense(last.get_embedding_dimension(), tuning.projection.dim, bias=False, activation_function=nn.Identity())
+    tower = vision_tower.find_tower(embedder)
+    dim = tower.get_embedding_dimension() if tower else pooling.embedding_dimension(embedder)
+    head = Dense(dim, tuning.projection.dim, bias=False, activation_function=nn.Identity())
     nn.init.orthogonal_(head.linear.weight)
-    head.register_forward_hook(_embed_in_fp32)
+    head.register_forward_hook(dense_layers.embed_in_fp32)
     kept = [module for module in embedder if not isinstance(module, Normalize)]
     modules = [*kept, head.to(embedder.device), *([Normalize()] if tuning.projection.normalize else [])]
     for name in list(embedder._modules):
@@ -211,8 +221,9 @@ def _append_projection(embedder: SentenceTransformer, tuning: Tuning) -> None:
         embedder.add_module(str(number), module)
 
 
-def _embed_in_fp32(_module, _arguments, output: dict) -> dict:
-    return {**output, "sentence_embedding": output["sentence_embedding"].float()}
+def _added_layers(embedder: SentenceTransformer, *kinds: type[nn.Module]) -> list[nn.Module]:
+    """Return the modules of the given kinds that the recipe adds to its base model."""
+    return [module for module in embedder if isinstance(module, kinds) and not dense_layers.is_of_base_model(module)]
 
 
 def unfreeze(embedder: SentenceTransformer, tuning: Tuning) -> None:
@@ -235,11 +246,15 @@ def unfreeze(embedder: SentenceTransformer, tuning: Tuning) -> None:
 
 
 def extra_parameter_names(embedder: SentenceTransformer, tuning: Tuning) -> set[str]:
-    """Return the names of the tuned parameters that neither peft's file nor the whole model's file holds."""
-    heads = [module for module in embedder if isinstance(module, Dense | WeightedLayerPooling)]
+    """Return the names of the tuned parameters that neither peft's file nor the transformer's file holds.
+
+    Dense layers of the base model are frozen with it, and tuned with it by the method `full`.
+    """
     vision = vision_tower.find_tower(embedder)
     if not has_frozen_base(embedder):
-        return _parameter_names(embedder, [*heads, *([vision] if vision else [])])
+        tuned = [module for module in embedder if isinstance(module, Dense | WeightedLayerPooling)]
+        return _parameter_names(embedder, [*tuned, *([vision] if vision else [])])
+    heads = _added_layers(embedder, Dense, WeightedLayerPooling)
     vision_modules: list[nn.Module] = []
     if vision:
         vision_modules = [vision] if tuning.vision == "tuned" else [vision.head, vision.joined]

@@ -1,9 +1,8 @@
 """Pooling: one embedding from the hidden states of a text's tokens."""
 
-import json
-from pathlib import Path
+from collections.abc import Iterable
 
-from sentence_transformers.base.modules import Module
+from sentence_transformers.base.modules import Dense, Module
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer, WeightedLayerPooling
 from torch import Tensor, cat, nn, stack
 
@@ -12,11 +11,6 @@ from rounds.errors import UserError
 from rounds.models import splade
 
 MODES = {"mean": "mean", "cls": "cls", "last_token": "lasttoken"}  # a recipe's pooling -> sentence-transformers'
-
-
-MODULES_FILE = "modules.json"
-
-TRAINED_LAYERS = ("CNN", "Dense", "LSTM")  # sentence-transformers' modules that change vectors by weights of their own
 
 
 class LastLayers(Module):
@@ -70,31 +64,11 @@ def build_modules(transformer: Transformer, model: Model) -> list[nn.Module]:
     return [layers, Pooling(pooled_dim, MODES[model.pooling_tokens])]
 
 
-def check_published_modules(folder: Path, name: str) -> None:
-    """Refuse a base model with trained layers behind its pooling: without them, its vectors are not its own.
-
-    Args:
-        folder: the base model's; sentence-transformers lists its modules in `modules.json`.
-        name: the model, for the message.
-
-    Raises:
-        UserError: a module is one of `TRAINED_LAYERS`, or the file cannot be read.
-    """
-    file = folder / MODULES_FILE
-    if not file.is_file():
-        return
-    try:
-        modules = json.loads(file.read_text(encoding="utf-8"))
-        layers = [module["path"] for module in modules if module["type"].rpartition(".")[2] in TRAINED_LAYERS]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        raise UserError(f"{file}: is not sentence-transformers' list of modules; restore the model's files") from None
-    if layers:
-        raise UserError(
-            f"model {name}: {MODULES_FILE} lists {', '.join(layers)}, and a recipe loads no trained layers behind the "
-            "pooling; take a model without"
-        )
-
-
 def find_pooling(embedder: nn.Module) -> Pooling:
     """Return the module that pools an embedder's token states."""
     return next(module for module in embedder if isinstance(module, Pooling))
+
+
+def embedding_dimension(modules: Iterable[nn.Module]) -> int:
+    """Return the dimensions of the vector that leaves pooling and the layers behind it."""
+    return [module for module in modules if isinstance(module, Pooling | Dense)][-1].get_embedding_dimension()

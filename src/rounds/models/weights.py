@@ -9,7 +9,7 @@ from rounds.artifacts.file_digests import sha256_weights
 from rounds.config.recipe import Model
 from rounds.config.stand_ins import stand_in
 from rounds.errors import UserError
-from rounds.models import dual_encoder
+from rounds.models import dense_layers, dual_encoder
 
 WEIGHT_FILES = ("*.safetensors", "*.bin")
 
@@ -110,7 +110,11 @@ def weights_digest(path: str, revision: str | None = None, every_file: bool = Fa
         raise UserError(f"{folder}: holds no weights ({' or '.join(WEIGHT_FILES)})")
     if not every_file:
         files = _loaded_files(folder) or files
-    return hashing.sha256_json({file.name: sha256_weights(file) for file in files})
+    digests = {file.name: sha256_weights(file) for file in files}
+    if not every_file and not (folder / TUNED_FILES[0]).is_file():  # which would hold the layers' tuned weights
+        layers = dense_layers.weight_files(folder)
+        digests |= {file.relative_to(folder).as_posix(): sha256_weights(file) for file in layers}
+    return hashing.sha256_json(digests)
 
 
 def _loaded_files(folder: Path) -> list[Path]:

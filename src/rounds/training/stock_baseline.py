@@ -15,10 +15,10 @@ from rounds.artifacts import hashing, store
 from rounds.config.recipe import Recipe, parse_range
 from rounds.data import collection
 from rounds.data.prompts import prefix_and_suffix
-from rounds.models import backbone, checkpoint, pooling, positions
+from rounds.models import backbone, checkpoint, dense_layers, pooling, positions
 from rounds.models.devices import resolve_device
 from rounds.models.precision import DTYPES
-from rounds.models.weights import locate_model
+from rounds.models.weights import locate_model, model_folder
 
 TITLE = "sentence-transformers stock"
 
@@ -104,7 +104,11 @@ def load_stock_model(recipe: Recipe, precision: str, device: str) -> SentenceTra
         config_kwargs=backbone.dropout_config(model.dropout),
     )
     positions.check_limits(transformer.model, recipe)
-    modules = [transformer, *pooling.build_modules(transformer, model), *([Normalize()] if model.normalize else [])]
+    folder = model_folder(locate_model(model), model.revision)
+    layers = dense_layers.load(folder, model.name_or_path, model.trust_remote_code)
+    modules = [transformer, *pooling.build_modules(transformer, model)]
+    modules += [layer.to(DTYPES[precision]) for layer in layers]
+    modules += [Normalize()] if model.normalize else []
     return SentenceTransformer(modules=modules, device=device).eval()
 
 
