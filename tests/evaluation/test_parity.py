@@ -10,6 +10,7 @@ from helpers.scripts import call
 from helpers.tiny_task import refused
 
 from rounds.artifacts import manifest_parsing, store
+from rounds.config import loader
 from rounds.data import collection
 from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding import fingerprint, run_store
@@ -63,6 +64,17 @@ def test_a_run_is_on_a_par_with_itself(plain, data):
     checks = parity.compare(plain, plain, qrels=data.qrels)
     assert len(checks) == 6 and all(check.same for check in checks) and parity.cause(checks) is None
     assert parity.table(plain, plain, checks).endswith("parity")
+
+
+@pytest.mark.parametrize("name", ["tiny-tokens", "tiny-splade"])
+def test_vectors_of_other_kinds_are_compared(name, data, tmp_path):
+    """Probes of token vectors differ in length; a run equals itself, and another precision is within the tolerance."""
+    recipe = loader.load(name)
+    one, other = (side(recipe, data, tmp_path / precision, precision) for precision in ("fp32", "bf16"))
+    assert all(check.same for check in parity.compare(one, one, qrels=data.qrels))
+    vectors = parity.compare(one, other, qrels=data.qrels)[3]
+    assert vectors.name == "vectors" and (vectors.same, vectors.within) == (False, True)
+    assert vectors.found.startswith("cosine of 32 probes: min 0.99")
 
 
 def test_fp32_and_bf16_are_on_a_par(tiny, data, plain, tmp_path):

@@ -48,6 +48,16 @@ def test_round_zero_evaluates_the_base_model_alone(session):
             ran(session, target, "ROUND=0")
 
 
+@pytest.mark.parametrize("recipe", ["tiny-tokens", "tiny-splade"])
+@pytest.mark.parametrize("target", ["dims", "candidates", "rerank", "cv", "best", "baseline"])
+def test_what_needs_dense_vectors_runs_nothing_for_others(recipe, target, session):
+    """Before data are made or a round is trained, one line names target, recipe and pooling."""
+    made = session(f"MODEL={recipe}", target=target)
+    with pytest.raises(UserError, match=f"{target}: needs one dense vector for each text, and {recipe} has"):
+        targets.run(target, made)
+    assert made.runner.scripts == []
+
+
 def test_mteb_needs_no_data_for_the_base_model(session):
     """The tasks have data of their own: nothing is made before, and nothing trained."""
     assert ran(session, "mteb", "ROUND=0", "TASKS=SciFact") == ["run_mteb"]

@@ -181,15 +181,14 @@ def _compare_vectors(a: Side, b: Side, tolerance: Tolerance) -> Check:
     pairs = _probe_vectors(a, b)
     if not pairs:
         return Check("vectors", False, None, "no probe in common", settings)
-    if len({len(vector) for pair in pairs for vector in pair}) > 1:
-        dims = " and ".join(str(len(vector)) for vector in pairs[0])
-        return Check("vectors", False, False, f"of {dims} dimensions", settings)
-    vectors_a, vectors_b = (np.array(vectors, dtype=np.float64) for vectors in zip(*pairs, strict=True))
-    similarity = cosines(vectors_a, vectors_b)
+    for pair in pairs:  # probes of one run differ in length where each token of a text has a vector
+        if len(pair[0]) != len(pair[1]):
+            return Check("vectors", False, False, f"of {len(pair[0])} and {len(pair[1])} dimensions", settings)
+    similarity = np.array([cosines(*(np.array([vector], np.float64) for vector in pair)).item() for pair in pairs])
     minimum, mean = float(similarity.min()), float(similarity.mean())
     within = minimum >= tolerance.min_cosine and mean >= tolerance.mean_cosine
     found = f"cosine of {len(pairs)} probes: min {minimum:.6f}, mean {mean:.6f}"
-    same = bool((vectors_a == vectors_b).all())
+    same = all(vector_a == vector_b for vector_a, vector_b in pairs)
     return Check("vectors", same, within, found, settings or "no setting that is known")
 
 

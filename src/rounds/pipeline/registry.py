@@ -7,16 +7,24 @@ from rounds.pipeline.session import Session
 Action = Callable[[Session], None]
 TARGETS: dict[str, Action] = {}
 VALIDATED: set[str] = set()  # targets that need validation queries
+DENSE: set[str] = set()  # targets that need one dense vector for each text
 
 
-def target(is_validated: bool = False) -> Callable[[Action], Action]:
-    """Register a function as the target of its name; `is_validated`: it needs validation queries."""
+def target(is_validated: bool = False, is_dense: bool = False) -> Callable[[Action], Action]:
+    """Register a function as the target of its name.
+
+    Args:
+        is_validated: whether it needs validation queries.
+        is_dense: whether it needs a recipe that makes one dense vector for each text.
+    """
 
     def register(action: Action) -> Action:
         name = action.__name__.rstrip("_")
         TARGETS[name] = action
         if is_validated:
             VALIDATED.add(name)
+        if is_dense:
+            DENSE.add(name)
         return action
 
     return register

@@ -13,7 +13,7 @@ from rounds.pipeline import (
     uploads,  # noqa: F401  registers its targets
 )
 from rounds.pipeline.experiment import Experiment
-from rounds.pipeline.registry import TARGETS, VALIDATED, target
+from rounds.pipeline.registry import DENSE, TARGETS, VALIDATED, target
 from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
 
@@ -24,7 +24,8 @@ def run(name: str, session: Session) -> None:
     """Run a target.
 
     Raises:
-        UserError: the target needs validation queries and the split has none, or a setting is missing or wrong.
+        UserError: the target needs validation queries and the split has none, or dense vectors and the recipe makes
+            others; or a setting is missing or wrong.
         Failed: a script ended with an error.
     """
     if name in VALIDATED and not session.settings.is_validated:
@@ -33,7 +34,9 @@ def run(name: str, session: Session) -> None:
         )
     if not session.settings.round and name not in ZERO_SHOT:
         raise UserError(f"{name}: ROUND=0 is the base model, which {settings.listed(ZERO_SHOT, 'and')} alone take")
-    stages.load_recipe("MODEL", session.settings.model)
+    recipe = stages.load_recipe("MODEL", session.settings.model)
+    if name in DENSE:
+        recipe.require_dense(name)
     extra_flags.check(session.settings)
     if match := re.fullmatch(r"round(\d+)", name):
         finish_round(session, settings.read([f"ROUND={match[1]}"], {}).round)
@@ -111,13 +114,13 @@ def submit(session: Session) -> None:
 # ---- second stages --------------------------------------------------------------------------------------------------
 
 
-@target()
+@target(is_dense=True)
 def candidates(session: Session) -> None:
     """List what the chosen round's ranking is refined with."""
     session.finish(stages.candidates(session.experiment))
 
 
-@target()
+@target(is_dense=True)
 def rerank(session: Session) -> None:
     """Train a reranker for each fold on the other folds' candidates."""
     folds = _ensure_folds(session)
@@ -126,14 +129,14 @@ def rerank(session: Session) -> None:
         session.ensure(stages.rerank(fold, tuple(other for other in folds if other != fold)))
 
 
-@target()
+@target(is_dense=True)
 def cv(session: Session) -> None:
     """Print what each stage scores on the folds."""
     rerank(session)
     _cross_validate(session, ablate=True)
 
 
-@target()
+@target(is_dense=True)
 def best(session: Session) -> None:
     """Fuse the rounds on all of train as the folds teach, and write the submission."""
     folds = _ensure_folds(session)
@@ -219,7 +222,7 @@ def parity(session: Session) -> None:
 # ---- measuring ------------------------------------------------------------------------------------------------------
 
 
-@target(is_validated=True)
+@target(is_validated=True, is_dense=True)
 def baseline(session: Session) -> None:
     """Compare the stock trainer with round 1, and round 2 where it was made."""
     names = session.experiment
@@ -263,7 +266,7 @@ def tune_bm25(session: Session) -> None:
     session.call("tune_bm25", recipe=session.settings.model, data_dir=session.experiment.data)
 
 
-@target(is_validated=True)
+@target(is_validated=True, is_dense=True)
 def dims(session: Session) -> None:
     """Evaluate vectors cut to fewer dimensions, before and after training."""
     given, names = session.settings, session.experiment
