@@ -18,6 +18,7 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 # Lowest first: a package imports from those above it in this list only.
 ORDER = (
     "errors",
+    "estimate",
     "artifacts",
     "process",
     "config",

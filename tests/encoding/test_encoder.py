@@ -6,11 +6,13 @@ import functools
 import numpy as np
 import pytest
 import torch
+from helpers import slow_clock
 from helpers.tiny_embedders import make_numbers_overflow, model
 from helpers.tiny_task import refused
 from tokenizers import processors
 
 from rounds.config import loader
+from rounds.encoding import batching
 from rounds.encoding.encoder import EncodingOptions, encode, token_states
 from rounds.encoding.tokenization import report_once, tokenize
 from rounds.models import backbone
@@ -242,3 +244,33 @@ def test_a_text_without_tokens_has_a_vector(name, attention, shares):
     others = [number for number in range(8) if number != 6]
     alone = encode(embedder, [texts[number] for number in others], prompts, "passage", "fp32")
     np.testing.assert_allclose(vectors[others], alone, atol=2e-6)
+
+
+@pytest.mark.parametrize("shares_prefix", [False, True])
+def test_one_line_tells_how_long_all_tokens_take(shares_prefix, monkeypatch, capsys):
+    """It counts the tokens that are computed, shared examples once; the vectors of the same batches are the same."""
+    embedder, prompts = model("mistral")
+    texts = [f"{text} {number}" for text in TEXTS for number in range(2)]
+    examples = [["an example that all of the queries have in common " * 4]] * len(texts)
+    monkeypatch.setattr(batching, "TOKEN_BUDGET", 64)
+    options = EncodingOptions("encode train", share_prefix=shares_prefix)
+    expected = encode(embedder, texts, prompts, "query", "fp32", examples, options)
+    assert slow_clock.lines(capsys) == []
+    slow_clock.use(monkeypatch)
+    for _ in range(2):  # the same model says it once
+        np.testing.assert_array_equal(encode(embedder, texts, prompts, "query", "fp32", examples, options), expected)
+    (line,) = slow_clock.lines(capsys)
+    assert line.startswith("encode train, 8 queries: about ")
+    tokens = sum(map(len, tokenize(embedder.tokenizer, texts, prompts, "query", examples)))
+    counted = slow_clock.amount(line)
+    assert counted < tokens / 2 if shares_prefix else counted == tokens
+
+
+def test_token_states_tell_how_long_they_take(monkeypatch, capsys):
+    """Late interaction's features of candidates have a line as well."""
+    embedder, prompts = model("mistral")
+    monkeypatch.setattr(batching, "TOKEN_BUDGET", 64)
+    slow_clock.use(monkeypatch)
+    token_states(embedder, TEXTS * 3, prompts, "passage", "fp32", "passage tokens")
+    (line,) = slow_clock.lines(capsys)
+    assert line.startswith("passage tokens, 12 passages: about ")

@@ -5,15 +5,16 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import slow_clock
 from helpers.tiny_embedders import make_numbers_overflow, model
 from helpers.tiny_task import refused
 
 from rounds.data import passage_pool
 from rounds.data.passage_pool import ids_of, read_pool, texts_of
-from rounds.encoding import run_store, text_blocks
+from rounds.encoding import batching, run_store, text_blocks
 from rounds.encoding.encoder import EncodingOptions, encode
 from rounds.encoding.text_blocks import TextBlocks
-from rounds.encoding.tokenization import Cuts, report_once
+from rounds.encoding.tokenization import Cuts, report_once, tokenize
 from rounds.models import checkpoint
 from rounds.retrieval import representations
 
@@ -164,3 +165,17 @@ def test_a_corpus_whose_encoding_ends_in_the_middle_leaves_nothing(tiny, tmp_pat
     assert [path.name for path in store.root.iterdir()] == [".lock"]
     vectors, folder = store.vectors(TEXTS, "passage", "corpus")
     assert np.isfinite(vectors).all() and vectors.shape[0] == len(TEXTS) and (folder / "manifest.json").is_file()
+
+
+def test_one_line_tells_how_long_all_blocks_take(small_blocks, monkeypatch, capsys):
+    """The first block's tokens stand for those of all 60 distinct texts."""
+    embedder, prompts = model("bert")
+    monkeypatch.setattr(batching, "TOKEN_BUDGET", 64)
+    small_blocks(20)
+    slow_clock.use(monkeypatch)
+    texts = [f"a kite {number:03d}" for number in range(60)]
+    encode(embedder, [*texts, texts[0]], prompts, "passage", "fp32", options=EncodingOptions("encode corpus"))
+    (line,) = slow_clock.lines(capsys)
+    total = sum(map(len, tokenize(embedder.tokenizer, texts, prompts, "passage")))
+    assert line.startswith("encode corpus, 60 passages: about ")
+    assert slow_clock.amount(line) == pytest.approx(total, rel=0.02)

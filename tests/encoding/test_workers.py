@@ -1,6 +1,7 @@
 """Workers: several processes encode as one does, and end with it."""
 
 import dataclasses
+import functools
 import importlib
 import os
 import signal
@@ -12,14 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import scripts
+from helpers import scripts, slow_clock
+from helpers.tiny_embedders import model
 from helpers.tiny_task import refused
 from transformers import HfArgumentParser
 
 from rounds.config import loader
-from rounds.encoding import run_store, workers
+from rounds.encoding import batching, run_store, workers
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
+from rounds.encoding.encoder import EncodingOptions, encode, encode_ids
 from rounds.encoding.run_store import RunStore
+from rounds.encoding.tokenization import tokenize
 from rounds.encoding.workers import EncodingWorker
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
@@ -68,6 +72,38 @@ def test_two_processes_give_the_vectors_of_one(texts, examples, tmp_path):
     vectors, other_folder = two.vectors(texts, "query", "texts", examples)
     np.testing.assert_allclose(vectors, expected, atol=2e-6)
     assert vectors.dtype == np.float32 and folder.name == other_folder.name
+
+
+class WorkerInThisProcess:
+    """Stands in for an `EncodingWorker`, of which starting the process takes seconds."""
+
+    threads = 1
+
+    def __init__(self, embedder) -> None:
+        self.embedder = embedder
+
+    def send(self, ids, image_features, names, kind) -> None:
+        self.ids = ids
+
+    def receive(self):
+        return encode_ids(self.embedder, self.ids, "fp32"), 0
+
+
+def test_one_line_tells_how_long_all_processes_take(monkeypatch, capsys):
+    """It counts the tokens of both, and their common rate: twice that of the process that prints it."""
+    embedder, prompts = model("bert")
+    texts = [f"{text} {number}" for text in TEXTS for number in range(8)]
+    monkeypatch.setattr(batching, "TOKEN_BUDGET", 64)
+    backend = functools.partial(workers.encode_on_workers, [WorkerInThisProcess(embedder)])
+    alone = encode(embedder, texts, prompts, "passage", "fp32")
+    slow_clock.use(monkeypatch)
+    shared = encode(
+        embedder, texts, prompts, "passage", "fp32", options=EncodingOptions("encode corpus"), backend=backend
+    )
+    np.testing.assert_allclose(shared, alone, atol=2e-6)
+    (line,) = slow_clock.lines(capsys)
+    tokens = sum(map(len, tokenize(embedder.tokenizer, texts, prompts, "passage")))
+    assert line.startswith("encode corpus, ") and slow_clock.amount(line) == pytest.approx(tokens, rel=0.1)
 
 
 def test_workers_end_with_their_encoder(tmp_path):

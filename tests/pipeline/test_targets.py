@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 
 import pytest
+from helpers import slow_clock
 from helpers.scripts import SCRIPTS
 
 from rounds.errors import UserError
@@ -395,3 +396,14 @@ def test_what_a_person_got_wrong_is_one_line_and_exit_two(arguments, flags, part
 def test_makes_flags_are_read(text, flags, names):
     """-n and the names on make's command line, whose blanks are escaped."""
     assert __main__.make_flags(text) == (flags, names)
+
+
+def test_the_first_fold_that_runs_tells_how_long_all_take(session, monkeypatch, capsys):
+    """Folds that are up to date do not count, and a dry run says nothing."""
+    slow_clock.use(monkeypatch)
+    given = ("ROUND=1", "FOLDS=0 1 2")
+    targets.run("cv", session(*given, "DRY=1", target="cv", is_dry=True))
+    assert slow_clock.lines(capsys) == []
+    targets.run("candidates", session("ROUND=1", "SPLIT=v5", "FOLD=0", target="candidates"))
+    targets.run("best", session(*given, target="best"))
+    assert slow_clock.lines(capsys) == ["2 folds: about 20 min (2 folds, 6.0 folds/h)"]

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from helpers import slow_clock
 from helpers.scripts import assert_one_line, call
 from helpers.tiny_task import refused
 
@@ -224,6 +225,24 @@ def test_an_encoder_starts_with_the_first_stage_s_ranking(decoder, tmp_path):
     with refused("pooling"):
         layers = recipe.replace("model", pooling="sum_last_n")
         cross_encoder_training.train(layers, GROUPS, tmp_path, 42, "cpu")
+
+
+def test_scoring_and_training_tell_how_long_they_take(tmp_path, monkeypatch, capsys):
+    """The tokens of evenly spaced pairs stand for all; scores and weights are the same with a line and without one."""
+    recipe = reranking("classifier", None).replace("training", epochs=2)
+    cross_encoder_training.train(recipe, GROUPS, tmp_path / "model", 42, "cpu")
+    pairs = [(query, f"{text} {number}") for query, text in PAIRS for number in range(10)]
+    expected = pair_scores.score(str(tmp_path / "model"), pairs, "cpu", recipe)
+    slow_clock.use(monkeypatch)
+    cross_encoder_training.train(recipe, GROUPS, tmp_path / "again", 42, "cpu")
+    scores = pair_scores.score(str(tmp_path / "again"), pairs, "cpu", recipe)
+    assert np.array_equal(scores, expected)
+    training, scoring = slow_clock.lines(capsys)
+    assert training == "train the reranker on 6 queries: about 20 min (2 steps, 6.0 steps/h)"
+    model = cross_encoder.load(str(tmp_path / "model"), recipe, "cpu")
+    tokens = sum(int(model.preprocess([pair])["attention_mask"].sum()) for pair in pairs)
+    assert scoring.startswith("score 360 pairs: about 1.9 h (")
+    assert slow_clock.amount(scoring) == pytest.approx(tokens, rel=0.02)
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import slow_clock
 from helpers.tiny_task import refused
 
 from rounds.data.collection import Collection
+from rounds.estimate import Estimate
 from rounds.evaluation import significance
 from rounds.evaluation.metrics import HEADLINE_METRICS
 from rounds.evaluation.table import Table
@@ -229,3 +231,21 @@ def test_a_folder_without_candidates_is_named(missing, tmp_path):
         (tmp_path / "manifest.json").write_text('{"kind": "evaluation", "config": {}}')
     with refused(tmp_path, "no candidates"):
         folds.read_fold(tmp_path)
+
+
+def test_the_first_fits_tell_how_long_all_take(monkeypatch, capsys):
+    """A fusion of two views counts twice; each network takes 10 minutes, or 3 of a view half an hour."""
+    folds = [fold(seed) for seed in range(2)]
+    monkeypatch.setattr(cross_validation.fusion, "fit", lambda tables, views: Fusion(views, []))
+    monkeypatch.setattr(Fusion, "score", lambda self, each: np.zeros(len(each.query_rows)))
+    slow_clock.use(monkeypatch, 1800)
+    cross_validation.evaluate_stages(folds, [("fusion", [("m",)]), ("ensemble", [("m",), ("words m",)])])
+    assert slow_clock.lines(capsys) == ["cross-validate the fusions: about 3.0 h (18 networks, 6.0 networks/h)"]
+
+
+def test_a_single_fit_tells_how_long_it_takes(monkeypatch, capsys):
+    """All networks of all views count."""
+    slow_clock.use(monkeypatch)
+    one = table(np.random.default_rng(1), "q")
+    fusion.fit([one], [("m",), ("words",)], on_network=Estimate("fit the fusion", "networks").update)
+    assert slow_clock.lines(capsys) == ["fit the fusion: about 60 min (6 networks, 6.0 networks/h)"]

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import slow_clock
 
 from rounds.config.sections.mining import BM25
 from rounds.retrieval import bm25
@@ -98,3 +99,10 @@ def test_parameters_are_those_of_the_formula():
     idf = math.log(1 + (3 - 2 + 0.5) / (2 + 0.5))
     expected = [idf * tf / (tf + k1 * (1 - b + b * n / 3)) for tf, n in zip(frequencies, lengths, strict=True)]
     assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_long_ranking_tells_how_long_it_takes(monkeypatch, capsys):
+    """The work is counted in queries."""
+    slow_clock.use(monkeypatch)
+    bm25.rank({str(number): "five corners" for number in range(12)}, PASSAGES, 5)
+    assert slow_clock.lines(capsys) == ["rank 5 passages by BM25: about 2.0 h (12 queries, 6.0 queries/h)"]

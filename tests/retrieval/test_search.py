@@ -3,6 +3,7 @@ import tracemalloc
 import faiss
 import numpy as np
 import pytest
+from helpers import slow_clock
 from helpers.tiny_task import refused
 
 from rounds.retrieval import ann_index, exact_search, search
@@ -322,3 +323,22 @@ def test_a_missing_run_is_refused(tmp_path):
     """A run file that is not there is named."""
     with refused(tmp_path / "run.trec", "no such file"):
         read_trec(tmp_path / "run.trec")
+
+
+def test_a_long_search_tells_how_long_it_takes(monkeypatch, capsys):
+    """After the first block of 10 passages of 40, a quarter of the first 2 of 4 queries is done."""
+    vectors = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    ids = [str(row) for row in range(40)]
+    slow_clock.use(monkeypatch)
+    search.rank(ids[:4], vectors[:4], ids, vectors, depth=5, block_size=80)
+    assert slow_clock.lines(capsys) == ["search 40 passages: about 80 min (4 queries, 3.0 queries/h)"]
+
+
+def test_building_an_index_tells_how_long_it_takes(monkeypatch, capsys):
+    """Vectors are added in blocks."""
+    vectors = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    blocks = exact_search.float32_blocks
+    monkeypatch.setattr(exact_search, "float32_blocks", lambda rows, size=80: blocks(rows, size))
+    slow_clock.use(monkeypatch)
+    ann_index.build("hnsw", vectors)
+    assert slow_clock.lines(capsys) == ["build the index hnsw: about 40 min (40 vectors, 1.0 vectors/min)"]

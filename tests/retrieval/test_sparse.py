@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from helpers import slow_clock
 from helpers.tiny_task import refused
 from scipy import sparse
 
@@ -190,3 +191,11 @@ def test_an_approximate_index_is_refused():
     """Approximate indexes are for dense vectors."""
     with refused("index hnsw", "mining.index: exact"):
         SPARSE.build_index("hnsw", None)
+
+
+def test_a_long_search_tells_how_long_it_takes(monkeypatch, capsys):
+    """The first of two blocks of passages, with all queries, is half of the work."""
+    monkeypatch.setattr(sparse_search, "BLOCK_PASSAGES", 20)
+    slow_clock.use(monkeypatch)
+    search.rank(names(4, "q"), random_vectors(4, 0), names(40), random_vectors(40, 1), 5)
+    assert slow_clock.lines(capsys) == ["search 40 passages: about 20 min (4 queries, 12 queries/h)"]

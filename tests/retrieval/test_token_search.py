@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import slow_clock
 
 from rounds.errors import UserError
 from rounds.retrieval import ann_index, search, token_index, token_search
@@ -112,3 +113,14 @@ def test_pair_scores_and_all_scores_are_maxsim():
     expected = slow_scores(queries, passages)
     np.testing.assert_allclose(token_search.pair_scores(queries, passages), expected.diagonal(), atol=1e-6)
     np.testing.assert_allclose(token_search.all_scores(queries, passages, 32), expected, atol=1e-5)
+
+
+def test_a_long_search_tells_how_long_it_takes(monkeypatch, capsys):
+    """40 passages of one token each in blocks of 10; an approximate search counts queries."""
+    queries, passages = random_tokens(4, 0, most=1), random_tokens(40, 1, most=1)
+    monkeypatch.setattr(token_search, "MAX_BLOCK_TOKENS", 10)
+    slow_clock.use(monkeypatch)
+    rank(queries, passages, 5)
+    rank(queries, passages, 5, index=ann_index.build("hnsw", passages.values))
+    exact, approximate = slow_clock.lines(capsys)
+    assert exact == "search 40 passages: about 40 min (4 queries, 6.0 queries/h)" == approximate

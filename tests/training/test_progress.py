@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import slow_clock
 
 from rounds.artifacts import store
-from rounds.training.callbacks import EpochCheckpointCallback
+from rounds.training.callbacks import EpochCheckpointCallback, StepEstimate
 from rounds.training.progress import PROGRESS_FILE, QUIET, SavedProgress, read_progress, write_progress
 
 PROGRESS = {"step": 30, "steps": 100, "first": 10, "seconds": 40.0, "losses": [[20, 1.5], [30, 1.25]]}
@@ -61,3 +62,28 @@ def test_the_callback_writes_progress(tmp_path):
     callback.on_train_end(None, state, None)
     progress = store.read_json(tmp_path / PROGRESS_FILE)
     assert (progress["first"], progress["step"], progress["steps"], progress["losses"]) == (4, 6, 20, [[6, 0.5]])
+
+
+@pytest.mark.parametrize(("first", "amount"), [(0, "20 steps, "), (4, "16 steps left, ")])
+def test_the_first_steps_tell_how_long_the_others_take(first, amount, monkeypatch, capsys):
+    """Where a training is resumed, the line counts what is left."""
+    slow_clock.use(monkeypatch, 60)
+    callback, arguments = StepEstimate("train on 40 queries"), SimpleNamespace(device=torch.device("cpu"))
+    state = SimpleNamespace(global_step=first, max_steps=20, is_world_process_zero=True)
+    callback.on_train_begin(arguments, state, None)
+    for step in range(first + 1, 21):
+        state.global_step = step
+        callback.on_step_end(arguments, state, None)
+    (line,) = slow_clock.lines(capsys)
+    assert line == f"train on 40 queries: about {20 - first} min ({amount}1.0 steps/min)"
+
+
+def test_one_of_several_processes_tells_how_long_training_takes(monkeypatch, capsys):
+    """Others stay silent."""
+    slow_clock.use(monkeypatch)
+    callback, arguments = StepEstimate("train"), SimpleNamespace(device=torch.device("cpu"))
+    state = SimpleNamespace(global_step=0, max_steps=20, is_world_process_zero=False)
+    callback.on_train_begin(arguments, state, None)
+    state.global_step = 1
+    callback.on_step_end(arguments, state, None)
+    assert slow_clock.lines(capsys) == []

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rounds.config.recipe import Recipe
 from rounds.encoding.encoder import EncodingOptions, encode_ids
+from rounds.estimate import Estimate
 from rounds.models import batch_support
 from rounds.models.pooling import MODES
 
@@ -98,7 +99,10 @@ class DecoderScorer:
             UserError: a score is not finite, whatever the precision.
         """
         names = [f"{query[:40]!r} with {passage[:40]!r}" for query, passage in pairs]
-        options = EncodingOptions(title="score pairs", share_prefix=self.shares_prefixes, names=names)
+        estimate = Estimate(f"score {len(pairs):,} pairs", "tokens", warms_up=self.model.device.type != "cpu")
+        options = EncodingOptions(
+            title="score pairs", share_prefix=self.shares_prefixes, names=names, on_tokens=estimate.update
+        )
         vectors = encode_ids(self.embedder, self.tokenize(pairs), precision, options)
         with torch.inference_mode():
             return self.apply_head(torch.from_numpy(vectors).to(self.model.device)).cpu().numpy()

@@ -6,25 +6,23 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
-from tqdm import tqdm
 from transformers.cache_utils import Cache
 
 from rounds.config.recipe import Prompts
-from rounds.encoding import batching, model_outputs, prefix_cache, text_blocks
+from rounds.encoding import batch_loop, batching, model_outputs, prefix_cache, text_blocks
+from rounds.encoding.batch_loop import BlockProgress
 from rounds.encoding.batching import Layout
 from rounds.encoding.text_blocks import TextBlocks
 from rounds.encoding.tokenization import Cuts, Tally, report_once, tokenize, tokenize_with_cuts
+from rounds.estimate import Counter, Estimate, OnProgress, ignore
 from rounds.models import dual_encoder, image_inputs, multi_vector
 from rounds.models.precision import autocast, compute_dtype, widened
 from rounds.retrieval import representations
 from rounds.retrieval.representation import Allocate, Vectors
-
-Output = TypeVar("Output")
 
 ImageFeatures = dict[str, np.ndarray] | None  # name -> (rows, ...), as `image_inputs.image_arrays` returns them
 
@@ -43,6 +41,7 @@ class EncodingOptions:
         names: the id of each text, for messages; empty for numbers.
         on_cuts: gets what was left out of the texts.
         on_overflow: gets the number of texts whose vectors were computed again; otherwise it is printed.
+        on_tokens: gets the number of tokens computed so far and that of all, before the first batch and after each.
         kind: `query` or `passage`, where a model that embeds tokens leaves out some of passages.
         checks_numbers: compute vectors that hold NaN or infinity again in a wider precision, and refuse those that
             still do; otherwise they are returned.
@@ -54,6 +53,7 @@ class EncodingOptions:
     names: Sequence[str] = ()
     on_cuts: Callable[[Cuts], None] | None = None
     on_overflow: Callable[[int], None] | None = None
+    on_tokens: OnProgress = ignore
     kind: str = "passage"
     checks_numbers: bool = True
 
@@ -118,10 +118,18 @@ def encode(
         options,
         allocate=allocate_in_memory if repeats else options.allocate,
         names=[names[number] for number in range(len(place))],
+        on_tokens=_estimate(embedder, options, len(place)).update,
     )
     image_features = image_inputs.image_arrays(embedder, distinct_texts)
     vectors = backend(embedder, ids, precision, distinct_options, image_features)
     return representations.of(vectors).take(vectors, places, options.allocate) if repeats else vectors
+
+
+def _estimate(embedder: SentenceTransformer, options: EncodingOptions, count: int) -> Estimate:
+    """Return what prints how long encoding `count` texts takes, once for the same model."""
+    kind = "queries" if options.kind == "query" else "passages"
+    warms_up = embedder.device.type != "cpu"
+    return Estimate(f"{options.title}, {count:,} {kind}", "tokens", warms_up, owner=embedder)
 
 
 def _encode_in_blocks(
@@ -136,6 +144,7 @@ def _encode_in_blocks(
     representation, kind = model_outputs.representation(embedder), options.kind
     tally, cuts, lost = Tally(), Cuts(), []
     builder = representation.builder(text_blocks.count_vectors(embedder, blocks, prompts, kind), options.allocate)
+    progress = BlockProgress(_estimate(embedder, options, blocks.distinct_count), blocks.distinct_count)
     for number, block in enumerate(blocks, 1):
         ids, block_cuts = block.tokenize(embedder.tokenizer, prompts, kind, tally)
         cuts.update(block_cuts)
@@ -145,7 +154,9 @@ def _encode_in_blocks(
             allocate=allocate_in_memory,
             names=options.names_of(block.first_rows.tolist()),
             on_overflow=lost.append,
+            on_tokens=progress.update,
         )
+        progress.start(len(ids))
         image_features = image_inputs.image_arrays(embedder, block.texts)
         vectors = backend(embedder, ids, precision, block_options, image_features)
         for rows, places in block.parts():
@@ -193,10 +204,11 @@ def encode_ids(
         _evaluating(embedder),
         torch.inference_mode(),
         autocast(precision, str(embedder.device)),
-        _progress_bar(len(ids), options.title) as bar,
+        batch_loop.progress_bar(len(ids), options.title) as bar,
     ):
         layout = Layout.for_model(embedder, longest)
         groups = prefix_cache.group_by_prefix(ids, layout) if shares_prefix else [(0, list(range(len(ids))))]
+        tokens = Counter(options.on_tokens, prefix_cache.count_tokens(ids, groups))
         for length, rows in groups:
             group = _PrefixGroup(
                 embedder=embedder,
@@ -207,18 +219,19 @@ def encode_ids(
                 image_features=select_rows(image_features, rows),
                 kind=options.kind,
             )
-            for places, output in _within_memory(group.lengths, group.layout, group.embed):
+            tokens.done += length  # reported with the group's first batch
+            for places, output in batch_loop.within_memory(group.lengths, group.layout, group.embed):
                 batch = [rows[place] for place in places]
                 lost = representation.find_not_finite(output) if options.checks_numbers else []
                 if len(lost):
                     lost_count += len(lost)
                     lost_rows = [batch[place] for place in lost]
-                    again = _recompute(embedder, ids, lost_rows, precision, options, image_features)
-                    builder.put(lost_rows, again)
+                    builder.put(lost_rows, _recompute(embedder, ids, lost_rows, precision, options, image_features))
                     finite = np.setdiff1d(np.arange(len(batch)), lost)
                     batch, output = [batch[place] for place in finite], representation.select(output, finite)
                 builder.put(batch, output)
                 bar.update(len(places))
+                tokens.add(sum(group.lengths[place] for place in places))
     tell_overflow(precision, embedder, options, lost_count, len(ids))
     return builder.finish()
 
@@ -234,7 +247,8 @@ def _recompute(
     """Embed rows whose vectors are not finite in a wider precision."""
     names = options.names_of(rows)
     with widened(embedder, precision, names) as wider:
-        again = dataclasses.replace(options, title="", allocate=allocate_in_memory, names=names, on_overflow=None)
+        silent = dataclasses.replace(options, title="", on_overflow=None, on_tokens=ignore)
+        again = dataclasses.replace(silent, allocate=allocate_in_memory, names=names)
         return encode_ids(embedder, [ids[row] for row in rows], wider, again, select_rows(image_features, rows))
 
 
@@ -261,11 +275,6 @@ def _evaluating(embedder: SentenceTransformer) -> Iterator[None]:
         embedder.train(was_training)
 
 
-def _progress_bar(total: int, title: str) -> tqdm:
-    """Return a bar that disappears when it is full; without a title, or outside a terminal, nothing is shown."""
-    return tqdm(total=total, desc=title, unit="text", disable=None if title else True, leave=False)
-
-
 @dataclass(frozen=True)
 class _PrefixGroup:
     """Token sequences that share a prefix, and what embedding them takes.
@@ -285,7 +294,7 @@ class _PrefixGroup:
     image_features: ImageFeatures
     kind: str
 
-    @property
+    @functools.cached_property
     def lengths(self) -> list[int]:
         """Tokens of each sequence behind the prefix."""
         return [len(ids) - self.prefix_length for ids in self.ids]
@@ -301,37 +310,6 @@ class _PrefixGroup:
         if self.cache:
             return prefix_cache.embed(self.embedder, features, self.cache)[: len(rows)].float().cpu().numpy()
         return model_outputs.read(self.embedder, features, suffixes, self.layout, self.kind)
-
-
-def _within_memory(
-    lengths: list[int], layout: Layout, compute: Callable[[list[int], int], Output]
-) -> Iterator[tuple[list[int], Output]]:
-    """Yield the row numbers and the output of each batch; when memory runs out, halve the batches from there on.
-
-    Args:
-        lengths: tokens of each row.
-        compute: returns a batch's output from its row numbers and the token budget.
-
-    Raises:
-        torch.OutOfMemoryError: a single row does not fit.
-    """
-    waiting, budget = list(range(len(lengths))), layout.token_budget
-    while waiting:
-        done: set[int] = set()
-        for places in batching.plan_batches([lengths[row] for row in waiting], layout, budget):
-            rows = [waiting[place] for place in places]
-            try:
-                output = compute(rows, budget)
-            except torch.OutOfMemoryError:
-                if len(rows) == 1:
-                    raise
-                torch.cuda.empty_cache()
-                budget //= 2
-                tqdm.write(f"out of memory with {len(rows)} texts; continuing with {budget} tokens a batch")
-                break
-            yield rows, output
-            done.update(rows)
-        waiting = [row for row in waiting if row not in done]
 
 
 def token_states(
@@ -352,7 +330,9 @@ def token_states(
     ids = tokenize(embedder.tokenizer, texts, prompts, kind)
     special = embedder.tokenizer.all_special_ids
     states_of_texts = []
-    for row_ids, states in zip(ids, _states_of_ids(embedder, ids, precision, EncodingOptions(title)), strict=True):
+    options = EncodingOptions(title, kind=kind)
+    options = dataclasses.replace(options, on_tokens=_estimate(embedder, options, len(ids)).update)
+    for row_ids, states in zip(ids, _states_of_ids(embedder, ids, precision, options), strict=True):
         kept = ~np.isin(row_ids, special)
         kept |= not kept.any()
         states_of_texts.append((np.array(row_ids)[kept], states[kept]))
@@ -366,13 +346,13 @@ def _states_of_ids(
     layout = Layout.for_model(embedder, max(map(len, ids)))
     states_of_rows: list = [None] * len(ids)
     compute = functools.partial(_batch_states, embedder, layout, ids)
-    lost_count = 0
+    lost_count, tokens = 0, Counter(options.on_tokens, sum(map(len, ids)))
     with (
         torch.inference_mode(),
         autocast(precision, str(embedder.device)),
-        _progress_bar(len(ids), options.title) as bar,
+        batch_loop.progress_bar(len(ids), options.title) as bar,
     ):
-        for rows, batch_states in _within_memory(list(map(len, ids)), layout, compute):
+        for rows, batch_states in batch_loop.within_memory(list(map(len, ids)), layout, compute):
             for row, states in zip(rows, batch_states, strict=True):
                 states_of_rows[row] = states
             if lost := [row for row in rows if not np.isfinite(states_of_rows[row]).all()]:
@@ -383,6 +363,7 @@ def _states_of_ids(
                 for row, states in zip(lost, again, strict=True):
                     states_of_rows[row] = states
             bar.update(len(rows))
+            tokens.add(sum(len(ids[row]) for row in rows))
     tell_overflow(precision, embedder, options, lost_count, len(ids))
     return states_of_rows
 

@@ -1,14 +1,21 @@
 """Score pairs of query and passage with a cross-encoder; a decoder reads what several pairs share once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
+import torch
 from sentence_transformers import CrossEncoder
 
 from rounds.config.recipe import Recipe
 from rounds.encoding.decoder_scorer import DecoderScorer
+from rounds.estimate import Counter, Estimate
 from rounds.models import cross_encoder
 from rounds.models.precision import autocast, resolve_precision, widened
 
 BATCH = 32
+
+SAMPLED_PAIRS = 256  # pairs that are tokenized to estimate the tokens of all
 
 
 def score(name_or_path: str, pairs: list[tuple[str, str]], device: str, recipe: Recipe | None = None) -> np.ndarray:
@@ -28,10 +35,39 @@ def score(name_or_path: str, pairs: list[tuple[str, str]], device: str, recipe: 
     distinct = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
     scorer = None if recipe is None else DecoderScorer.find(model, recipe)
     if scorer is None:
-        scores = _predict(model, list(distinct), precision, device)
+        with _estimating(model, list(distinct)):
+            scores = _predict(model, list(distinct), precision, device)
     else:
         scores = scorer.score(list(distinct), precision)
     return scores[[distinct[pair] for pair in pairs]]
+
+
+@contextmanager
+def _estimating(model: CrossEncoder, pairs: list[tuple[str, str]]) -> Iterator[None]:
+    """Print how long scoring takes; the tokens of all pairs are estimated from those of evenly spaced ones."""
+    if len(pairs) <= SAMPLED_PAIRS:
+        yield
+        return
+    sample = pairs[:: -(-len(pairs) // SAMPLED_PAIRS)]
+    total = _count_tokens(model.preprocess(sample)) * len(pairs) / len(sample)
+    estimate = Estimate(f"score {len(pairs):,} pairs", "tokens", warms_up=model.device.type != "cpu")
+    tokens = Counter(estimate.update, total)
+
+    def count_batch(module: CrossEncoder, inputs: tuple[dict[str, torch.Tensor]], output: object) -> None:
+        if not estimate.is_settled:  # counting waits for a GPU
+            tokens.add(_count_tokens(inputs[0]))
+
+    hook = model.register_forward_hook(count_batch)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _count_tokens(features: dict[str, torch.Tensor]) -> int:
+    """Return the tokens of a batch, without padding."""
+    mask = features.get("attention_mask")
+    return features["input_ids"].numel() if mask is None else int(mask.sum())
 
 
 def _predict(model: CrossEncoder, pairs: list[tuple[str, str]], precision: str, device: str) -> np.ndarray:

@@ -84,6 +84,15 @@ def group_by_prefix(ids: Sequence[list[int]], layout: Layout) -> list[tuple[int,
     return [(length, sorted(rows)) for length, rows in groups] + ([(0, rest)] if rest else [])
 
 
+def count_tokens(ids: Sequence[list[int]], groups: list[tuple[int, list[int]]]) -> int:
+    """Return how many tokens are computed for rows that are grouped as `group_by_prefix` does.
+
+    >>> count_tokens([[1, 2, 3], [1, 2, 4], [5]], [(2, [0, 1]), (0, [2])])
+    5
+    """
+    return sum(map(len, ids)) - sum(length * (len(rows) - 1) for length, rows in groups)
+
+
 def _common_length(one: list[int], other: list[int]) -> int:
     """Return the length of the common prefix that leaves at least one token to each."""
     length, limit = 0, min(len(one), len(other)) - 1

@@ -67,6 +67,11 @@ class TextBlocks:
         """The number of texts, repeated ones included."""
         return len(self._first)
 
+    @property
+    def distinct_count(self) -> int:
+        """The number of distinct texts."""
+        return len(self._distinct)
+
     def __len__(self) -> int:
         return -(-len(self._distinct) // BLOCK_TEXTS)
 

@@ -26,6 +26,7 @@ from rounds.encoding.encoder import (
     tell_overflow,
 )
 from rounds.errors import UserError
+from rounds.estimate import OnProgress
 from rounds.models.checkpoint import Checkpoint
 from rounds.retrieval import representations
 from rounds.retrieval.representation import Vectors
@@ -140,7 +141,13 @@ def encode_on_workers(
     parts = split_by_length(ids, len(workers) + 1)
     names = [options.names_of(rows) for rows in parts]
     lost: list[int] = []
-    local_options = dataclasses.replace(options, allocate=allocate_in_memory, names=names[0], on_overflow=lost.append)
+    local_options = dataclasses.replace(
+        options,
+        allocate=allocate_in_memory,
+        names=names[0],
+        on_overflow=lost.append,
+        on_tokens=_for_all_parts(options.on_tokens, sum(map(len, ids)) / sum(len(ids[row]) for row in parts[0])),
+    )
     try:
         with _threads(workers[0].threads):
             for worker, rows, part_names in zip(workers, parts[1:], names[1:], strict=False):
@@ -160,6 +167,11 @@ def encode_on_workers(
         raise
     tell_overflow(precision, embedder, options, sum(lost), len(ids))
     return builder.finish()
+
+
+def _for_all_parts(on_tokens: OnProgress, factor: float) -> OnProgress:
+    """Return what multiplies this process's tokens to those of all, which encode as fast."""
+    return lambda done, total: on_tokens(done * factor, total * factor)
 
 
 @contextmanager

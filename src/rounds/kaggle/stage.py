@@ -9,6 +9,7 @@ from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
 from rounds.errors import UserError
+from rounds.estimate import Estimate
 from rounds.evaluation import ledger
 from rounds.kaggle import submission
 from rounds.models.checkpoint import Checkpoint
@@ -42,7 +43,8 @@ def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, out
     learned = [folds.read_scored_candidates(folder) for folder in fold_folders]
     table = folds.read_scored_candidates(table_folder)
     _, ensemble = views.default_views(manifest.members)[-1]
-    run = table.to_run(fusion.fit(learned, ensemble).score(table))
+    on_network = Estimate("fit the fusion", "networks").update
+    run = table.to_run(fusion.fit(learned, ensemble, on_network=on_network).score(table))
     rows = submission.write(run, data.passages, sample, output)
     fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]
     fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from rounds.artifacts import store
 from rounds.data.images import ImageReference, find_image, strip_image
+from rounds.estimate import track
 from rounds.models import vision_language, vision_tower
 from rounds.models.vision_language import IMAGE_INDEX, JointImageInputs
 from rounds.models.vision_tower import BATCH, IMAGE_FEATURES, IMAGE_ONLY, IMAGE_PIXELS, VisionTower
@@ -87,7 +88,8 @@ def encode_images(tower: VisionTower, images: list[ImageReference | None]) -> np
     missing = [image for image in distinct if image not in features]
     was_training = tower.tower.training
     tower.tower.eval()
-    for start in tqdm(range(0, len(missing), BATCH), desc="encode images", disable=None, leave=False):
+    starts = tqdm(range(0, len(missing), BATCH), desc="encode images", disable=None, leave=False)
+    for start in track(starts, len(starts), f"encode {len(missing):,} images", "batches"):
         batch = missing[start : start + BATCH]
         with torch.inference_mode():
             encoded = tower.encode_pixels(tower.preprocess_images([image.read() for image in batch])).cpu().numpy()

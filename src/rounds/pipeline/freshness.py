@@ -76,6 +76,11 @@ def states(targets: Iterable[Stage]) -> list[tuple[Stage, State]]:
     return judged
 
 
+def are_fresh(targets: Iterable[Stage]) -> bool:
+    """Whether nothing is to be done for some targets, nor for any stage that they need."""
+    return all(state.is_fresh for _, state in states(targets))
+
+
 def summary(reasons: Sequence[str]) -> str:
     """The first reasons of a stale stage, in one line.
 

@@ -48,7 +48,7 @@ class Runner:
         folder; then the targets' folder is locked for all of its stages. So no make waits while it holds a lock, and
         each stage is judged once its lock is held, since another make may have run it meanwhile.
         """
-        if all(state.is_fresh for _, state in freshness.states(targets)):
+        if freshness.are_fresh(targets):
             return False
         before, home = len(self.ran), targets[-1].home
         ordered = freshness.in_order(targets)

@@ -25,9 +25,9 @@ class Session:
         """The same session with other settings."""
         return Session(self.settings.on(**changes), self.runner)
 
-    def ensure(self, *targets: Stage) -> None:
-        """Bring stages up to date."""
-        self.runner.ensure(targets)
+    def ensure(self, *targets: Stage) -> bool:
+        """Bring stages up to date; returns whether anything had to run."""
+        return self.runner.ensure(targets)
 
     def finish(self, *targets: Stage) -> None:
         """Bring stages up to date, and say so where nothing had to run."""

@@ -1,13 +1,15 @@
 """Targets: what each name after `make` brings up to date and runs."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from rounds.errors import UserError
+from rounds.estimate import Counter, Estimate
 from rounds.pipeline import (
     extra_flags,
+    freshness,
     settings,
     stages,
     uploads,  # noqa: F401  registers its targets
@@ -16,6 +18,7 @@ from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import DENSE, TARGETS, VALIDATED, target
 from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
+from rounds.pipeline.stages import Stage
 
 ZERO_SHOT = ("evaluate", "mteb", "demo", "status")  # targets that take the base model, ROUND=0
 
@@ -124,9 +127,8 @@ def candidates(session: Session) -> None:
 def rerank(session: Session) -> None:
     """Train a reranker for each fold on the other folds' candidates."""
     folds = _ensure_folds(session)
-    for fold in folds:
-        session.runner.say(f"== fold {fold.settings.fold}: rerank")
-        session.ensure(stages.rerank(fold, tuple(other for other in folds if other != fold)))
+    others = [(fold, tuple(other for other in folds if other != fold)) for fold in folds]
+    _ensure_each(session, {f"fold {fold.settings.fold}: rerank": stages.rerank(fold, rest) for fold, rest in others})
 
 
 @target(is_dense=True)
@@ -165,10 +167,19 @@ def _folds(session: Session) -> list[Experiment]:
 def _ensure_folds(session: Session) -> list[Experiment]:
     """The candidates of each fold, each in folders of its own, so that a stopped run goes on where it was."""
     folds = _folds(session)
-    for fold in folds:
-        session.runner.say(f"== fold {fold.settings.fold}")
-        session.ensure(stages.candidates(fold))
+    _ensure_each(session, {f"fold {fold.settings.fold}": stages.candidates(fold) for fold in folds})
     return folds
+
+
+def _ensure_each(session: Session, stage_of: Mapping[str, Stage]) -> None:
+    """Bring the stage of each fold up to date; say how long those take that have to run, once one has."""
+    waiting = sum(not freshness.are_fresh([stage]) for stage in stage_of.values())
+    estimate = Estimate(f"{waiting} folds", "folds")
+    done = Counter(estimate.update, waiting)
+    for title, stage in stage_of.items():
+        session.runner.say(f"== {title}")
+        if session.ensure(stage) and not session.runner.is_dry:
+            done.add(1)
 
 
 def _tables(folds: Iterable[Experiment]) -> list[Path]:

@@ -25,6 +25,7 @@ from rounds.errors import UserError
 from rounds.models import cross_encoder, pooling, target_modules
 from rounds.models.precision import autocast, compute_dtype, resolve_precision
 from rounds.models.weights import locate_model
+from rounds.training.callbacks import StepEstimate
 from rounds.training.chunks import ChunkBuilder
 
 TUNING_METHODS = ("full", "lora", "qlora")
@@ -159,6 +160,7 @@ def train(
     trainer = _CrossEncoderTrainer(model=model, args=arguments, train_dataset=dataset, loss=loss)
     trainer.remove_callback(ProgressCallback)
     trainer.add_callback(_ProgressBar)
+    trainer.add_callback(StepEstimate(f"train the reranker on {len(groups):,} queries"))
     result = trainer.train()
     if not np.isfinite(result.training_loss):
         raise UserError("the reranker's loss is not a finite number: lower training.learning_rate")

@@ -11,6 +11,7 @@ import numpy as np
 from rounds.artifacts import store
 from rounds.data import lineage
 from rounds.errors import Refused, UserError
+from rounds.estimate import Counter, Estimate
 from rounds.evaluation import significance
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
 from rounds.evaluation.table import Column, Table
@@ -65,7 +66,10 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     rows = [_summarize(folds, label, [fold.round_scores[label] for fold in folds]) for label in first.round_scores]
     if f"{RERANKER}: score" in first.table.features:
         rows.append(_summarize(folds, "rerank", [evaluate_run(fold, reranked_run(fold)) for fold in folds]))
-    return rows + [_evaluate_fusion(folds, label, views) for label, views in fusions]
+    fusions = list(fusions)
+    estimate = Estimate("cross-validate the fusions", "networks")
+    networks = Counter(estimate.update, len(folds) * fusion.SEEDS * sum(len(views) for _, views in fusions))
+    return rows + [_evaluate_fusion(folds, label, views, networks) for label, views in fusions]
 
 
 def require_disjoint(folds: list[Fold]) -> None:
@@ -107,12 +111,13 @@ def _summarize(folds: list[Fold], label: str, scores: list[dict[str, np.ndarray]
     return StageResult(label, by_metric, float(np.mean([minutes for minutes, _ in costs])), peak)
 
 
-def _evaluate_fusion(folds: list[Fold], label: str, views: list[View]) -> StageResult:
-    """Rank each fold by a fusion that was fitted on the other folds."""
+def _evaluate_fusion(folds: list[Fold], label: str, views: list[View], networks: Counter) -> StageResult:
+    """Rank each fold by a fusion that was fitted on the other folds, and count the networks that were fitted."""
     scores: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE_METRICS}
     start = time.perf_counter()
     for fold in folds:
         model = fusion.fit([other.table for other in folds if other is not fold], views)
+        networks.add(fusion.SEEDS * len(views))
         for name, values in evaluate_run(fold, fold.table.to_run(model.score(fold.table))).items():
             scores[name].append(values)
     minutes = (time.perf_counter() - start) / 60 / len(folds)

@@ -5,6 +5,7 @@ Small networks score each pair, and a query's pairs compete for its relevant one
 labelled and on unlabelled passages both gain, where one weight for all queries trades the ones for the others.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rounds.errors import UserError
+from rounds.estimate import Counter, OnProgress, ignore
 from rounds.reranking.candidates import Candidates
 
 SEEDS = 3  # networks for each view, whose probabilities are averaged
@@ -101,7 +103,7 @@ class Fusion:
         return total / len(self.views)
 
 
-def fit(tables: list[Candidates], views: list[View], seed: int = 42) -> Fusion:
+def fit(tables: list[Candidates], views: list[View], seed: int = 42, on_network: OnProgress = ignore) -> Fusion:
     """Fit networks on the candidates of labelled queries.
 
     Args:
@@ -109,6 +111,7 @@ def fit(tables: list[Candidates], views: list[View], seed: int = 42) -> Fusion:
         views: The feature groups of each view. Every view has networks of its own, whose probabilities are averaged:
             a network that reads the features of all models at once learns more of the folds' noise.
         seed: The first network's seed; the others' follow.
+        on_network: Gets the number of networks fitted so far and that of all.
 
     Raises:
         UserError: The tables have different features, or no relevant pair.
@@ -117,7 +120,12 @@ def fit(tables: list[Candidates], views: list[View], seed: int = 42) -> Fusion:
         raise UserError("the folds' candidates have different features; make them again with the same models")
     if not any(table.relevant.any() for table in tables):
         raise UserError("no candidate of the folds is relevant, so the fusion has nothing to learn from; add folds")
-    return Fusion(views, [[_train(tables, view, seed + offset) for offset in range(SEEDS)] for view in views])
+    networks: list[list[ScoringNetwork]] = [[] for _ in views]
+    count = Counter(on_network, len(views) * SEEDS)
+    for place, offset in itertools.product(range(len(views)), range(SEEDS)):
+        networks[place].append(_train(tables, views[place], seed + offset))
+        count.add(1)
+    return Fusion(views, networks)
 
 
 def _train(tables: list[Candidates], view: View, seed: int) -> ScoringNetwork:

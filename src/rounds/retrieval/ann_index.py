@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 
 from rounds.errors import UserError
+from rounds.estimate import Estimate
 from rounds.retrieval import exact_search
 from rounds.retrieval.run import Run
 
@@ -56,8 +57,11 @@ def build(kind: str, passages: np.ndarray) -> faiss.Index:
         index = faiss.IndexHNSWFlat(passages.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
     else:
         index = _train_ivfpq(passages)
-    for _, block in exact_search.float32_blocks(passages):
+    estimate = Estimate(f"build the index {kind}", "vectors")
+    estimate.update(0, len(passages))
+    for start, block in exact_search.float32_blocks(passages):
         index.add(block)
+        estimate.update(start + len(block), len(passages))
     return index
 
 

@@ -9,6 +9,7 @@ from rounds.config.sections.mining import BM25
 from rounds.data.images import strip_image
 from rounds.data.passage_pool import ids_of, take_ids, texts_of
 from rounds.errors import UserError
+from rounds.estimate import track
 from rounds.retrieval.run import DECIMALS, NOTHING, Run, rank_without
 
 DEFAULTS = BM25()
@@ -81,7 +82,7 @@ def _scores(queries: list[str], passages: Sequence[str], parameters: BM25) -> It
     query_tokens = bm25s.tokenize(list(map(strip_image, queries)), **options, return_ids=False, show_progress=False)
     return (
         np.round(index.get_scores(tokens).astype(np.float32), DECIMALS) if tokens else no_match
-        for tokens in query_tokens
+        for tokens in track(query_tokens, len(queries), f"rank {len(passages):,} passages by BM25", "queries")
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rounds.estimate import estimate_search
 from rounds.retrieval import ann_index, exact_search
 from rounds.retrieval import vectors as dense_vectors
 from rounds.retrieval.representation import BLOCK_SIZE, VECTORS_FILE, Allocate, Representation
@@ -72,14 +73,17 @@ class Dense(Representation):
         scores = np.empty((len(queries), depth), np.float32)
         rows = np.empty((len(queries), depth), np.int64)
         queries_at_once = max(1, block_size // (depth + exact_search.EXTRA_CANDIDATES + queries.shape[1]))
+        estimate = estimate_search(len(passages), len(queries))
         for start in range(0, len(queries), queries_at_once):
             part = slice(start, start + queries_at_once)
             block = exact_search.to_float32(queries[part])
             with np.errstate(over="ignore"):  # the caller checks the scores
                 if index is None:
-                    scores[part], rows[part] = exact_search.search(block, passages, depth, block_size)
+                    on_passages = estimate.of_part(start, len(block), len(queries))
+                    scores[part], rows[part] = exact_search.search(block, passages, depth, block_size, on_passages)
                 else:
                     scores[part], rows[part] = ann_index.search(block, passages, depth, index)
+                    estimate.update(start + len(block), len(queries))
         return scores, rows
 
     def build_index(self, kind: str, folder: Path) -> object:

@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 
 from rounds.errors import UserError
+from rounds.estimate import OnProgress, ignore
 from rounds.retrieval.representation import BLOCK_SIZE
 from rounds.retrieval.run import DECIMALS
 from rounds.retrieval.vectors import find_not_finite, list_names
@@ -19,7 +20,11 @@ MAX_GPU_DEPTH = 2048  # faiss's limit
 
 
 def search(
-    queries: np.ndarray, passages: np.ndarray, depth: int, block_size: int = BLOCK_SIZE
+    queries: np.ndarray,
+    passages: np.ndarray,
+    depth: int,
+    block_size: int = BLOCK_SIZE,
+    on_passages: OnProgress = ignore,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the best passages of each query.
 
@@ -31,6 +36,7 @@ def search(
         passages: (corpus, dim) floats.
         depth: passages per query, at most the corpus.
         block_size: numbers held at once; it changes memory, never results.
+        on_passages: gets the number of passages compared so far and that of all.
 
     Returns:
         (queries, depth) float64 scores rounded to `DECIMALS`, falling along each row, and (queries, depth) rows of
@@ -40,7 +46,7 @@ def search(
         UserError: vectors hold NaN.
     """
     width = min(depth + EXTRA_CANDIDATES, len(passages))
-    approximate, rows = _faiss_candidates(queries, passages, width, block_size)
+    approximate, rows = _faiss_candidates(queries, passages, width, block_size, on_passages)
     if rows.size and rows.min() < 0:
         raise UserError("vectors hold values that are not numbers; encode with model.precision bf16 or fp32")
     scores = inner_products(queries, passages, rows, block_size)
@@ -74,13 +80,14 @@ def select_from_proposed(
 
 
 def _faiss_candidates(
-    queries: np.ndarray, passages: np.ndarray, width: int, block_size: int
+    queries: np.ndarray, passages: np.ndarray, width: int, block_size: int, on_passages: OnProgress
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return faiss's float32 top `width`, merged over blocks of the corpus; rows are -1 where scores are NaN."""
     heap = faiss.ResultHeap(len(queries), width, keep_max=True)
     for start, block in float32_blocks(passages, block_size):
         scores, rows = _knn(queries, block, min(width, len(block)))
         heap.add_result(scores, np.where(rows < 0, -1, rows + start))
+        on_passages(start + len(block), len(passages))
     heap.finalize()
     return heap.D, heap.I
 

@@ -6,6 +6,8 @@ which pooling averages away, distinguish candidates that one vector ranks close 
 
 import numpy as np
 
+from rounds.estimate import track
+
 MIN_TOKEN_WEIGHT = 0.1  # weight of a token that every passage contains
 
 
@@ -37,7 +39,7 @@ def score(queries: Tokens, passages: Tokens, pairs: tuple[np.ndarray, np.ndarray
     scores = {name: np.zeros(len(query_rows), dtype=np.float32) for name in names}
     # Pairs are sorted by query: those of query i are starts[i] to starts[i + 1].
     starts = np.searchsorted(query_rows, np.arange(len(queries) + 1))
-    for row, (_, query_vectors) in enumerate(queries):
+    for row, (_, query_vectors) in enumerate(track(queries, len(queries), "compare tokens", "queries")):
         query_pairs = slice(starts[row], starts[row + 1])
         if query_pairs.start == query_pairs.stop:
             continue

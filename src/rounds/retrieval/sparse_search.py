@@ -4,6 +4,7 @@ import numpy as np
 from scipy import sparse
 
 from rounds.errors import UserError
+from rounds.estimate import estimate_search
 from rounds.retrieval.exact_search import BLOCK_SIZE, keep_best, select_best
 from rounds.retrieval.run import DECIMALS
 
@@ -37,6 +38,7 @@ def search(
     best, best_rows = np.empty((count, 0)), np.empty((count, 0), np.int64)
     columns = max(1, min(BLOCK_PASSAGES, block_size // 8))
     queries_at_once = max(1, block_size // 8 // (columns + depth))
+    estimate = estimate_search(corpus, count)
     for start in range(0, corpus, columns):
         stop = min(start + columns, corpus)
         index = passages[start:stop].astype(np.float64).T.tocsr()  # word -> passages that have it
@@ -47,6 +49,8 @@ def search(
             scores = np.hstack([best[part], np.round(products, DECIMALS)])
             rows = np.broadcast_to(np.arange(start, stop), products.shape)
             parts.append(keep_best(scores, np.hstack([best_rows[part], rows]), depth))
+            compared = start * count + (stop - start) * min(first + queries_at_once, count)
+            estimate.update(compared / corpus, count)
         if parts:
             best, best_rows = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return select_best(best, best_rows, depth)

@@ -12,6 +12,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 
+from rounds.estimate import track
 from rounds.retrieval import ann_index, token_search
 from rounds.retrieval.exact_search import select_best, to_float32
 from rounds.retrieval.representation import BLOCK_SIZE, VECTORS_FILE
@@ -58,7 +59,7 @@ def search(
         index.hnsw.efSearch = max(neighbours, index.hnsw.efSearch)
     scores, rows = np.empty((len(queries), depth)), np.full((len(queries), depth), -1, np.int64)
     incomplete = []
-    for number in range(len(queries)):
+    for number in track(range(len(queries)), len(queries), f"search {len(passages):,} passages", "queries"):
         query = queries[number]
         _, tokens = index.search(to_float32(query), neighbours)
         tokens = np.unique(tokens[tokens >= 0])

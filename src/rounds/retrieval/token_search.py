@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rounds.errors import UserError
+from rounds.estimate import OnProgress, estimate_search, ignore
 from rounds.retrieval.exact_search import EXTRA_CANDIDATES, select_from_proposed
 from rounds.retrieval.representation import BLOCK_SIZE
 from rounds.retrieval.run import DECIMALS
@@ -39,8 +40,11 @@ def search(
     check_dims(queries, passages)
     scores = np.empty((len(queries), depth))
     rows = np.empty((len(queries), depth), np.int64)
+    estimate = estimate_search(len(passages), len(queries))
     for start, stop in text_blocks(queries, max(1, block_size // MAX_BLOCK_TOKENS)):
-        scores[start:stop], rows[start:stop] = _search_block(queries.part(start, stop), passages, depth, block_size)
+        on_passages = estimate.of_part(start, stop - start, len(queries))
+        part = queries.part(start, stop)
+        scores[start:stop], rows[start:stop] = _search_block(part, passages, depth, block_size, on_passages)
     return scores, rows
 
 
@@ -52,10 +56,10 @@ def check_dims(queries: TokenVectors, passages: TokenVectors) -> None:
 
 
 def _search_block(
-    queries: TokenVectors, passages: TokenVectors, depth: int, block_size: int
+    queries: TokenVectors, passages: TokenVectors, depth: int, block_size: int, on_passages: OnProgress
 ) -> tuple[np.ndarray, np.ndarray]:
     width = min(depth + EXTRA_CANDIDATES, len(passages))
-    approximate, rows = scan(queries, passages, width, block_size, np.float32)
+    approximate, rows = scan(queries, passages, width, block_size, np.float32, on_passages)
     scores = candidate_scores(queries, passages, rows, block_size)
     best, best_rows, unsure = select_from_proposed(approximate, scores, rows, depth, len(passages))
     if len(unsure):
@@ -65,9 +69,17 @@ def _search_block(
 
 
 def scan(
-    queries: TokenVectors, passages: TokenVectors, width: int, block_size: int, dtype: type
+    queries: TokenVectors,
+    passages: TokenVectors,
+    width: int,
+    block_size: int,
+    dtype: type,
+    on_passages: OnProgress = ignore,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compare queries with the whole corpus, block by block, and keep the best `width` passages of each.
+
+    Args:
+        on_passages: gets the number of passages compared so far and that of all.
 
     Returns:
         (queries, width) scores, falling along each row and rounded to `DECIMALS` in float64, and (queries, width) rows
@@ -86,6 +98,7 @@ def scan(
             # A stable sort keeps the order of the corpus among equal scores.
             order = np.argsort(-best, axis=1, kind="stable")[:, :width]
             best, best_rows = np.take_along_axis(best, order, axis=1), np.take_along_axis(best_rows, order, axis=1)
+        on_passages(stop, len(passages))
     order = np.argsort(-best, axis=1, kind="stable")
     return np.take_along_axis(best, order, axis=1), np.take_along_axis(best_rows, order, axis=1)
 

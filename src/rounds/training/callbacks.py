@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from rounds.artifacts import store
 from rounds.artifacts.manifests import Epoch
 from rounds.encoding import canary
+from rounds.estimate import Estimate
 from rounds.models import checkpoint, peft_methods
 from rounds.training import sharding
 from rounds.training.collator import Collator
@@ -159,6 +160,28 @@ class FlopsRamp(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs) -> None:
         self.loss.flops_ramp = min(1.0, state.global_step / max(1.0, state.max_steps * RAMP_SHARE)) ** 2
+
+
+class StepEstimate(TrainerCallback):
+    """Print how long the optimizer steps take, those that are left where a training is resumed.
+
+    Args:
+        title: what is trained.
+        warms_up: the model is compiled with the first step.
+    """
+
+    def __init__(self, title: str, warms_up: bool = False) -> None:
+        self.title, self.warms_up = title, warms_up
+        self.estimate: Estimate | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            self.estimate = Estimate(self.title, "steps", self.warms_up or args.device.type != "cpu")
+            self.estimate.update(state.global_step, state.max_steps)
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if self.estimate:
+            self.estimate.update(state.global_step, state.max_steps)
 
 
 def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, seconds: float) -> str:

@@ -22,7 +22,7 @@ from rounds.models.precision import compute_dtype
 from rounds.models.weights import locate_model
 from rounds.training import sharding
 from rounds.training.batch_sampler import BatchSampler
-from rounds.training.callbacks import EpochCheckpointCallback, FlopsRamp
+from rounds.training.callbacks import EpochCheckpointCallback, FlopsRamp, StepEstimate
 from rounds.training.collator import Collator
 from rounds.training.dataset import TrainingGroups, read_training_groups, row_dataset
 from rounds.training.loss_module import EmbeddingLoss
@@ -125,7 +125,9 @@ def _make_trainer(
     os.environ.setdefault("WANDB_PROJECT", "rounds")
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.output.with_name(f"{plan.output.name}-tensorboard")))
     os.environ.setdefault("TRACKIO_PROJECT", "rounds")
-    loss = EmbeddingLoss(embedder, plan.recipe.training, plan.start.precision, plan.recipe.normalizes)
+    training = plan.recipe.training
+    title = f"train on {len(groups.queries):,} queries"
+    loss = EmbeddingLoss(embedder, training, plan.start.precision, plan.recipe.normalizes)
     try:
         trainer = _Trainer(
             model=embedder,
@@ -133,7 +135,7 @@ def _make_trainer(
             train_dataset=row_dataset(groups),
             loss=loss,
             data_collator=callback.collator,
-            callbacks=[callback, FlopsRamp(loss)],
+            callbacks=[callback, FlopsRamp(loss), StepEstimate(title, training.compile)],
         )
     except (RuntimeError, ImportError, ValueError) as error:
         if plan.tracker == "none":

@@ -31,6 +31,7 @@ from rounds.encoding.encoder import EncodingOptions, encode
 from rounds.errors import UserError
 from rounds.models import vision_tower
 from rounds.models.vision_tower import VisionTower
+from rounds.training.callbacks import StepEstimate
 
 CAPTIONS = "captions.jsonl"
 
@@ -124,7 +125,7 @@ def train(
         model=ContrastiveModel(tower, settings),
         args=arguments,
         train_dataset=range(held_out, len(rows)),
-        callbacks=[loss_callback],
+        callbacks=[loss_callback, StepEstimate(f"pretrain on {len(rows) - held_out:,} images")],
         data_collator=lambda batch: {"pixels": pixels[batch], "captions": captions[batch]},
     )
     trainer.remove_callback(PrinterCallback)
