@@ -92,7 +92,8 @@ class Tuning:
     method: TuningMethod = "full"
     """All weights (`full`); small modules in the layers (`lora`, `qlora`: LoRA over 4-bit weights, `ia3`,
     `bottleneck`); or virtual tokens (`prompt`: Lester et al. 2021, arXiv:2104.08691; `p_tuning`: Liu et al. 2021,
-    arXiv:2103.10385; `prefix`: Li and Liang 2021, arXiv:2101.00190)."""
+    arXiv:2103.10385; `prefix`: Li and Liang 2021, arXiv:2101.00190). `full` also trains the Dense layers that a base
+    model has behind its pooling; all others leave them as they are."""
 
     lora: Lora = Field(default_factory=Lora)
 
