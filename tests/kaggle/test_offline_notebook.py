@@ -30,6 +30,15 @@ COMPETITION = "eedi-mining-misconceptions-in-mathematics"
 LACKING = ("bm25s", "rounds")  # packages that the stand-in for Kaggle's image lacks
 ROOT = SCRIPTS.parent
 
+# The recipes of the rounds that are bundled, with what they add: an adapter with few-shot examples, one that embeds
+# tokens, a sparse encoder, and a MiniLM.
+RECIPES = {
+    "tiny-mistral": "prompts:\n  examples: fixed\n  examples_number: 2\n",
+    "tiny-tokens": "",
+    "tiny-splade": "",
+    "minilm": "",
+}
+
 
 def packages_of(name: str) -> set[str]:
     """Return the top-level files and folders of an installed distribution, which is not that of the egg-info in src."""
@@ -70,33 +79,20 @@ def freeze(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def trained(raw, tmp_path_factory, tiny_collection, tiny_mined):
-    """Train two rounds of one epoch, and return checkpoint and collection by name.
-
-    One is an adapter of a tiny Mistral with few-shot examples, the other a MiniLM.
-    """
-    folder = tmp_path_factory.mktemp("trained")
-    rounds = {}
-    recipes = {"tiny-mistral": "prompts:\n  examples: fixed\n  examples_number: 2\n", "minilm": ""}
-    for name, prompts in recipes.items():
-        recipe = folder / f"{name}.yaml"
-        recipe.write_text(f"name: {name}\nextends: {name}\n{prompts}training:\n  epochs: 1\n")
-        data = folder / name / "data"
-        result = call(
-            "gen_data_for_hn_mine.py", "--raw_dir", raw, "--recipe", recipe, "--output_root", data, cwd=folder
-        )
-        assert not result.returncode, result.stderr
-        (split,) = data.rglob("validation_v1")
-        mined = folder / name / "mined.jsonl"
-        flags = ["--input_file", split / "finetune_data.jsonl", "--output_file", mined, "--recipe", recipe]
-        result = call("hn_mine.py", *flags, "--range_for_sampling", "2-40", "--devices", "cpu", cwd=folder)
-        assert not result.returncode, result.stderr
-        flags = ["--train_data", mined, "--data_dir", split, "--recipe", recipe, "--device", "cpu"]
-        result = call("finetune.py", *flags, "--output_dir", folder / name / "train", cwd=folder)
-        assert not result.returncode, result.stderr
-        rounds[name] = (folder / name / "train", split)
-    return rounds
+def train_round(name: str, raw: Path, folder: Path) -> tuple[Path, Path]:
+    """Train a round of one epoch by a recipe, and return its folder and that of its collection."""
+    recipe, data, mined = folder / f"{name}.yaml", folder / "data", folder / "mined.jsonl"
+    recipe.write_text(f"name: {name}\nextends: {name}\n{RECIPES[name]}training:\n  epochs: 1\n")
+    result = call("gen_data_for_hn_mine.py", "--raw_dir", raw, "--recipe", recipe, "--output_root", data, cwd=folder)
+    assert not result.returncode, result.stderr
+    (split,) = data.rglob("validation_v1")
+    flags = ["--input_file", split / "finetune_data.jsonl", "--output_file", mined, "--recipe", recipe]
+    result = call("hn_mine.py", *flags, "--range_for_sampling", "2-40", "--devices", "cpu", cwd=folder)
+    assert not result.returncode, result.stderr
+    flags = ["--train_data", mined, "--data_dir", split, "--recipe", recipe, "--device", "cpu"]
+    result = call("finetune.py", *flags, "--output_dir", folder / "train", cwd=folder)
+    assert not result.returncode, result.stderr
+    return folder / "train", split
 
 
 def kaggle_folder(root: Path, raw: Path, submissions: Path) -> Path:
@@ -111,10 +107,11 @@ def kaggle_folder(root: Path, raw: Path, submissions: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not may_unshare(), reason="network namespaces (unshare -rn) are not permitted here")
-@pytest.mark.parametrize("name", ["tiny-mistral", "minilm"])
-def test_the_notebook_writes_what_submit_writes(name, trained, raw, image, wheels, freeze, tmp_path):
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_notebook_writes_what_submit_writes(name, raw, image, wheels, freeze, tmp_path):
     """In a clean virtual environment without network it writes the CSV of `make submit`, byte for byte."""
-    model, data = trained[name]
+    (tmp_path / "trained").mkdir()
+    model, data = train_round(name, raw, tmp_path / "trained")
     submissions = tmp_path / "submissions"
     environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
     names = ["--name", f"tiny-{name}", "--owner", "someone", "--image", freeze]
