@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_task import refused
+from helpers.tuned_models import build_tuned_model, save_checkpoint
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 
 from rounds.artifacts import store
 from rounds.config import loader
+from rounds.encoding import merged_checkpoint
 from rounds.encoding.encoder import encode
 from rounds.models import checkpoint, multi_vector, peft_methods
 from rounds.models.random_models import random_model_folder
@@ -129,6 +131,17 @@ def test_an_adapter_trains_and_keeps_the_projection(tmp_path):
     source = checkpoint.resolve(str(tmp_path / "lora_epoch_1"), device="cpu")
     assert source.is_adapter
     np.testing.assert_allclose(our_scores(source.load(), recipe), our_scores(embedder.eval(), recipe), atol=1e-5)
+
+
+def test_a_merged_adapter_scores_alike(tmp_path):
+    """As a bundle holds it with `MERGED=1`: the whole model, with the projection that was trained beside LoRA."""
+    recipe = loader.load("tiny-tokens")
+    embedder = build_tuned_model(recipe)
+    source = checkpoint.resolve(str(save_checkpoint(embedder, recipe, tmp_path / "lora_epoch_1")), device="cpu")
+    assert merged_checkpoint.merge(source, tmp_path / "merged", PASSAGES) > 0.999
+    merged = checkpoint.resolve(str(tmp_path / "merged"), device="cpu")
+    assert merged.kind == "merged"
+    np.testing.assert_allclose(our_scores(merged.load(), recipe), our_scores(embedder, recipe), atol=1e-4)
 
 
 def test_a_text_of_skipped_tokens_only_keeps_them(tokens):

@@ -50,7 +50,7 @@ def test_round_zero_evaluates_the_base_model_alone(session):
 
 
 @pytest.mark.parametrize("recipe", ["tiny-tokens", "tiny-splade"])
-@pytest.mark.parametrize("target", ["dims", "candidates", "rerank", "cv", "best", "baseline"])
+@pytest.mark.parametrize("target", ["dims", "candidates", "rerank", "cv", "best", "baseline", "bench"])
 def test_what_needs_dense_vectors_runs_nothing_for_others(recipe, target, session):
     """Before data are made or a round is trained, one line names target, recipe and pooling."""
     made = session(f"MODEL={recipe}", target=target)

@@ -374,7 +374,7 @@ def fit_batch(session: Session) -> None:
     session.call("probe", probe="fit_batch", recipe=given.model, data_dir=names.data, device=given.first_device)
 
 
-@target()
+@target(is_dense=True)
 def bench(session: Session) -> None:
     """Measure speed and memory beside the peers'."""
     given, names = session.settings, session.experiment
