@@ -192,6 +192,13 @@ def test_changed_layers_are_another_base_model(own, tmp_path):
         checkpoint.resolve(str(tmp_path / "c"), device="cpu")
 
 
+def test_an_incomplete_copy_of_a_model_is_refused(own):
+    """A model whose layers were not copied is refused by the folder that lacks weights."""
+    (own / WEIGHTS).unlink()
+    with refused(own / "2_Dense", "holds no weights", "take a complete copy of the model"):
+        checkpoint.resolve(None, recipe_for(own), "cpu", "fp32")
+
+
 def test_a_model_of_another_tool_brings_its_layers(gemma, tmp_path):
     """A folder in the place of the recipe's base model is read as the base model is."""
     recipe = recipe_for(shutil.copytree(gemma, tmp_path / "base"))

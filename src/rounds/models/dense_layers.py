@@ -72,9 +72,12 @@ def are_in(folder: Path) -> bool:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Return the files with the weights of a folder's Dense layers between pooling and normalization."""
-    candidates = [[folder / path / name for name in WEIGHT_FILES] for path in _find(folder)[0]]
-    return [next((file for file in files if file.is_file()), files[0]) for files in candidates]
+    """Return the files with the weights of a folder's Dense layers between pooling and normalization.
+
+    Raises:
+        UserError: a layer has no weights, as in an incomplete copy of a model.
+    """
+    return [_weight_file(folder / path) for path in _find(folder)[0]]
 
 
 def is_of_base_model(module: nn.Module) -> bool:
@@ -143,6 +146,16 @@ def _read_modules(folder: Path) -> list[tuple[str, str, str]]:
         return [(module["path"], names[-1], names[0]) for module, names in zip(modules, types, strict=True)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         raise UserError(f"{file}: is not sentence-transformers' list of modules; restore the model's files") from None
+
+
+def _weight_file(layer: Path) -> Path:
+    for name in WEIGHT_FILES:
+        if (layer / name).is_file():
+            return layer / name
+    raise UserError(
+        f"{layer}: holds no weights ({' or '.join(WEIGHT_FILES)}), and the model's {MODULES_FILE} lists it; take a "
+        "complete copy of the model"
+    )
 
 
 def _load_layer(folder: Path, path: str, name: str, trusts: bool) -> Dense:
