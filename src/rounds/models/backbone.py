@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -10,7 +11,6 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Transf
 from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, Model, Recipe
-from rounds.errors import UserError
 from rounds.models import (
     batch_support,
     dense_layers,
@@ -19,6 +19,7 @@ from rounds.models import (
     pooling,
     positions,
     splade,
+    tokenizer_checks,
     vision_language,
     vision_tower,
 )
@@ -62,8 +63,10 @@ def load(
         "processor_kwargs": {"padding_side": model.padding_side, **shared},
         "config_kwargs": {**shared, **dropout_config(model.dropout)},
     }
+    # The keys of a checkpoint's single file are compared when the model is complete (`weights_io.check_model_keys`).
+    is_compared = path is not None and (Path(path) / "model.safetensors").is_file()
     with (
-        loading.one_line_errors(f"model {label}", (*loading.UNUSED, *new_head)),
+        loading.one_line_errors(f"model {label}", ("",) if is_compared else (*loading.UNUSED, *new_head)),
         vision_language.load_tokenizer_only() if model.vision.is_joint else nullcontext(),
     ):
         if is_published:
@@ -117,7 +120,7 @@ def assemble(
     embedder = EMBEDDER_CLASSES[model.representation](modules=modules, device=device).eval()
     if model.representation == "tokens":
         multi_vector.describe_inputs(embedder, recipe.prompts)
-    _prepare_tokenizer(embedder, model)
+    tokenizer_checks.prepare(embedder.tokenizer, transformer.model, recipe)
     _freeze_pooler(embedder)
     _keep_four_bit_layout(embedder)
     if not model.vision.is_joint:  # a sequence with images is not packed: its positions have three dimensions
@@ -169,31 +172,6 @@ def dropout_config(rate: float | None) -> dict[str, float]:
     {}
     """
     return {} if rate is None else dict.fromkeys(DROPOUT_KEYS, rate)
-
-
-def _prepare_tokenizer(embedder: SentenceTransformer, model: Model) -> None:
-    """Set padding and special tokens as the recipe says, and check them: wrong ones silently give worse embeddings."""
-    tokenizer = embedder.tokenizer
-    tokenizer.padding_side = model.padding_side
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    expected = {name: value for name in ("bos", "eos") if (value := getattr(model, name)) is not None}
-    # transformers 5 ignores BOS and EOS in tokenizer_config.json, and setting only one of them drops the other.
-    if len(expected) == 2 and _added_special_tokens(tokenizer) != expected:
-        tokenizer.add_bos_token, tokenizer.add_eos_token = model.bos, model.eos
-    added = _added_special_tokens(tokenizer)
-    for name, value in expected.items():
-        if added[name] != value:
-            raise UserError(
-                f"model {model.name_or_path}: the recipe says {name}: {str(value).lower()}, "
-                f"but its tokenizer {'adds' if added[name] else 'does not add'} one"
-            )
-
-
-def _added_special_tokens(tokenizer) -> dict[str, bool]:
-    """Return whether a tokenizer adds BOS and EOS to a text."""
-    ids = tokenizer("a text")["input_ids"]
-    return {"bos": ids[0] == tokenizer.bos_token_id, "eos": ids[-1] == tokenizer.eos_token_id}
 
 
 def _freeze_pooler(embedder: SentenceTransformer) -> None:

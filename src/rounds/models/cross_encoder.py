@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
-from rounds.models import backbone, loading, pooling, positions
+from rounds.models import backbone, loading, pooling, positions, tokenizer_checks
 from rounds.models.precision import resolve_precision
 
 HEAD_LEARNING_RATE_FACTOR = 10  # the head starts from zero, so it learns faster than the encoder
@@ -47,8 +47,8 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
             0,
             name_or_path,
         )
-    if model.tokenizer.pad_token is None and model.tokenizer.eos_token is None:
-        raise UserError(f"reranker {name_or_path}: its tokenizer has neither a padding nor an EOS token; add one to it")
+    template = "" if recipe is None else recipe.reranking.template
+    tokenizer_checks.prepare_reranker(model.tokenizer, model[0].model, template, f"reranker {name_or_path}")
     return model
 
 
