@@ -5,11 +5,12 @@ import functools
 import numpy as np
 import pytest
 import torch
+from helpers import slow_clock
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from rounds.config import loader
 from rounds.config.recipe import Recipe
-from rounds.encoding import pair_scores
+from rounds.encoding import batching, pair_scores
 from rounds.encoding.decoder_scorer import DecoderScorer
 from rounds.models import cross_encoder
 from rounds.models.weights import locate_model
@@ -117,3 +118,15 @@ def test_sharing_prefixes_changes_no_gradient(tmp_path, checkpointing):
     assert shared_loss == pytest.approx(loss, abs=1e-5)
     for name, gradient in gradients.items():
         torch.testing.assert_close(shared_gradients[name], gradient, atol=1e-5, rtol=1e-3)
+
+
+def test_scoring_tells_how_long_it_takes(tmp_path, monkeypatch, capsys):
+    """In tokens that are computed, those of a query's prefix once; scores are the same."""
+    recipe = build(tmp_path)
+    monkeypatch.setattr(batching, "TOKEN_BUDGET", 128)
+    expected = pair_scores.score(str(tmp_path), PAIRS, "cpu", recipe)
+    slow_clock.use(monkeypatch)
+    np.testing.assert_array_equal(pair_scores.score(str(tmp_path), PAIRS, "cpu", recipe), expected)
+    (line,) = slow_clock.lines(capsys)
+    whole = sum(map(len, DecoderScorer(cross_encoder.load(str(tmp_path), recipe, "cpu"), recipe).tokenize(PAIRS)))
+    assert line.startswith("score 18 pairs: about ") and slow_clock.amount(line) < 0.5 * whole

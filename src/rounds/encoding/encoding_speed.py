@@ -62,8 +62,8 @@ def count_computed_tokens(embedder: SentenceTransformer, ids: list[list[int]], s
         ids: token ids of each text.
         share_prefix: the recipe's `prompts.share_prefix`.
     """
-    total, longest = sum(map(len, ids)), max(map(len, ids))
+    longest = max(map(len, ids))
     if not (share_prefix and prefix_cache.can_share(embedder, longest)):
-        return total
+        return sum(map(len, ids))
     groups = prefix_cache.group_by_prefix(ids, Layout.for_model(embedder, longest))
-    return total - sum(length * (len(rows) - 1) for length, rows in groups)
+    return prefix_cache.count_tokens(ids, groups)
