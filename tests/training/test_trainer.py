@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import slow_clock
 from helpers.manifests import mined_manifest
 from helpers.tiny_task import chunks_and_labels, refused
 from helpers.training import few_rows, finetune
@@ -101,8 +102,10 @@ def test_another_seed_gives_other_weights(trained, tiny, tiny_mined, tmp_path):
     )
 
 
-def test_a_stopped_run_resumes_to_the_same_weights(trained, tiny, tiny_mined, tiny_collection, tmp_path, monkeypatch):
-    """Stopped within epoch 2, a run resumes from epoch 1 and ends with the weights of an uninterrupted run."""
+def test_a_stopped_run_resumes_to_the_same_weights(
+    trained, tiny, tiny_mined, tiny_collection, tmp_path, monkeypatch, capsys
+):
+    """Stopped within epoch 2, a run resumes from epoch 1, says how long that takes, and ends as one without a stop."""
     on_step_end = EpochCheckpointCallback.on_step_end
 
     def stop(self, args, state, control, **kwargs):
@@ -116,7 +119,10 @@ def test_a_stopped_run_resumes_to_the_same_weights(trained, tiny, tiny_mined, ti
         finetune(tiny, data, tmp_path / "train", tiny_collection)
     assert not (tmp_path / "train").exists() and (tmp_path / "train.partial" / "lora_epoch_1").is_dir()
     (tmp_path / "train.partial" / STATE / "checkpoint-999").mkdir()  # an incomplete state
+    slow_clock.use(monkeypatch)
     finetune(tiny, data, tmp_path / "train", tiny_collection)
+    (line,) = (line for line in slow_clock.lines(capsys) if line.startswith("train on 20 queries: about "))
+    assert f"({-(-20 // tiny.training.batch_size)} steps left, " in line
     assert all(
         torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
     )
