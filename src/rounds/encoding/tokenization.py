@@ -11,7 +11,7 @@ from rounds.config.recipe import Prompts
 from rounds.data.images import strip_image
 from rounds.data.passage_pool import convert_texts
 from rounds.data.prompts import max_length, prefix_and_suffix
-from rounds.encoding import python_tokenizers
+from rounds.encoding import literal_texts, python_tokenizers
 from rounds.errors import UserError
 
 EXAMPLE_END = "\n\n"  # as FlagEmbedding joins examples
@@ -61,12 +61,14 @@ class Tally:
         texts: all texts.
         cut: texts that are too long.
         empty: texts without a token.
+        literal: texts that spell special tokens, which are read as words.
         fewer_examples: texts that have fewer examples than requested.
     """
 
     texts: int = 0
     cut: int = 0
     empty: int = 0
+    literal: int = 0
     fewer_examples: int = 0
 
     def add(self, other: "Tally") -> None:
@@ -86,6 +88,8 @@ class Tally:
             report_once(f"{self.cut} of {self.texts} {kind} texts are longer than {limit} tokens and were cut")
         if self.empty:
             report_once(f"{self.empty} of {self.texts} {kind} texts have no tokens; each is read as one special token")
+        if self.literal:
+            report_once(f"{self.literal} of {self.texts} {kind} texts spell special tokens, which are read as words")
 
 
 def model_texts(
@@ -145,7 +149,7 @@ def tokenize_with_cuts(
     """Tokenize texts with their prompt, and with image tokens where the model reads images and text together.
 
     A text that is too long loses its own last tokens; prefix, suffix and special tokens stay. A text without a token is
-    read as one special token.
+    read as one special token. What a text itself spells like a special token is read as words (`literal_texts`).
 
     Args:
         kind: `query` or `passage`.
@@ -165,29 +169,29 @@ def tokenize_with_cuts(
     inputs = model_texts(prompts, kind, texts, examples, cuts, image)
     batch = tokenizer(inputs, return_attention_mask=False, return_token_type_ids=False, verbose=False)
     suffix = prefix_and_suffix(prompts, kind)[1]
+    leads = examples and [_lead(chosen, cuts.examples.get(row)) for row, chosen in enumerate(examples)]
+    literal = literal_texts.tokenize(tokenizer, texts, leads, prompts, kind, image)
     rows, empty = [], 0
     for number, (text, whole, row) in enumerate(zip(texts, inputs, batch["input_ids"], strict=True)):
-        words = strip_image(text)
-        text_end = len(whole) - len(suffix)
-        lead = "" if examples is None else _lead(examples[number], cuts.examples.get(number))
-        if not lead:
-            lead_length = 0
-        elif tokenizer.is_fast:
-            lead_length = _count_lead_tokens(batch[number], lead)
-        else:
-            lead_length = python_tokenizers.count_tokens(tokenizer, lead)
+        words, lead, end_text = strip_image(text), leads[number] if leads else "", suffix
+        encoding = batch[number] if tokenizer.is_fast else None
+        if spelling := literal.get(number):
+            whole, lead, words, end_text, row, encoding, _ = spelling
+        text_end = len(whole) - len(end_text)
+        lead_length = _lead_length(tokenizer, encoding, lead)
         # Joined, examples may take a few tokens more than each by itself; the text then makes room for them.
         allowed = limit + min(lead_length, prompts.examples_max_length)
         if len(row) > allowed:
             setting, place = f"prompts.{kind}_max_length {limit}", (text_end - len(words), text_end)
-            if tokenizer.is_fast:
-                row, end = _truncate(row, batch[number], place, allowed, setting)
+            if encoding is not None:
+                row, end = _truncate(row, encoding, place, allowed, setting)
             else:
                 row, end = python_tokenizers.truncate(tokenizer, row, whole, place, allowed, setting)
-            cuts.characters[number] = max(0, len(words) - (text_end - end))
+            read = max(0, len(words) - (text_end - end))
+            cuts.characters[number] = spelling.count_characters(read) if spelling else read
         empty += not row
         rows.append(row or [_stand_in(tokenizer)])
-    counts = Tally(len(rows), len(cuts.characters), empty, len(cuts.examples))
+    counts = Tally(len(rows), len(cuts.characters), empty, len(literal), len(cuts.examples))
     if tally is not None:
         tally.add(counts)
     elif report:
@@ -241,6 +245,13 @@ def select_examples(tokenizer, examples: Sequence[Sequence[str]], prompts: Promp
         if len(kept) < len(chosen):
             selected[row] = kept
     return selected
+
+
+def _lead_length(tokenizer, encoding: Encoding | None, lead: str) -> int:
+    """Return the tokens of what stands before a text; without an encoding, the tokenizer counts them."""
+    if not lead:
+        return 0
+    return python_tokenizers.count_tokens(tokenizer, lead) if encoding is None else _count_lead_tokens(encoding, lead)
 
 
 def _count_lead_tokens(encoding: Encoding, lead: str) -> int:
