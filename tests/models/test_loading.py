@@ -131,7 +131,7 @@ load("minilm-tokens", decoder)
 load("minilm-splade", encoder)
 load("tiny-mistral", decoder, "nf4" if importlib.util.find_spec("bitsandbytes") else "bf16")
 checkpoint.resolve(adapter, device="cpu").load()
-template = with_model("tiny-mistral", decoder).replace("reranking", template="{query} {passage} yes?")
+template = with_model("tiny-mistral", decoder).replace("reranking", template="<s>{query} {passage} yes?")
 for folder, recipe in ((decoder, template), (decoder, with_model("tiny-mistral", decoder)), (encoder, None)):
     try:
         model = cross_encoder.load(folder, recipe, "cpu")
