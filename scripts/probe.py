@@ -63,8 +63,7 @@ def _brittle(source: Checkpoint, data: Collection, flags: Flags) -> None:
 
 def _tokens(source: Checkpoint, data: Collection, flags: Flags) -> None:
     tokenizer = source.load().tokenizer
-    train = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
-    texts = {"query": [*train, *data.validation.values(), *data.test.values()], "passage": list(data.passages.values())}
+    texts = {"query": _queries(data), "passage": list(data.passages.values())}
     rows = []
     for kind, listed in texts.items():
         count = count_tokens(tokenizer, listed, source.recipe.prompts, kind)
@@ -74,10 +73,16 @@ def _tokens(source: Checkpoint, data: Collection, flags: Flags) -> None:
     _show(["", "texts", "unknown tokens", "cut texts", "mean", "longest", "limit"], rows, source.recipe.name)
 
 
+def _queries(data: Collection) -> list[str]:
+    """Return the texts of all queries; public benchmarks may have none to train on."""
+    train = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
+    return [*train, *data.validation.values(), *data.test.values()]
+
+
 def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     recipe, embedder = source.recipe, source.load()
-    queries = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
-    encoding = measure_speed(embedder, queries[:ENCODED], recipe.prompts, "query", source.precision)
+    queries = list(dict.fromkeys(_queries(data)))[:ENCODED]
+    encoding = measure_speed(embedder, queries, recipe.prompts, "query", source.precision)
     peft_methods.apply(embedder, recipe.tuning, locate_model(recipe.model))
     embedder.train()
     if recipe.training.gradient_checkpointing:
@@ -91,7 +96,7 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     ]
     _show(["tokens", "peak MiB", "tokens/s", "of the bound"], rows, f"{recipe.name}, training")
     print(
-        f"encoding {min(len(queries), ENCODED)} queries: {encoding.speed:,.0f} tokens/s, "
+        f"encoding {len(queries)} queries: {encoding.speed:,.0f} tokens/s, "
         f"{encoding.speed / encoding.bound:.0%} of the bound"
     )
     print(

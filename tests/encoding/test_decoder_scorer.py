@@ -89,8 +89,9 @@ def test_a_head_that_transforms_its_logits_is_left_to_the_library(tmp_path):
     """Soft caps make the log-odds another function of the state; the scores stay the model's own."""
     recipe = build(tmp_path, "gemma2")
     model = cross_encoder.load(str(tmp_path), recipe, "cpu")
+    expected, attention = model.predict(PAIRS), model[0].model.config._attn_implementation
     assert DecoderScorer.find(model, recipe) is None
-    expected = model.predict(PAIRS)
+    assert model[0].model.get_decoder().config._attn_implementation == attention
     np.testing.assert_allclose(pair_scores.score(str(tmp_path), PAIRS, "cpu", recipe), expected, atol=1e-6)
 
 

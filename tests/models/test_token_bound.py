@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from rounds.models import token_bound
 
@@ -22,6 +23,11 @@ def layers() -> nn.Sequential:
 def test_operations_of_a_token(layers, trains, recomputes, expected):
     """Forward 2 a weight, backward 2 more and 2 more where it is trained, and 2 to compute it again."""
     assert token_bound.count_flops(layers, trains, recomputes) == expected
+
+
+def test_gpt_2_s_layers_count():
+    """Its linear layers are transformers' Conv1D."""
+    assert token_bound.count_flops(Conv1D(4, 3), trains=False) == 2 * 12
 
 
 def test_the_bound_is_the_matrix_rate_over_the_operations(layers, monkeypatch):

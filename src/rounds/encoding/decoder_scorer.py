@@ -44,8 +44,13 @@ class DecoderScorer:
         """Return the scorer of a cross-encoder; None for one that is no decoder or scores in another way."""
         if not isinstance(model[-1], LogitScore) or type(model[0].model.get_output_embeddings()) is not nn.Linear:
             return None
+        decoder = model[0].model.get_decoder()
+        attention = decoder.config._attn_implementation
         scorer = cls(model, recipe)
-        return scorer if scorer._agrees() else None
+        if scorer._agrees():
+            return scorer
+        decoder.set_attn_implementation(attention)  # the library scores with the model as it was loaded
+        return None
 
     def _agrees(self) -> bool:
         """Return whether the scores of two short texts are the cross-encoder's: some models transform their logits."""

@@ -8,9 +8,9 @@ from sentence_transformers import SentenceTransformer
 from rounds.config.recipe import Prompts
 from rounds.encoding import prefix_cache
 from rounds.encoding.batching import Layout
-from rounds.encoding.encoder import EncodingOptions, encode_ids
+from rounds.encoding.encoder import EncodingOptions, encode_ids, select_rows
 from rounds.encoding.tokenization import tokenize
-from rounds.models import dual_encoder, token_bound
+from rounds.models import dual_encoder, image_inputs, token_bound
 
 WARM_UP = 8  # texts that are encoded before the clock starts
 
@@ -38,18 +38,20 @@ class EncodingSpeed:
 def measure_speed(
     embedder: SentenceTransformer, texts: list[str], prompts: Prompts, kind: str, precision: str
 ) -> EncodingSpeed:
-    """Encode distinct texts with the recipe's prompts, and time it without loading and warming up.
+    """Encode texts with the recipe's prompts, and time it without loading and warming up.
 
     Args:
+        texts: distinct texts, at least one.
         kind: `query` or `passage`.
         precision: `fp32`, `bf16`, `fp16`, `nf4` or `fp4`.
     """
     embedder = dual_encoder.encoder_for(embedder, kind)
-    ids = tokenize(embedder.tokenizer, list(dict.fromkeys(texts)), prompts, kind)
+    ids = tokenize(embedder.tokenizer, texts, prompts, kind)
+    images = image_inputs.image_arrays(embedder, texts)
     options = EncodingOptions(share_prefix=prompts.share_prefix, kind=kind)
-    encode_ids(embedder, ids[:WARM_UP], precision, options)
+    encode_ids(embedder, ids[:WARM_UP], precision, options, select_rows(images, range(len(ids[:WARM_UP]))))
     start = time.perf_counter()
-    encode_ids(embedder, ids, precision, options)
+    encode_ids(embedder, ids, precision, options, images)
     seconds = time.perf_counter() - start
     tokens = count_computed_tokens(embedder, ids, prompts.share_prefix)
     return EncodingSpeed(tokens, seconds, token_bound.tokens_per_second(embedder[0].model, precision, trains=False))

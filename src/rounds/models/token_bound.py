@@ -4,6 +4,7 @@ import time
 
 import torch
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from rounds.models.precision import compute_dtype
 
@@ -38,7 +39,7 @@ def count_flops(model: nn.Module, trains: bool, recomputes: bool = False) -> int
 
     A weight takes two forward, and two more for the gradient of its input; a trained weight takes two for its own
     gradient (Kaplan et al. 2020, arXiv:2001.08361, section 2.1). Attention, which grows with the length, and embeddings
-    are left out, so the bound is a little too high for long texts.
+    are left out, so the bound is a little too high for long texts. All experts of a mixture count.
 
     Args:
         model: the transformer, without a head over the vocabulary.
@@ -47,8 +48,9 @@ def count_flops(model: nn.Module, trains: bool, recomputes: bool = False) -> int
     """
     flops = 0
     for layer in model.modules():
-        if isinstance(layer, nn.Linear):
-            size = layer.in_features * layer.out_features  # 4-bit weights are packed into fewer elements
+        if isinstance(layer, nn.Linear | Conv1D):  # GPT-2's linear layers are called Conv1D
+            # 4-bit weights are packed into fewer elements.
+            size = layer.weight.numel() if isinstance(layer, Conv1D) else layer.in_features * layer.out_features
             trained = layer.weight.requires_grad
             flops += 2 * size * (1 + (trains and 1 + trained + recomputes))
     return flops
