@@ -75,7 +75,8 @@ def _tokens(source: Checkpoint, data: Collection, flags: Flags) -> None:
 
 def _queries(data: Collection) -> list[str]:
     """Return the texts of all queries; public benchmarks may have none to train on."""
-    train = [row["query"] for row in collection.read_rows(data.folder / collection.FINETUNE, ("pos",))]
+    file = data.folder / collection.FINETUNE
+    train = [row["query"] for row in collection.read_rows(file, ("pos",))] if file.stat().st_size else []
     return [*train, *data.validation.values(), *data.test.values()]
 
 
