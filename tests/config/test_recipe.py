@@ -335,6 +335,9 @@ def test_replace_checks(section, values, says):
         ({"prompts": {"examples": "nearest"}}, "prompts.examples is nearest and prompts.examples_number 0"),
         ({"prompts": {"examples_number": 2}}, "prompts.examples is none and prompts.examples_number 2"),
         ({"training": {"examples_limit": 2}}, "training.examples_limit needs prompts.examples"),
+        ({"training": {"hardness_mode": "hard_negatives"}}, "training.hardness_mode is hard_negatives"),
+        ({"training": {"hardness_strength": 5}}, "training.hardness_mode is null and training.hardness_strength 5"),
+        ({"training": {"loss": "margin_mse", "false_negative_margin": 0}}, "training.false_negative_margin is for"),
         ({"model": {"double_quant": True}}, "model.double_quant needs model.precision: nf4 or fp4"),
         ({"model": {"precision": "nf4"}}, "model.precision nf4 needs an adapter"),
     ],
@@ -396,3 +399,12 @@ def test_recipes_without_token_vectors_do_not_mention_them():
     """What manifests hold of such recipes, and what folders are named after, is as before."""
     assert "token_dim" not in loader.load("minilm").to_dict()["model"]
     assert loader.load("minilm-tokens").to_dict()["model"]["token_dim"] == 128
+
+
+def test_keys_that_came_later_are_left_out_at_their_defaults():
+    """What manifests hold of a recipe that does not use them, and what folders are named after, is as before."""
+    assert not {"false_negative_margin", "hardness_mode", "hardness_strength"} & {
+        *loader.load("minilm").to_dict()["training"]
+    }
+    weighted = loader.load("minilm").replace("training", hardness_mode="all_negatives", hardness_strength=9.0)
+    assert weighted.to_dict()["training"]["hardness_strength"] == 9.0

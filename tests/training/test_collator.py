@@ -25,3 +25,22 @@ def test_a_text_without_tokens_is_trained_on(tiny, tmp_path):
     batch = Collator(read_training_groups(path, 42, recipe), embedder, recipe, 42)([{"row": n} for n in range(3)])
     with torch.no_grad():
         assert torch.isfinite(EmbeddingLoss(embedder, recipe.training, "fp32")(*chunks_and_labels(batch)))
+
+
+def test_the_hardness_of_negatives_gets_each_query_s_own_group(tiny, tmp_path):
+    """Rows of the positive and the drawn negatives, filled up with -1; without hardness or a teacher there are none."""
+    rows = [
+        {"query": "one", "pos": ["a"], "neg": ["b", "c", "d"]},
+        {"query": "two", "pos": ["b"], "neg": ["a"]},
+    ]
+    path = tmp_path / "data.jsonl"
+    store.write_jsonl(path, rows)
+    groups = read_training_groups(path, 42, tiny)
+    embedder = checkpoint.resolve(None, tiny, "cpu", "fp32").load()
+    weighted = tiny.replace("training", hardness_mode="hard_negatives", hardness_strength=5.0, group_size=4)
+    labels = Collator(groups, embedder, weighted, 42)([{"row": 0}, {"row": 1}])["label"]
+    texts = [groups.passages[number] for number in labels["passages"].tolist()]
+    own = [[texts[row] for row in group if row >= 0] for group in labels["group_rows"].tolist()]
+    assert own[0][0] == "a" and sorted(own[0]) == ["a", "b", "c", "d"] and own[1] == ["b", "a"]
+    assert labels["group_rows"].shape == (2, 4) and "teacher_scores" not in labels
+    assert "group_rows" not in Collator(groups, embedder, tiny, 42)([{"row": 0}, {"row": 1}])["label"]

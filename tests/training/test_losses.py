@@ -5,6 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.util import dot_score
+from torch import nn
 
 from rounds.config import schema
 from rounds.config.recipe import Training
@@ -75,6 +78,67 @@ def test_similarities_are_fp32_under_mixed_precision():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = losses.info_nce(*arguments)
     assert float(loss) == pytest.approx(float(losses.info_nce(*arguments)), rel=1e-6)
+
+
+def test_negatives_beyond_the_margin_are_excluded():
+    """A passage that scores above the positive by more than the margin has no part in the loss, as in a slow loop."""
+    queries, passages, positive, excluded = example()
+    similarity = queries @ passages.T
+    beyond = similarity > similarity.gather(1, positive[:, None]) + 0.1
+    assert (beyond & ~excluded).any() and not (beyond | excluded).all()
+    loss = losses.info_nce(queries, passages, positive, excluded, 0.1, margin=0.1)
+    expected = slow_info_nce(queries, passages, positive, excluded | beyond, 0.1)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_negative_within_the_margin_stays():
+    """Similarities 0.5 (positive), 0.59 and 0.61 and a margin of 0.1: only the last is a false negative."""
+    queries, passages = torch.ones(1, 1), torch.tensor([[0.5], [0.59], [0.61]], requires_grad=True)
+    none = torch.zeros(1, 3, dtype=torch.bool)
+    losses.info_nce(queries, passages, torch.tensor([0]), none, 1.0, margin=0.1).backward()
+    assert passages.grad[1] > 0 and passages.grad[2] == 0
+
+
+MODES = ["in_batch_negatives", "hard_negatives", "all_negatives"]
+
+
+def weighted_batch(kind: str) -> tuple[losses.EmbeddedBatch, list[torch.Tensor]]:
+    """Return 4 queries with a positive and two hard negatives each, and the same as sentence-transformers' columns."""
+    generator = torch.Generator().manual_seed(3)
+    columns = [torch.randn(4, 8, generator=generator) for _ in range(4)]
+    columns = [F.normalize(column) if kind == "unit vectors" else column.relu() for column in columns]
+    columns = [column.requires_grad_() for column in columns]
+    rows = torch.arange(4)[:, None] + torch.tensor([0, 4, 8])
+    keys, none = torch.arange(12) + 30, torch.full((4, 1), -2)
+    return losses.EmbeddedBatch(columns[0], torch.cat(columns[1:]), keys, keys[:4], none, rows), columns
+
+
+@pytest.mark.parametrize("kind", ["unit vectors", "sparse vectors"])
+@pytest.mark.parametrize("mode", MODES)
+def test_hardness_is_sentence_transformers_(mode, kind):
+    """Loss and gradients are those of MultipleNegativesRankingLoss with the same mode and strength."""
+    batch, columns = weighted_batch(kind)
+    stock = MultipleNegativesRankingLoss(
+        nn.Identity(), 10.0, dot_score, hardness_mode=mode, hardness_strength=5.0
+    ).compute_loss_from_embeddings(columns, None)
+    ours = losses.info_nce_loss(batch, Training(temperature=0.1, hardness_mode=mode, hardness_strength=5.0))
+    plain = losses.info_nce_loss(batch, Training(temperature=0.1))
+    assert ours.item() == pytest.approx(stock.item(), rel=1e-5) and ours.item() > plain.item() + 0.01
+    gradients = zip(torch.autograd.grad(ours, columns), torch.autograd.grad(stock, columns), strict=True)
+    for gradient, expected in gradients:
+        torch.testing.assert_close(gradient, expected)
+
+
+def test_another_query_s_passage_that_is_one_s_own_negative_is_its_own():
+    """A passage counts once; where it is the query's hard negative, it is no in-batch negative of that query."""
+    passages = torch.tensor([[0.5], [0.6], [0.4]])
+    keys, none = torch.arange(3), torch.full((2, 1), -2)
+    rows = torch.tensor([[0, 1], [1, -1]])  # the second query's positive is the first one's negative
+    batch = losses.EmbeddedBatch(torch.ones(2, 1), passages, keys, torch.tensor([0, 1]), none, rows)
+    settings = Training(temperature=1.0, hardness_mode="hard_negatives", hardness_strength=2.0)
+    logits = torch.tensor([[0.5, 0.6 + 2 * 0.6, 0.4], [0.5, 0.6, 0.4]])
+    expected = F.cross_entropy(logits, torch.tensor([0, 1]))
+    assert losses.info_nce_loss(batch, settings).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def group(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

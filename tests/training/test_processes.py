@@ -12,12 +12,19 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
 
+from rounds.config.recipe import Training
 from rounds.training import losses
 from rounds.training.similarity import TokenEmbeddings
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-# For each process: its passages, of which both have 0 and 2, and the positives of its two queries.
-BATCH = [([0, 1, 2], [0, 1]), ([2, 3, 4, 0, 5], [2, 0])]
+# For each process: its passages, of which both have 0 and 2, and the positive and the negative of its two queries.
+BATCH = [([0, 1, 2], [[0, 2], [1, 2]]), ([2, 3, 4, 0, 5], [[2, 3], [0, 4]])]
+SETTINGS = {
+    "plain": Training(temperature=0.1),
+    "weighted": Training(
+        temperature=0.1, false_negative_margin=0.1, hardness_mode="in_batch_negatives", hardness_strength=2.0
+    ),
+}
 
 
 def vectors() -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,12 +33,12 @@ def vectors() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(4, 8, generator=generator), torch.randn(6, 8, generator=generator)
 
 
-def loss_of(queries, passages, keys, positives) -> torch.Tensor:
-    """Return InfoNCE of a process's queries over the passages of all processes."""
-    passages, keys, duplicates = losses.gather_passages(passages, keys)
-    positive = (keys[None, :] == positives[:, None]).int().argmax(dim=1)
-    excluded = duplicates[None, :].expand(len(queries), -1)
-    return losses.info_nce(queries, passages, positive, excluded, 0.1)
+def loss_of(queries, passages, keys, groups, settings) -> torch.Tensor:
+    """Return InfoNCE of a process's queries over all passages; `groups` holds keys of passages, the positive first."""
+    groups = torch.tensor(groups)
+    rows = (groups[:, :, None] == keys[None, None, :]).int().argmax(dim=2)
+    none = torch.full((len(queries), 1), -2)
+    return losses.info_nce_loss(losses.EmbeddedBatch(queries, passages, keys, groups[:, 0], none, rows), settings)
 
 
 def as_embeddings(rows: torch.Tensor, tokens: bool) -> torch.Tensor | TokenEmbeddings:
@@ -41,40 +48,41 @@ def as_embeddings(rows: torch.Tensor, tokens: bool) -> torch.Tensor | TokenEmbed
     return TokenEmbeddings(rows.unflatten(1, (2, 4)), torch.ones(len(rows), 2, dtype=torch.bool))
 
 
-def one_process(tokens: bool) -> tuple[float, torch.Tensor, torch.Tensor]:
+def one_process(tokens: bool, name: str) -> tuple[float, torch.Tensor, torch.Tensor]:
     """Return the loss of the whole batch in one process, and the gradients of queries and passages."""
     queries, table = (tensor.requires_grad_() for tensor in vectors())
     keys = torch.arange(6)
-    positives = torch.tensor([p for _, positives in BATCH for p in positives])
-    loss = loss_of(as_embeddings(queries, tokens), as_embeddings(table, tokens), keys, positives)
+    groups = [group for _, groups in BATCH for group in groups]
+    loss = loss_of(as_embeddings(queries, tokens), as_embeddings(table, tokens), keys, groups, SETTINGS[name])
     loss.backward()
     return loss.item(), queries.grad, table.grad
 
 
-def worker(rank: int, port: int, folder: str, tokens: bool) -> None:
+def worker(rank: int, port: int, folder: str, tokens: bool, name: str) -> None:
     """Write the loss and gradients of one of two processes to a file."""
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     dist.init_process_group("gloo", rank=rank, world_size=2)
     queries, table = (tensor.requires_grad_() for tensor in vectors())
-    passages, positives = BATCH[rank]
+    passages, groups = BATCH[rank]
     own = [as_embeddings(part, tokens) for part in (queries[2 * rank : 2 * rank + 2], table[passages])]
-    loss = loss_of(*own, torch.tensor(passages), torch.tensor(positives))
+    loss = loss_of(*own, torch.tensor(passages), groups, SETTINGS[name])
     loss.backward()
     torch.save((loss.item(), queries.grad, table.grad), Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("tokens", [False, True])
-def test_gathered_loss_and_gradients_equal_one_process(tmp_path, unused_port, tokens):
+def test_gathered_loss_and_gradients_equal_one_process(tmp_path, unused_port, tokens, name):
     """The means of loss and gradients over the processes are those of one process on the whole batch.
 
     The processes have different numbers of passages, and share some of them.
     """
-    arguments = (unused_port, str(tmp_path), tokens)
+    arguments = (unused_port, str(tmp_path), tokens, name)
     multiprocessing.start_processes(worker, args=arguments, nprocs=2, start_method="spawn")
     parts = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
-    loss, queries, table = one_process(tokens)
+    loss, queries, table = one_process(tokens, name)
     assert sum(part[0] for part in parts) / 2 == pytest.approx(loss, rel=1e-6)
     torch.testing.assert_close(sum(part[1] for part in parts) / 2, queries)
     torch.testing.assert_close(sum(part[2] for part in parts) / 2, table)

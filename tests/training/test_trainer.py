@@ -34,6 +34,7 @@ from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import COMPLETE, STATE
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+HARDNESS = {"hardness_mode": "hard_negatives", "hardness_strength": 5.0}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -213,9 +214,15 @@ def gradients(embedder) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("budget", [32, 200, 100_000])
 @pytest.mark.parametrize(
-    ("name", "dropout"), [("tiny-mistral", 0.0), ("tiny-mistral", 0.1), ("tiny-tokens", 0.1)], ids=str
+    ("name", "dropout", "weights"),
+    [
+        ("tiny-mistral", 0.0, {}),
+        ("tiny-mistral", 0.1, {}),
+        ("tiny-tokens", 0.1, {"false_negative_margin": 0.05, **HARDNESS}),
+    ],
+    ids=["tiny-mistral", "with dropout", "tokens, with weighted negatives"],
 )
-def test_cached_gradients_equal_plain_ones(name, tiny_mined, budget, dropout):
+def test_cached_gradients_equal_plain_ones(name, tiny_mined, budget, dropout, weights):
     """Gradient caching gives the loss and the gradients of a single graph, for any size of its micro-batches."""
     recipe = loader.load(name)
     lora = dataclasses.replace(recipe.tuning.lora, dropout=dropout)
@@ -227,8 +234,8 @@ def test_cached_gradients_equal_plain_ones(name, tiny_mined, budget, dropout):
         embedder = backbone.load(recipe, "fp32", "cpu")
         peft_methods.apply(embedder, recipe.tuning)
         randomize_lora(embedder)
-        collate = Collator(groups, embedder, recipe.replace("training", micro_batch_tokens=budget), 42)
-        settings = Training(temperature=0.05, micro_batch_tokens=budget if cached else 0)
+        collate = Collator(groups, embedder, recipe.replace("training", micro_batch_tokens=budget, **weights), 42)
+        settings = Training(temperature=0.05, micro_batch_tokens=budget if cached else 0, **weights)
         batch = chunks_and_labels(collate([{"row": n} for n in range(10)]))
         torch.manual_seed(1)
         loss = EmbeddingLoss(embedder.train(), settings, "fp32")(*batch)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from rounds.config import schema
 from rounds.config.sections.base import SECTION, Text
 from rounds.config.sections.mining import BM25, FILE_SOURCES, SOURCES, Mining, parse_range, split_source
 from rounds.config.sections.model import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, SPLADE, TOKEN_POOLINGS, Model, Vision
@@ -63,6 +64,13 @@ KEYS_OF_REPRESENTATIONS = {
     "sparse": (("training", "flops_query"), ("training", "flops_passage")),
 }
 
+# Keys that are left out of `to_dict` at their defaults: they came after artefacts whose digests must not change.
+OPTIONAL_KEYS = (
+    ("training", "false_negative_margin"),
+    ("training", "hardness_mode"),
+    ("training", "hardness_strength"),
+)
+
 
 @dataclass(frozen=True, config=SECTION)
 class Recipe:
@@ -110,14 +118,18 @@ class Recipe:
     def to_dict(self) -> dict:
         """Return the recipe as plain values, as manifests store it.
 
-        Keys that only a representation other than the recipe's reads are left out: what older manifests and names of
-        folders were made from stays the same.
+        Keys that only a representation other than the recipe's reads are left out, and `OPTIONAL_KEYS` at their
+        defaults: what older manifests and names of folders were made from stays the same.
         """
         values = dataclasses.asdict(self)
         for representation, keys in KEYS_OF_REPRESENTATIONS.items():
             if representation != self.model.representation:
                 for section, key in keys:
                     del values[section][key]
+        for section, key in OPTIONAL_KEYS:
+            default = schema.fields(type(getattr(self, section)))[key].get_default(call_default_factory=True)
+            if values[section][key] == default:
+                del values[section][key]
         return values
 
     def replace(self, section: str, **values: object) -> "Recipe":
@@ -145,7 +157,7 @@ def check_combinations(recipe: Recipe, source: str) -> None:
     """
     for contradictions in (
         *(_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
-        *(_in_representation, _in_sparse),
+        *(_in_loss, _in_representation, _in_sparse),
     ):
         for message in contradictions(recipe):
             raise UserError(f"{source}: {message}")
@@ -171,6 +183,19 @@ def _in_sharding(recipe: Recipe) -> Iterator[str]:
         yield f"training.sharding {sharding} needs tuning.method lora alone and micro_batch_tokens"
     if recipe.model.precision in FOUR_BIT_PRECISIONS:
         yield f"training.sharding {sharding} does not split 4-bit weights; set precision bf16"
+
+
+def _in_loss(recipe: Recipe) -> Iterator[str]:
+    training = recipe.training
+    if (training.hardness_mode is None) != (training.hardness_strength == 0):
+        yield (
+            f"training.hardness_mode is {training.hardness_mode or 'null'} and training.hardness_strength "
+            f"{training.hardness_strength:g}; set both, or null and 0"
+        )
+    if training.loss != "info_nce":
+        for key in ("false_negative_margin", "hardness_mode"):
+            if getattr(training, key) is not None:
+                yield f"training.{key} is for training.loss info_nce, not {training.loss}; leave one of them out"
 
 
 def _in_reranking(recipe: Recipe) -> Iterator[str]:

@@ -45,6 +45,7 @@ class Collator:
     ) -> None:
         self.groups, self.tokenizer, self.prompts, self.seed = groups, embedder.tokenizer, recipe.prompts, seed
         self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
+        self.needs_group_rows = bool(groups.teacher_scores) or recipe.training.hardness_mode is not None
         self.has_sides = dual_encoder.is_dual(embedder)
         query_encoder = dual_encoder.encoder_for(embedder, "query")
         distinct = list(dict.fromkeys(groups.queries))
@@ -89,8 +90,10 @@ class Collator:
             "positive": torch.tensor([group.positive for group in drawn]),
             "false_negatives": self._false_negatives(numbers),
         }
+        if self.needs_group_rows:
+            labels["group_rows"] = self._group_rows(drawn, passages)
         if self.groups.teacher_scores:
-            labels |= self._teacher_labels(numbers, drawn, passages)
+            labels["teacher_scores"] = self._teacher_scores(numbers, drawn)
         return {**chunks.tensors, "label": labels}
 
     def _kept_tokens(self, query_ids: list[list[int]], passages: list[int]) -> list[np.ndarray] | None:
@@ -115,17 +118,19 @@ class Collator:
         width = max(len(numbers) for numbers in false_negatives)
         return torch.tensor([numbers + [-2] * (width - len(numbers)) for numbers in false_negatives])
 
-    def _teacher_labels(self, rows: list[int], drawn: list[DrawnGroup], passages: list[int]) -> dict[str, Tensor]:
-        """Return each query's group as rows of the batch's passages, filled up with -1, and the teacher's scores."""
+    def _group_rows(self, drawn: list[DrawnGroup], passages: list[int]) -> Tensor:
+        """Return (queries, group) rows of the batch's passages of each query's own group, filled up with -1."""
         place = {passage: row for row, passage in enumerate(passages)}
-        group_rows, teacher_scores = [], []
-        for row, (positive, negatives) in zip(rows, drawn, strict=True):
-            group = [positive, *negatives]
-            missing = self.group_size - len(group)
-            group_rows.append([place[passage] for passage in group] + [-1] * missing)
-            scores = [self.groups.teacher_scores[row][passage] for passage in group]
-            teacher_scores.append(scores + [0.0] * missing)
-        return {"group_rows": torch.tensor(group_rows), "teacher_scores": torch.tensor(teacher_scores)}
+        rows = [[place[passage] for passage in (group.positive, *group.negatives)] for group in drawn]
+        return torch.tensor([row + [-1] * (self.group_size - len(row)) for row in rows])
+
+    def _teacher_scores(self, rows: list[int], drawn: list[DrawnGroup]) -> Tensor:
+        """Return (queries, group) scores that a teacher gave each query's own group, filled up with 0."""
+        scores = [
+            [self.groups.teacher_scores[row][passage] for passage in (group.positive, *group.negatives)]
+            for row, group in zip(rows, drawn, strict=True)
+        ]
+        return torch.tensor([row + [0.0] * (self.group_size - len(row)) for row in scores])
 
 
 def _to_order(rows: list) -> Tensor:

@@ -33,7 +33,7 @@ class EmbeddedBatch:
         false_negative_keys: (queries, n) int64, numbers of passages that must not serve as a query's negatives;
             filled up with -2.
         group_rows: (queries, group) int64, rows in `passages` of each query's own group, the positive first; filled
-            up with -1. None without a teacher.
+            up with -1. None where neither a teacher nor the hardness of negatives counts.
         teacher_scores: (queries, group), a teacher's scores of `group_rows`; None without a teacher.
     """
 
@@ -67,8 +67,30 @@ def info_nce_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
     """Compute InfoNCE over the passages of all processes."""
     passages, keys, duplicates = gather_passages(batch.passages, batch.passage_keys)
     positive = (keys[None, :] == batch.positive_keys[:, None]).int().argmax(dim=1)
-    false_negatives = (batch.false_negative_keys[:, :, None] == keys[None, None, :]).any(dim=1)
-    return info_nce(batch.queries, passages, positive, false_negatives | duplicates[None, :], settings.temperature)
+    excluded = _is_among(keys, batch.false_negative_keys) | duplicates[None, :]
+    hardness = _hardness(batch, keys, settings) if settings.hardness_mode else None
+    margin = settings.false_negative_margin
+    return info_nce(batch.queries, passages, positive, excluded, settings.temperature, margin, hardness)
+
+
+def _hardness(batch: EmbeddedBatch, keys: Tensor, settings: Training) -> Tensor:
+    """Return the hardness strength (queries, passages) of the passages with these keys: 0 where none applies.
+
+    A hard negative of the query is its own although it is another query's passage too.
+    """
+    group_keys = batch.passage_keys[batch.group_rows.clamp(min=0)].masked_fill(batch.group_rows < 0, -2)
+    is_own = _is_among(keys, group_keys)
+    applies = {
+        "in_batch_negatives": ~is_own,
+        "hard_negatives": is_own,
+        "all_negatives": torch.ones_like(is_own),
+    }[settings.hardness_mode]
+    return settings.hardness_strength * applies
+
+
+def _is_among(keys: Tensor, members: Tensor) -> Tensor:
+    """Return whether each key (passages,) is among each query's `members` (queries, n): (queries, passages) bool."""
+    return (members[:, :, None] == keys[None, None, :]).any(dim=1)
 
 
 def distillation_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
@@ -91,7 +113,13 @@ LOSSES = {
 
 
 def info_nce(
-    queries: Embeddings, passages: Embeddings, positive: Tensor, excluded: Tensor, temperature: float
+    queries: Embeddings,
+    passages: Embeddings,
+    positive: Tensor,
+    excluded: Tensor,
+    temperature: float,
+    margin: float | None = None,
+    hardness: Tensor | None = None,
 ) -> Tensor:
     """Compute InfoNCE over every passage of the batch (van den Oord et al. 2018, arXiv:1807.03748).
 
@@ -101,12 +129,21 @@ def info_nce(
         positive: (queries,) int64, the row of each query's positive in `passages`.
         excluded: (queries, passages) bool, True where a passage must not serve as that query's negative.
         temperature: similarities are divided by it.
+        margin: passages that are more similar than the positive by more than this are excluded too; None excludes none.
+        hardness: (queries, passages), by which a negative's similarity is multiplied and added to its logit, without a
+            gradient; None adds nothing.
 
     Returns:
         Mean loss over the queries, a scalar.
     """
-    scores = score_all(queries, passages) / temperature
+    similarity = score_all(queries, passages)
+    fixed = similarity.detach()
     is_positive = F.one_hot(positive, len(passages)).bool()
+    if margin is not None:
+        excluded = excluded | (fixed > fixed.gather(1, positive[:, None]) + margin)
+    scores = similarity / temperature
+    if hardness is not None:
+        scores = scores + (hardness * fixed).masked_fill(is_positive, 0)
     scores = scores.masked_fill(excluded & ~is_positive, -torch.inf)
     return F.cross_entropy(scores, positive)
 

@@ -44,6 +44,20 @@ class Training:
     """`info_nce`; or, from a teacher's scores of each group (`pos_scores` and `neg_scores` in the training data, which
     `mining.reranker` writes), `distillation` (KL divergence) or `margin_mse`."""
 
+    false_negative_margin: Number | None = Field(None, ge=0)
+    """Passages of the batch that score above a query's positive by more than this are probably relevant too and are no
+    negatives of that query (Qwen3-Embedding takes 0.1: Zhang et al. 2025, arXiv:2506.05176). With `info_nce`; in units
+    of the similarity before `temperature`. null: no limit."""
+
+    hardness_mode: Literal["in_batch_negatives", "hard_negatives", "all_negatives"] | None = None
+    """Negatives that count for more the nearer they are to the query, as sentence-transformers'
+    MultipleNegativesRankingLoss weights them: those that are other queries' (Lan et al. 2025, arXiv:2503.04812), the
+    query's own (EmbeddingGemma: Schechter Vera et al. 2025, arXiv:2509.20354), or both. With `info_nce`. null: none."""
+
+    hardness_strength: Number = Field(0.0, ge=0)
+    """A negative's logit rises by this many times its similarity, through which no gradient flows. The papers take 9
+    for in-batch and 5 for hard negatives."""
+
     teacher_temperature: Number = Field(1.0, gt=0)
     """The teacher's scores are divided by it."""
 
