@@ -59,6 +59,18 @@ def test_what_needs_dense_vectors_runs_nothing_for_others(recipe, target, sessio
     assert made.runner.scripts == []
 
 
+def test_a_round_of_no_epochs_runs_nothing(session, tmp_path):
+    """Rerankers alone may have `training.epochs: 0`; the base model can still be evaluated, and EPOCHS counts."""
+    recipe = tmp_path / "untrained.yaml"
+    recipe.write_text("training: {epochs: 0}\n")
+    made = session(f"MODEL={recipe}", target="round1")
+    with pytest.raises(UserError, match="recipe untrained: training.epochs is 0, which only a reranker may have"):
+        targets.run("round1", made)
+    assert made.runner.scripts == []
+    assert ran(session, "evaluate", "ROUND=0", f"MODEL={recipe}")[-1] == "eval_llm_embedder"
+    assert "finetune" in ran(session, "round1", "EPOCHS=1", f"MODEL={recipe}")
+
+
 def test_mteb_needs_no_data_for_the_base_model(session):
     """The tasks have data of their own: nothing is made before, and nothing trained."""
     assert ran(session, "mteb", "ROUND=0", "TASKS=SciFact") == ["run_mteb"]

@@ -303,6 +303,27 @@ def test_a_reranker_starts_from_the_checkpoint_that_ranked_its_table(tables, dec
 
 
 @pytest.mark.slow
+def test_a_reranker_without_epochs_scores_as_it_is(tables, decoder, tmp_path):
+    """The scores are the base model's, and no weights are written; an encoder has no head to score with yet."""
+    recipe = reranking("decoder", decoder).replace("training", epochs=0)
+    line = stage.rerank(RerankingInputs(recipe, [tables[1]], tables[0]), tmp_path / "rerank", 42, "cpu", False)
+    assert "not trained" in line and not (tmp_path / "rerank" / stage.MODEL).exists()
+    scored = stage.read_candidate_folder(tables[0])
+    near = scored.within_rank(recipe.reranking.depth)
+    texts = scored.data.validation
+    pairs = [
+        (texts[scored.table.queries[row]], scored.data.passages[passage])
+        for row, passage in zip(scored.table.query_rows[near], scored.table.passage_ids[near], strict=True)
+    ]
+    scores = np.load(tmp_path / "rerank" / folds.SCORES)
+    assert np.allclose(scores[near], pair_scores.score(str(decoder), pairs, "cpu", recipe), atol=1e-6)
+    classifier = reranking("classifier", decoder).replace("training", epochs=0)
+    with refused("training.epochs is 0", "head that scores is new"):
+        stage.rerank(RerankingInputs(classifier, [tables[1]], tables[0]), tmp_path / "other", 42, "cpu", False)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
 def test_what_the_first_stage_says_is_part_of_a_residual_reranker_s_score(tables, decoder, tmp_path):
     """With next to no training the score is `residual` times the similarity."""
     recipe = reranking("classifier", decoder).replace("reranking", residual=20.0)

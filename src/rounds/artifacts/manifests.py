@@ -317,7 +317,7 @@ class CandidatesManifest(ConfiguredManifest):
 
 
 class RerankerManifest(ConfiguredManifest):
-    """A cross-encoder and its scores of candidates.
+    """A cross-encoder and its scores of candidates. One that scored as it was, untrained, has the scores alone.
 
     Attributes:
         model: folder of the weights.
@@ -325,10 +325,10 @@ class RerankerManifest(ConfiguredManifest):
     """
 
     kind: Literal["reranker"] = "reranker"
-    model: StrictStr
-    train_loss: Number = Field(alias="train loss")
-    groups: StrictInt
-    steps: StrictInt
+    model: StrictStr | None = None
+    train_loss: Number | None = Field(default=None, alias="train loss")
+    groups: StrictInt | None = None
+    steps: StrictInt | None = None
 
 
 class ReportManifest(ConfiguredManifest):

@@ -115,6 +115,14 @@ class Recipe:
                 f"{self.model.pooling}; take a recipe with another pooling"
             )
 
+    def require_epochs(self) -> None:
+        """Raise a `UserError` if a round would train for no epoch, which only rerankers may."""
+        if not self.training.epochs:
+            raise UserError(
+                f"recipe {self.name}: training.epochs is 0, which only a reranker may have; make evaluate ROUND=0 "
+                "evaluates the base model"
+            )
+
     def to_dict(self) -> dict:
         """Return the recipe as plain values, as manifests store it.
 

@@ -52,6 +52,14 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     return model
 
 
+def require_scores(name_or_path: str, recipe: Recipe) -> None:
+    """Raise a `UserError` if a model says nothing of pairs before it is trained: an encoder, whose head is new."""
+    if not recipe.reranking.template and not _is_cross_encoder(name_or_path):
+        raise UserError(
+            f"recipe {recipe.name}: training.epochs is 0, but the head that scores is new; train for an epoch or more"
+        )
+
+
 def _limit_to_positions(model: CrossEncoder) -> None:
     """Let a model cut pairs where its positions end, in place: its tokenizer may name no limit, or a wrong one."""
     bound, limit = positions.max_tokens(model[0].model), model[0].max_seq_length

@@ -145,7 +145,13 @@ class Round:
 
 
 def rounds(experiment: Experiment, last: int) -> list[Round]:
-    """All rounds up to the last, each made from the one before."""
+    """All rounds up to the last, each made from the one before.
+
+    Raises:
+        UserError: the recipe trains for no epoch.
+    """
+    if last and not experiment.settings.epochs:
+        load_recipe("MODEL", experiment.settings.model).require_epochs()
     chain = [Round(None, None, _first_evaluation(experiment))]
     for number in range(1, last + 1):
         mine = _mine(experiment, number, chain[-1].train)

@@ -138,7 +138,7 @@ def train(
         UserError: The recipe is not one of a reranker, no group has both a positive and a negative, or the loss is not
             finite.
     """
-    _check_recipe(recipe)
+    check_recipe(recipe)
     groups = [group for group in groups if group.positives and group.negatives]
     if not groups:
         raise UserError("no query has both a relevant passage and another candidate: there is nothing to learn from")
@@ -168,7 +168,8 @@ def train(
     return RerankerTraining(round(result.training_loss, 6), len(groups), result.global_step)
 
 
-def _check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
+    """Raise a `UserError` if a recipe is not one of a reranker."""
     if recipe.tuning.method not in TUNING_METHODS:
         raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full, lora or qlora")
     if not recipe.reranking.template and recipe.model.pooling not in pooling.MODES:

@@ -15,8 +15,10 @@ from rounds.data.few_shot import QueryMetadata
 from rounds.encoding import pair_scores, run_store
 from rounds.encoding.encoder import token_states
 from rounds.errors import Refused, UserError
+from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
+from rounds.models.weights import locate_model
 from rounds.reranking import cross_encoder_training, folds
 from rounds.reranking.candidates import FILE, Candidates, read_candidates, write_candidates
 from rounds.reranking.cross_encoder_training import RerankingGroup
@@ -252,6 +254,8 @@ def rerank(
 ) -> str:
     """Train a reranker on the folds' candidates and score those of the table.
 
+    With `training.epochs: 0` the recipe's model scores as it is.
+
     Args:
         inputs: The recipe, the folds to learn from and the candidates to score.
         output: Folder of the reranker and its scores.
@@ -283,17 +287,34 @@ def rerank(
     if store.is_finished(output, config, overwrite, made_from):
         return f"{output}: up to date"
     labelled_passages = {passage for fold in learned for ids in fold.data.qrels.values() for passage in ids}
-    groups = [group for fold in learned for group in reranking_groups(fold, recipe, labelled_passages)]
     with store.drafting(output) as draft:
-        model = draft.folder / MODEL
-        training = cross_encoder_training.train(recipe, groups, model, seed, device, start)
+        if recipe.training.epochs:
+            groups = [group for fold in learned for group in reranking_groups(fold, recipe, labelled_passages)]
+            model = str(draft.folder / MODEL)
+            training = cross_encoder_training.train(recipe, groups, Path(model), seed, device, start)
+            figures, done = (
+                {"model": MODEL, **vars(training)},
+                f"trained on {training.groups} queries of {len(learned)} folds",
+            )
+        else:
+            model, figures, done = _untrained(recipe, start), {}, "not trained"
         np.save(draft.folder / folds.SCORES, _score_candidates(scored, model, recipe, device))
         peak_mib = round(peak_memory(device), 1)
-        draft.manifest = RerankerManifest(
-            config=config, model=MODEL, **vars(training), peak_mib=peak_mib, made_from=made_from
-        )
+        draft.manifest = RerankerManifest(config=config, **figures, peak_mib=peak_mib, made_from=made_from)
     count = np.count_nonzero(scored.within_rank(recipe.reranking.depth))
-    return f"{output}: trained on {training.groups} queries of {len(learned)} folds, scored {count} pairs"
+    return f"{output}: {done}, scored {count} pairs"
+
+
+def _untrained(recipe: Recipe, start: Path | None) -> str:
+    """Return the folder or hub name of a model that scores as it is.
+
+    Raises:
+        UserError: The recipe is not one of a reranker, or its model has no head to score with.
+    """
+    cross_encoder_training.check_recipe(recipe)
+    name_or_path = str(start) if start else locate_model(recipe.model)
+    cross_encoder.require_scores(name_or_path, recipe)
+    return name_or_path
 
 
 def _require_disjoint(learned: list[CandidateFolder], scored: CandidateFolder) -> None:
@@ -356,7 +377,7 @@ def reranking_groups(fold: CandidateFolder, recipe: Recipe, labelled_passages: s
     return groups
 
 
-def _score_candidates(scored: CandidateFolder, model: Path, recipe: Recipe, device: str) -> np.ndarray:
+def _score_candidates(scored: CandidateFolder, model: str, recipe: Recipe, device: str) -> np.ndarray:
     """Score each query's best candidates, (pairs,) float32, NaN beyond the recipe's depth."""
     table, texts = scored.table, scored.data.validation or scored.data.test
     selected = scored.within_rank(recipe.reranking.depth)
@@ -365,6 +386,6 @@ def _score_candidates(scored: CandidateFolder, model: Path, recipe: Recipe, devi
         for row, passage in zip(table.query_rows[selected], table.passage_ids[selected], strict=True)
     ]
     scores = np.full(len(selected), np.nan, dtype=np.float32)
-    scores[selected] = pair_scores.score(str(model), pairs, device, recipe)
+    scores[selected] = pair_scores.score(model, pairs, device, recipe)
     scores[selected] += recipe.reranking.residual * scored.similarity[selected]
     return scores

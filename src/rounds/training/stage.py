@@ -81,6 +81,7 @@ def finetune_round(job: FinetuneJob) -> str:
             an output folder of another configuration.
     """
     job = dataclasses.replace(job, recipe=_recipe_for_start(job.start, job.recipe))
+    job.recipe.require_epochs()
     _check_adapter_shape(job.start, job.recipe)
     questions = _trained_questions(job.train_data, job.start)
     status = lineage.CLEAN

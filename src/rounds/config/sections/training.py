@@ -12,8 +12,8 @@ from rounds.config.sections.base import SECTION, Boolean, Integer, Number
 class Training:
     """How a round trains."""
 
-    epochs: Integer = Field(2, ge=1)
-    """Passes over the training queries."""
+    epochs: Integer = Field(2, ge=0)
+    """Passes over the training queries. 0 is for rerankers alone: the model scores as it is."""
 
     batch_size: Integer = Field(16, ge=1)
     """Queries per step over all processes. All passages of a batch are negatives of its other queries."""
