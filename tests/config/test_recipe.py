@@ -316,7 +316,7 @@ def test_replace_changes_what_is_given():
 @pytest.mark.parametrize(
     ("section", "values", "says"),
     [
-        ("training", {"epochs": 0}, "training.epochs is 0"),
+        ("training", {"group_size": 1}, "training.group_size is 1"),
         ("training", {"start_from": "here"}, "training.start_from is 'here'"),
         ("training", {"learning_rate": -1.0}, "training.learning_rate"),
         ("mining", {"range_for_sampling": "9"}, "range_for_sampling '9'"),
