@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
-from rounds.artifacts import store
+from rounds.artifacts import hashing, store
 from rounds.config import loader
 from rounds.config.sections.prompts import DEFAULT_PASSAGE
 from rounds.data import collection, official_split, splits
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
+from rounds.data.prompts import check_passage_format, has_passage_parts
 from rounds.data.source import IDENTICAL_TASKS, OFFICIAL_SPLITS
 from rounds.errors import UserError
 from rounds.flags import RecipeByName, Replacing, Seeded, project_root
@@ -39,6 +40,10 @@ class Flags(RecipeByName, Replacing, Seeded):
         default="ignore",
         metadata={"help": "pairs, beir: ignore a query's own id or text in the corpus, or rank and mine it"},
     )
+    explanations: str = field(
+        default="",
+        metadata={"help": "eedi: CSV or JSONL with MisconceptionId, Explanation, for the recipe's prompts.passage"},
+    )
     sub_dir_name: str = "hn_mine_data_zero_round"
     output_root: str = field(
         default=str(project_root() / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"}
@@ -56,17 +61,25 @@ def main(flags: Flags) -> None:
     raw = Path(flags.raw_dir)
     default = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
     folder = Path(flags.output_dir) if flags.output_dir else default
+    check_passage_format(recipe.prompts, flags.task, flags.explanations)
     columns = Columns(
-        flags.query_column, flags.positive_column, flags.group_column, flags.identical, recipe.prompts.passage
+        query=flags.query_column,
+        positive=flags.positive_column,
+        group=flags.group_column,
+        identical=flags.identical,
+        passage=recipe.prompts.passage,
+        explanations=flags.explanations,
     )
     task, unused = registry.load_dataset(flags.task, raw, columns)
+    prompts = ("query", "latex", "task", *(["passage"] if has_passage_parts(recipe.prompts) else []))
     config = {
         "data": registry.source_digests(flags.task, raw),
         **({} if flags.task == "eedi" else {"task": flags.task, "columns": _columns_of(flags.task, columns)}),
         "split": version,
         "seed": flags.seed,
         "fold": flags.fold,
-        "prompts": {name: getattr(recipe.prompts, name) for name in ("query", "latex", "task")},
+        "prompts": {name: getattr(recipe.prompts, name) for name in prompts},
+        **({"explanations": hashing.sha256_file(Path(flags.explanations))} if flags.explanations else {}),
     }
     if store.is_finished(folder, config, flags.overwrite, flags.made_from):
         print(f"{folder}: up to date")
@@ -87,7 +100,7 @@ def main(flags: Flags) -> None:
 
 def _columns_of(task: str, columns: Columns) -> dict[str, str]:
     """Return what the manifest says of the columns: what shapes this kind of task, as far as it is not the default."""
-    hidden = {"identical"} if task not in IDENTICAL_TASKS else set()
+    hidden = {"explanations"} if task in IDENTICAL_TASKS else {"explanations", "identical"}
     if task != "beir" or columns.passage == DEFAULT_PASSAGE:
         hidden.add("passage")
     return {name: value for name, value in vars(columns).items() if name not in hidden}

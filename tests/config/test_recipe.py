@@ -169,6 +169,7 @@ def test_values_below_the_least_are_refused(tmp_path, path):
         ("model: {vision: {weight: -1}}", "model.vision.weight is -1, must be from 0 to 1"),
         ("tuning: {unfreeze: [layer_norms, all]}", "tuning.unfreeze has 'all', not one of layer_norms"),
         ("training: {matryoshka_dims: [8, 0]}", "training.matryoshka_dims is 0, must be at least 1"),
+        ("prompts: {passage: '{title} {explanation}'}", "prompts.passage '{title} {explanation}' mixes two kinds"),
         ("reranking: {template: '{query}'}", "reranking.template must hold {query} and {passage}"),
     ],
 )

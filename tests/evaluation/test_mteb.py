@@ -101,6 +101,12 @@ def test_passages_are_joined_as_the_recipe_says(source):
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
+def test_passages_of_public_tasks_are_names_without_explanations(source):
+    """A recipe that joins misconceptions with their explanations reads title and text as it did before."""
+    joined = checkpoint.resolve(None, recipe(passage="{name}\n{explanation}"), "cpu")
+    assert MtebEncoder(joined).passage("Bakery", "It opened.") == MtebEncoder(source).passage("Bakery", "It opened.")
+
+
 def test_columns_that_are_not_read_may_have_any_length(source):
     """mteb's collation turns a column of lists into one of another length."""
     batch = {"text": ["a", "b"], "labels": [[1, 2]]}

@@ -56,6 +56,7 @@ def test_names_that_documents_and_recipes_hold():
         ["TASK=pairs"],
         ["TASK=pairs", "FIELDS=a,b"],
         ["TASK=beir", "RAW=data/sample"],
+        ["EXPLANATIONS=e.csv"],
     ],
 )
 def test_what_changes_the_result_changes_the_folder(changes):

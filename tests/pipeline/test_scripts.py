@@ -18,6 +18,7 @@ from rounds import process
         ("gen_data_for_hn_mine.py", ["--validation_version", "v9"], ["v9", "v1, v2"]),
         ("gen_data_for_hn_mine.py", ["--mode", "both"], ["mode 'both'"]),
         ("gen_data_for_hn_mine.py", ["--recipe", "minilmm"], ["minilmm", "minilm"]),
+        ("gen_data_for_hn_mine.py", ["--explanations", "e.csv"], ["e.csv", "prompts.passage"]),
         ("hn_mine.py", ["--input_file", "no.jsonl", "--output_file", "x.jsonl"], ["no.jsonl", "no such file"]),
         ("hn_mine.py", ["--input_file", "a", "--output_file", "b"], ["a", "no such file"]),
         ("finetune.py", ["--train_data", "no.jsonl", "--output_dir", "out"], ["no.jsonl"]),

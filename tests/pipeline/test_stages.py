@@ -1,6 +1,7 @@
 """Stages: their commands and what each needs, and what their state says of an output."""
 
 import pytest
+from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CollectionManifest, SampleManifest
@@ -84,6 +85,27 @@ def test_pairs_name_their_columns(experiment, project):
     call = stages.data(experiment("TASK=pairs", "RAW=pairs.csv", "FIELDS=a,b,c")).command
     assert [call.value(f"{name}_column") for name in ("query", "positive", "group")] == ["a", "b", "c"]
     assert stages.data(experiment("TASK=pairs", "RAW=pairs.csv", "FIELDS=a,b")).command.value("group_column") == ""
+
+
+def test_changed_explanations_make_every_stage_stale(session, project):
+    """Explanations count by the content of their file, from the data to the last evaluation."""
+    (project / "r.yaml").write_text('extends: tiny-mistral\nprompts: {passage: "{name} {explanation}"}\n')
+    (project / "e.csv").write_text("one", encoding="utf-8")
+    given = session("EXPLANATIONS=e.csv")
+    stage = stages.round_end(given.experiment, 1)
+    given.ensure(stage)
+    first = given.runner.scripts
+    assert not session("EXPLANATIONS=e.csv").ensure(stage)
+    (project / "e.csv").write_text("two", encoding="utf-8")
+    again = session("EXPLANATIONS=e.csv")
+    again.ensure(stage)
+    assert again.runner.scripts == first
+
+
+def test_explanations_that_no_passage_would_hold_are_refused(experiment, project):
+    """EXPLANATIONS and the recipe's `prompts.passage` belong together, for every target that needs data."""
+    with refused("e.csv", "prompts.passage", "does not use explanations"):
+        stages.data(experiment("EXPLANATIONS=e.csv"))
 
 
 def test_names_of_columns_may_have_blanks(experiment, project):

@@ -2,7 +2,7 @@
 
 | file | content |
 |---|---|
-| `candidate_pool.jsonl` | corpus: `_id`, `text` (BEIR's keys; FlagEmbedding's miner reads `text`) |
+| `candidate_pool.jsonl` | corpus: `_id`, `text` (BEIR's keys); `name`, `explanation` if `prompts.passage` joins these |
 | `{train,validation,test}_queries.jsonl` | `_id`, `text`, `question_id`, `construct`, `subject` |
 | `{train,validation}_qrels.tsv` | `query-id`, `corpus-id`, `score` (BEIR) |
 | `finetune_data.jsonl` | FlagEmbedding's `query`, `pos`, `neg`, `prompt`, and the ids behind them |
@@ -10,7 +10,7 @@
 | `split.json` | sizes and overlaps |
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from rounds.data.cells import read_id
 from rounds.data.dataset import Grades, Query, RetrievalDataset, relevant_passages
 from rounds.data.few_shot import ExampleBank, QueryMetadata
 from rounds.data.passage_pool import read_pool
-from rounds.data.prompts import query_text
+from rounds.data.prompts import has_passage_parts, passage_texts, query_text
 from rounds.data.splits import Split
 from rounds.errors import UserError
 
@@ -97,19 +97,28 @@ def write(
         "validation": lineage.question_digests(dataset, {query.group for query in validation}),
     }
     description = splits.describe(dataset, split)
+    passages = passage_texts(dataset, prompts)
     manifest = CollectionManifest(data=dataset.name, split=split.name, config=config, made_from=made_from)
     with store.writing(folder, manifest) as temporary:
-        store.write_jsonl(temporary / POOL, ({"_id": key, "text": text} for key, text in dataset.passages.items()))
+        store.write_jsonl(temporary / POOL, _pool_rows(dataset, passages, has_passage_parts(prompts)))
         for name, queries in (("train", train), ("validation", validation), ("test", dataset.test_queries)):
             rows = (_query_row(query, dataset, prompts) for query in queries)
             store.write_jsonl(temporary / f"{name}_queries.jsonl", rows)
         for name, queries in (("train", train), ("validation", validation)):
             _write_qrels(temporary / f"{name}_qrels.tsv", queries, dataset)
-        rows = (_finetune_row(query, dataset, prompts, questions["train"]) for query in train)
+        rows = (_finetune_row(query, dataset, passages, prompts, questions["train"]) for query in train)
         store.write_jsonl(temporary / FINETUNE, rows)
         store.write_json(temporary / "questions.json", questions)
         store.write_json(temporary / "split.json", description)
     return description
+
+
+def _pool_rows(dataset: RetrievalDataset, passages: Mapping[str, str], has_parts: bool) -> Iterator[dict]:
+    for key, text in passages.items():
+        row = {"_id": key, "text": text}
+        if has_parts:
+            row |= {"name": dataset.passages[key], "explanation": dataset.explanations.get(key, "")}
+        yield row
 
 
 def _query_row(query: Query, dataset: RetrievalDataset, prompts: Prompts) -> dict:
@@ -118,19 +127,21 @@ def _query_row(query: Query, dataset: RetrievalDataset, prompts: Prompts) -> dic
     return {**row, "identical": identical} if identical else row
 
 
-def _finetune_row(query: Query, dataset: RetrievalDataset, prompts: Prompts, digests: dict[str, str]) -> dict:
+def _finetune_row(
+    query: Query, dataset: RetrievalDataset, passages: Mapping[str, str], prompts: Prompts, digests: dict[str, str]
+) -> dict:
     positives, identical = dataset.qrels[query.id], dataset.identical.get(query.id)
     excluded = dict.fromkeys([*dataset.excluded.get(query.id, ()), *(identical or ())])
     return {
         "query": query_text(query, prompts),
-        "pos": [dataset.passages[passage] for passage in positives],
+        "pos": [passages[passage] for passage in positives],
         "neg": [],
         "prompt": prompts.task,
         "query_id": query.id,
         **_topic(query),
         "question_digest": digests[query.group],
         "pos_id": positives,
-        **({"excluded": [dataset.passages[passage] for passage in excluded]} if excluded else {}),
+        **({"excluded": [passages[passage] for passage in excluded]} if excluded else {}),
         **({} if identical is None else {"identical": identical}),
     }
 

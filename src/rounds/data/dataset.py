@@ -38,6 +38,7 @@ class RetrievalDataset:
             labels have no grades.
         labels: name of a file of labels (`train`, `dev`, `test`, ...) -> its grades; empty where there are no such
             files.
+        explanations: passage id -> explanation, for those that have one; `prompts.passage` joins it to the passage.
     """
 
     name: str
@@ -49,6 +50,7 @@ class RetrievalDataset:
     identical: dict[str, list[str]] = field(default_factory=dict)
     grades: Grades = field(default_factory=dict)
     labels: dict[str, Grades] = field(default_factory=dict)
+    explanations: dict[str, str] = field(default_factory=dict)
 
     def labelled(self, groups: set[str]) -> list[Query]:
         """Return the labelled queries of `groups`, in file order."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from rounds.artifacts import hashing
+from rounds.config.sections.prompts import DEFAULT_PASSAGE
 from rounds.data import few_shot, lineage, prompts
 from rounds.data.dataset import Query
 from rounds.data.few_shot import ExampleBank, QueryMetadata
@@ -113,8 +114,11 @@ class MtebModel:
         return self.encoder.encode(texts, "query", examples, options)
 
     def passage(self, title: str | None, text: str) -> str:
-        """Return a passage as the recipe joins it."""
-        return self.checkpoint.recipe.prompts.passage.format(title=title or "", text=text).strip()
+        """Return a passage as the recipe joins it; one that joins misconceptions takes it for a name alone."""
+        recipe_prompts = self.checkpoint.recipe.prompts
+        if prompts.has_passage_parts(recipe_prompts):
+            return prompts.passage_text(DEFAULT_PASSAGE.format(title=title or "", text=text), "", recipe_prompts)
+        return recipe_prompts.passage.format(title=title or "", text=text).strip()
 
     @property
     def _similarity(self) -> "ScoringFunction":

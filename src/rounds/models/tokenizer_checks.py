@@ -41,6 +41,7 @@ def prepare(tokenizer, transformer: nn.Module, recipe: Recipe) -> None:
         for part, text in zip(("prefix", "suffix"), prefix_and_suffix(recipe.prompts, kind), strict=True):
             check_spelling(tokenizer, text, f"prompts.{kind}_{part}", name)
     check_spelling(tokenizer, recipe.prompts.query, "prompts.query", name)
+    check_spelling(tokenizer, recipe.prompts.passage, "prompts.passage", name)
 
 
 def prepare_reranker(tokenizer, transformer: nn.Module, template: str, name: str) -> None:

@@ -148,6 +148,7 @@ class Experiment:
         parts = ["" if drawn == "42-0" else drawn, "" if given.task == "eedi" else given.task]
         parts.append(given.fields if given.task == "pairs" else "")
         parts.append(given.identical if given.task in IDENTICAL_TASKS and given.identical != "ignore" else "")
+        parts.append(f"explanations={path_name(given.explanations, stem=False)}" if given.explanations else "")
         return [part for part in parts if part]
 
     @property

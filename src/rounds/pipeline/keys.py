@@ -42,7 +42,7 @@ BASE_MODEL = ("name", "model", "prompts", "tuning")
 SCRIPTS = {
     "make_sample": Reads("output_dir", values={"generator": GENERATOR}),
     "gen_data_for_hn_mine": Reads(
-        "output_dir", ("prompts.query", "prompts.passage", "prompts.latex", "prompts.task"), ("raw_dir",)
+        "output_dir", ("prompts.query", "prompts.passage", "prompts.latex", "prompts.task"), ("raw_dir", "explanations")
     ),
     "pretrain_vision": Reads("output_dir", ("model.name_or_path", "model.revision", "pretraining"), ("raw_dir",)),
     "hn_mine": Reads("output_file", (*BASE_MODEL, "mining"), ("input_file", "embedder_name_or_path")),

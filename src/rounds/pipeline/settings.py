@@ -116,6 +116,9 @@ class Settings:
     identical: str = _setting(
         "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
     )
+    explanations: str = _setting(
+        "", "CSV or JSONL with MisconceptionId, Explanation; the recipe's prompts.passage joins them to the passages"
+    )
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
     round: int = _setting(
         2,

@@ -7,6 +7,7 @@ from pathlib import Path
 from rounds.artifacts import store
 from rounds.config import loader, stand_ins
 from rounds.config.recipe import Recipe
+from rounds.data.prompts import check_passage_format
 from rounds.data.source import IDENTICAL_TASKS, check_source
 from rounds.errors import UserError
 from rounds.pipeline import keys
@@ -94,6 +95,7 @@ def raw(experiment: Experiment) -> tuple[Stage, ...]:
 def data(experiment: Experiment) -> Stage:
     """Queries, corpus and qrels of the split."""
     given, output = experiment.settings, experiment.data
+    check_passage_format(load_recipe("MODEL", given.model).prompts, given.task, given.explanations)
     query, positive, group = (*given.fields.split(","), "", "", "")[:3] if given.task == "pairs" else ("", "", "")
     call = keys.command(
         "gen_data_for_hn_mine",
@@ -108,6 +110,7 @@ def data(experiment: Experiment) -> Stage:
         positive_column=positive,
         group_column=group,
         identical=given.identical if given.task in IDENTICAL_TASKS else "",
+        explanations=given.explanations,
         output_dir=output,
         replace_stale=True,
     )

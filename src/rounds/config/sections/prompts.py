@@ -1,5 +1,6 @@
 """Section `prompts`: the text that the model reads."""
 
+from string import Formatter
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -9,7 +10,9 @@ from rounds.config.sections.base import SECTION, Boolean, Integer, Text
 
 QUERY_FIELDS = ("construct", "subject", "question", "correct", "wrong")
 
-PASSAGE_FIELDS = ("title", "text")
+PASSAGE_FIELDS = ("title", "text")  # of a corpus in BEIR's layout
+
+EXPLAINED_FIELDS = ("name", "explanation")  # of a misconception
 
 DEFAULT_PASSAGE = "{title} {text}"  # as BEIR joins them
 
@@ -27,7 +30,22 @@ def _check_query_format(template: str) -> str:
 
 
 def _check_passage_format(template: str) -> str:
-    return _check_format(template, "passage", PASSAGE_FIELDS)
+    _check_format(template, "passage", PASSAGE_FIELDS + EXPLAINED_FIELDS)
+    if template_fields(template) & set(PASSAGE_FIELDS) and template_fields(template) & set(EXPLAINED_FIELDS):
+        raise ValueError(
+            f"prompts.passage {template!r} mixes two kinds of corpora; it joins {' and '.join(PASSAGE_FIELDS)}, or "
+            f"{' and '.join(EXPLAINED_FIELDS)}"
+        )
+    return template
+
+
+def template_fields(template: str) -> set[str]:
+    r"""Return the names of the fields of a valid template.
+
+    >>> sorted(template_fields("{name}\n{explanation}"))
+    ['explanation', 'name']
+    """
+    return {name for _, name, _, _ in Formatter().parse(template) if name}
 
 
 @dataclass(frozen=True, config=SECTION)
@@ -40,7 +58,8 @@ class Prompts:
     """How the parts of a question become the query text."""
 
     passage: Annotated[Text, AfterValidator(_check_passage_format)] = DEFAULT_PASSAGE
-    """How title and text of a corpus in BEIR's layout become the passage text."""
+    """How the parts of a passage become its text: `{title}` and `{text}` of a corpus in BEIR's layout, or `{name}` and
+    `{explanation}` of a misconception (`EXPLANATIONS`). A misconception without an explanation is its name alone."""
 
     latex: Literal["keep", "words"] = "keep"
     """Keep the LaTeX markup of queries, or replace it by plain characters (`words`)."""

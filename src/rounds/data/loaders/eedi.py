@@ -3,6 +3,7 @@
 Schema: https://www.kaggle.com/competitions/eedi-mining-misconceptions-in-mathematics/data
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +48,7 @@ def load(folder: Path) -> RetrievalDataset:
         for letter, query in _queries(record):
             queries.append(query)
             column = f"Misconception{letter}Id"
-            label = _read_label(record[column], f"{file} row {row}: {column}", passages)
+            label = read_label(record[column], f"{file} row {row}: {column}", passages)
             if label is not None:
                 qrels[query.id] = [label]
     if not qrels:
@@ -138,8 +139,12 @@ def _queries(record: dict[str, str]) -> list[tuple[str, Query]]:
     ]
 
 
-def _read_label(value: str, place: str, passages: dict[str, str]) -> str | None:
-    """Return a misconception id without its decimals (`2142.0` -> `2142`), or None for an empty cell or NaN."""
+def read_label(value: str, place: str, passages: Mapping[str, str]) -> str | None:
+    """Return a misconception id without its decimals (`2142.0` -> `2142`), or None for an empty cell or NaN.
+
+    Raises:
+        UserError: the id is in no row of misconception_mapping.csv.
+    """
     value = value.strip()
     if value in ("", "nan", "NaN"):
         return None

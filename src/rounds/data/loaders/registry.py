@@ -15,7 +15,7 @@ from pathlib import Path
 from rounds.artifacts import hashing
 from rounds.config.sections.prompts import DEFAULT_PASSAGE
 from rounds.data.dataset import RetrievalDataset
-from rounds.data.loaders import beir, eedi, kbvqa, pairs, weak_labels
+from rounds.data.loaders import beir, eedi, explanations, kbvqa, pairs, weak_labels
 from rounds.data.source import check_source
 from rounds.errors import UserError
 
@@ -27,6 +27,7 @@ class Columns:
     Attributes:
         query, positive, group: column names.
         passage: task `beir`: how title and text become a passage's text.
+        explanations: task `eedi`: file of explanations of the misconceptions; empty without one.
         identical: tasks `pairs` and `beir`: `ignore`, neither rank nor mine a query's own id or text for it, or `rank`.
     """
 
@@ -35,11 +36,17 @@ class Columns:
     group: str = ""
     identical: str = "ignore"
     passage: str = DEFAULT_PASSAGE
+    explanations: str = ""
 
 
 IDENTICAL = ("ignore", "rank")
 
 Loaded = tuple[RetrievalDataset, list[str]]
+
+
+def _load_eedi(path: Path, columns: Columns) -> Loaded:
+    dataset = eedi.load(path)
+    return explanations.explain(dataset, Path(columns.explanations)) if columns.explanations else (dataset, [])
 
 
 def _load_pairs(path: Path, columns: Columns) -> Loaded:
@@ -53,7 +60,7 @@ def _load_weak_labels(path: Path, columns: Columns) -> Loaded:
 
 
 LOADERS: dict[str, Callable[[Path, Columns], Loaded]] = {
-    "eedi": lambda path, columns: (eedi.load(path), []),
+    "eedi": _load_eedi,
     "pairs": _load_pairs,
     "beir": lambda path, columns: (beir.load(path, columns.identical == "ignore", columns.passage), []),
     "weak_labels": _load_weak_labels,
@@ -67,7 +74,7 @@ def load_dataset(kind: str, path: Path, columns: Columns) -> Loaded:
     Args:
         kind: a name in `LOADERS`, which stands for the layout of the data.
         path: the file or folder.
-        columns: column names, for `pairs`, and `identical`.
+        columns: column names, for `pairs`, `identical`, and the explanations.
 
     Returns:
         The dataset, and messages about what could not be used.

@@ -1,0 +1,168 @@
+"""Explanations of misconceptions: what is read of a file, and how they reach the texts of a collection."""
+
+import dataclasses
+import json
+
+import pytest
+from helpers.tiny_task import MAPPING, make_task, refused, write_raw
+
+from rounds.config.recipe import Prompts
+from rounds.data import collection
+from rounds.data.loaders import explanations, registry
+from rounds.data.loaders.registry import Columns
+from rounds.data.prompts import check_passage_format, passage_text
+from rounds.data.splits import Split
+
+JOINED = Prompts(passage="{name}\n{explanation}")
+HEADER = "MisconceptionId,Explanation\n"
+JSONL = """{"MisconceptionId": 0, "Explanation": "Sums.\\n"}
+{"MisconceptionId": "1", "Explanation": "Axes."}
+{"MisconceptionId": 2142, "Explanation": "Signs."}
+"""
+
+
+def write(path, text: str):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def rows(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_collection(folder, prompts: Prompts, given: dict[str, str]):
+    task = dataclasses.replace(make_task({"1": ["7", "8", ""], "2": ["8", "", ""]}), explanations=given)
+    collection.write(task, Split("v1", {"1"}, {"2"}), prompts, folder, {})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("e.csv", f'{HEADER}1,"Axes.\n"\n0, Sums. \n2142.0,Signs.\n'),
+        ("e.csv", 'Other,Explanation,MisconceptionId\nx,"\nSums.",0\nx,Axes.,1\nx,Signs.,2142\n'),
+        ("e.jsonl", JSONL),
+    ],
+    ids=["csv", "order of columns", "jsonl"],
+)
+def test_a_file_gives_each_misconception_its_explanation(name, text, tmp_path):
+    """Ids are those of the mapping however they are written, and white space around an explanation goes."""
+    read = explanations.read(write(tmp_path / name, text), MAPPING)
+    assert list(read.items()) == [("0", "Sums."), ("1", "Axes."), ("2142", "Signs.")]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("", ["the file is empty"]),
+        (HEADER, ["has no rows"]),
+        ("MisconceptionId,Text\n0,a\n", ["column Explanation is missing", "MisconceptionId, Text"]),
+        ("Id,Explanation\n0,a\n", ["column MisconceptionId is missing"]),
+        (f"{HEADER}0,a\n7,b\n", ["row 3", "MisconceptionId '7'", "misconception_mapping.csv"]),
+        (f"{HEADER}0,a\n1,b\n0.0,c\n", ["row 4", "MisconceptionId 0 appears already in row 2"]),
+        (f"{HEADER}0,a\n ,b\n", ["row 3", "MisconceptionId is empty"]),
+        (f"{HEADER}nan,b\n", ["row 2", "MisconceptionId is empty"]),
+        (f"{HEADER}0, \n1,\n", ["all explanations are empty"]),
+    ],
+)
+def test_a_wrong_file_is_one_line(text, parts, tmp_path):
+    """The message names file and row."""
+    path = write(tmp_path / "e.csv", text)
+    with refused(path, *parts):
+        explanations.read(path, MAPPING)
+
+
+def test_an_explanation_that_is_no_text_is_refused(tmp_path):
+    """A number in a JSONL file is no explanation."""
+    path = write(tmp_path / "e.jsonl", '{"MisconceptionId": 0, "Explanation": 5}\n')
+    with refused(path, "row 1", "Explanation is not a text"):
+        explanations.read(path, MAPPING)
+
+
+def test_missing_explanations_are_counted(tmp_path):
+    """Misconceptions without a row or with an empty one are counted together."""
+    path = write(tmp_path / "e.csv", f"{HEADER}0,Sums.\n1,\n")
+    dataset, messages = registry.load_dataset("eedi", write_raw(tmp_path / "raw"), Columns(explanations=str(path)))
+    assert dataset.explanations == {"0": "Sums."}
+    assert messages == [
+        f"{path}: 2 of 3 misconceptions have no explanation, such as 1, 2142; their passages are the name alone"
+    ]
+
+
+def test_complete_explanations_need_no_message(tmp_path):
+    """A file that explains every misconception is read without a word."""
+    path = write(tmp_path / "e.csv", HEADER + "".join(f"{key},text\n" for key in MAPPING))
+    _, messages = registry.load_dataset("eedi", write_raw(tmp_path / "raw"), Columns(explanations=str(path)))
+    assert messages == []
+
+
+@pytest.mark.parametrize(
+    ("template", "explanation", "text"),
+    [
+        ("{name}\n{explanation}", "Sums.", "Adds\nSums."),
+        ("{name}\n{explanation}", "", "Adds"),
+        ("Slip: {name}\nWhy: {explanation}", "", "Adds"),
+        ("Slip: {name}", "", "Slip: Adds"),
+        ("{explanation}", "Sums.", "Sums."),
+        ("{title} {text}", "", " Adds\n"),
+    ],
+)
+def test_a_passage_is_joined_as_the_recipe_says(template, explanation, text):
+    """Without the explanation that its format names, a passage is its name alone; BEIR's format changes no name."""
+    assert passage_text(" Adds\n", explanation, Prompts(passage=template)) == text
+
+
+def test_explanations_are_in_all_texts_of_a_collection(tmp_path):
+    """The corpus, its parts and the positives of fine-tuning rows hold them; a passage without one is its name."""
+    folder = write_collection(tmp_path / "c", JOINED, {"8": "Because."})
+    assert rows(folder / collection.POOL) == [
+        {"_id": "7", "text": "misconception 7", "name": "misconception 7", "explanation": ""},
+        {"_id": "8", "text": "misconception 8\nBecause.", "name": "misconception 8", "explanation": "Because."},
+    ]
+    positives = {row["query_id"]: row["pos"] for row in rows(folder / collection.FINETUNE)}
+    assert positives == {"1_B": ["misconception 7"], "1_C": ["misconception 8\nBecause."]}
+    assert collection.read(folder).passages == {"7": "misconception 7", "8": "misconception 8\nBecause."}
+
+
+def test_texts_that_are_no_negatives_hold_their_explanations(tmp_path):
+    """`excluded` names passages as the corpus has them, since mining compares texts."""
+    task = make_task({"1": ["7", "", ""], "2": ["8", "", ""]})
+    task = dataclasses.replace(task, explanations={"8": "Because."}, excluded={"1_B": ["8"]})
+    collection.write(task, Split("v1", {"1"}, {"2"}), JOINED, tmp_path / "c", {})
+    assert rows(tmp_path / "c" / collection.FINETUNE)[0]["excluded"] == ["misconception 8\nBecause."]
+
+
+def test_without_explanations_the_corpus_has_no_parts(tmp_path):
+    """Collections of other recipes stay as they were."""
+    folder = write_collection(tmp_path / "c", Prompts(), {})
+    assert rows(folder / collection.POOL) == [{"_id": key, "text": f"misconception {key}"} for key in ("7", "8")]
+
+
+@pytest.mark.parametrize(
+    ("template", "task", "given", "parts"),
+    [
+        ("{title} {text}", "eedi", "e.csv", ["e.csv", "does not use explanations", 'prompts.passage: "{name}']),
+        ("{name}", "eedi", "e.csv", ["e.csv", "does not use explanations"]),
+        ("{name}\n{explanation}", "eedi", "", ["no explanations are given", "EXPLANATIONS=FILE"]),
+        ("{name}\n{explanation}", "pairs", "e.csv", ["e.csv", "only task eedi", "pairs"]),
+        ("{name}\n{explanation}", "beir", "", ["task beir has no name and explanation"]),
+    ],
+)
+def test_format_and_data_must_fit(template, task, given, parts):
+    """Explanations that no text would hold, and a format without them, are refused."""
+    with refused(*parts):
+        check_passage_format(Prompts(passage=template), task, given)
+
+
+@pytest.mark.parametrize(
+    ("template", "task", "given"),
+    [
+        ("{title} {text}", "eedi", ""),
+        ("{title} {text}", "beir", ""),
+        ("Slip: {name}", "eedi", ""),
+        ("{name}\n{explanation}", "eedi", "e.csv"),
+    ],
+)
+def test_formats_that_fit_pass(template, task, given):
+    """What was possible without explanations still is."""
+    check_passage_format(Prompts(passage=template), task, given)
