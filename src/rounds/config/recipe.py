@@ -69,6 +69,9 @@ OPTIONAL_KEYS = (
     ("training", "false_negative_margin"),
     ("training", "hardness_mode"),
     ("training", "hardness_strength"),
+    ("training", "average"),
+    ("training", "average_epochs"),
+    ("training", "ema_decay"),
 )
 
 
@@ -165,7 +168,7 @@ def check_combinations(recipe: Recipe, source: str) -> None:
     """
     for contradictions in (
         *(_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
-        *(_in_loss, _in_representation, _in_sparse),
+        *(_in_loss, _in_average, _in_representation, _in_sparse),
     ):
         for message in contradictions(recipe):
             raise UserError(f"{source}: {message}")
@@ -204,6 +207,20 @@ def _in_loss(recipe: Recipe) -> Iterator[str]:
         for key in ("false_negative_margin", "hardness_mode"):
             if getattr(training, key) is not None:
                 yield f"training.{key} is for training.loss info_nce, not {training.loss}; leave one of them out"
+
+
+def _in_average(recipe: Recipe) -> Iterator[str]:
+    training = recipe.training
+    for key, method in {"average_epochs": "last", "ema_decay": "ema"}.items():
+        if training.average != method and getattr(training, key) != getattr(Training(), key):
+            yield f"training.{key} is for training.average {method}, not {training.average}; leave one of them out"
+    if training.average == "last" and training.epochs < training.average_epochs:
+        yield (
+            f"training.average_epochs is {training.average_epochs} and training.epochs {training.epochs}; train as "
+            "many epochs, or leave training.average out"
+        )
+    if training.average != "none" and training.sharding != "none":
+        yield f"training.average {training.average} needs whole weights, not training.sharding {training.sharding}"
 
 
 def _in_reranking(recipe: Recipe) -> Iterator[str]:

@@ -11,10 +11,11 @@ from transformers import TrainerCallback
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import Epoch
+from rounds.config.recipe import Training
 from rounds.encoding import canary
 from rounds.estimate import Estimate
 from rounds.models import checkpoint, peft_methods
-from rounds.training import sharding
+from rounds.training import sharding, weight_average
 from rounds.training.collator import Collator
 from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
@@ -40,6 +41,8 @@ class EpochCheckpointCallback(TrainerCallback):
     def __init__(self, plan: Plan, partial: Path, embedder: SentenceTransformer, evaluate: Evaluate | None) -> None:
         self.plan, self.partial, self.embedder, self.evaluate = plan, partial, embedder, evaluate
         self.weights_before = peft_methods.snapshot_trainable(embedder)
+        is_main = store.is_main_process()  # all processes have the same weights; one averages and saves them
+        self.average = weight_average.make(embedder, plan.recipe.training if is_main else Training())
         self.collator: Collator | None = None
         self.trainer: SentenceTransformerTrainer | None = None
         self.epoch_start = time.perf_counter()
@@ -52,6 +55,7 @@ class EpochCheckpointCallback(TrainerCallback):
         hidden = None if store.is_main_process() else True
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
         self._write_progress(state)
+        self.average.load(self._state_folder(state))
 
     def on_epoch_begin(self, args, state, control, **kwargs) -> None:
         self.collator.start_epoch(round(state.epoch or 0))
@@ -60,6 +64,7 @@ class EpochCheckpointCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.bar.update(state.global_step - self.bar.n)
+        self.average.after_step(state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if "loss" in (logs or {}):
@@ -76,14 +81,21 @@ class EpochCheckpointCallback(TrainerCallback):
         gathered = sharding.gather_weights(self.trainer)
         weights_after = gathered or peft_methods.trainable_parameters(self.embedder)
         peft_methods.check_weights_moved(self.weights_before, weights_after)
+        self.average.after_epoch()
         if store.is_main_process():
-            self._finish_epoch(round(state.epoch), round(time.perf_counter() - self.epoch_start, 1), gathered)
+            with self.average.applied():
+                self._finish_epoch(round(state.epoch), round(time.perf_counter() - self.epoch_start, 1), gathered)
         sharding.wait_for_all_processes()
 
     def on_save(self, args, state, control, **kwargs) -> None:
         if store.is_main_process():
-            folder = self.partial / STATE / f"checkpoint-{state.global_step}"
+            folder = self._state_folder(state)
+            self.average.save(folder)
             (folder / COMPLETE).touch()
+
+    def _state_folder(self, state) -> Path:
+        """Return the folder of the Trainer's state after the present step."""
+        return self.partial / STATE / f"checkpoint-{state.global_step}"
 
     def _write_progress(self, state) -> None:
         """Write how far the training is, for those who watch it."""

@@ -77,6 +77,18 @@ class Training:
     """Padded tokens per forward pass. Their memory is then enough for any batch size (gradient caching, at the cost of
     a second forward pass). 0: the whole batch in one graph."""
 
+    average: Literal["none", "last", "ema"] = "none"
+    """What an epoch's checkpoint holds: the weights that training reached, the mean of those after the `last` epochs
+    (Izmailov et al. 2018, arXiv:1803.05407), or the exponential moving average of those after each step (`ema`).
+    Training itself goes on from the weights that it reached. `make average` averages finished rounds."""
+
+    average_epochs: Integer = Field(2, ge=2)
+    """Epochs that `average: last` takes; before there are as many, all."""
+
+    ema_decay: Number = Field(0.99, ge=0, le=1)
+    """Share of the average that a step keeps, with `average: ema`; it rises to this value with
+    `(1 + step) / (10 + step)`."""
+
     pictures: Literal["with", "without", "only"] = "with"
     """Train on texts with their images, without them, or on the images alone."""
 
