@@ -21,7 +21,7 @@ class Flags:
     recipe: str = "minilm"
     only: str = field(
         default="",
-        metadata={"help": "letters of the rows to run (a to g, s and m: the scale curves of search and of stages)"},
+        metadata={"help": "letters of the rows to run (a to h, s and m: the scale curves of search and of stages)"},
     )
     readme: str = field(default="", metadata={"help": "file whose marked part a run of all rows rewrites"})
 

@@ -79,6 +79,16 @@ def test_parties_score_pairs_the_same():
 
 
 @pytest.mark.slow
+def test_a_recipe_s_own_decoder_and_examples_are_compared(tiny_full, tiny_mined, tiny_collection):
+    """Row h embeds validation queries behind examples of their construct; a recipe without examples has no such row."""
+    recipe = tiny_full.replace("prompts", examples="nearest", examples_number=2, examples_max_length=1000)
+    rows, _ = table.run(inputs(recipe, tiny_mined, tiny_collection), "h")
+    assert rows[0].work.endswith("behind 2 examples, 12 passages") or "behind 2 examples" in rows[0].work
+    assert rows[0].peer == STOCK and rows[0].agreement.startswith("cosine 1.0000")
+    assert table.run(inputs(tiny_full, tiny_mined, tiny_collection), "h") == ([], [])
+
+
+@pytest.mark.slow
 def test_whole_rounds_end_near_each_other(tiny_full, tiny_collection):
     """Both sides mine, train an epoch and evaluate; from one random model, their MAP@25 differ by less than 0.05."""
     ours, stock = [

@@ -14,6 +14,7 @@ from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import join_examples
 from rounds.models import checkpoint, cross_encoder
 from rounds.models.precision import DTYPES
+from rounds.models.weights import locate_model
 from rounds.training import stock_baseline
 
 # Takes queries, the examples before each (or None) and passages; returns (queries + passages, dim) vectors.
@@ -89,7 +90,7 @@ def score_pairs(contender: Contender, recipe: Recipe, pairs: list[tuple[str, str
     """
     recipe = recipe.replace("model", precision=contender.precision)
     recipe = recipe.replace("prompts", share_prefix=contender.name != UNSHARED)
-    model = cross_encoder.load(recipe.model.name_or_path, recipe, "cpu")
+    model = cross_encoder.load(locate_model(recipe.model), recipe, "cpu")
     if contender.is_ours:
         work = functools.partial(DecoderScorer.find(model, recipe).score, precision=contender.precision)
     else:

@@ -12,7 +12,7 @@ from rounds.benchmark.contenders import FLAG, OURS, STOCK, UNSHARED, Contender, 
 from rounds.benchmark.curves import Curve, figure
 from rounds.benchmark.random_decoder import PREFIX, SHAPES, random_decoder
 from rounds.config.recipe import Recipe
-from rounds.data import collection
+from rounds.data import collection, few_shot
 from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding.tokenization import EXAMPLE_END, tokenize
 from rounds.errors import UserError
@@ -25,7 +25,11 @@ WORDS = 21  # of each query
 
 STEPS = 24
 
-CANDIDATES, RERANKED = 10, 32  # passages of each query, and queries, that a reranker scores
+CANDIDATES, RERANKED = 10, 32  # passages of each query, and queries, that a random reranker scores
+
+WHOLE_RERANKED = 8  # queries that the recipe's own reranker scores
+
+WHOLE_QUERIES, WHOLE_PASSAGES = 48, 300  # that the recipe's own decoder embeds behind its few-shot examples
 
 BESIDE_STEPS = 12  # a step beside a busy core may take ten times as long
 
@@ -61,7 +65,7 @@ class BenchmarkInputs:
     """The model and the data that all rows work on.
 
     Attributes:
-        recipe: Recipe of the model in rows b to e.
+        recipe: Recipe of the model in rows b to f and h, and in g if it is a decoder's that reranks.
         mined: Mined JSONL of the collection's training rows.
         folder: The collection.
         log: Called with one line for each outcome.
@@ -223,10 +227,35 @@ def _rerank(inputs: BenchmarkInputs) -> list[Comparison]:
             raise UserError(f"{title}: the scores of {peer} and rounds differ by up to {off:.4f}")
         return f"scores +- {off:.0e}"
 
-    with random_decoder(SHAPES["decoder, 97M"], answers=True) as recipe:
-        pairs = [(query, passage) for query in queries for passage in passages]
-        title = f"decoder, 97M: {len(queries)} queries x {len(passages)} candidates"
+    def compare(name: str, recipe: Recipe, count: int) -> list[Comparison]:
+        pairs = [(query, passage) for query in queries[:count] for passage in passages]
+        title = f"{name}: {len(queries[:count])} queries x {len(passages)} candidates"
         return _compare(inputs, title, [UNSHARED, STOCK], encoding_work.score_pairs, (recipe, pairs), agree)
+
+    if inputs.recipe.reranking.template:
+        return compare(inputs.recipe.name, inputs.recipe, WHOLE_RERANKED)
+    with random_decoder(SHAPES["decoder, 97M"], answers=True) as recipe:
+        return compare("decoder, 97M", recipe, RERANKED)
+
+
+def _behind_own_examples(inputs: BenchmarkInputs) -> list[Comparison]:
+    """encode validation queries behind the recipe's few-shot examples, and passages, with the recipe's model"""
+    recipe, data = inputs.recipe, collection.read(inputs.folder)
+    bank = collection.example_bank(_rows(inputs), recipe.prompts)
+    if bank is None:
+        inputs.log(f"  none: recipe {recipe.name} has no prompts.examples")
+        return []
+    chosen = [data.metadata[query] for query in data.validation][:WHOLE_QUERIES]
+    queries, examples = [query.text for query in chosen], few_shot.select_examples(bank, chosen)
+    passages = list(data.passages.values())[:WHOLE_PASSAGES]
+    title = (
+        f"{recipe.name}: {len(queries)} queries behind {recipe.prompts.examples_number} examples, "
+        f"{len(passages)} passages"
+    )
+    arguments = (recipe, queries, examples, passages)
+    return _compare(
+        inputs, title, [STOCK, FLAG], encoding_work.encode_texts, arguments, make_vector_check(len(queries))
+    )
 
 
 def _scale(inputs: BenchmarkInputs) -> Curve:
@@ -247,6 +276,7 @@ WORKS: dict[str, Callable] = {
     "e": _round,
     "f": _beside,
     "g": _rerank,
+    "h": _behind_own_examples,
     "s": _scale,
     "m": _stages,
 }
