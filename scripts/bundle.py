@@ -62,7 +62,7 @@ def main(flags: Flags) -> None:
     folder, notebook = (Path(flags.output_root) / name for name in ("bundle", "notebook"))
     passages = list(data.passages.values())[:32]
     split = TrainedSplit(split=config["split"], seed=config["seed"], fold=config["fold"])
-    contents = BundleContents(source, passages, split, target, project_root(), flags.merged)
+    contents = BundleContents(source, passages, split, target, project_root(), flags.merged, data.explanations)
     bundled = bundle.write(contents, upload, folder, notebook, overwrite=True)
     name_submission(source, data, flags.name, Path(flags.model_output))
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20

@@ -124,6 +124,22 @@ def test_explanations_are_in_all_texts_of_a_collection(tmp_path):
     assert collection.read(folder).passages == {"7": "misconception 7", "8": "misconception 8\nBecause."}
 
 
+def test_a_collection_keeps_names_and_explanations_apart(tmp_path):
+    """People read the name, and the bundle takes the explanations."""
+    read = collection.read(write_collection(tmp_path / "c", JOINED, {"8": "Because."}))
+    assert [read.name(passage) for passage in ("7", "8")] == ["misconception 7", "misconception 8"]
+    assert read.explanations == {"8": "Because."}
+    plain = collection.read(write_collection(tmp_path / "plain", Prompts(), {}))
+    assert plain.name("8") == "misconception 8" and not plain.names and not plain.explanations
+
+
+def test_written_explanations_are_read_again(tmp_path):
+    """What the bundle writes is a file that EXPLANATIONS could name."""
+    given = {"0": 'Line one,\n"two"', "2142": "Signs."}
+    explanations.write(tmp_path / "e.jsonl", given)
+    assert explanations.read(tmp_path / "e.jsonl", MAPPING) == given
+
+
 def test_texts_that_are_no_negatives_hold_their_explanations(tmp_path):
     """`excluded` names passages as the corpus has them, since mining compares texts."""
     task = make_task({"1": ["7", "", ""], "2": ["8", "", ""]})

@@ -1,5 +1,7 @@
 """Search: rankings and nearest training queries are those of a slow loop, and vectors come from the run store."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -171,6 +173,14 @@ def test_passages_that_are_the_query_itself_are_left_out(tiny, data, demo):
     )
     (ranking,) = DemoSearch(demo.form, changed, demo.models).search(TYPED).rankings
     assert [passage.id for passage in ranking.passages[:-1]] == [p.id for p in answer.rankings[0].passages[1:]]
+
+
+def test_passages_and_labels_are_shown_without_explanations(tiny, data, runs_folder):
+    """In the ranking, and beside the nearest training query; the models read the explanations too."""
+    named = dataclasses.replace(data, names={passage: f"name {passage}" for passage in data.passages})
+    (ranking,) = make_search(tiny, named, make_model(tiny, named, runs_folder)).search(TYPED).rankings
+    assert [passage.text for passage in ranking.passages] == [f"name {passage.id}" for passage in ranking.passages]
+    assert ranking.nearest.labels[0].startswith("name ")
 
 
 def test_a_collection_without_training_queries_has_no_nearest(tiny, data, tmp_path):

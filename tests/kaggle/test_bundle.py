@@ -120,6 +120,17 @@ def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_bundle_without_the_explanations_of_its_recipe_is_refused(tiny, tmp_path):
+    """The notebook could not make the passages that the checkpoint was trained on; nothing is written."""
+    recipe = tiny.replace("prompts", passage="{name} {explanation}")
+    source = Checkpoint(recipe, "0" * 64, InferenceOptions("bf16", ("cpu",)), tmp_path, True, {}, {})
+    split = TrainedSplit(split="v1", seed=42, fold=0)
+    contents = BundleContents(source, [], split, Target("3.11", (), {}), tmp_path)
+    with refused("prompts.passage", "no explanations are given"):
+        bundle.write(contents, UPLOAD, tmp_path / "bundle", tmp_path / "notebook")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_base_model_is_no_checkpoint(tiny_collection, tmp_path):
     """The script names the folder that is missing."""
     from helpers.scripts import SCRIPTS

@@ -20,7 +20,8 @@ from helpers.scripts import SCRIPTS, call
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
-from rounds.data import collection
+from rounds.data import collection, splits
+from rounds.data.loaders import eedi, explanations
 from rounds.kaggle import bundle_file, notebook
 from rounds.kaggle.bundle_file import BundleFile
 from rounds.models import checkpoint
@@ -31,10 +32,10 @@ LACKING = ("bm25s", "rounds")  # packages that the stand-in for Kaggle's image l
 ROOT = SCRIPTS.parent
 
 # The recipes of the rounds that are bundled, with what they add: an adapter with few-shot examples, one that embeds
-# tokens, a sparse encoder, and a MiniLM.
+# tokens of names and explanations, a sparse encoder, and a MiniLM.
 RECIPES = {
     "tiny-mistral": "prompts:\n  examples: fixed\n  examples_number: 2\n",
-    "tiny-tokens": "",
+    "tiny-tokens": 'prompts:\n  passage: "{name}\\n{explanation}"\n',
     "tiny-splade": "",
     "minilm": "",
 }
@@ -83,7 +84,12 @@ def train_round(name: str, raw: Path, folder: Path) -> tuple[Path, Path]:
     """Train a round of one epoch by a recipe, and return its folder and that of its collection."""
     recipe, data, mined = folder / f"{name}.yaml", folder / "data", folder / "mined.jsonl"
     recipe.write_text(f"name: {name}\nextends: {name}\n{RECIPES[name]}training:\n  epochs: 1\n")
-    result = call("gen_data_for_hn_mine.py", "--raw_dir", raw, "--recipe", recipe, "--output_root", data, cwd=folder)
+    explained = []
+    if "explanation" in RECIPES[name]:
+        explanations.write(folder / "e.jsonl", {key: f"Why {text}." for key, text in eedi.load(raw).passages.items()})
+        explained = ["--explanations", folder / "e.jsonl"]
+    flags = ["--raw_dir", raw, "--recipe", recipe, "--output_root", data, *explained]
+    result = call("gen_data_for_hn_mine.py", *flags, cwd=folder)
     assert not result.returncode, result.stderr
     (split,) = data.rglob("validation_v1")
     flags = ["--input_file", split / "finetune_data.jsonl", "--output_file", mined, "--recipe", recipe]
@@ -155,6 +161,23 @@ def with_examples(tiny, number: int):
     """Return a checkpoint of the tiny model with a number of few-shot examples."""
     recipe = tiny.replace("prompts", examples="fixed", examples_number=number)
     return dataclasses.replace(checkpoint.resolve(None, recipe, "cpu"), recipe=recipe)
+
+
+def test_the_notebook_joins_the_explanations_of_the_bundle(raw, tiny, tmp_path):
+    """Its passages are those of the collection that the checkpoint was trained on; without the file, it refuses."""
+    source = checkpoint.resolve(None, tiny.replace("prompts", passage="{name} ({explanation})"), "cpu")
+    task = eedi.load(raw)
+    task = dataclasses.replace(task, explanations={passage: f"Why {passage}." for passage in [*task.passages][::2]})
+    collection.write(task, splits.make_split(task, "v1"), source.recipe.prompts, tmp_path / "trained", {})
+    trained, bundled = collection.read(tmp_path / "trained"), tmp_path / "bundle"
+    bundled.mkdir()
+    content = BundleFile(submission="x", competition="y", split="v1", seed=42, fold=0, wheel="z")
+    bundle_file.write(bundled, content)
+    with refused("no explanations are given"):
+        notebook.write_collection(raw, bundled, source, tmp_path / "refused")
+    explanations.write(bundled / bundle_file.EXPLANATIONS, trained.explanations)
+    written = notebook.write_collection(raw, bundled, source, tmp_path / "data")
+    assert written.passages == trained.passages and "(Why 0.)" in written.passages["0"]
 
 
 @pytest.mark.parametrize(("seconds", "number"), [(1e6, 4), (0.0, 0)])

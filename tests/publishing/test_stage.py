@@ -128,6 +128,24 @@ def test_no_text_or_id_of_the_data_is_there(published, tiny_collection):
     assert len(texts) > 100 and len(digests) > 30 and found == []
 
 
+@pytest.mark.parametrize("part", ["name", "explanation"])
+def test_a_part_of_a_passage_in_a_prompt_is_refused(part, tiny_collection, tmp_path, untried):
+    """Names and explanations are texts of the data, also where passages are both together."""
+    quoted = f"Some long {part} of a passage."
+    recipe = full_recipe().replace("prompts", query_prefix=quoted)
+    job = make_job(make_checkpoint(recipe, tmp_path / "epoch_1"), tiny_collection, tmp_path / "out")
+    data = dataclasses.replace(job.data, **{f"{part}s": {"0": quoted}})
+    with refused("would publish a text of the data"):
+        stage.write_folder(dataclasses.replace(job, data=data))
+
+
+def test_the_card_says_how_passages_are_joined(tiny_collection, tmp_path, untried):
+    """A reader puts name and explanation together as the training did."""
+    recipe = full_recipe().replace("prompts", passage="{name}: {explanation}")
+    stage.write_folder(make_job(make_checkpoint(recipe, tmp_path / "epoch_1"), tiny_collection, tmp_path / "out"))
+    assert "A passage consists of parts, joined as `'{name}: {explanation}'`." in card(tmp_path / "out")
+
+
 def test_the_card_has_the_hubs_metadata(published):
     """The licence is left to the user; a random base model has no name on the hub."""
     values = metadata(published)

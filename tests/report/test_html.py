@@ -124,6 +124,13 @@ def test_the_browser_holds_each_query(facts):
     assert all(mathml.startswith("<math") for _, mathml in stored["formulas"] if mathml)
 
 
+def test_passages_are_shown_without_explanations(facts):
+    """A page of names can be read; the models read the explanations too."""
+    data = replace(facts.data, names={passage: f"name {passage}" for passage in facts.data.passages})
+    stored = build_browser_data(data, facts.ranked)
+    assert stored["passages"] == [[f"name {passage}"] for passage in stored["passage_ids"]]
+
+
 def test_a_corpus_below_five_passages_has_shorter_lists(tiny_collection):
     """A run of two passages shows two."""
     data = collection.read(tiny_collection)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from rounds.artifacts import hashing, store
+from rounds.artifacts import hashing, jsonl, store
 from rounds.artifacts.manifests import CollectionManifest
 from rounds.config.recipe import Prompts
 from rounds.data import lineage, splits
@@ -48,6 +48,8 @@ class Collection:
         identical: id of a validation or test query -> passages that are the query itself, which no ranking holds.
         unseen: validation queries whose passages train does not label.
         questions: `train` and `validation`, each QuestionId -> digest.
+        names: passage id -> name, where `prompts.passage` joins names with something; otherwise empty.
+        explanations: passage id -> explanation, for passages that have one.
     """
 
     folder: Path
@@ -62,6 +64,8 @@ class Collection:
     questions: dict[str, dict[str, str]]
     identical: dict[str, list[str]] = field(default_factory=dict)
     grades: Grades = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    explanations: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def validation_digest(self) -> str:
@@ -69,6 +73,10 @@ class Collection:
         further = [part for part in (self.identical, self.grades) if part]
         content = [self.validation, self.qrels, self.passages, sorted(self.unseen), *further]
         return hashing.sha256_json(content)[:12]
+
+    def name(self, passage: str) -> str:
+        """Return a passage as people read it: without its explanation, if it has one."""
+        return self.names[passage] if self.names else self.passages[passage]
 
 
 def folder_name(split: str) -> str:
@@ -199,6 +207,7 @@ def read(folder: Path) -> Collection:
     has_grades = any(grade != 1 for judged in grades.values() for grade in judged.values())
     rows = [_read_queries(folder / f"{name}_queries.jsonl") for name in ("validation", "test")]
     validation, test = ({row["_id"]: query_metadata(row, "text") for row in side} for side in rows)
+    parts = _read_parts(folder / POOL)
     return Collection(
         folder=folder,
         data=manifest.data,
@@ -212,7 +221,16 @@ def read(folder: Path) -> Collection:
         questions=store.read_json(folder / "questions.json"),
         identical={row["_id"]: row["identical"] for side in rows for row in side if "identical" in row},
         grades=grades if has_grades else {},
+        names={row["_id"]: row["name"] for row in parts},
+        explanations={row["_id"]: row["explanation"] for row in parts if row["explanation"]},
     )
+
+
+def _read_parts(pool: Path) -> list[dict]:
+    """Return the rows of a corpus if they hold the parts of the passages, otherwise none."""
+    rows = jsonl.read_lines(pool)
+    _, first = next(rows, (0, {}))
+    return [first, *(row for _, row in rows)] if {"name", "explanation"} <= first.keys() else []
 
 
 def read_rows(path: Path, lists: tuple[str, ...]) -> list[dict]:

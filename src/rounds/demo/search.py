@@ -29,6 +29,7 @@ class RankedPassage:
     """A passage of a ranking.
 
     Attributes:
+        text: without its explanation, if it has one.
         score: inner product with the query, a cosine if the model normalizes; MaxSim if the model embeds tokens.
         is_labelled: whether the typed query is a validation query that is labelled with it.
     """
@@ -44,7 +45,7 @@ class NearestQuery:
     """The training query that is most similar to the typed one.
 
     Attributes:
-        labels: texts of its relevant passages.
+        labels: texts of its relevant passages, without explanations.
         similarity: of the typed query with it.
         measure: what the similarity is (`MEASURES`).
     """
@@ -143,7 +144,7 @@ class ModelSearch:
             len(ids),
         )
         passages = [
-            RankedPassage(passage, self.data.passages[passage], float(score), passage in labelled)
+            RankedPassage(passage, self.data.name(passage), float(score), passage in labelled)
             for passage, score in zip(run.passages[0], run.scores[0], strict=True)
         ]
         notes = _describe_cuts(cuts, query.text, self.runs.checkpoint.recipe.prompts.query_max_length, examples)
@@ -157,7 +158,8 @@ class ModelSearch:
         nearest = int(search.rank([QUERY], vector, rows, self.training, 1).passages[0, 0])
         similarity = kind.training_scores(vector, kind.select(self.training, [nearest]))[0, 0]
         row = self.rows[nearest]
-        return NearestQuery(row["query"], row["pos"], float(similarity), MEASURES[kind.name])
+        labels = [self.data.name(passage) for passage in row["pos_id"]] if "pos_id" in row else row["pos"]
+        return NearestQuery(row["query"], labels, float(similarity), MEASURES[kind.name])
 
 
 def _comparable(vectors: Vectors) -> Vectors:
@@ -214,7 +216,7 @@ class DemoSearch:
         labels = list(dict.fromkeys(passage for key in ids for passage in self.data.qrels.get(key, ())))
         left_out = sorted({passage for key in ids for passage in self.data.identical.get(key, ())})
         rankings = [model.search(query, set(labels), left_out) for model in self.models]
-        return Answer(query.text, [self.data.passages[label] for label in labels], rankings)
+        return Answer(query.text, [self.data.name(label) for label in labels], rankings)
 
 
 def training_rows(data: Collection) -> list[dict]:

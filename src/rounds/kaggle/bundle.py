@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nbformat
@@ -15,6 +15,8 @@ from nbformat import v4
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import BundleManifest
+from rounds.data.loaders import explanations
+from rounds.data.prompts import check_passage_format
 from rounds.encoding import merged_checkpoint
 from rounds.errors import UserError
 from rounds.kaggle import bundle_file, wheels
@@ -123,6 +125,8 @@ class BundleContents:
         target: The machine that installs the wheels.
         project: The project's root, from which its wheel is built.
         merge: Merge the adapter into its base model's weights, so that the notebook needs no base model.
+        explanations: Passage id -> explanation, which the checkpoint's recipe joins to the passages; empty if it does
+            not.
     """
 
     source: Checkpoint
@@ -131,6 +135,7 @@ class BundleContents:
     target: Target
     project: Path
     merge: bool = False
+    explanations: dict[str, str] = field(default_factory=dict)
 
 
 def write(
@@ -151,6 +156,7 @@ def write(
         "target": dataclasses.asdict(contents.target),
         "merge": contents.merge,
         "project": _hash_sources(contents.project),
+        **({"explanations": hashing.sha256_json(contents.explanations)} if contents.explanations else {}),
     }
     if not store.is_finished(folder, json.loads(json.dumps(config)), overwrite):
         with store.writing(folder, BundleManifest(config=config)) as temporary:
@@ -165,6 +171,7 @@ def _check_source(contents: BundleContents, upload: Upload) -> None:
     """Refuse a checkpoint that the notebook could not load."""
     source = contents.source
     source.recipe.require_text_only("bundle")
+    check_passage_format(source.recipe.prompts, "eedi", bundle_file.EXPLANATIONS if contents.explanations else "")
     if contents.merge:
         merging.check_mergeable(source)
     base = source.recipe.model.name_or_path
@@ -176,7 +183,7 @@ def _check_source(contents: BundleContents, upload: Upload) -> None:
 
 
 def _write_dataset(contents: BundleContents, upload: Upload, folder: Path) -> None:
-    """Write checkpoint, recipe, wheels and metadata."""
+    """Write checkpoint, recipe, explanations, wheels and metadata."""
     source = contents.source
     if contents.merge:
         merged_checkpoint.merge(source, folder / "checkpoint", contents.texts)
@@ -184,6 +191,8 @@ def _write_dataset(contents: BundleContents, upload: Upload, folder: Path) -> No
         shutil.copytree(source.folder, folder / "checkpoint", ignore=shutil.ignore_patterns("runs"))
     recipe = yaml.safe_dump(source.recipe.to_dict(), sort_keys=False, allow_unicode=True)
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    if contents.explanations:
+        explanations.write(folder / bundle_file.EXPLANATIONS, contents.explanations)
     (folder / "wheels").mkdir()
     project_wheel = wheels.build(contents.project, folder / "wheels", contents.target, _extras(source))[0]
     split = contents.split.model_dump()

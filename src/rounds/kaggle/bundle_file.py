@@ -9,6 +9,8 @@ from rounds.artifacts.manifests import Entry
 
 BUNDLE = "bundle.json"
 
+EXPLANATIONS = "explanations.jsonl"  # beside it, if the checkpoint's passages have them
+
 ADVICE = "make the bundle again"
 
 

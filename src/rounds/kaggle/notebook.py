@@ -20,12 +20,13 @@ from rounds.config import loader
 from rounds.config.recipe import Model
 from rounds.data import collection, splits
 from rounds.data.collection import Collection
-from rounds.data.loaders import eedi
+from rounds.data.loaders import eedi, explanations
+from rounds.data.prompts import check_passage_format
 from rounds.encoding import fingerprint, run_store
 from rounds.encoding.encoder import encode
 from rounds.errors import UserError
 from rounds.kaggle import bundle_file
-from rounds.kaggle.bundle_file import BUNDLE, BundleFile
+from rounds.kaggle.bundle_file import BUNDLE, EXPLANATIONS
 from rounds.kaggle.stage import submit
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
@@ -63,7 +64,7 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
         devices = resolve_devices(",".join(f"cuda:{n}" for n in range(torch.cuda.device_count())))
         source = suit_device(checkpoint.resolve(str(folder), device=devices[0])).with_options(devices=devices)
         print(f"{contents.submission}: {source.precision} on {', '.join(map(device_name, devices))}", flush=True)
-        data = _collection(raw, contents, source, Path(scratch) / "data")
+        data = write_collection(raw, bundle, source, Path(scratch) / "data")
         source = fit_time(source, data, end - time.monotonic())
         output = working / "submission.csv"
         rows = submit(source, data, raw / "sample_submission.csv", output, Path(scratch))
@@ -182,9 +183,23 @@ def suit_device(source: Checkpoint) -> Checkpoint:
     return source
 
 
-def _collection(raw: Path, contents: BundleFile, source: Checkpoint, folder: Path) -> Collection:
-    """Write and read the split that the checkpoint was trained on, so that examples come from its training queries."""
-    task = eedi.load(raw)
+def write_collection(raw: Path, bundle: Path, source: Checkpoint, folder: Path) -> Collection:
+    """Write and read the split that the checkpoint was trained on, so that examples come from its training queries.
+
+    Args:
+        raw: The folder of the competition's files.
+        bundle: The bundle, with the explanations of the passages if the checkpoint's recipe joins them.
+        source: The checkpoint.
+        folder: The folder to write.
+
+    Raises:
+        UserError: The bundle lacks explanations, or the competition's files lack a misconception that they explain.
+    """
+    contents, task, path = bundle_file.read(bundle), eedi.load(raw), bundle / EXPLANATIONS
+    check_passage_format(source.recipe.prompts, "eedi", str(path) if path.is_file() else "")
+    if path.is_file():
+        task, messages = explanations.explain(task, path)
+        print(*messages, sep="\n", end="\n" if messages else "", flush=True)
     split = splits.make_split(task, contents.split, contents.seed, contents.fold)
     collection.write(task, split, source.recipe.prompts, folder, {})
     return collection.read(folder)

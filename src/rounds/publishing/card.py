@@ -7,7 +7,7 @@ import yaml
 
 from rounds.data import lineage
 from rounds.data.dataset import Query
-from rounds.data.prompts import has_suffixes, query_text
+from rounds.data.prompts import has_passage_parts, has_suffixes, query_text
 from rounds.evaluation import results, significance, tables
 from rounds.evaluation.results import ResultRow, RowKind
 from rounds.models.checkpoint import Checkpoint
@@ -198,6 +198,8 @@ def _usage_section(facts: CardFacts) -> list[str]:
     ]
     if facts.data.has_parts:
         lines.append(f"A query consists of parts, joined as `{prompts.query!r}`.")
+    if has_passage_parts(prompts):
+        lines.append(f"A passage consists of parts, joined as `{prompts.passage!r}`.")
     if prompts.latex == "words":
         lines.append("LaTeX markup in queries was replaced by plain characters (`prompts.latex: words`).")
     if kind.folder_has_prompts(prompts):

@@ -212,8 +212,9 @@ def _cosine(own: np.ndarray, loaded: np.ndarray) -> float:
 
 
 def _texts(data: Collection) -> Iterator[str]:
-    """Yield every text of the collection: passages, validation, test and training queries."""
+    """Yield every text of the collection: passages and their parts, validation, test and training queries."""
     yield from data.passages.values()
+    yield from (*data.names.values(), *data.explanations.values())
     yield from data.validation.values()
     yield from data.test.values()
     path = data.folder / collection.FINETUNE

@@ -70,9 +70,9 @@ def build_browser_data(data: Collection, ranked_runs: list[RankedRun]) -> dict:
 
     Returns:
         `runs` (labels), `depth` (passages ranked by every run), `subjects`, `formulas`, `pictures`, `passages` (texts
-        of the passages that occur) with their `passage_ids`, and `queries`: `id`, `text`, `subject` (index into
-        `subjects`), `unseen` (0 or 1), `gold` (indexes into `passages`), `ranks` (of each run; 0 if the run holds no
-        gold passage) and `top` (of each run: passage index and score in turn).
+        of the passages that occur, without explanations) with their `passage_ids`, and `queries`: `id`, `text`,
+        `subject` (index into `subjects`), `unseen` (0 or 1), `gold` (indexes into `passages`), `ranks` (of each run; 0
+        if the run holds no gold passage) and `top` (of each run: passage index and score in turn).
     """
     media = MediaIndex()
     passage_index: dict[str, int] = {}
@@ -103,7 +103,7 @@ def build_browser_data(data: Collection, ranked_runs: list[RankedRun]) -> dict:
         "runs": [ranked.label for ranked in ranked_runs],
         "depth": min((ranked.run.passages.shape[1] for ranked in ranked_runs), default=0),
         "subjects": subjects,
-        "passages": [media.encode(data.passages[passage_id]) for passage_id in passage_index],
+        "passages": [media.encode(data.name(passage_id)) for passage_id in passage_index],
         "passage_ids": list(passage_index),
         "queries": queries,
         "formulas": media.convert_formulas(),

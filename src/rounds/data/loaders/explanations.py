@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from rounds.artifacts import store
 from rounds.data.cells import is_empty, read_name, read_text
 from rounds.data.dataset import RetrievalDataset
 from rounds.data.loaders import tables
@@ -28,6 +29,11 @@ def explain(dataset: RetrievalDataset, path: Path) -> tuple[RetrievalDataset, li
             f"{', '.join(missing[:3])}; their passages are the name alone"
         )
     return dataclasses.replace(dataset, explanations=explanations), messages
+
+
+def write(path: Path, explanations: Mapping[str, str]) -> None:
+    """Write explanations, by the id of their misconception, as a JSONL file that `read` reads."""
+    store.write_jsonl(path, (dict(zip(COLUMNS, item, strict=True)) for item in explanations.items()))
 
 
 def read(path: Path, passages: Mapping[str, str]) -> dict[str, str]:
