@@ -6,8 +6,10 @@ from pathlib import Path
 from rounds import cli
 from rounds.artifacts import hashing, store
 from rounds.config import loader
+from rounds.config.recipe import Outside
 from rounds.config.sections.prompts import DEFAULT_PASSAGE
-from rounds.data import collection, official_split, splits
+from rounds.data import collection, official_split, outside, splits
+from rounds.data.loaders import outside as outside_loader
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
 from rounds.data.prompts import check_passage_format, has_passage_parts
@@ -44,6 +46,10 @@ class Flags(RecipeByName, Replacing, Seeded):
         default="",
         metadata={"help": "eedi: CSV or JSONL with MisconceptionId, Explanation, for the recipe's prompts.passage"},
     )
+    extra_files: list[str] = field(
+        default_factory=list,
+        metadata={"help": "eedi: CSV or JSONL files of outside questions, which join the training queries"},
+    )
     sub_dir_name: str = "hn_mine_data_zero_round"
     output_root: str = field(
         default=str(project_root() / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"}
@@ -72,6 +78,10 @@ def main(flags: Flags) -> None:
     )
     task, unused = registry.load_dataset(flags.task, raw, columns)
     prompts = ("query", "latex", "task", *(["passage"] if has_passage_parts(recipe.prompts) else []))
+    if flags.extra_files and flags.task != "eedi":
+        raise UserError(f"extra_files: outside questions join task eedi alone, not {flags.task}; leave it out")
+    files = [Path(name) for name in flags.extra_files]
+    outside_rows = outside_loader.load(files, task.passages) if files else []
     config = {
         "data": registry.source_digests(flags.task, raw),
         **({} if flags.task == "eedi" else {"task": flags.task, "columns": _columns_of(flags.task, columns)}),
@@ -80,6 +90,7 @@ def main(flags: Flags) -> None:
         "fold": flags.fold,
         "prompts": {name: getattr(recipe.prompts, name) for name in prompts},
         **({"explanations": hashing.sha256_file(Path(flags.explanations))} if flags.explanations else {}),
+        **({"outside": _outside_config(files, recipe.outside)} if files else {}),
     }
     if store.is_finished(folder, config, flags.overwrite, flags.made_from):
         print(f"{folder}: up to date")
@@ -90,12 +101,24 @@ def main(flags: Flags) -> None:
     for line in [*unused, *messages]:
         print(line)
     split = split or splits.make_split(task, version, flags.seed, flags.fold)
-    sizes = collection.write(task, split, recipe.prompts, folder, config, flags.made_from)
+    questions = outside.join(task, split, outside_rows, recipe.outside) if files else None
+    if questions:
+        print(questions.message())
+    sizes = collection.write(task, split, recipe.prompts, folder, config, flags.made_from, questions)
     unseen = "" if sizes["unseen_share"] is None else f" ({sizes['unseen_share']:.0%} unseen)"
     print(
         f"{folder}: {sizes['train_queries']} training queries, {sizes['validation_queries']} validation queries"
         f"{unseen}, {sizes['corpus']} passages, {sizes['question_texts_on_both_sides']} question texts on both sides"
     )
+
+
+def _outside_config(files: list[Path], settings: Outside) -> dict:
+    """Return what the manifest says of the outside questions: their files, and the keys that choose among them."""
+    return {
+        "files": [[file.name, hashing.sha256_file(file)] for file in files],
+        "max_cosine": settings.max_cosine,
+        "duplicate_cosine": settings.duplicate_cosine,
+    }
 
 
 def _columns_of(task: str, columns: Columns) -> dict[str, str]:

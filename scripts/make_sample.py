@@ -22,17 +22,23 @@ class Flags(Replacing, Seeded):
     test_questions: int = 250
     task: str = field(
         default="eedi",
-        metadata={"help": "eedi; pairs: French questions and answers in pairs.csv; kbvqa: questions on emblems"},
+        metadata={
+            "help": "eedi; outside: other questions in outside.csv; pairs: French questions and answers in pairs.csv; "
+            "kbvqa: questions on emblems"
+        },
     )
 
 
 def main(flags: Flags) -> None:
     """Generate the sample data in the competition's schema."""
-    generators = {"eedi": _competition, "pairs": _pairs, "kbvqa": _pictures}
+    generators = {"eedi": _competition, "outside": _outside, "pairs": _pairs, "kbvqa": _pictures}
     if flags.task not in generators:
         raise UserError(f"task {flags.task!r}: there are samples of {', '.join(generators)}")
-    sizes = {"questions": flags.questions, "test_questions": flags.test_questions} if flags.task == "eedi" else {}
-    config = {**sizes, "seed": flags.seed} if sizes else {"task": flags.task, "seed": flags.seed}
+    if flags.task == "eedi":
+        config = {"questions": flags.questions, "test_questions": flags.test_questions, "seed": flags.seed}
+    else:
+        sizes = {"questions": flags.questions} if flags.task == "outside" else {}
+        config = {"task": flags.task, **sizes, "seed": flags.seed}
     folder = Path(flags.output_dir)
     if store.is_finished(folder, config, flags.overwrite, flags.made_from):
         print(f"{folder}: up to date")
@@ -45,6 +51,10 @@ def main(flags: Flags) -> None:
 def _competition(folder: Path, flags: Flags) -> dict[str, int]:
     counts = maths.generate(folder, flags.questions, flags.test_questions, flags.seed, _bar)
     return {name.replace("_", " "): value for name, value in counts.items()}
+
+
+def _outside(folder: Path, flags: Flags) -> dict[str, int]:
+    return {"outside rows in outside.csv": maths.generate_outside(folder / "outside.csv", flags.questions, flags.seed)}
 
 
 def _pairs(folder: Path, flags: Flags) -> dict[str, int]:

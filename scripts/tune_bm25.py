@@ -25,7 +25,7 @@ def main(flags: Flags) -> None:
     """Look for BM25's best parameters on a split's training queries."""
     folder = Path(flags.data_dir)
     passages = collection.read(folder).passages
-    rows = store.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id"))
+    rows = collection.own_rows(store.read_jsonl(folder / collection.FINETUNE, ("query", "query_id", "pos_id")))
     queries = {row["query_id"]: row["query"] for row in rows}
     left_out = {row["query_id"]: row["identical"] for row in rows if row.get("identical")}
     qrels = {row["query_id"]: row["pos_id"] for row in rows}

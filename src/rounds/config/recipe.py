@@ -13,6 +13,7 @@ from rounds.config import schema
 from rounds.config.sections.base import SECTION, Text
 from rounds.config.sections.mining import BM25, FILE_SOURCES, SOURCES, Mining, parse_range, split_source
 from rounds.config.sections.model import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, SPLADE, TOKEN_POOLINGS, Model, Vision
+from rounds.config.sections.outside import Outside
 from rounds.config.sections.prompts import QUERY_FIELDS, Prompts
 from rounds.config.sections.reranking import Reranking
 from rounds.config.sections.training import Pretraining, Training
@@ -43,6 +44,7 @@ __all__ = [
     "Lora",
     "Mining",
     "Model",
+    "Outside",
     "Pretraining",
     "Projection",
     "Prompts",
@@ -72,6 +74,8 @@ OPTIONAL_KEYS = (
     ("training", "average"),
     ("training", "average_epochs"),
     ("training", "ema_decay"),
+    ("outside", "max_cosine"),
+    ("outside", "duplicate_cosine"),
 )
 
 
@@ -95,6 +99,8 @@ class Recipe:
     mining: Mining = Field(default_factory=Mining)
 
     training: Training = Field(default_factory=Training)
+
+    outside: Outside = Field(default_factory=Outside)
 
     reranking: Reranking = Field(default_factory=Reranking)
 
@@ -141,6 +147,8 @@ class Recipe:
             default = schema.fields(type(getattr(self, section)))[key].get_default(call_default_factory=True)
             if values[section][key] == default:
                 del values[section][key]
+        if not values["outside"]:
+            del values["outside"]
         return values
 
     def replace(self, section: str, **values: object) -> "Recipe":

@@ -8,9 +8,14 @@
 | `finetune_data.jsonl` | FlagEmbedding's `query`, `pos`, `neg`, `prompt`, and the ids behind them |
 | `questions.json` | QuestionIds of both sides, each with a digest of its text |
 | `split.json` | sizes and overlaps |
+| `outside_dropped.jsonl` | outside rows that do not train, and why; only where there are outside rows |
+
+Outside rows (`EXTRA=`) stand last in `finetune_data.jsonl`, with their source under `outside`. Queries and qrels are
+the competition's alone, so an outside label makes no misconception seen.
 """
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +27,7 @@ from rounds.data import lineage, splits
 from rounds.data.cells import read_id
 from rounds.data.dataset import Grades, Query, RetrievalDataset, relevant_passages
 from rounds.data.few_shot import ExampleBank, QueryMetadata
+from rounds.data.outside import OutsideQuestions
 from rounds.data.passage_pool import read_pool
 from rounds.data.prompts import has_passage_parts, passage_texts, query_text
 from rounds.data.splits import Split
@@ -30,6 +36,10 @@ from rounds.errors import UserError
 POOL = "candidate_pool.jsonl"
 
 FINETUNE = "finetune_data.jsonl"
+
+DROPPED = "outside_dropped.jsonl"
+
+OUTSIDE = "outside"  # key of a fine-tuning row that names an outside question's source
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,7 @@ def write(
     folder: Path,
     config: dict,
     made_from: dict | None = None,
+    outside: OutsideQuestions | None = None,
 ) -> dict:
     """Write a collection and return the content of its `split.json`.
 
@@ -98,6 +109,7 @@ def write(
         prompts: the recipe's query format and instruction.
         config: everything that shapes the collection, for its manifest.
         made_from: the command that makes it and what that reads, for its manifest; None without a pipeline stage.
+        outside: outside questions that train too.
     """
     train, validation = dataset.labelled(split.train), dataset.labelled(split.validation)
     questions = {
@@ -106,6 +118,8 @@ def write(
     }
     description = splits.describe(dataset, split)
     passages = passage_texts(dataset, prompts)
+    if outside is not None:
+        description["outside"] = outside.describe()
     manifest = CollectionManifest(data=dataset.name, split=split.name, config=config, made_from=made_from)
     with store.writing(folder, manifest) as temporary:
         store.write_jsonl(temporary / POOL, _pool_rows(dataset, passages, has_passage_parts(prompts)))
@@ -115,7 +129,9 @@ def write(
         for name, queries in (("train", train), ("validation", validation)):
             _write_qrels(temporary / f"{name}_qrels.tsv", queries, dataset)
         rows = (_finetune_row(query, dataset, passages, prompts, questions["train"]) for query in train)
-        store.write_jsonl(temporary / FINETUNE, rows)
+        store.write_jsonl(temporary / FINETUNE, itertools.chain(rows, _outside_rows(outside, passages, prompts)))
+        if outside is not None:
+            store.write_jsonl(temporary / DROPPED, (entry.to_dict() for entry in outside.dropped))
         store.write_json(temporary / "questions.json", questions)
         store.write_json(temporary / "split.json", description)
     return description
@@ -152,6 +168,20 @@ def _finetune_row(
         **({"excluded": [passages[passage] for passage in excluded]} if excluded else {}),
         **({} if identical is None else {"identical": identical}),
     }
+
+
+def _outside_rows(outside: OutsideQuestions | None, passages: Mapping[str, str], prompts: Prompts) -> Iterator[dict]:
+    """Yield the fine-tuning rows of outside questions, each with its source."""
+    if outside is not None:
+        digests = lineage.question_digests(outside.dataset, {query.group for query in outside.dataset.queries})
+        for query in outside.dataset.queries:
+            row = _finetune_row(query, outside.dataset, passages, prompts, digests)
+            yield {**row, OUTSIDE: outside.sources[query.id]}
+
+
+def own_rows(rows: Iterable[dict]) -> list[dict]:
+    """Return the fine-tuning rows without those of outside questions."""
+    return [row for row in rows if OUTSIDE not in row]
 
 
 def _topic(query: Query) -> dict[str, str]:
@@ -270,7 +300,10 @@ def query_metadata(row: dict, text_key: str = "query") -> QueryMetadata:
 
 
 def example_bank(rows: list[dict], prompts: Prompts) -> ExampleBank | None:
-    """Return the few-shot examples in rows of `finetune_data.jsonl`, or None if the recipe has no examples."""
+    """Return the few-shot examples in rows of `finetune_data.jsonl`, or None if the recipe has no examples.
+
+    Outside questions are no examples.
+    """
     if prompts.examples == "none":
         return None
-    return ExampleBank(((query_metadata(row), row["pos"][0]) for row in rows if row["pos"]), prompts)
+    return ExampleBank(((query_metadata(row), row["pos"][0]) for row in own_rows(rows) if row["pos"]), prompts)

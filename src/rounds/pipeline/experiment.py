@@ -149,6 +149,7 @@ class Experiment:
         parts.append(given.fields if given.task == "pairs" else "")
         parts.append(given.identical if given.task in IDENTICAL_TASKS and given.identical != "ignore" else "")
         parts.append(f"explanations={path_name(given.explanations, stem=False)}" if given.explanations else "")
+        parts += [f"extra={path_name(name, stem=False)}" for name in given.extra_files]
         return [part for part in parts if part]
 
     @property

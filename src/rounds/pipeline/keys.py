@@ -42,7 +42,12 @@ BASE_MODEL = ("name", "model", "prompts", "tuning")
 SCRIPTS = {
     "make_sample": Reads("output_dir", values={"generator": GENERATOR}),
     "gen_data_for_hn_mine": Reads(
-        "output_dir", ("prompts.query", "prompts.passage", "prompts.latex", "prompts.task"), ("raw_dir", "explanations")
+        "output_dir",
+        (
+            *("prompts.query", "prompts.passage", "prompts.latex", "prompts.task"),
+            *("outside.max_cosine", "outside.duplicate_cosine"),
+        ),
+        ("raw_dir", "explanations", "extra_files"),
     ),
     "pretrain_vision": Reads("output_dir", ("model.name_or_path", "model.revision", "pretraining"), ("raw_dir",)),
     "hn_mine": Reads("output_file", (*BASE_MODEL, "mining"), ("input_file", "embedder_name_or_path")),
@@ -162,6 +167,8 @@ def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]
     parts: dict = {}
     for name in names:
         section, _, key = name.partition(".")
+        if section == "outside" and (section not in values or key not in values[section]):
+            continue  # it has its default
         if key:
             parts.setdefault(section, {})[key] = values[section][key]
         else:
@@ -191,6 +198,8 @@ def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
 def _inputs(call: Command, name: str, paths: tuple[str, ...], planned: Mapping[str, str]) -> object:
     if name == "raw_dir":
         return raw_content(Path(paths[0]), _raw_files(call, Path(paths[0])))
+    if name == "extra_files":  # a file's name is the source of rows that name none
+        return [[Path(path).name, _content(path, planned)] for path in paths]
     keys = [_content(path, planned) for path in paths]
     return keys[0] if len(keys) == 1 else keys
 

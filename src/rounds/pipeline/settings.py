@@ -17,6 +17,7 @@ from rounds.errors import UserError
 
 SPLITS = ("v1", "v2", "v3", "v4", "v5", *OFFICIAL_SPLITS, "submission")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
+SAMPLE_OUTSIDE = "data/sample-outside/outside.csv"
 DOWNLOADED = "data/raw"
 PRECISIONS = ("", "fp32", "bf16", "fp16")
 RECIPES = (
@@ -87,6 +88,11 @@ def _wrong_fields(text: str) -> str:
     return "" if len(names) in (2, 3) and all(names) else "must be query,positive or query,positive,group"
 
 
+def _wrong_extra(text: str) -> str:
+    files = [name.strip() for name in text.split(",")]
+    return "" if all(files) and len(set(files)) == len(files) else "must be FILE or FILE,FILE,... with each file once"
+
+
 def _wrong_repo(text: str) -> str:
     return "" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else "must be OWNER/NAME, such as you/name"
 
@@ -111,6 +117,11 @@ class Settings:
     task: str = _setting("eedi", f"kind of data: {listed(TASKS)}", tuple(TASKS))
     raw: str = _setting(
         "", "data to read: the competition's CSVs (default: data/raw if filled, else a sample), or TASK's"
+    )
+    extra: str = _setting(
+        "",
+        f"TASK=eedi: FILE,... of outside questions that train too (docs/data.md); {SAMPLE_OUTSIDE} is generated",
+        check=_wrong_extra,
     )
     fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns", check=_wrong_fields)
     identical: str = _setting(
@@ -193,6 +204,11 @@ class Settings:
         return SAMPLES.get(self.task) == self.raw
 
     @property
+    def extra_files(self) -> list[str]:
+        """The files of outside questions."""
+        return [name.strip() for name in self.extra.split(",") if name.strip()]
+
+    @property
     def first_device(self) -> str:
         """The device of stages that compute on one."""
         return self.device.partition(",")[0].strip()
@@ -209,6 +225,10 @@ class Settings:
         """
         if self.split in OFFICIAL_SPLITS and self.task != "beir":
             raise UserError(f"SPLIT={self.split}: only TASK=beir has files of labels for it; choose one of v1 to v5")
+        if self.extra and self.task != "eedi":
+            raise UserError(
+                f"EXTRA={self.extra}: outside questions join TASK=eedi alone, not {self.task}; leave it out"
+            )
         defaults = dict(TASK_DEFAULTS.get(self.task, {}))
         is_downloaded = (root / DOWNLOADED / "train.csv").exists()
         if target in SECOND_STAGES and not self.raw and not is_downloaded:

@@ -13,7 +13,7 @@ from rounds.errors import UserError
 from rounds.pipeline import keys
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
 from rounds.pipeline.keys import Command
-from rounds.pipeline.settings import SAMPLES, Settings
+from rounds.pipeline.settings import SAMPLE_OUTSIDE, SAMPLES, Settings
 
 VISION = "model_output/vision"  # a recipe whose vision model is in such a folder has it pretrained
 SAMPLE_NOTES = {
@@ -65,18 +65,44 @@ def sample(experiment: Experiment, anew: bool = False) -> Stage:
     given = experiment.settings
     folder = Path(SAMPLES[given.task])
     folder = folder.parent if folder.suffix else folder
-    options: dict[str, object] = {"task": given.task}
-    if given.task == "eedi":
-        manifest = None if anew else store.read_manifest(folder)
-        present = (manifest.config if manifest else None) or {}
-        is_asked = anew or "questions" in given.given
-        options = {
-            "questions": given.questions if is_asked else present.get("questions", given.questions),
-            "seed": given.seed if anew else present.get("seed", Settings.seed),
-        }
+    options = _size(given, folder, anew) if given.task == "eedi" else {"task": given.task}
     call = keys.command("make_sample", output_dir=folder, **options, replace_stale=True)
     note = "" if anew else SAMPLE_NOTES[given.task].format(folder=folder)
     return Stage("sample", folder, call, note=note, home=folder)
+
+
+def _size(given: Settings, folder: Path, anew: bool) -> dict[str, object]:
+    """Number of questions and seed of generated maths questions."""
+    manifest = None if anew else store.read_manifest(folder)
+    present = (manifest.config if manifest else None) or {}
+    is_asked = anew or "questions" in given.given
+    return {
+        "questions": given.questions if is_asked else present.get("questions", given.questions),
+        "seed": given.seed if anew else present.get("seed", Settings.seed),
+    }
+
+
+def outside_sample(experiment: Experiment, anew: bool = False) -> Stage:
+    """Generated outside questions, other ones than those of the sample."""
+    folder = Path(SAMPLE_OUTSIDE).parent
+    options = _size(experiment.settings, folder, anew)
+    call = keys.command("make_sample", output_dir=folder, task="outside", **options, replace_stale=True)
+    note = "" if anew else f"generating outside questions in {folder}"
+    return Stage("outside questions", folder, call, note=note, home=folder)
+
+
+def extra(experiment: Experiment) -> tuple[Stage, ...]:
+    """What makes the outside questions: the generator where EXTRA names its file.
+
+    Raises:
+        UserError: EXTRA names something that is no file.
+    """
+    given = experiment.settings
+    for name in given.extra_files:
+        if name != SAMPLE_OUTSIDE and not Path(name).is_file():
+            reason = "is a folder; name files" if Path(name).is_dir() else "no such file"
+            raise UserError(f"EXTRA={given.extra}: {name}: {reason} of outside questions, CSV or JSONL")
+    return (outside_sample(experiment),) if SAMPLE_OUTSIDE in given.extra_files else ()
 
 
 def raw(experiment: Experiment) -> tuple[Stage, ...]:
@@ -111,10 +137,11 @@ def data(experiment: Experiment) -> Stage:
         group_column=group,
         identical=given.identical if given.task in IDENTICAL_TASKS else "",
         explanations=given.explanations,
+        extra_files=given.extra_files or None,
         output_dir=output,
         replace_stale=True,
     )
-    return Stage("data", output, call, raw(experiment), home=output)
+    return Stage("data", output, call, (*raw(experiment), *extra(experiment)), home=output)
 
 
 def vision(experiment: Experiment) -> tuple[Stage, ...]:

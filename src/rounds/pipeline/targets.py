@@ -57,8 +57,11 @@ def is_known(name: str) -> bool:
 
 @target()
 def sample(session: Session) -> None:
-    """Generate the sample anew if QUESTIONS or SEED are others."""
-    session.finish(stages.sample(session.on(task="eedi").experiment, anew=True))
+    """Generate the sample anew if QUESTIONS or SEED are others, and outside questions where EXTRA names their file."""
+    names = session.on(task="eedi").experiment
+    session.finish(stages.sample(names, anew=True))
+    if settings.SAMPLE_OUTSIDE in names.settings.extra_files:
+        session.finish(stages.outside_sample(names, anew=True))
 
 
 @target()

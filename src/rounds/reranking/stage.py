@@ -133,7 +133,8 @@ def make_candidates(
         return f"{output}: up to date"
     _require_clean(checkpoints, data)
     with store.drafting(output) as draft:
-        table = _compute_candidates(fused, data, queries, collection.read_rows(rows, ("pos",)), model_output)
+        training_rows = collection.own_rows(collection.read_rows(rows, ("pos",)))  # outside questions do not vote
+        table = _compute_candidates(fused, data, queries, training_rows, model_output)
         write_candidates(table, draft.folder / FILE)
         draft.manifest = CandidatesManifest(
             config=config,

@@ -17,7 +17,12 @@ Rows = list[tuple[str, dict]]
 
 
 def read_table(path: Path) -> Rows:
-    """Return each row after its place (`FILE row N`).
+    """Return each row after its place (`FILE row N`), as `read_numbered` reads them."""
+    return [(f"{path} row {number}", row) for number, row in read_numbered(path)]
+
+
+def read_numbered(path: Path) -> list[tuple[int, dict]]:
+    """Return each row after its number.
 
     Cells of a CSV file are texts, and its header is row 1; a null cell of the other formats is None.
 
@@ -41,7 +46,7 @@ def read_table(path: Path) -> Rows:
         raise UserError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from None
     if not rows:
         raise UserError(f"{path}: has no rows")
-    return [(f"{path} row {number}", row) for number, row in rows]
+    return rows
 
 
 def read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -14,13 +14,14 @@ from .corpus import CONSTRUCTS, CORPUS, LISTED, SUBJECTS, TEMPLATES
 from .draw import draw_questions, question_at
 from .question import Question, bare
 
-__all__ = ["CORPUS", "LISTED", "TEMPLATES", "bare", "draw_questions", "generate", "question_at"]
+__all__ = ["CORPUS", "LISTED", "TEMPLATES", "bare", "draw_questions", "generate", "generate_outside", "question_at"]
 
 LETTERS = "ABCD"
 HEAD = ["QuestionId", "ConstructId", "ConstructName", "SubjectId", "SubjectName"]
 HEAD += ["CorrectAnswer", "QuestionText"]
 ANSWERS = [f"Answer{letter}Text" for letter in LETTERS]
 LABELS = [f"Misconception{letter}Id" for letter in LETTERS]
+OUTSIDE = ["ConstructName", "SubjectName", "QuestionText", "CorrectAnswerText", "AnswerText", "MisconceptionId"]
 PLACEHOLDER = " ".join(str(number) for number in range(25))
 
 
@@ -95,6 +96,25 @@ def generate(
         "constructs": len(CONSTRUCTS),
         "procedures": len({id(slip.procedure) for template in TEMPLATES for slip in template.slips}),
     }
+
+
+def generate_outside(path: Path, questions: int = 1100, seed: int = 42) -> int:
+    """Write labelled wrong answers of other questions than `generate` draws, one a row, and return their number.
+
+    The columns are those of outside questions (`data.loaders.outside`). Equal arguments give equal bytes.
+    """
+    rows = 0
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(OUTSIDE)
+        for _, _, question in draw_questions(questions, 0, -1 - seed):  # a sample's seed is never negative
+            shared = [question.template.construct, question.template.subject, question.text]
+            correct = question.options[question.correct].text
+            for option in question.options:
+                if option.label is not None:
+                    writer.writerow([*shared, correct, option.text, option.label])
+                    rows += 1
+    return rows
 
 
 def write_mapping(path: Path) -> None:

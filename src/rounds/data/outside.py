@@ -1,0 +1,182 @@
+"""Outside questions on the training side of a split, without those that give its validation or test questions away."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from rounds.artifacts import hashing
+from rounds.config.recipe import Outside
+from rounds.data import lineage
+from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.loaders.outside import OutsideRow
+from rounds.data.near_duplicates import Vectorizer, find_duplicates, find_nearest
+from rounds.data.splits import Split
+
+PREFIX = "outside:"  # of the question ids of outside rows: `outside:SOURCE:DIGEST`
+
+NEAR_QUESTION, NEAR_DUPLICATE = "near_question", "near_duplicate"
+
+
+class Dropped(NamedTuple):
+    """An outside row that does not train.
+
+    Attributes:
+        row: the row.
+        reason: `near_question` or `near_duplicate`.
+        cosine: to the nearest text.
+        nearest: names that text: a question of the split, a training query or another outside row.
+    """
+
+    row: OutsideRow
+    reason: str
+    cosine: float
+    nearest: str
+
+    def to_dict(self) -> dict:
+        """Return what the file of dropped rows says of it."""
+        return {
+            "file": self.row.file,
+            "row": self.row.row,
+            "source": self.row.source,
+            "question": self.row.fields["question"],
+            "misconception": self.row.label,
+            "reason": self.reason,
+            "cosine": round(self.cosine, 4),
+            "nearest": self.nearest,
+        }
+
+
+@dataclass(frozen=True)
+class OutsideQuestions:
+    """Outside questions that join a split.
+
+    Attributes:
+        dataset: their queries and labels, over the corpus of the competition's dataset.
+        sources: query id -> source.
+        dropped: rows that do not train.
+        nearest: the row whose question is nearest to a validation or test question, that cosine and that question's
+            name; None where there is no such question.
+    """
+
+    dataset: RetrievalDataset
+    sources: dict[str, str]
+    dropped: list[Dropped]
+    nearest: tuple[OutsideRow, float, str] | None
+
+    def count(self, reason: str) -> int:
+        """Return how many rows were dropped for a reason."""
+        return sum(dropped.reason == reason for dropped in self.dropped)
+
+    def describe(self) -> dict:
+        """Return what `split.json` says of them."""
+        return {
+            "rows": len(self.sources) + len(self.dropped),
+            NEAR_QUESTION: self.count(NEAR_QUESTION),
+            NEAR_DUPLICATE: self.count(NEAR_DUPLICATE),
+            "training_queries": len(self.sources),
+            "sources": dict(Counter(self.sources.values())),
+        }
+
+    def message(self) -> str:
+        """Return the line that says what joins and what was left out."""
+        line = (
+            f"outside: {len(self.sources)} of {len(self.sources) + len(self.dropped)} rows join the training queries; "
+            f"{self.count(NEAR_QUESTION)} near a validation or test question and {self.count(NEAR_DUPLICATE)} "
+            "near-duplicates are left out"
+        )
+        if self.nearest is None:
+            return line
+        row, cosine, question = self.nearest
+        return f"{line}; nearest: {row.place} and {question}, cosine {cosine:.2f}"
+
+
+def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], settings: Outside) -> OutsideQuestions:
+    """Choose the outside rows that train beside a split's own training queries.
+
+    First rows are dropped whose question is near a validation or test question; then those whose question and answers
+    are near an earlier training row with the same label, be it the competition's or an outside one.
+
+    Args:
+        settings: the recipe's section `outside`.
+    """
+    texts = dict.fromkeys(query.fields["question"] for query in (*dataset.queries, *dataset.test_queries))
+    vectorizer = Vectorizer(list(texts))
+    nearest, dropped = _near_questions(dataset, split, rows, vectorizer, settings.max_cosine)
+    left_out = {id(entry.row) for entry in dropped}
+    rest = [row for row in rows if id(row) not in left_out]
+    duplicates = _near_duplicates(dataset, split, rest, vectorizer, settings.duplicate_cosine)
+    left_out = {id(entry.row) for entry in duplicates}
+    kept = [row for row in rest if id(row) not in left_out]
+    queries = [_query(row) for row in kept]
+    return OutsideQuestions(
+        dataset=replace(
+            dataset,
+            queries=queries,
+            qrels={query.id: [row.label] for query, row in zip(queries, kept, strict=True)},
+            test_queries=[],
+        ),
+        sources={query.id: row.source for query, row in zip(queries, kept, strict=True)},
+        dropped=[*dropped, *duplicates],
+        nearest=nearest,
+    )
+
+
+def _near_questions(
+    dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], vectorizer: Vectorizer, threshold: float
+) -> tuple[tuple[OutsideRow, float, str] | None, list[Dropped]]:
+    """Return the nearest row with its cosine and question, and the rows near a validation or test question."""
+    names: dict[str, str] = {}  # text -> name of the question
+    sides = (
+        ("validation", (q for q in dataset.queries if q.group in split.validation)),
+        ("test", dataset.test_queries),
+    )
+    for side, queries in sides:
+        for query in queries:
+            names.setdefault(query.fields["question"], f"{side} question {query.group}")
+    if not names or not rows:
+        return None, []
+    references, questions = list(names), list(dict.fromkeys(row.fields["question"] for row in rows))
+    cosines, places = find_nearest(vectorizer.vectors(questions), vectorizer.vectors(references))
+    # Equal texts have cosine 1, also where they are too short for a 4-gram.
+    found = {
+        text: (1.0, names[text]) if text in names else (float(cosine), names[references[place]])
+        for text, cosine, place in zip(questions, cosines, places, strict=True)
+    }
+    nearest = max(rows, key=lambda row: found[row.fields["question"]][0])
+    dropped = [
+        Dropped(row, NEAR_QUESTION, *found[row.fields["question"]])
+        for row in rows
+        if found[row.fields["question"]][0] > threshold
+    ]
+    return (nearest, *found[nearest.fields["question"]]), dropped
+
+
+def _near_duplicates(
+    dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], vectorizer: Vectorizer, threshold: float
+) -> list[Dropped]:
+    """Return the rows that repeat a training query of the competition or an earlier outside row."""
+    train = dataset.labelled(split.train)
+    parts = [query.fields for query in train] + [row.fields for row in rows]
+    texts = ["\n".join(fields[name] for name in ("question", "correct", "wrong")) for fields in parts]
+    labels = [dataset.qrels[query.id][0] for query in train] + [row.label for row in rows]
+    names = [f"training query {query.id}" for query in train] + [row.place for row in rows]
+    cosines, originals = find_duplicates(vectorizer.vectors(texts), labels, threshold)
+    first: dict[tuple[str, str], int] = {}
+    dropped = []
+    for place, key in enumerate(zip(texts, labels, strict=True)):
+        copied = first.setdefault(key, place)
+        if place < len(train):
+            continue
+        row = rows[place - len(train)]
+        if copied != place:  # also where the threshold is 1, which no cosine exceeds
+            dropped.append(Dropped(row, NEAR_DUPLICATE, 1.0, names[copied]))
+        elif originals[place] >= 0:
+            dropped.append(Dropped(row, NEAR_DUPLICATE, float(cosines[place]), names[originals[place]]))
+    return dropped
+
+
+def _query(row: OutsideRow) -> Query:
+    """Return a row as a query; its ids depend on source, texts and label alone, not on the file or the place in it."""
+    group = f"{PREFIX}{row.source}:{lineage.digest(row.fields['question'])}"
+    return Query(f"{group}_{hashing.sha256_json([row.fields, row.label])[:12]}", group, row.fields)
