@@ -412,3 +412,12 @@ def test_keys_that_came_later_are_left_out_at_their_defaults():
     }
     weighted = loader.load("minilm").replace("training", hardness_mode="all_negatives", hardness_strength=9.0)
     assert weighted.to_dict()["training"]["hardness_strength"] == 9.0
+
+
+def test_defaults_for_outside_questions_are_not_written():
+    """What older manifests and names were made from stays the same; another value is written and read back."""
+    loaded = loader.load("tiny-mistral")
+    assert "outside" not in loaded.to_dict()
+    changed = loaded.replace("outside", max_cosine=0.7)
+    assert changed.to_dict()["outside"] == {"max_cosine": 0.7}
+    assert loader.from_dict(changed.to_dict(), "manifest") == changed

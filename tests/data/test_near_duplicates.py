@@ -82,10 +82,10 @@ def test_a_chain_of_repeats_is_measured_from_rows_that_stay():
 
 @pytest.mark.slow
 def test_a_hundred_thousand_rows_take_seconds():
-    """100,000 generated questions against 1,000 in less than a minute; measured 12 s on one core."""
+    """100,000 generated questions against 1,000 in less than 30 s of processor time; measured 5 s."""
     texts = [question.text for _, _, question in draw_questions(100_000, 0, 3)]
     references = [question.text for _, _, question in draw_questions(1000, 0, 4)]
-    start = time.perf_counter()
+    start = time.process_time()
     vectorizer = Vectorizer(references)
     cosines, _ = find_nearest(vectorizer.vectors(texts), vectorizer.vectors(references))
-    assert time.perf_counter() - start < 60 and cosines.max() == 1
+    assert time.process_time() - start < 30 and cosines.max() == 1

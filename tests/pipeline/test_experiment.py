@@ -53,6 +53,8 @@ def test_names_that_documents_and_recipes_hold():
         ["MODEL=minilm-lora"],
         ["MODEL=elsewhere/minilm.yaml"],
         ["RAW=elsewhere/sample"],
+        ["EXTRA=more.csv"],
+        ["EXTRA=more.csv,elsewhere/more.csv"],
         ["TASK=pairs"],
         ["TASK=pairs", "FIELDS=a,b"],
         ["TASK=beir", "RAW=data/sample"],

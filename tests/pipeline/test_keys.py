@@ -111,6 +111,31 @@ def test_inputs_count_by_content_not_by_date_or_name(project):
     assert mining() != before
 
 
+def data_key(*files: str) -> dict:
+    return made_from(command("gen_data_for_hn_mine", raw_dir="raw", extra_files=files or None, recipe="r.yaml"))
+
+
+def test_outside_questions_count_by_content_and_name(project):
+    """A file's name is its rows' source, its folder is nothing; without such files the key says nothing of them."""
+    for name in ("a.csv", "b.csv", "folder/a.csv"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("x", encoding="utf-8")
+    keys = [data_key(), data_key("a.csv"), data_key("b.csv"), data_key("a.csv", "b.csv"), data_key("b.csv", "a.csv")]
+    assert len({json.dumps(key) for key in keys}) == 5
+    assert data_key("folder/a.csv") == data_key("a.csv") and "extra_files" not in data_key()
+    (project / "a.csv").write_text("y", encoding="utf-8")
+    assert data_key("a.csv") != keys[1] and data_key() == keys[0]
+
+
+def test_the_outside_section_counts_where_it_differs(project):
+    """A default written out changes no key; another limit does."""
+    before = data_key()
+    (project / "r.yaml").write_text("extends: tiny-mistral\noutside: {max_cosine: 0.5}\n", encoding="utf-8")
+    assert data_key() == before and "outside" not in before["recipe"]
+    (project / "r.yaml").write_text("extends: tiny-mistral\noutside: {max_cosine: 0.6}\n", encoding="utf-8")
+    assert data_key()["recipe"]["outside"] == {"max_cosine": 0.6}
+
+
 def test_an_artefact_counts_by_its_key(project):
     """What was made from other things is another input; files inside an artefact stand for the whole of it."""
     for seed in (1, 2):

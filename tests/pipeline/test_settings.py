@@ -57,6 +57,8 @@ def test_values_have_their_kinds(argument, name, value):
     ("argument", "parts"),
     [
         ("SPLIT=v9", ["SPLIT=v9", "v1"]),
+        ("EXTRA=a.csv,,b.csv", ["EXTRA=a.csv,,b.csv", "FILE,FILE"]),
+        ("EXTRA=a.csv,a.csv", ["EXTRA=", "each file once"]),
         ("SPLIT=submision", ["did you mean submission"]),
         ("TASK=eddi", ["TASK=eddi", "did you mean eedi"]),
         ("NPROC=0", ["NPROC=0", "at least 1"]),

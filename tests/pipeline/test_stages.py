@@ -117,6 +117,32 @@ def test_names_of_columns_may_have_blanks(experiment, project):
     assert calls[0] == calls[1]
 
 
+def test_outside_questions_join_the_data_alone(experiment, project):
+    """EXTRA names its files to the data stage; without it, the call has no such flag."""
+    for name in ("a.csv", "b.jsonl"):
+        (project / name).touch()
+    call = stages.data(experiment("EXTRA=a.csv, b.jsonl")).command
+    assert dict(call.flags)["extra_files"] == ("a.csv", "b.jsonl")
+    assert "extra_files" not in dict(stages.data(experiment()).command.flags)
+
+
+def test_outside_questions_that_are_no_file_are_one_line(experiment):
+    """A missing file and a folder are named before anything runs."""
+    with pytest.raises(UserError, match="EXTRA=no.csv: no.csv: no such file"):
+        stages.data(experiment("EXTRA=no.csv"))
+    with pytest.raises(UserError, match="EXTRA=raw: raw: is a folder; name files"):
+        stages.data(experiment("EXTRA=raw"))
+
+
+def test_the_sample_of_outside_questions_is_generated(experiment):
+    """Its file is made before the data are, like the sample's; SEED and QUESTIONS shape it when it is made anew."""
+    given = experiment(f"EXTRA={settings.SAMPLE_OUTSIDE}", "SEED=7", "QUESTIONS=50")
+    assert outputs(stages.data(given)) == ["outside questions", "data"]
+    call = stages.outside_sample(given, anew=True).command
+    assert [call.value(name) for name in ("task", "questions", "seed")] == ["outside", "50", "7"]
+    assert call.value("output_dir") == "data/sample-outside"
+
+
 def test_a_recipe_that_sees_is_pretrained_first(experiment, project):
     """A vision model in model_output is made before anything looks at pictures; SEED is no part of it."""
     text = (
