@@ -120,6 +120,13 @@ def test_tasks_have_defaults_of_their_own(tmp_path):
         read("TASK=beir", root=tmp_path)
 
 
+def test_outside_questions_join_eedi_alone(tmp_path):
+    """Another task has no constructs and misconceptions."""
+    assert read("EXTRA= a.csv , b.csv", root=tmp_path).extra_files == ["a.csv", "b.csv"]
+    with pytest.raises(UserError, match="EXTRA=a.csv: .* TASK=eedi alone, not pairs"):
+        read("EXTRA=a.csv", "TASK=pairs", root=tmp_path)
+
+
 @pytest.mark.parametrize("target", ["rerank", "cv", "best"])
 def test_second_stages_do_less_on_the_sample(target, tmp_path):
     """One round of one epoch on two folds, unless the data are real or the person says otherwise."""

@@ -120,7 +120,7 @@ class Settings:
     )
     extra: str = _setting(
         "",
-        f"TASK=eedi: FILE,... of outside questions that train too (docs/data.md); {SAMPLE_OUTSIDE} is generated",
+        f"FILE,... of outside questions that train too (docs/data.md); {SAMPLE_OUTSIDE}: generated",
         check=_wrong_extra,
     )
     fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns", check=_wrong_fields)

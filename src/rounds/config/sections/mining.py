@@ -97,8 +97,9 @@ class Mining:
     """Leave out passages that score above `positive - abs(positive) * margin`; null: no limit."""
 
     candidates: Literal["corpus", "labelled"] = "corpus"
-    """Passages that may be negatives: the whole corpus, or only those that are a positive of some training query
-    (`labelled`). Then training never pushes away a passage that it does not label, and the passage stays findable."""
+    """Passages that may be negatives: the whole corpus, or only those that are a positive of some training query, be it
+    an outside one (`labelled`). Then training never pushes away a passage that it does not label, and the passage stays
+    findable."""
 
     index: Literal["exact", "hnsw", "ivfpq"] = "exact"
     """How mining searches the corpus: exactly, or with an approximate index, for corpora of millions. Evaluation and
