@@ -421,3 +421,19 @@ def test_defaults_for_outside_questions_are_not_written():
     changed = loaded.replace("outside", max_cosine=0.7)
     assert changed.to_dict()["outside"] == {"max_cosine": 0.7}
     assert loader.from_dict(changed.to_dict(), "manifest") == changed
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"first": 1, "ratio": 0.5}, ["outside.ratio", "outside.first", "leave one of them out"]),
+        ({"first": 2}, ["outside.first is 2 and training.epochs 2"]),
+        ({"ratio": 0.0}, ["outside.ratio is 0.0, must be above 0"]),
+        ({"weight": 0.0}, ["outside.weight is 0.0, must be above 0"]),
+    ],
+    ids=["apart_and_mixed", "no_epoch_left", "no_ratio", "no_weight"],
+)
+def test_contradicting_keys_of_outside_questions_are_refused(values, parts):
+    """The line names the keys."""
+    with refused(*parts):
+        loader.load("minilm").replace("outside", **values)

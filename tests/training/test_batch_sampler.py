@@ -52,3 +52,11 @@ def test_length_is_the_number_of_batches(rows, batch, processes):
     sampled = batches(rows, batch, processes)
     assert len(BatchSampler(rows, batch, processes, 42)) == len(sampled)
     assert len(sampled) % processes == 0
+
+
+def test_an_epoch_may_have_rows_of_its_own():
+    """The rows that are named for an epoch come once, shuffled."""
+    sampler = BatchSampler(4, 2, 1, 42, rows_of=lambda epoch: [epoch, 10, 20, 30])
+    sampler.set_epoch(3)
+    sampled = [row for batch in sampler for row in batch]
+    assert sorted(sampled) == [3, 10, 20, 30] and len(sampler) == 2

@@ -44,3 +44,18 @@ def test_the_hardness_of_negatives_gets_each_query_s_own_group(tiny, tmp_path):
     assert own[0][0] == "a" and sorted(own[0]) == ["a", "b", "c", "d"] and own[1] == ["b", "a"]
     assert labels["group_rows"].shape == (2, 4) and "teacher_scores" not in labels
     assert "group_rows" not in Collator(groups, embedder, tiny, 42)([{"row": 0}, {"row": 1}])["label"]
+
+
+def test_outside_rows_have_the_recipe_s_weight(tiny, tmp_path):
+    """Their loss counts half, that of the others as it is; at a weight of 1 and without such rows there is no label."""
+    rows = [{"query": f"query {n}", "pos": [f"positive {n}"], "neg": [f"negative {n}"]} for n in range(3)]
+    embedder, weighted = checkpoint.resolve(None, tiny, "cpu", "fp32").load(), tiny.replace("outside", weight=0.5)
+
+    def labels(recipe, *last: dict) -> dict:
+        store.write_jsonl(tmp_path / "data.jsonl", [*rows, *last])
+        groups = read_training_groups(tmp_path / "data.jsonl", 42, recipe)
+        return Collator(groups, embedder, recipe, 42)([{"row": n} for n in range(len(groups.queries))])["label"]
+
+    outside = {**rows[0], "query": "another", "outside": "more"}
+    assert labels(weighted, outside)["weights"].tolist() == [1, 1, 1, 0.5]
+    assert "weights" not in labels(tiny, outside) and "weights" not in labels(weighted)

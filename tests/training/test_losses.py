@@ -45,6 +45,23 @@ def test_info_nce_equals_the_slow_loop():
     assert loss.item() == pytest.approx(slow_info_nce(*example(), 0.1), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["info_nce", "distillation", "margin_mse"])
+def test_weights_multiply_each_query_s_loss(name):
+    """The weighted loss is the mean of each query's own loss times its weight; weights of 1 change nothing."""
+    queries, passages, positive, excluded = example()
+    scores, present = queries @ passages.T, torch.ones(5, 9, dtype=torch.bool)
+
+    def compute(rows: slice, weights: torch.Tensor | None = None) -> torch.Tensor:
+        if name == "info_nce":
+            return losses.info_nce(queries[rows], passages, positive[rows], excluded[rows], 0.1, weights=weights)
+        return getattr(losses, name)(scores[rows], scores[rows].flip(1), present[rows], weights)
+
+    weights = torch.tensor([1.0, 0.5, 2.0, 0.25, 1.0])
+    each = torch.stack([compute(slice(row, row + 1)) for row in range(5)])
+    torch.testing.assert_close(compute(slice(None), weights), (weights * each).mean())
+    torch.testing.assert_close(compute(slice(None), torch.ones(5)), compute(slice(None)))
+
+
 def test_the_positive_is_never_excluded():
     """If every passage is excluded, the positive stays, and the loss is 0."""
     queries, passages, positive, _ = example()

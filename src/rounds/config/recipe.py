@@ -74,8 +74,7 @@ OPTIONAL_KEYS = (
     ("training", "average"),
     ("training", "average_epochs"),
     ("training", "ema_decay"),
-    ("outside", "max_cosine"),
-    ("outside", "duplicate_cosine"),
+    *(("outside", key) for key in ("ratio", "first", "weight", "max_cosine", "duplicate_cosine")),
 )
 
 
@@ -176,7 +175,7 @@ def check_combinations(recipe: Recipe, source: str) -> None:
     """
     for contradictions in (
         *(_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
-        *(_in_loss, _in_average, _in_representation, _in_sparse),
+        *(_in_loss, _in_average, _in_outside, _in_representation, _in_sparse),
     ):
         for message in contradictions(recipe):
             raise UserError(f"{source}: {message}")
@@ -229,6 +228,14 @@ def _in_average(recipe: Recipe) -> Iterator[str]:
         )
     if training.average != "none" and training.sharding != "none":
         yield f"training.average {training.average} needs whole weights, not training.sharding {training.sharding}"
+
+
+def _in_outside(recipe: Recipe) -> Iterator[str]:
+    outside, epochs = recipe.outside, recipe.training.epochs
+    if outside.first and outside.ratio is not None:
+        yield "outside.ratio mixes rows in each epoch, and outside.first keeps them apart; leave one of them out"
+    if outside.first and outside.first >= epochs:
+        yield f"outside.first is {outside.first} and training.epochs {epochs}; leave an epoch to the competition's rows"
 
 
 def _in_reranking(recipe: Recipe) -> Iterator[str]:

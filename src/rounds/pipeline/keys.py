@@ -52,7 +52,9 @@ SCRIPTS = {
     "pretrain_vision": Reads("output_dir", ("model.name_or_path", "model.revision", "pretraining"), ("raw_dir",)),
     "hn_mine": Reads("output_file", (*BASE_MODEL, "mining"), ("input_file", "embedder_name_or_path")),
     "finetune": Reads(
-        "output_dir", (*BASE_MODEL, "mining", "training"), ("train_data", "data_dir", "model_name_or_path")
+        "output_dir",
+        (*BASE_MODEL, "mining", "training", "outside.ratio", "outside.first", "outside.weight"),
+        ("train_data", "data_dir", "model_name_or_path"),
     ),
     "eval_llm_embedder": Reads(
         "output_dir", (*BASE_MODEL, "mining.bm25", "training.temperature"), ("model_path", "data_dir", "compare")

@@ -1,7 +1,7 @@
 """Sample batches of rows, the same ones for any number of processes."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
@@ -13,18 +13,26 @@ class BatchSampler(DefaultBatchSampler):
     cannot be divided at the end of an epoch (fewer than there are processes) are left out.
 
     Args:
-        rows: number of rows.
+        rows: number of rows in an epoch.
         batch_size: queries of one process in a batch.
         processes: number of processes.
         seed: together with the epoch, seeds the order of rows.
+        rows_of: returns the rows of an epoch, counted from 0; by default all, from 0 on.
     """
 
-    def __init__(self, rows: int, batch_size: int, processes: int, seed: int) -> None:
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        processes: int,
+        seed: int,
+        rows_of: Callable[[int], list[int]] | None = None,
+    ) -> None:
         super().__init__(range(rows), batch_size=batch_size, drop_last=False, seed=seed)
-        self.rows, self.processes = rows, processes
+        self.rows, self.processes, self.rows_of = rows, processes, rows_of
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = list(range(self.rows))
+        order = self.rows_of(self.epoch) if self.rows_of else list(range(self.rows))
         random.Random(f"{self.seed}-{self.epoch}").shuffle(order)
         whole = self.batch_size * self.processes
         for start in range(0, self.rows, whole):

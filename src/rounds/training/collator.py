@@ -46,6 +46,7 @@ class Collator:
         self.groups, self.tokenizer, self.prompts, self.seed = groups, embedder.tokenizer, recipe.prompts, seed
         self.group_size, self.examples_limit = recipe.training.group_size, recipe.training.examples_limit
         self.needs_group_rows = bool(groups.teacher_scores) or recipe.training.hardness_mode is not None
+        self.outside_weight = recipe.outside.weight if any(groups.is_outside) else 1.0
         self.has_sides = dual_encoder.is_dual(embedder)
         query_encoder = dual_encoder.encoder_for(embedder, "query")
         distinct = list(dict.fromkeys(groups.queries))
@@ -94,6 +95,10 @@ class Collator:
             labels["group_rows"] = self._group_rows(drawn, passages)
         if self.groups.teacher_scores:
             labels["teacher_scores"] = self._teacher_scores(numbers, drawn)
+        if self.outside_weight != 1:
+            labels["weights"] = torch.tensor(
+                [self.outside_weight if self.groups.is_outside[n] else 1.0 for n in numbers]
+            )
         return {**chunks.tensors, "label": labels}
 
     def _kept_tokens(self, query_ids: list[list[int]], passages: list[int]) -> list[np.ndarray] | None:

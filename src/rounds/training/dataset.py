@@ -38,6 +38,7 @@ class TrainingGroups:
             text, passages that such a row excludes, and the query itself.
         examples: each row's few-shot examples, best first; as many as a batch may use.
         teacher_scores: a teacher's score of each of the row's passages; empty if the loss needs none.
+        is_outside: whether each row is of an outside question.
     """
 
     queries: list[str]
@@ -47,6 +48,7 @@ class TrainingGroups:
     false_negatives: list[set[int]]
     examples: list[list[str]]
     teacher_scores: list[dict[int, float]] = field(default_factory=list)
+    is_outside: list[bool] = field(default_factory=list)
 
     def draw(self, row: int, epoch: int, size: int) -> DrawnGroup:
         """Return a row's positive and `size - 1` negatives: a window over its negatives that moves on each epoch.
@@ -118,6 +120,7 @@ def read_training_groups(path: Path, seed: int, recipe: Recipe) -> TrainingGroup
         false_negatives=false_negatives,
         examples=_select_examples(rows, recipe),
         teacher_scores=_teacher_scores(rows, path, table) if LOSSES[recipe.training.loss].needs_teacher else [],
+        is_outside=[collection.OUTSIDE in row for row in rows],
     )
 
 

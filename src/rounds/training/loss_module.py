@@ -97,6 +97,7 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
             false_negative_keys=labels["false_negatives"],
             group_rows=labels.get("group_rows"),
             teacher_scores=labels.get("teacher_scores"),
+            weights=labels.get("weights"),
         )
 
     def _embed(self, chunk: dict[str, Tensor]) -> Tensor:

@@ -35,6 +35,7 @@ class EmbeddedBatch:
         group_rows: (queries, group) int64, rows in `passages` of each query's own group, the positive first; filled
             up with -1. None where neither a teacher nor the hardness of negatives counts.
         teacher_scores: (queries, group), a teacher's scores of `group_rows`; None without a teacher.
+        weights: (queries,), by which each query's loss is multiplied; None multiplies none.
     """
 
     queries: Embeddings
@@ -44,6 +45,7 @@ class EmbeddedBatch:
     false_negative_keys: Tensor
     group_rows: Tensor | None = None
     teacher_scores: Tensor | None = None
+    weights: Tensor | None = None
 
     def group_scores(self) -> Tensor:
         """Return the similarities (queries, group) of each query with its own group."""
@@ -70,7 +72,7 @@ def info_nce_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
     excluded = _is_among(keys, batch.false_negative_keys) | duplicates[None, :]
     hardness = _hardness(batch, keys, settings) if settings.hardness_mode else None
     margin = settings.false_negative_margin
-    return info_nce(batch.queries, passages, positive, excluded, settings.temperature, margin, hardness)
+    return info_nce(batch.queries, passages, positive, excluded, settings.temperature, margin, hardness, batch.weights)
 
 
 def _hardness(batch: EmbeddedBatch, keys: Tensor, settings: Training) -> Tensor:
@@ -96,13 +98,14 @@ def _is_among(keys: Tensor, members: Tensor) -> Tensor:
 def distillation_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
     """Compute the KL divergence from the teacher's distribution over each group."""
     teacher = batch.teacher_scores / settings.teacher_temperature
-    return distillation(batch.group_scores() / settings.temperature, teacher, batch.group_rows >= 0)
+    scores = batch.group_scores() / settings.temperature
+    return distillation(scores, teacher, batch.group_rows >= 0, batch.weights)
 
 
 def margin_mse_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
     """Compute the squared error of each group's margins against the teacher's."""
     teacher = batch.teacher_scores / settings.teacher_temperature
-    return margin_mse(batch.group_scores(), teacher, batch.group_rows >= 0)
+    return margin_mse(batch.group_scores(), teacher, batch.group_rows >= 0, batch.weights)
 
 
 LOSSES = {
@@ -120,6 +123,7 @@ def info_nce(
     temperature: float,
     margin: float | None = None,
     hardness: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Compute InfoNCE over every passage of the batch (van den Oord et al. 2018, arXiv:1807.03748).
 
@@ -132,6 +136,7 @@ def info_nce(
         margin: passages that are more similar than the positive by more than this are excluded too; None excludes none.
         hardness: (queries, passages), by which a negative's similarity is multiplied and added to its logit, without a
             gradient; None adds nothing.
+        weights: (queries,), by which each query's loss is multiplied; None multiplies none.
 
     Returns:
         Mean loss over the queries, a scalar.
@@ -145,39 +150,45 @@ def info_nce(
     if hardness is not None:
         scores = scores + (hardness * fixed).masked_fill(is_positive, 0)
     scores = scores.masked_fill(excluded & ~is_positive, -torch.inf)
-    return F.cross_entropy(scores, positive)
+    if weights is None:
+        return F.cross_entropy(scores, positive)
+    return (weights * F.cross_entropy(scores, positive, reduction="none")).mean()
 
 
-def distillation(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
+def distillation(scores: Tensor, teacher: Tensor, present: Tensor, weights: Tensor | None = None) -> Tensor:
     """Compute the KL divergence of the student's distribution over each group from the teacher's (Hinton et al. 2015).
 
     Args:
         scores: (queries, group) similarities, divided by the temperature.
         teacher: (queries, group) a reranker's scores, divided by its temperature.
         present: (queries, group) bool, False where a group has no passage.
+        weights: (queries,), by which each query's loss is multiplied; None multiplies none.
 
     Returns:
         Mean over the queries, a scalar.
     """
     student = F.log_softmax(scores.masked_fill(~present, -torch.inf), dim=1).masked_fill(~present, 0)
     target = F.softmax(teacher.masked_fill(~present, -torch.inf), dim=1)
-    return F.kl_div(student, target, reduction="batchmean")
+    if weights is None:
+        return F.kl_div(student, target, reduction="batchmean")
+    return (weights * F.kl_div(student, target, reduction="none").sum(dim=1)).mean()
 
 
-def margin_mse(scores: Tensor, teacher: Tensor, present: Tensor) -> Tensor:
+def margin_mse(scores: Tensor, teacher: Tensor, present: Tensor, weights: Tensor | None = None) -> Tensor:
     """Compute the mean squared error of the margins between each positive and its negatives.
 
     Hofstaetter et al. 2020, arXiv:2010.02666.
 
     Args:
         scores: (queries, group) similarities, the positive's first.
-        teacher, present: as for `distillation`.
+        teacher, present, weights: as for `distillation`.
 
     Returns:
         Mean over the negatives, a scalar.
     """
     errors = (scores[:, :1] - scores[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
-    return errors[present[:, 1:]].square().mean()
+    squares = errors.square() if weights is None else weights[:, None] * errors.square()
+    return squares[present[:, 1:]].mean()
 
 
 def flops(vectors: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from rounds.training.batch_sampler import BatchSampler
 from rounds.training.callbacks import EpochCheckpointCallback, FlopsRamp, StepEstimate
 from rounds.training.collator import Collator
 from rounds.training.dataset import TrainingGroups, read_training_groups, row_dataset
+from rounds.training.epoch_rows import EpochRows
 from rounds.training.loss_module import EmbeddingLoss
 from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
 from rounds.training.progress import PROGRESS_FILE
@@ -121,12 +122,13 @@ def _make_trainer(
         UserError: the tracker is not installed or cannot be reached.
     """
     callback.collator = Collator(groups, embedder, plan.recipe, plan.seed, _can_share_prefixes(plan.recipe, embedder))
-    arguments = _training_arguments(plan, partial, len(groups.queries), dual_encoder.is_dual(embedder))
+    rows = EpochRows(groups.is_outside, plan.recipe.outside, plan.seed)
+    arguments = _training_arguments(plan, partial, rows, dual_encoder.is_dual(embedder))
     os.environ.setdefault("WANDB_PROJECT", "rounds")
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.output.with_name(f"{plan.output.name}-tensorboard")))
     os.environ.setdefault("TRACKIO_PROJECT", "rounds")
     training = plan.recipe.training
-    title = f"train on {len(groups.queries):,} queries"
+    title = f"train on {len(rows):,} queries"
     loss = EmbeddingLoss(embedder, training, plan.start.precision, plan.recipe.normalizes)
     try:
         trainer = _Trainer(
@@ -147,18 +149,20 @@ def _make_trainer(
     return trainer
 
 
-def _training_arguments(plan: Plan, partial: Path, rows: int, has_sides: bool) -> SentenceTransformerTrainingArguments:
+def _training_arguments(
+    plan: Plan, partial: Path, rows: EpochRows, has_sides: bool
+) -> SentenceTransformerTrainingArguments:
     """Return the Trainer's arguments.
 
     Args:
         partial: the unfinished output folder.
-        rows: number of training rows.
+        rows: the rows of each epoch.
         has_sides: the model is a dual encoder.
     """
     training, device = plan.recipe.training, plan.start.device
     processes = sharding.process_count()
     dtype = compute_dtype(plan.start.precision, device)
-    steps = -(-rows // training.batch_size) * training.epochs // training.gradient_accumulation_steps
+    steps = -(-len(rows) // training.batch_size) * training.epochs // training.gradient_accumulation_steps
     return SentenceTransformerTrainingArguments(
         output_dir=str(partial / STATE),
         num_train_epochs=training.epochs,
@@ -170,7 +174,7 @@ def _training_arguments(plan: Plan, partial: Path, rows: int, has_sides: bool) -
         max_grad_norm=training.max_grad_norm,
         gradient_checkpointing=training.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        batch_sampler=lambda rows, batch_size, seed=0, **_: BatchSampler(len(rows), batch_size, processes, seed),
+        batch_sampler=lambda _, batch_size, seed=0, **__: BatchSampler(len(rows), batch_size, processes, seed, rows.of),
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
         use_cpu=device == "cpu",

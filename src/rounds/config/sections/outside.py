@@ -3,7 +3,7 @@
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from rounds.config.sections.base import SECTION, Number
+from rounds.config.sections.base import SECTION, Integer, Number
 
 
 @dataclass(frozen=True, config=SECTION)
@@ -12,6 +12,16 @@ class Outside:
 
     Without such files, no key of this section is read.
     """
+
+    ratio: Number | None = Field(None, gt=0)
+    """Outside rows per row of the competition in each epoch, other ones in each; null: all in every epoch."""
+
+    first: Integer = Field(0, ge=0)
+    """Epochs at the start of a round that train on outside rows alone, as many as there are rows of the competition,
+    other ones in each; the epochs behind them train on the competition's alone. 0: each epoch mixes both."""
+
+    weight: Number = Field(1.0, gt=0)
+    """The loss of an outside row is multiplied by it."""
 
     max_cosine: Number = Field(0.5, ge=0, le=1)
     """Leave out an outside row whose question has a greater cosine to a validation or test question, over character
