@@ -108,6 +108,13 @@ def test_explanations_that_no_passage_would_hold_are_refused(experiment, project
         stages.data(experiment("EXPLANATIONS=e.csv"))
 
 
+def test_missing_explanations_are_named_before_anything_runs(experiment, project):
+    """The line says which variable is wrong."""
+    (project / "r.yaml").write_text('extends: tiny-mistral\nprompts: {passage: "{name} {explanation}"}\n')
+    with refused("EXPLANATIONS=no.csv: no such file"):
+        stages.data(experiment("EXPLANATIONS=no.csv"))
+
+
 def test_names_of_columns_may_have_blanks(experiment, project):
     """Blanks within a name belong to it, those beside a comma do not, and both spellings are one experiment."""
     (project / "pairs.csv").write_text("Question Text,Answer\nwhat,that\n", encoding="utf-8")

@@ -119,9 +119,15 @@ def raw(experiment: Experiment) -> tuple[Stage, ...]:
 
 
 def data(experiment: Experiment) -> Stage:
-    """Queries, corpus and qrels of the split."""
+    """Queries, corpus and qrels of the split.
+
+    Raises:
+        UserError: EXPLANATIONS names no file, or does not go with the recipe's `prompts.passage` or the task.
+    """
     given, output = experiment.settings, experiment.data
     check_passage_format(load_recipe("MODEL", given.model).prompts, given.task, given.explanations)
+    if given.explanations and not Path(given.explanations).is_file():
+        raise UserError(f"EXPLANATIONS={given.explanations}: no such file")
     query, positive, group = (*given.fields.split(","), "", "", "")[:3] if given.task == "pairs" else ("", "", "")
     call = keys.command(
         "gen_data_for_hn_mine",
