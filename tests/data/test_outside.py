@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers.scripts import assert_one_line, call
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
@@ -143,6 +144,20 @@ def test_what_is_no_table_is_named(tmp_path):
     for place, reason in ((tmp_path / "no.csv", "no such file"), (tmp_path, "not one of .csv")):
         with refused(place, reason):
             load(place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [([{**LONG, "MisconceptionId": "99999"}], ["row 2", "99999"]), ([], ["no such file"])],
+    ids=["label", "file"],
+)
+def test_a_refused_file_is_one_line_and_leaves_nothing(rows, parts, raw, tmp_path):
+    """The script ends with 2 and one line with file and row, and no collection appears."""
+    file = written(tmp_path / "more.csv", *rows) if rows else tmp_path / "more.csv"
+    flags = ["--raw_dir", raw, "--recipe", "tiny-mistral", "--output_dir", tmp_path / "out", "--extra_files", file]
+    assert_one_line(call("gen_data_for_hn_mine.py", *flags), str(file), *parts)
+    assert {path.name for path in tmp_path.iterdir()} <= {"more.csv"}
 
 
 # ---- join -----------------------------------------------------------------------------------------------------------

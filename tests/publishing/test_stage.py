@@ -274,6 +274,15 @@ def test_an_unknown_lineage_is_said_first(tiny_collection, tmp_path, untried):
     assert "**Lineage unknown.**" in text.split("## How to use it")[0] and "Status: lineage unknown." in text
 
 
+def test_outside_questions_are_counted_by_source(tiny_collection, tmp_path, untried):
+    """Their licences are their sources'; digests of questions stay out of the card."""
+    questions = {"1": "aa", "outside:b:cc": "cc", "outside:model A:dd": "dd", "outside:model A:ee": "ee"}
+    folder = make_checkpoint(full_recipe(), tmp_path / "epoch_1", lineage=questions)
+    stage.write_folder(make_job(folder, tiny_collection, tmp_path / "out"))
+    line = "- Outside questions, by source: b 1, model A 2; their labels make no passage seen"
+    assert line in card(tmp_path / "out").splitlines() and "outside:" not in card(tmp_path / "out")
+
+
 def test_a_polluted_checkpoint_is_marked(tiny_collection, tmp_path, untried):
     """With the number of validation questions that it was trained on, and without their ids."""
     seen = dict(list(collection.read(tiny_collection).questions["validation"].items())[:3])

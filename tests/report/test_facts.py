@@ -118,6 +118,15 @@ def test_warnings_name_what_must_not_be_trusted(experiment):
     assert "tiny-v2" not in warnings
 
 
+def test_outside_questions_are_counted_by_source(experiment):
+    """A round's training questions that are not the competition's stand apart, ancestors' included."""
+    folder = experiment.folder / "round1" / "train"
+    questions = {"5": "aa", "outside:a:bb": "bb", "outside:a:cc": "cc"}
+    store.write_manifest(folder / store.MANIFEST, store.read_manifest(folder).with_values(lineage=questions))
+    lineages = gather(experiment).lineages
+    assert (lineages[0].questions, lineages[0].outside) == (3, {"a": 2}) and lineages[1].outside == {}
+
+
 def test_ledger_sweep_and_folds_are_read(experiment):
     """LB scores of the split take one row a side; the tables of sweep and cross-validation keep their cells."""
     data = collection.read(experiment.data_dir)

@@ -65,6 +65,15 @@ def test_pngs_are_written(plots, tmp_path):
     assert [file.read_bytes()[:4] for file in files] == [b"\x89PNG"] * 2
 
 
+@pytest.mark.slow
+def test_outside_questions_stand_in_the_lineage(facts):
+    """Behind the number of training questions, by source; a round without them says nothing of it."""
+    first, second = facts.lineages
+    lineages = [replace(first, outside={"a": 2, "<b>": 1}), second]
+    html = without_scripts(render_page(replace(facts, lineages=lineages), []))
+    assert "; of them outside ones: a 2, &lt;b&gt; 1</li>" in html and html.count("outside ones") == 1
+
+
 def test_nothing_is_fetched(facts, plots):
     """Markup, styles and charts hold no address, and the page's security policy forbids connections."""
     html = render_page(facts, plots)

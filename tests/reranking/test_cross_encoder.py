@@ -174,6 +174,22 @@ def test_candidates_are_made_once_and_refuse_another_checkpoint(tables, tiny, tm
         stage.make_candidates([checkpoint.resolve(None, other, "cpu")], data, tables[0], tmp_path, False)
 
 
+def test_outside_questions_neither_vote_nor_count(tables, tiny, tmp_path):
+    """A training row of an outside question, of any label, leaves every feature of the candidates as it is."""
+    from rounds.data import collection
+
+    shutil.copytree(tables[0] / store.read_manifest(tables[0]).collection, tmp_path / "data")
+    rows = store.read_jsonl(tmp_path / "data" / collection.FINETUNE)
+    last = {**rows[0], "pos_id": rows[1]["pos_id"], "question_id": "outside:more:aa", "outside": "more"}
+    store.write_jsonl(tmp_path / "data" / collection.FINETUNE, [*rows, last])
+    source, data = checkpoint.resolve(None, tiny, "cpu"), collection.read(tmp_path / "data")
+    stage.make_candidates([source], data, tmp_path / "candidates", tables[0].parents[1], False)
+    one, other = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
+    assert one.features.keys() == other.features.keys()
+    for name, values in one.features.items():
+        np.testing.assert_array_equal(values, other.features[name])
+
+
 def test_a_reranker_never_scores_questions_that_it_learned_from(tables, decoder, tmp_path):
     """A fold as its own teacher is refused, and nothing is left behind."""
     recipe = reranking("classifier", decoder)

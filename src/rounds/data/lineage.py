@@ -4,6 +4,7 @@ A lineage maps question ids to digests of their texts, so that equal ids of two 
 """
 
 import hashlib
+from collections import Counter
 
 from rounds.data.dataset import RetrievalDataset
 from rounds.data.text import normalize_text
@@ -14,6 +15,8 @@ UNKNOWN = "lineage unknown"
 CLEAN = "clean"
 
 POLLUTED = "POLLUTED"
+
+OUTSIDE = "outside:"  # begins the id of an outside question: `outside:SOURCE:DIGEST`
 
 
 def question_digests(dataset: RetrievalDataset, groups: set[str]) -> dict[str, str]:
@@ -31,6 +34,21 @@ def question_digests(dataset: RetrievalDataset, groups: set[str]) -> dict[str, s
 def digest(text: str) -> str:
     """Return the first 8 hexadecimal digits of the SHA-256 of a question's text, with white space collapsed."""
     return hashlib.sha256(normalize_text(text).encode()).hexdigest()[:8]
+
+
+def outside_id(source: str, question: str) -> str:
+    """Return the id of an outside question; equal texts of one source are one question."""
+    return f"{OUTSIDE}{source}:{digest(question)}"
+
+
+def outside_sources(lineage: dict[str, str] | None) -> dict[str, int]:
+    """Return source -> number of outside questions in a lineage; empty if it has none or is unknown.
+
+    >>> outside_sources({"12": "aa", "outside:model A:2:bb": "bb", "outside:model A:2:cc": "cc"})
+    {'model A:2': 2}
+    """
+    groups = [group for group in lineage or {} if group.startswith(OUTSIDE)]
+    return dict(Counter(group.removeprefix(OUTSIDE).rpartition(":")[0] for group in groups))
 
 
 def union(*lineages: dict[str, str] | None) -> dict[str, str] | None:

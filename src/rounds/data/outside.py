@@ -13,8 +13,6 @@ from rounds.data.loaders.outside import OutsideRow
 from rounds.data.near_duplicates import Vectorizer, find_duplicates, find_nearest
 from rounds.data.splits import Split
 
-PREFIX = "outside:"  # of the question ids of outside rows: `outside:SOURCE:DIGEST`
-
 NEAR_QUESTION, NEAR_DUPLICATE = "near_question", "near_duplicate"
 
 
@@ -178,5 +176,5 @@ def _near_duplicates(
 
 def _query(row: OutsideRow) -> Query:
     """Return a row as a query; its ids depend on source, texts and label alone, not on the file or the place in it."""
-    group = f"{PREFIX}{row.source}:{lineage.digest(row.fields['question'])}"
+    group = lineage.outside_id(row.source, row.fields["question"])
     return Query(f"{group}_{hashing.sha256_json([row.fields, row.label])[:12]}", group, row.fields)

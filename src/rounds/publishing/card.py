@@ -229,9 +229,12 @@ def _data_section(facts: CardFacts) -> list[str]:
         if data.validation
         else "none: all labelled queries were trained on"
     )
+    sources = lineage.outside_sources(facts.source.lineage)
+    outside = ", ".join(f"{source} {count:,}" for source, count in sources.items())
     return [
         f"- Data: `{data.name}`{origin}\n- Split: `{data.split}`, seed {data.seed}{fold}\n"
-        f"- Training queries: {data.queries:,}\n- Validation queries: {validation}\n- Passages: {data.passages:,}",
+        f"- Training queries: {data.queries:,}\n- Validation queries: {validation}\n- Passages: {data.passages:,}"
+        + (f"\n- Outside questions, by source: {outside}; their labels make no passage seen" if outside else ""),
         "The data themselves are not published here.",
     ]
 

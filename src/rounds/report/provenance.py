@@ -1,6 +1,6 @@
 """Provenance: which checkpoint each round continued from, and warnings about results that must not be trusted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds.artifacts import store
@@ -21,6 +21,7 @@ class CheckpointLineage:
         parent_weights: Hash of the parent's weights when training began.
         questions: Number of training questions, ancestors' included; None if unknown.
         status: `clean`, or what is wrong with its lineage.
+        outside: Source -> number of outside questions among them.
     """
 
     checkpoint: str
@@ -30,6 +31,7 @@ class CheckpointLineage:
     parent_weights: str
     questions: int | None
     status: str
+    outside: dict[str, int] = field(default_factory=dict)
 
 
 def read_lineages(rounds: dict[int, Path], experiment: Path) -> list[CheckpointLineage]:
@@ -50,6 +52,7 @@ def read_lineages(rounds: dict[int, Path], experiment: Path) -> list[CheckpointL
                 parent_weights=parent.weights,
                 questions=None if manifest.lineage is None else len(manifest.lineage),
                 status=manifest.lineage_status,
+                outside=lineage.outside_sources(manifest.lineage),
             )
         )
     return lineages
