@@ -52,6 +52,8 @@ round%: $(SETUP) FORCE
 
 evaluate: $(SETUP)  ## print ROUND's table again
 	$(PIPELINE)
+average: $(SETUP)  ## average the weights of RUNS and evaluate that; submit, bundle and publish take it with RUNS
+	$(PIPELINE)
 
 submit: $(SETUP)  ## write and check submissions/NAME.csv with ROUND's checkpoint
 	$(PIPELINE)
@@ -81,7 +83,6 @@ publish: $(SETUP)  ## ROUND's model and a card in submissions/publish, uploaded 
 
 lb: $(SETUP)  ## write Kaggle's scores of our submissions into the ledger
 	$(PIPELINE)
-
 ledger: $(SETUP)  ## CV and LB of all checkpoints side by side, with their correlation
 	$(PIPELINE)
 
@@ -97,7 +98,6 @@ baseline: $(SETUP)  ## the stock sentence-transformers trainer beside round 1 (a
 
 compare: $(SETUP)  ## all metrics of RUNS with superscripts, beside chance and BM25
 	$(PIPELINE)
-
 sweep: $(SETUP)  ## round 1 of each of RECIPES on one split, in one table
 	$(PIPELINE)
 

@@ -21,10 +21,12 @@ from rounds.config import loader
 from rounds.config.recipe import Projection, Recipe
 from rounds.data import collection, splits
 from rounds.data.loaders import eedi
+from rounds.encoding import averaged_checkpoint
 from rounds.encoding.encoder import encode
 from rounds.evaluation import results
 from rounds.evaluation.results import RowKind
 from rounds.models import checkpoint
+from rounds.publishing import card as model_card
 from rounds.publishing import files, stage
 from rounds.publishing.files import Form
 
@@ -350,3 +352,22 @@ def test_prefixes_are_sentence_transformers_prompts_where_they_are_all(published
     folder = make_checkpoint(dataclasses.replace(recipe, prompts=prompts), tmp_path / "epoch_1")
     stage.write_folder(make_job(folder, tiny_collection, tmp_path / "out"))
     assert prompts_in(tmp_path / "out") == {"query": "query: ", "document": "passage: "}
+
+
+def test_an_average_names_its_parents(tiny_collection, tmp_path):
+    """The card says whose mean the weights are, and the chain ends with the parents and their weights."""
+    recipe = tuned_recipe("lora")
+    folders = [make_checkpoint(recipe, tmp_path / str(number), round=number) for number in (1, 2)]
+    sources = [checkpoint.resolve(str(folder), device="cpu") for folder in folders]
+    averaged_checkpoint.average(sources, tmp_path / "average")
+    job = make_job(tmp_path / "average", tiny_collection, tmp_path / "published")
+    ancestors = stage.trace_ancestors(job.source)
+    assert [ancestor.name for ancestor in ancestors] == [
+        "averaged: round 1, epoch 1",
+        "averaged: round 2, epoch 1",
+        "mean of round 1, round 2",
+    ]
+    assert [ancestor.weights for ancestor in ancestors[:2]] == [source.weights_digest for source in sources]
+    text = model_card.render(stage.gather_facts(job, Form.MERGED))
+    assert "in rounds of hard-negative mining and training. Its weights are the mean of round 1, round 2." in text
+    assert "None" not in text

@@ -218,6 +218,7 @@ class CheckpointManifest(Manifest):
         lineage: training questions of the checkpoint and its ancestors; None if unknown.
         title: name in tables of a checkpoint that no round trained.
         merged: SHA-256 of the adapter that was merged into the weights.
+        parents: the checkpoints whose weights were averaged.
         least_cosine: the lowest cosine between a passage's vectors before and after merging.
         first_rows: training rows of the epoch's first batch.
         proof: canary embeddings (`encoding.canary`): kind of text -> `words` or `picture` -> vectors.
@@ -239,6 +240,7 @@ class CheckpointManifest(Manifest):
     seed: StrictInt | None = None
     title: StrictStr | None = None
     merged: StrictStr | None = None
+    parents: list[Parent] | None = None
     least_cosine: Number | None = None
     mining_seconds: Number | None = None
     train_seconds: Number | None = None

@@ -83,8 +83,8 @@ class Experiment:
 
     @property
     def submission(self) -> str:
-        """Name of the submission of the chosen round."""
-        return f"{self.folder.name}-round{self.settings.round}"
+        """Name of the submission of the chosen round, or of the average of RUNS."""
+        return f"{self.folder.name}-{self.average.name if self.settings.runs else f'round{self.settings.round}'}"
 
     @property
     def published(self) -> Path:
@@ -120,6 +120,11 @@ class Experiment:
     def round(self, number: int) -> Path:
         """What one round writes into; round 0 is the base model."""
         return self.folder / f"round{number}"
+
+    @property
+    def average(self) -> Path:
+        """What the average of RUNS is written into."""
+        return self.folder / f"average-{short_hash(' '.join([self.settings.method, *self.settings.runs]))}"
 
     def mined(self, number: int) -> Path:
         """A round's training rows with their negatives."""

@@ -157,7 +157,12 @@ class Settings:
     )
     tasks: tuple[str, ...] = _setting((), "make mteb: names of mteb's tasks, such as 'SciFact NFCorpus'")
     engine: str = _setting("rounds", "encoder of mining and evaluation", ("rounds", "flagembedding"))
-    runs: tuple[str, ...] = _setting((), "evaluated rounds that make compare takes: folders in model_output")
+    runs: tuple[str, ...] = _setting(
+        (),
+        "rounds, as folders in model_output, that make compare takes and make average averages; evaluate, submit, "
+        "bundle and publish take their average in ROUND's place",
+    )
+    method: str = _setting("mean", "how RUNS are averaged: mean, or slerp for two", ("mean", "slerp"))
     recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")
     only: str = _setting("", "rows that make bench runs: letters of a b c d e f g h s m")
     small: bool = _setting(False, "1: make gpu_check runs on tiny models, on a CPU")

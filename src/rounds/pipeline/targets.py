@@ -8,6 +8,7 @@ from pathlib import Path
 from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
 from rounds.pipeline import (
+    averages,
     extra_flags,
     freshness,
     settings,
@@ -96,18 +97,22 @@ def finish_round(session: Session, number: int) -> None:
 
 @target(is_validated=True)
 def evaluate(session: Session) -> None:
-    """Print the table of the chosen round."""
-    finish_round(session, session.settings.round)
+    """Print the table of the chosen round, or of the average of RUNS."""
+    if session.settings.runs:
+        averages.average(session)
+    else:
+        finish_round(session, session.settings.round)
 
 
 @target()
 def submit(session: Session) -> None:
-    """Write and check a CSV of the chosen round's checkpoint."""
+    """Write and check a CSV of the chosen checkpoint."""
     given, names = session.settings, session.experiment
-    session.ensure(stages.training(names, given.round))
+    chosen = averages.chosen(names)
+    session.ensure(chosen)
     session.call(
         "make_submission",
-        model_path=names.train(given.round),
+        model_path=chosen.output,
         data_dir=names.data,
         raw_dir=given.raw,
         device=given.device,

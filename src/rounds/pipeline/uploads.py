@@ -1,19 +1,20 @@
 """Uploads: targets that hand a checkpoint to Kaggle or to the Hugging Face hub, and read what came of it."""
 
 from rounds.errors import UserError
-from rounds.pipeline import stages
+from rounds.pipeline import averages, stages
 from rounds.pipeline.registry import target
 from rounds.pipeline.session import Session
 
 
 @target()
 def bundle(session: Session) -> None:
-    """Write the bundle and the notebook for the chosen round's checkpoint."""
+    """Write the bundle and the notebook for the chosen checkpoint."""
     given, names = session.settings, session.experiment
-    session.ensure(stages.training(names, given.round))
+    chosen = averages.chosen(names)
+    session.ensure(chosen)
     session.call(
         "bundle",
-        model_path=names.train(given.round),
+        model_path=chosen.output,
         data_dir=names.data,
         name=names.submission,
         competition=given.competition,
@@ -36,19 +37,23 @@ def push(session: Session) -> None:
 
 @target()
 def publish(session: Session) -> None:
-    """Write the chosen round's model with a card, and upload both; DRY=1 writes the folder only."""
+    """Write the chosen model with a card, and upload both; DRY=1 writes the folder only."""
     given, names = session.settings, session.experiment
     if not given.repo:
         raise UserError("REPO: name the repository on the hub, such as REPO=you/name")
     is_rehearsal, session.runner.is_dry = given.dry, session.runner.is_dry and not given.dry
-    session.ensure(stages.round_end(names, given.round))
-    evaluated = range(given.round + 1) if given.is_validated else ()
+    if given.runs:
+        session.ensure(averages.last_stage(names))
+        evaluations = [names.evaluation(0), names.average / "eval"]
+    else:
+        session.ensure(stages.round_end(names, given.round))
+        evaluations = [names.evaluation(number) for number in range(given.round + 1)]
     session.call(
         "publish",
-        model_path=names.train(given.round),
+        model_path=averages.chosen(names).output,
         data_dir=names.data,
         raw_dir=given.raw,
-        evaluations=[names.evaluation(number) for number in evaluated] or "",
+        evaluations=evaluations if given.is_validated else "",
         repo=given.repo,
         license=given.license,
         merged=given.merged,

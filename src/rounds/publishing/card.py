@@ -114,13 +114,14 @@ class CardFacts:
 def render(facts: CardFacts) -> str:
     """Return the card: the hub's metadata, then Markdown."""
     base = files.base_label(facts.source.recipe.model)
-    rounds = facts.source.manifest.round
-    times = "one round" if rounds == 1 else f"{rounds} rounds"
+    manifest = facts.source.manifest
+    times = "one round" if manifest.round == 1 else f"{manifest.round or ''} rounds".strip()
+    averaged = f" Its weights are the {manifest.title}." if manifest.parents else ""
     sections = [
         f"---\n{yaml.safe_dump(metadata(facts), sort_keys=False, allow_unicode=True)}---",
         f"# {facts.repo}",
         f"A text embedder for retrieval: `{base}`, fine-tuned on `{facts.data.name}` in {times} of hard-negative "
-        f"mining and training. {embedder_kinds.of(facts.source).purpose}",
+        f"mining and training.{averaged} {embedder_kinds.of(facts.source).purpose}",
         *_warnings(facts),
         "## How to use it",
         *_usage_section(facts),
@@ -316,7 +317,8 @@ def _training_section(facts: CardFacts) -> str:
         "Batch": f"{training.batch_size} queries, {training.group_size} passages each",
         "Learning rate": f"{training.learning_rate:g}, epochs {training.epochs}",
         "Hard negatives": f"ranks {mining.range_for_sampling}, {mining.negative_number} per query, from {sources}",
-        "Round and epoch": f"{manifest.round} and {manifest.epoch}",
+        "Round and epoch": None if manifest.round is None else f"{manifest.round} and {manifest.epoch}",
+        "Weights": manifest.title if manifest.parents else None,
         "Seed": manifest.seed,
         "Precision": facts.source.manifest.precision,
         "Versions": ", ".join(f"{name} {number}" for name, number in manifest.versions.items()),

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import store
-from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, RawManifest, SampleManifest
+from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, Parent, RawManifest, SampleManifest
 from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
@@ -143,14 +143,13 @@ def _read_manifest(folder: Path) -> object:
 def trace_ancestors(source: Checkpoint) -> list[Ancestor]:
     """Return the checkpoint and what it was trained from, the base model first.
 
-    Where an ancestor's folder is gone or was trained again, the chain ends there with the digest of its weights.
+    Where an ancestor's folder is gone or was trained again, the chain ends there with the digest of its weights. So
+    does that of an average, with those of its parents.
     """
     chain, folder, manifest = [], source.folder.absolute(), source.manifest
     while True:
-        epoch = "" if manifest.epoch is None else f", epoch {manifest.epoch}"
-        name = f"round {manifest.round}{epoch}" if manifest.round is not None else manifest.title or "checkpoint"
-        merged = " (merged)" if manifest.merged else ""
-        chain.append(Ancestor(name + merged, manifest.weights))
+        chain.append(Ancestor(_name(manifest), manifest.weights))
+        chain += [_averaged_parent(parent) for parent in manifest.parents or ()][::-1]
         parent = manifest.parent
         if parent is None:
             break
@@ -162,6 +161,19 @@ def trace_ancestors(source: Checkpoint) -> list[Ancestor]:
             break
         folder, manifest = before.absolute(), earlier
     return chain[::-1]
+
+
+def _name(manifest: CheckpointManifest) -> str:
+    epoch = "" if manifest.epoch is None else f", epoch {manifest.epoch}"
+    name = f"round {manifest.round}{epoch}" if manifest.round is not None else manifest.title or "checkpoint"
+    return name + (" (merged)" if manifest.merged else "")
+
+
+def _averaged_parent(parent: Parent) -> Ancestor:
+    folder = Path(parent.name)
+    manifest = _read_manifest(folder) if folder.is_dir() else None
+    is_there = isinstance(manifest, CheckpointManifest) and manifest.weights == parent.weights
+    return Ancestor(f"averaged: {_name(manifest) if is_there else 'an earlier checkpoint'}", parent.weights)
 
 
 def try_folder(source: Checkpoint, folder: Path, has_parts: bool) -> float:

@@ -1,0 +1,76 @@
+"""Averages: the target that averages the weights of RUNS, and the checkpoint that RUNS or ROUND chooses."""
+
+from pathlib import Path
+
+from rounds.artifacts import store
+from rounds.errors import UserError
+from rounds.pipeline import keys, stages
+from rounds.pipeline.experiment import Experiment
+from rounds.pipeline.registry import target
+from rounds.pipeline.session import Session
+from rounds.pipeline.stages import Stage
+
+
+@target()
+def average(session: Session) -> None:
+    """Average the weights of RUNS, and evaluate the average."""
+    given, names = session.settings, session.experiment
+    if not given.runs:
+        raise UserError(f"RUNS: name two rounds or more, such as RUNS='{names.folder.name}/round1 ...'")
+    end = last_stage(names)
+    session.finish(end)
+    if given.is_validated and end.name not in session.runner.ran:
+        session.runner.show_table(end)
+
+
+def chosen(experiment: Experiment) -> Stage:
+    """The stage that leaves the chosen checkpoint: the average of RUNS, or else that of ROUND."""
+    given = experiment.settings
+    return averaging(experiment) if given.runs else stages.training(experiment, given.round)
+
+
+def last_stage(experiment: Experiment) -> Stage:
+    """The metrics of the average of RUNS, below those of the base model; without validation queries, the average."""
+    averaged, given = averaging(experiment), experiment.settings
+    if not given.is_validated:
+        return averaged
+    first, output = stages.round_end(experiment, 0), experiment.average / "eval"
+    call = keys.command(
+        "eval_llm_embedder",
+        model_path=averaged.output,
+        data_dir=experiment.data,
+        engine=given.engine,
+        device=given.device,
+        compare=[first.output],
+        output_dir=output,
+        replace_stale=True,
+    )
+    title = "== average: evaluate"
+    return Stage("average: evaluate", output, call, (first, averaged), title, home=experiment.folder)
+
+
+def averaging(experiment: Experiment) -> Stage:
+    """The stage that averages the weights of RUNS.
+
+    Raises:
+        UserError: a run has no checkpoint.
+    """
+    given, output = experiment.settings, experiment.average / "train"
+    call = keys.command(
+        "average",
+        model_paths=[_find_checkpoint(run) for run in given.runs],
+        method=given.method,
+        device=given.first_device,
+        output_dir=output,
+        replace_stale=True,
+    )
+    return Stage("average", output, call, (stages.data(experiment),), "== average", home=experiment.folder)
+
+
+def _find_checkpoint(run: str) -> Path:
+    """The checkpoint of a run: of a round's folder in model_output, or a checkpoint's own folder."""
+    places = (Path("model_output", run, "train"), Path("model_output", run), Path(run))
+    for place in places:
+        if (place / store.MANIFEST).is_file():
+            return place
+    raise UserError(f"RUNS: {run} has no checkpoint: there is no {places[0]}; train it first, or name another")
