@@ -24,7 +24,7 @@ class Flags(RecipeByName, Replacing, Seeded):
 
     mode: str = field(default="validation", metadata={"help": "validation, or submission (train on everything)"})
     validation_version: str = field(
-        default="v1", metadata={"help": "v1 to v5 (1 means v1); task beir: official or dev"}
+        default="v1", metadata={"help": "v1 to v6 (1 means v1); task beir: official or dev"}
     )
     task: str = field(default="eedi", metadata={"help": f"kind of data: {', '.join(registry.LOADERS)}"})
     raw_dir: str = field(
@@ -55,7 +55,7 @@ class Flags(RecipeByName, Replacing, Seeded):
         default=str(project_root() / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"}
     )
     output_dir: str = field(default="", metadata={"help": "default: OUTPUT_ROOT/SUB_DIR_NAME/SPLIT"})
-    fold: int = field(default=0, metadata={"help": "v5 only: 0 to 3"})
+    fold: int = field(default=0, metadata={"help": "v5 and v6 only: 0 to 3"})
 
 
 def main(flags: Flags) -> None:

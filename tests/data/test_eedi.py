@@ -239,3 +239,10 @@ def test_no_labels_at_all_is_refused(tmp_path):
     folder = write_raw(tmp_path / "raw", [question(5), question(6, {"A": "0"})])
     with refused(folder / "train.csv", "no wrong answer has a misconception id"):
         eedi.load(folder)
+
+
+def test_questions_name_their_construct(tmp_path):
+    """Split v6 groups questions by ConstructId; a question without any is alone."""
+    rows = [question(5, {"B": "0"}), question(6, ConstructId=" 9 "), question(7, ConstructId="")]
+    task = eedi.load(write_raw(tmp_path, rows))
+    assert task.constructs == {"5": "7", "6": "9", "7": "of question 7"}

@@ -1,3 +1,4 @@
+import dataclasses
 import random
 from collections import Counter, defaultdict
 
@@ -40,7 +41,8 @@ def unseen_share(task: RetrievalDataset, split: Split) -> float:
     return unseen / rows
 
 
-ALL = [(version, 0) for version in splits.VERSIONS] + [("v5", fold) for fold in range(1, splits.MAX_FOLDS)]
+ALL = [(version, 0) for version in splits.VERSIONS]
+ALL += [(version, fold) for version in splits.FOLDED for fold in range(1, splits.MAX_FOLDS)]
 
 
 @pytest.mark.parametrize(("version", "fold"), ALL)
@@ -57,9 +59,9 @@ def test_equal_arguments_give_an_equal_split(task, version, fold):
     assert make_split(task, version, seed=7, fold=fold) == make_split(task, version, seed=7, fold=fold)
 
 
-@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v5"])
+@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v5", "v6"])
 def test_another_seed_is_another_split(task, version):
-    """v1, v2, v3 and v5 are drawn by the seed."""
+    """v1, v2, v3, v5 and v6 are drawn by the seed."""
     assert make_split(task, version, seed=42).validation != make_split(task, version, seed=43).validation
 
 
@@ -114,23 +116,51 @@ def test_v5_is_like_the_leaderboard(task, seed, fold):
     assert 0.18 <= len(task.labelled(split.validation)) / len(task.qrels) <= 0.22
 
 
-def test_v5_folds_are_disjoint(task):
+@pytest.mark.parametrize("seed", [42, 1])
+def test_v6_puts_constructs_on_one_side(task, seed):
+    """No construct has questions on both sides, and a fold holds a quarter of the labelled rows."""
+    for fold in range(splits.MAX_FOLDS):
+        split = make_split(task, "v6", seed=seed, fold=fold)
+        train, validation = ({task.constructs[group] for group in side} for side in (split.train, split.validation))
+        assert train and validation and not train & validation
+        assert len(task.labelled(split.validation)) == pytest.approx(len(task.qrels) / 4, rel=0.02)
+
+
+def test_v6_folds_hold_all_questions(task):
+    """The four folds together validate on every question once."""
+    folds = [make_split(task, "v6", fold=fold).validation for fold in range(splits.MAX_FOLDS)]
+    assert sorted(group for fold in folds for group in fold) == sorted(groups(task))
+
+
+def test_v6_without_constructs_is_refused(task):
+    """Data of other tasks name none, and few constructs fill no folds."""
+    with refused("split v6", "ConstructId", "choose one of v1 to v5"):
+        make_split(dataclasses.replace(task, constructs={}), "v6")
+    few = {group: str(int(group) % 3) for group in task.constructs}
+    with refused("split v6", "3 constructs do not fill 4 folds"):
+        make_split(dataclasses.replace(task, constructs=few), "v6")
+
+
+@pytest.mark.parametrize("version", splits.FOLDED)
+def test_folds_are_disjoint(task, version):
     """No question is validated on in two folds of one seed."""
-    times = Counter(group for fold in range(splits.MAX_FOLDS) for group in make_split(task, "v5", fold=fold).validation)
+    folds = [make_split(task, version, fold=fold).validation for fold in range(splits.MAX_FOLDS)]
+    times = Counter(group for fold in folds for group in fold)
     assert set(times.values()) == {1}
 
 
 @pytest.mark.parametrize("fold", [-1, splits.MAX_FOLDS])
-def test_v5_fold_out_of_range_is_refused(task, fold):
-    """A fold that v5 does not have is named."""
-    with refused(f"fold {fold}", "0 to 3"):
-        make_split(task, "v5", fold=fold)
+@pytest.mark.parametrize("version", splits.FOLDED)
+def test_a_fold_out_of_range_is_refused(task, version, fold):
+    """A fold that the split does not have is named."""
+    with refused(f"fold {fold}", version, "0 to 3"):
+        make_split(task, version, fold=fold)
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4", "submission"])
 def test_fold_of_a_split_without_folds_is_refused(task, version):
-    """Only v5 has folds; elsewhere a fold would be ignored in silence."""
-    with refused("fold 1", "v5"):
+    """Only v5 and v6 have folds; elsewhere a fold would be ignored in silence."""
+    with refused("fold 1", "v5 and v6"):
         make_split(task, version, fold=1)
 
 
@@ -153,14 +183,14 @@ def test_versions_have_short_names(task, short, long):
     assert make_split(task, short) == make_split(task, long)
 
 
-@pytest.mark.parametrize("version", ["v6", "0", "", "all", "v"])
+@pytest.mark.parametrize("version", ["v7", "0", "", "all", "v"])
 def test_unknown_version_is_refused(task, version):
     """A version that does not exist is named with those that do."""
-    with refused(repr(version), "v1", "v5", "submission"):
+    with refused(repr(version), "v1", "v6", "submission"):
         make_split(task, version)
 
 
-@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4", "v5"])
+@pytest.mark.parametrize("version", ["v1", "v2", "v3", "v4", "v5", "v6"])
 def test_too_few_questions_are_refused(version):
     """Nine questions are no basis for a split."""
     with refused("9 questions"):

@@ -88,7 +88,9 @@ def make_task(labels: dict[str, list[str]], passages: dict[str, str] | None = No
         if label
     }
     test_queries = [_query(str(900_000 + number), letter) for number in range(tests) for letter in "BCD"]
-    return RetrievalDataset("tiny", queries, passages or {i: f"misconception {i}" for i in ids}, qrels, test_queries)
+    passages = passages or {i: f"misconception {i}" for i in ids}
+    constructs = {group: f"c{int(group) // 3}" for group in labels}  # up to three questions each
+    return RetrievalDataset("tiny", queries, passages, qrels, test_queries, constructs=constructs)
 
 
 def _query(group: str, letter: str) -> Query:

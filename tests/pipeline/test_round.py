@@ -25,7 +25,7 @@ def test_the_sample_is_as_hard_as_the_real_thing(tmp_path):
 
 @pytest.mark.slow
 def test_every_split_is_there_on_the_sample(tmp_path):
-    """v1 to v5 and submission can be made from the default sample."""
+    """v1 to v6 and submission can be made from the default sample."""
     raw = tmp_path / "sample"
     raw.mkdir()
     maths.generate(raw)

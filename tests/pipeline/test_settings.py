@@ -151,7 +151,7 @@ def test_help_lists_every_variable_with_its_default():
 
 
 def test_the_last_fold_is_that_of_the_split():
-    """The settings, which import no split, bound FOLD by the folds that v5 has."""
+    """The settings, which import no split, bound FOLD by the folds that v5 and v6 have."""
     from rounds.data.splits import MAX_FOLDS
 
     assert settings.LAST_FOLD == MAX_FOLDS - 1
@@ -162,3 +162,10 @@ def test_every_task_has_a_loader():
     from rounds.data.loaders.registry import LOADERS
 
     assert set(settings.TASKS) == set(LOADERS)
+
+
+def test_constructs_are_the_competition_s_alone():
+    """SPLIT=v6 for another task is refused before data are made."""
+    with pytest.raises(UserError, match="SPLIT=v6: groups questions by ConstructId, which TASK=pairs lacks"):
+        settings.read(["SPLIT=6", "TASK=pairs"], {}).resolve()
+    assert settings.read(["SPLIT=6"], {}).resolve().split == "v6"

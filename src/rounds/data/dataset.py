@@ -39,6 +39,7 @@ class RetrievalDataset:
         labels: name of a file of labels (`train`, `dev`, `test`, ...) -> its grades; empty where there are no such
             files.
         explanations: passage id -> explanation, for those that have one; `prompts.passage` joins it to the passage.
+        constructs: group -> what split v6 keeps together (Eedi: the ConstructId); empty where the data name none.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RetrievalDataset:
     grades: Grades = field(default_factory=dict)
     labels: dict[str, Grades] = field(default_factory=dict)
     explanations: dict[str, str] = field(default_factory=dict)
+    constructs: dict[str, str] = field(default_factory=dict)
 
     def labelled(self, groups: set[str]) -> list[Query]:
         """Return the labelled queries of `groups`, in file order."""

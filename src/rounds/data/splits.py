@@ -1,9 +1,9 @@
-"""Split a dataset by group (Eedi: QuestionId) into training and validation: v1 to v5 and `submission`.
+"""Split a dataset by group (Eedi: QuestionId) into training and validation: v1 to v6 and `submission`.
 
 `official` and `dev` take the sides from the dataset's own files of labels; `official_split.py` makes them.
 
 v1 to v4 are the splits that competitors compare on. v5 imitates the leaderboard, where about 60% of the rows have a
-passage that training never labels.
+passage that training never labels. v6 holds out whole constructs, as the competition's winner did to choose models.
 """
 
 import random
@@ -17,7 +17,9 @@ from rounds.data.source import OFFICIAL_SPLITS
 from rounds.data.unseen_fold import V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
 from rounds.errors import UserError
 
-VERSIONS = ("v1", "v2", "v3", "v4", "v5", "submission")
+VERSIONS = ("v1", "v2", "v3", "v4", "v5", "v6", "submission")
+
+FOLDED = ("v5", "v6")  # versions that have folds
 
 MAX_FOLDS = 4  # of v5: on the competition data, a fifth fold finds too few passages that earlier folds left whole
 
@@ -52,8 +54,8 @@ def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: in
 
     Args:
         version: one of `VERSIONS`.
-        seed: seeds v1, v2, v3 and v5; published comparisons use 42. v4 draws nothing.
-        fold: v5 only, 0 to 3; folds of one seed have disjoint validation groups.
+        seed: seeds v1, v2, v3, v5 and v6; published comparisons use 42. v4 draws nothing.
+        fold: v5 and v6 only, 0 to 3; folds of one seed have disjoint validation groups.
 
     Raises:
         UserError: an unknown version, seed or fold, or a dataset that cannot be split this way.
@@ -64,8 +66,10 @@ def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: in
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: must be between 0 and {2**32 - 1}")
     groups = list(dict.fromkeys(query.group for query in dataset.queries))
-    if fold and name != "v5":
-        raise UserError(f"fold {fold}: only split v5 has folds")
+    if name in FOLDED and not 0 <= fold < MAX_FOLDS:
+        raise UserError(f"fold {fold}: split {name} has folds 0 to {MAX_FOLDS - 1}")
+    if fold and name not in FOLDED:
+        raise UserError(f"fold {fold}: only splits {' and '.join(FOLDED)} have folds")
     if name == "submission":
         return Split(name, set(groups), set())
     if len(groups) < 10:
@@ -196,8 +200,6 @@ def _split_v5(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int
 
     Folds are drawn one after the other, so fold 2 repeats the drawing of folds 0 and 1.
     """
-    if not 0 <= fold < MAX_FOLDS:
-        raise UserError(f"fold {fold}: split v5 has folds 0 to {MAX_FOLDS - 1}")
     labels = _labels_by_group(dataset)
     used: set[str] = set()
     for number in range(fold + 1):
@@ -213,4 +215,37 @@ def _split_v5(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int
     return validation
 
 
-_VALIDATION = {"v1": _split_v1, "v2": _split_v2, "v3": _split_v3, "v4": _split_v4, "v5": _split_v5}
+def _split_v6(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+    """Take one of four folds that share no construct and divide the labelled rows evenly.
+
+    As in scikit-learn's GroupKFold, the largest construct goes first, each into the fold with the fewest rows so far;
+    the seed shuffles constructs of one size.
+    """
+    if not dataset.constructs:
+        raise UserError("split v6: groups questions by ConstructId, which the data lack; choose one of v1 to v5")
+    members: dict[str, list[str]] = defaultdict(list)
+    for group in groups:
+        members[dataset.constructs[group]].append(group)
+    if len(members) < MAX_FOLDS:
+        raise UserError(f"split v6: {len(members)} constructs do not fill {MAX_FOLDS} folds")
+    labels = _labels_by_group(dataset)
+    rows = {construct: sum(len(labels[group]) for group in members[construct]) for construct in members}
+    constructs = sorted(members)
+    random.Random(f"{seed}-constructs").shuffle(constructs)
+    folds: list[set[str]] = [set() for _ in range(MAX_FOLDS)]
+    sizes = [0] * MAX_FOLDS
+    for construct in sorted(constructs, key=lambda construct: -rows[construct]):
+        smallest = sizes.index(min(sizes))
+        folds[smallest].update(members[construct])
+        sizes[smallest] += rows[construct]
+    return folds[fold]
+
+
+_VALIDATION = {
+    "v1": _split_v1,
+    "v2": _split_v2,
+    "v3": _split_v3,
+    "v4": _split_v4,
+    "v5": _split_v5,
+    "v6": _split_v6,
+}

@@ -9,7 +9,7 @@ def lines() -> list[str]:
     """Lines on each variable: name, default, what it is for.
 
     >>> lines()[0]
-    '  SPLIT          v1       v1 v2 v3 v4 v5, or submission (train on everything); TASK=beir: official, dev'
+    '  SPLIT          v1       v1 v2 v3 v4 v5 v6, or submission (train on everything); TASK=beir: official, dev'
     """
     listed = []
     for variable in settings.variables():

@@ -15,7 +15,7 @@ from pathlib import Path
 from rounds.data.source import OFFICIAL_SPLITS, TASKS
 from rounds.errors import UserError
 
-SPLITS = ("v1", "v2", "v3", "v4", "v5", *OFFICIAL_SPLITS, "submission")
+SPLITS = ("v1", "v2", "v3", "v4", "v5", "v6", *OFFICIAL_SPLITS, "submission")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
 SAMPLE_OUTSIDE = "data/sample-outside/outside.csv"
 DOWNLOADED = "data/raw"
@@ -51,7 +51,7 @@ TASK_DEFAULTS: dict[str, dict[str, object]] = {
 SECOND_STAGES = ("rerank", "cv", "best")
 SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
 LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
-LAST_FOLD = 3  # of split v5
+LAST_FOLD = 3  # of splits v5 and v6
 DEVICES = re.compile(r"cpu(,cpu)*|cuda(:\d+)?(,cuda(:\d+)?)*")
 # Variables that a command line may set without being settings: the Makefile's own, and those of libraries.
 OTHER_VARIABLES = ("PY", "SETUP", "SHELL", "PATH", "HOME", "MAKEFLAGS")
@@ -112,7 +112,9 @@ class Settings:
     `raw` is empty until `resolve` has filled it in.
     """
 
-    split: str = _setting("v1", "v1 v2 v3 v4 v5, or submission (train on everything); TASK=beir: official, dev", SPLITS)
+    split: str = _setting(
+        "v1", "v1 v2 v3 v4 v5 v6, or submission (train on everything); TASK=beir: official, dev", SPLITS
+    )
     model: str = _setting("minilm", "recipe: a name in src/rounds/recipes or a YAML file")
     task: str = _setting("eedi", f"kind of data: {listed(TASKS)}", tuple(TASKS))
     raw: str = _setting(
@@ -142,7 +144,7 @@ class Settings:
         (0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0, most=LAST_FOLD
     )
     seed: int = _setting(42, "seeds split, mining and training", least=0)
-    fold: int = _setting(0, "fold of split v5: 0 to 3", least=0, most=LAST_FOLD)
+    fold: int = _setting(0, "fold of split v5 or v6: 0 to 3", least=0, most=LAST_FOLD)
     device: str = _setting(
         "",
         "cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU if there is one",
@@ -230,6 +232,8 @@ class Settings:
         """
         if self.split in OFFICIAL_SPLITS and self.task != "beir":
             raise UserError(f"SPLIT={self.split}: only TASK=beir has files of labels for it; choose one of v1 to v5")
+        if self.split == "v6" and self.task != "eedi":
+            raise UserError(f"SPLIT=v6: groups questions by ConstructId, which TASK={self.task} lacks; choose v1 to v5")
         if self.extra and self.task != "eedi":
             raise UserError(
                 f"EXTRA={self.extra}: outside questions join TASK=eedi alone, not {self.task}; leave it out"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import yaml
 
-from rounds.data import lineage
+from rounds.data import lineage, splits
 from rounds.data.dataset import Query
 from rounds.data.prompts import has_passage_parts, has_suffixes, query_text
 from rounds.evaluation import results, significance, tables
@@ -224,7 +224,7 @@ def _usage_section(facts: CardFacts) -> list[str]:
 def _data_section(facts: CardFacts) -> list[str]:
     data = facts.data
     origin = f" ({data.description})" if data.description else ""
-    fold = f", fold {data.fold}" if data.split == "v5" else ""
+    fold = f", fold {data.fold}" if data.split in splits.FOLDED else ""
     validation = (
         f"{data.validation:,}, of which {data.unseen:,} on passages that no training query labels"
         if data.validation

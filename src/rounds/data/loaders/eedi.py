@@ -53,7 +53,14 @@ def load(folder: Path) -> RetrievalDataset:
                 qrels[query.id] = [label]
     if not qrels:
         raise UserError(f"{file}: no wrong answer has a misconception id")
-    return RetrievalDataset(folder.name, queries, passages, qrels, _read_test(folder / "test.csv"))
+    constructs = {record["QuestionId"]: _construct(record) for record in train.to_dict("records")}
+    tests = _read_test(folder / "test.csv")
+    return RetrievalDataset(folder.name, queries, passages, qrels, tests, constructs=constructs)
+
+
+def _construct(record: dict[str, str]) -> str:
+    """Return a question's ConstructId; one without any is a construct of its own."""
+    return record["ConstructId"].strip() or f"of question {record['QuestionId']}"
 
 
 def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
