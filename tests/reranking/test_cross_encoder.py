@@ -174,8 +174,8 @@ def test_candidates_are_made_once_and_refuse_another_checkpoint(tables, tiny, tm
         stage.make_candidates([checkpoint.resolve(None, other, "cpu")], data, tables[0], tmp_path, False)
 
 
-def test_outside_questions_neither_vote_nor_count(tables, tiny, tmp_path):
-    """A training row of an outside question, of any label, leaves every feature of the candidates as it is."""
+def test_outside_questions_vote_apart(tables, tiny, tmp_path):
+    """They add features of their own, and leave those of the competition's labels as they are."""
     from rounds.data import collection
 
     shutil.copytree(tables[0] / store.read_manifest(tables[0]).collection, tmp_path / "data")
@@ -184,10 +184,18 @@ def test_outside_questions_neither_vote_nor_count(tables, tiny, tmp_path):
     store.write_jsonl(tmp_path / "data" / collection.FINETUNE, [*rows, last])
     source, data = checkpoint.resolve(None, tiny, "cpu"), collection.read(tmp_path / "data")
     stage.make_candidates([source], data, tmp_path / "candidates", tables[0].parents[1], False)
-    one, other = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
-    assert one.features.keys() == other.features.keys()
-    for name, values in one.features.items():
-        np.testing.assert_array_equal(values, other.features[name])
+    without, table = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
+    names = {name.partition(": ")[0] for name in table.features.keys() - without.features.keys()}
+    members = store.read_manifest(tables[0]).members
+    assert names == {"outside labels", *(f"outside {member}" for member in members)}
+    places = {pair: place for place, pair in enumerate(zip(table.query_rows, table.passage_ids, strict=True))}
+    kept = [places[pair] for pair in zip(without.query_rows, without.passage_ids, strict=True)]
+    for name, values in without.features.items():
+        np.testing.assert_array_equal(values, table.features[name][kept], err_msg=name)
+    voted = table.passage_ids == rows[1]["pos_id"][0]
+    np.testing.assert_array_equal(table.features["outside labels: count"], voted)
+    np.testing.assert_array_equal(table.features[f"outside {members[-1]}: score"] > -1, voted)
+    assert set(table.query_rows[voted]) == set(range(len(table.queries)))
 
 
 def test_a_reranker_never_scores_questions_that_it_learned_from(tables, decoder, tmp_path):

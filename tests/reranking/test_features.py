@@ -1,5 +1,7 @@
 """Candidates: every feature against a slow reference, no label of a query in its own features, runs from scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers.tiny_task import refused
@@ -102,6 +104,31 @@ def test_vote_features_equal_a_slow_reference(inputs, sampled_pairs):
             assert features[f"{group}: in construct"] == pytest.approx(max(in_construct, default=-1), abs=1e-6)
             assert features[f"{group}: weight"] == pytest.approx(sum(weights[n] for n in voters), rel=1e-4, abs=1e-9)
             assert features[f"{group}: spread score"] == pytest.approx(spread, abs=1e-5)
+
+
+def test_outside_votes_are_those_of_their_own_labels(inputs):
+    """As votes of training queries, of other queries and in other groups; what they vote for becomes a candidate."""
+    generator, labels = np.random.default_rng(2), np.array([5, 60, 5])
+    outside = LabelledQueries([QueryMetadata("text", f"o{n}", f"c{n}", "s0") for n in range(3)], labels)
+    models = [replace(model, outside=unit(generator, 3)) for model in inputs["models"]]
+    table = build_candidates(**{**inputs, "models": models}, outside=outside)
+    apart = [replace(model, labelled=model.outside, outside=None) for model in models]
+    voted = build_candidates(**{**inputs, "models": apart, "labelled": outside})
+    places = {pair: place for place, pair in enumerate(zip(table.query_rows, table.passage_ids, strict=True))}
+    shared = [
+        (place, places[pair])
+        for place, pair in enumerate(zip(voted.query_rows, voted.passage_ids, strict=True))
+        if pair in places
+    ]
+    rows, others = np.array(shared).T
+    for name, values in voted.features.items():
+        if name.startswith("votes "):
+            other = table.features[name.replace("votes ", "outside ", 1)]
+            np.testing.assert_array_equal(values[rows], other[others], err_msg=name)
+    for passage, count in (("p5", 2), ("p60", 1)):
+        pairs = table.passage_ids == passage
+        assert set(table.query_rows[pairs]) == set(range(6))
+        assert set(table.features["outside labels: count"][pairs]) == {count}
 
 
 def test_label_word_and_sibling_features_equal_a_slow_reference(inputs, sampled_pairs):

@@ -184,6 +184,11 @@ def own_rows(rows: Iterable[dict]) -> list[dict]:
     return [row for row in rows if OUTSIDE not in row]
 
 
+def outside_rows(rows: Iterable[dict]) -> list[dict]:
+    """Return the fine-tuning rows of outside questions."""
+    return [row for row in rows if OUTSIDE in row]
+
+
 def _topic(query: Query) -> dict[str, str]:
     return {
         "question_id": query.group,

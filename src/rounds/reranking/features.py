@@ -4,7 +4,7 @@ No model is loaded here: similarities come in as vectors, lexical matches as BM2
 the queries, the corpus and the labelled training queries of the same split, never from a query's own label.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,12 +49,14 @@ class FusedModel:
         queries: (queries, dim), vectors of the queries to rank for.
         labelled: (labels, dim), vectors of the training queries, in the order of `LabelledQueries`.
         passages: (corpus, dim), vectors of the passages.
+        outside: (labels, dim), vectors of the outside questions; None without any.
     """
 
     name: str
     queries: np.ndarray
     labelled: np.ndarray
     passages: np.ndarray
+    outside: np.ndarray | None = None
 
 
 def build_candidates(
@@ -65,11 +67,13 @@ def build_candidates(
     bm25_scores: np.ndarray,
     qrels: dict[str, list[str]],
     max_pairs: int = MAX_PAIRS,
+    outside: LabelledQueries | None = None,
 ) -> Candidates:
     """Choose the candidates of each query and compute their features.
 
     The candidates are the nearest passages of the last model, those that its nearest labelled queries vote for, and the
     best by BM25. The feature groups are `MODEL` and `votes MODEL` for each model, `labels`, `words` and `siblings`.
+    Outside questions vote apart: for further candidates, and in the groups `outside MODEL` and `outside labels`.
 
     Args:
         queries: Query id -> metadata. Queries of one question are siblings.
@@ -79,6 +83,7 @@ def build_candidates(
         bm25_scores: (queries, corpus).
         qrels: Query id -> relevant passage ids. A query without an entry has no relevant pair.
         max_pairs: The most queries times passages to hold in memory.
+        outside: The outside questions that train; None without any.
 
     Raises:
         UserError: There are more queries times passages than `max_pairs`.
@@ -90,12 +95,13 @@ def build_candidates(
         )
     metadata, main = list(queries.values()), models[-1]
     similarity = main.queries @ main.passages.T
-    votes = nearest_votes(main.queries @ main.labelled.T, labelled, len(passage_ids))
     is_candidate = (
         _top(similarity, NEAREST)
-        | (_top(votes, VOTED) & (votes > -1))
+        | _top_voted(main.queries @ main.labelled.T, labelled, len(passage_ids))
         | (_top(bm25_scores, LEXICAL) & (bm25_scores > 0))
     )
+    if outside is not None:
+        is_candidate |= _top_voted(main.queries @ main.outside.T, outside, len(passage_ids))
     pairs = np.nonzero(is_candidate)
     features: dict[str, np.ndarray] = {}
     for model in models:
@@ -104,6 +110,7 @@ def build_candidates(
     features |= in_group("labels", _label_features(metadata, labelled, main, pairs))
     features |= in_group("words", _rank_features(bm25_scores, pairs))
     features |= in_group("siblings", _sibling_features(metadata, similarity, pairs))
+    features |= _outside_features(models, metadata, outside, pairs) if outside else {}
     return Candidates(
         queries=list(queries),
         query_rows=pairs[0],
@@ -133,6 +140,12 @@ def nearest_votes(similarity: np.ndarray, labelled: LabelledQueries, corpus_size
     voted_rows, starts = np.unique(labelled.passage_rows[order], return_index=True)
     votes[:, voted_rows] = np.maximum.reduceat(similarity[:, order], starts, axis=1)
     return votes
+
+
+def _top_voted(similarity: np.ndarray, labelled: LabelledQueries, corpus_size: int) -> np.ndarray:
+    """Mark the passages that each query's nearest labelled queries vote for, (queries, corpus) bool."""
+    votes = nearest_votes(similarity, labelled, corpus_size)
+    return _top(votes, VOTED) & (votes > -1)
 
 
 def query_part(query: QueryMetadata, part: str) -> str:
@@ -197,6 +210,18 @@ def _vote_features(
     features["nearest"] = similarity.max(axis=1)[query_rows]
     features["nearest in construct"] = in_construct.max(axis=1)[query_rows]
     return features
+
+
+def _outside_features(
+    models: list[FusedModel], queries: list[QueryMetadata], outside: LabelledQueries, pairs: Pairs
+) -> dict[str, np.ndarray]:
+    """Let outside questions vote in groups of their own, and count their labels."""
+    features: dict[str, np.ndarray] = {}
+    for model in models:
+        apart = replace(model, labelled=model.outside)
+        features |= in_group(f"outside {model.name}", _vote_features(apart, queries, outside, pairs))
+    counts = np.bincount(outside.passage_rows, minlength=len(models[0].passages))[pairs[1]]
+    return features | in_group("outside labels", {"labelled": counts > 0, "count": counts})
 
 
 def _spread_votes(weights: np.ndarray, passages: np.ndarray, labelled: LabelledQueries) -> np.ndarray:

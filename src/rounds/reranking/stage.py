@@ -9,38 +9,21 @@ import numpy as np
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CandidatesManifest, RerankerManifest
 from rounds.config.recipe import Recipe
-from rounds.data import collection, few_shot, lineage
+from rounds.data import collection, lineage
 from rounds.data.collection import Collection
-from rounds.data.few_shot import QueryMetadata
-from rounds.encoding import pair_scores, run_store
-from rounds.encoding.encoder import token_states
+from rounds.encoding import pair_scores
 from rounds.errors import Refused, UserError
 from rounds.models import cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
 from rounds.models.weights import locate_model
 from rounds.reranking import cross_encoder_training, folds
+from rounds.reranking.candidate_vectors import FusedCheckpoint, compares_tokens, compute_candidates
 from rounds.reranking.candidates import FILE, Candidates, read_candidates, write_candidates
 from rounds.reranking.cross_encoder_training import RerankingGroup
-from rounds.reranking.features import QUERY_PARTS, FusedModel, LabelledQueries, build_candidates, query_part
-from rounds.retrieval import bm25, late_interaction
+from rounds.reranking.features import QUERY_PARTS
 
 MODEL = "model"
-
-
-@dataclass(frozen=True)
-class FusedCheckpoint:
-    """A checkpoint to fuse, with the part of the query that it reads; an empty part is the whole query."""
-
-    checkpoint: Checkpoint
-    part: str = ""
-
-    @property
-    def name(self) -> str:
-        """The feature group, the same on every split: `minilm round 2`, `minilm round 0 topic`."""
-        manifest = self.checkpoint.manifest
-        number = manifest.round if manifest and manifest.round is not None else 0
-        return f"{self.checkpoint.recipe.name} round {number} {self.part}".strip()
 
 
 @dataclass(frozen=True)
@@ -124,7 +107,7 @@ def make_candidates(
     config = {
         "members": [checkpoint.key for checkpoint in checkpoints],
         "parts": list(parts),
-        "tokens": [_compares_tokens(checkpoint) for checkpoint in checkpoints],
+        "tokens": [compares_tokens(checkpoint) for checkpoint in checkpoints],
         "queries": hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()]),
         "relevant": data.validation_digest,
         "training": hashing.sha256_file(rows),
@@ -133,8 +116,7 @@ def make_candidates(
         return f"{output}: up to date"
     _require_clean(checkpoints, data)
     with store.drafting(output) as draft:
-        training_rows = collection.own_rows(collection.read_rows(rows, ("pos",)))  # outside questions do not vote
-        table = _compute_candidates(fused, data, queries, training_rows, model_output)
+        table = compute_candidates(fused, data, queries, collection.read_rows(rows, ("pos",)), model_output)
         write_candidates(table, draft.folder / FILE)
         draft.manifest = CandidatesManifest(
             config=config,
@@ -174,80 +156,6 @@ def _require_clean(checkpoints: list[Checkpoint], data: Collection) -> None:
             raise Refused(
                 f"{checkpoint.name}: {status}; a second stage must not learn from rankings of training questions"
             )
-
-
-def _compute_candidates(
-    fused: list[FusedCheckpoint],
-    data: Collection,
-    queries: dict[str, QueryMetadata],
-    training_rows: list[dict],
-    model_output: Path,
-) -> Candidates:
-    """Embed queries, training queries and passages with each model, and build the table."""
-    passage_rows = {passage: row for row, passage in enumerate(data.passages)}
-    labels = [
-        (row, passage_rows[passage]) for row, example in enumerate(training_rows) for passage in example["pos_id"]
-    ]
-    label_queries, label_passages = (np.array(column, dtype=np.int64) for column in zip(*labels, strict=True))
-    training = [collection.query_metadata(row) for row in training_rows]
-    passages, texts = list(data.passages.values()), [query.text for query in queries.values()]
-    title = "validation" if data.validation else "test"
-    models = []
-    for model in fused:
-        encoder = run_store.open_store(model.checkpoint, model_output)
-        passage_vectors, _ = encoder.vectors(passages, "passage", "corpus")
-        bank = collection.example_bank(training_rows, model.checkpoint.recipe.prompts)
-        query_vectors = _embed_queries(encoder, model.part, list(queries.values()), bank, title)
-        training_vectors = _embed_queries(encoder, model.part, training, bank, "train")
-        models.append(
-            FusedModel(model.name, query_vectors, training_vectors[label_queries], np.asarray(passage_vectors))
-        )
-    labelled = LabelledQueries([training[row] for row in label_queries], label_passages)
-    lexical = bm25.score(texts, passages, fused[-1].checkpoint.recipe.mining.bm25)
-    table = build_candidates(queries, list(data.passages), labelled, models, lexical, data.qrels)
-    table = table.without(data.identical)
-    columns = np.array([passage_rows[passage] for passage in table.passage_ids])
-    for model in fused:
-        if _compares_tokens(model.checkpoint):
-            values = _token_features(model.checkpoint, texts, passages, (table.query_rows, columns))
-            table = table.with_features(f"tokens {model.name}", values)
-    return table
-
-
-def _embed_queries(
-    encoder: run_store.RunStore,
-    part: str,
-    queries: list[QueryMetadata],
-    bank: few_shot.ExampleBank | None,
-    title: str,
-) -> np.ndarray:
-    """Embed a part of each query, with the query's few-shot examples where the recipe has any."""
-    examples = bank and few_shot.select_examples(bank, queries)
-    texts = [query_part(query, part) for query in queries]
-    return np.asarray(encoder.vectors(texts, "query", f"{title}-{part}".strip("-"), examples)[0])
-
-
-def _compares_tokens(checkpoint: Checkpoint) -> bool:
-    """Return whether the candidates get token features from the checkpoint.
-
-    Tuned checkpoints give them, but not where few-shot examples stand before a query: their tokens would be compared
-    as well.
-    """
-    return not checkpoint.is_base and checkpoint.recipe.prompts.examples == "none"
-
-
-def _token_features(
-    checkpoint: Checkpoint, queries: list[str], passages: list[str], pairs: tuple[np.ndarray, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Score the pairs by late interaction; token states fill memory, so only the candidates' passages are embedded."""
-    query_rows, passage_rows = pairs
-    needed, columns = np.unique(passage_rows, return_inverse=True)
-    embedder, prompts = checkpoint.load(), checkpoint.recipe.prompts
-    query_tokens, passage_tokens = (
-        token_states(embedder, texts, prompts, kind, checkpoint.precision, f"{kind} tokens")
-        for texts, kind in ((queries, "query"), ([passages[row] for row in needed], "passage"))
-    )
-    return late_interaction.score(query_tokens, passage_tokens, (query_rows, columns))
 
 
 def rerank(

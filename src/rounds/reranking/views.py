@@ -9,9 +9,9 @@ from rounds.reranking.features import QUERY_PARTS
 from rounds.reranking.folds import RERANKER
 from rounds.reranking.fusion import View
 
-MODEL_GROUPS = ("", "votes ", "tokens ")  # prefixes of a model's feature groups
+MODEL_GROUPS = ("", "votes ", "tokens ", "outside ")  # prefixes of a model's feature groups
 
-SHARED_GROUPS = ("labels", "words", "siblings")
+SHARED_GROUPS = ("labels", "words", "siblings", "outside labels")
 
 
 def default_views(models: list[str]) -> list[tuple[str, list[View]]]:
