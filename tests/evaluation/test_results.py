@@ -182,6 +182,22 @@ def test_equal_labels_of_one_recipe_get_their_checkpoints(tmp_path):
     assert tables.compare(results.distinct(rows)).labels == labels
 
 
+def test_one_model_on_different_passages_stays_two_rows():
+    """Passages with and without explanations are two validation sets; baselines of both stand in one table."""
+    baseline, model = {"kind": RowKind.BM25, "fingerprint": "bm25"}, {"kind": RowKind.ZERO_SHOT, "fingerprint": "f"}
+    rows = [
+        make_row(label, 1, recipe=recipe, validation=validation, **fields)
+        for recipe, validation in (("plain", "v1"), ("explained", "v2"))
+        for label, fields in (("BM25", baseline), ("zero-shot", model))
+    ]
+    assert [row.label for row in results.distinct([*rows, *rows])] == [
+        "BM25 (v1)",
+        "plain: zero-shot",
+        "BM25 (v2)",
+        "explained: zero-shot",
+    ]
+
+
 def test_rows_of_different_queries_are_not_merged():
     """Rows in another order of queries are refused."""
     zero = make_row("zero-shot", 1)

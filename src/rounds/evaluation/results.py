@@ -1,6 +1,7 @@
 """Result rows: the metrics of one evaluated run, saved to and loaded from an evaluation folder."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -281,7 +282,8 @@ def distinct(rows: list[ResultRow]) -> list[ResultRow]:
     """Merge the rows of several folders into one table: drop repeated rows and make equal labels unique.
 
     Rows that each folder holds (BM25, zero-shot) appear once; equal labels of different runs get their recipe's name,
-    and where that is the same too, their checkpoint's path and the fingerprint of what they were computed with.
+    and where that is the same too, their checkpoint's path and the fingerprint of what they were computed with. Equal
+    baselines of different passages, as with and without explanations, get the digest of their validation set.
 
     Raises:
         UserError: the rows were evaluated on different queries.
@@ -289,13 +291,17 @@ def distinct(rows: list[ResultRow]) -> list[ResultRow]:
     require_same_queries(rows)
     unique: dict[tuple, ResultRow] = {}
     for row in rows:
-        unique.setdefault((row.fingerprint, row.label), row)
-    merged = _relabel_equal(list(unique.values()), "{row.recipe}: {row.label}")
+        unique.setdefault((row.fingerprint, row.validation, row.label), row)
+    merged = _relabel_equal(list(unique.values()), "{row.label} ({row.validation})", (RowKind.CHANCE, RowKind.BM25))
+    merged = _relabel_equal(merged, "{row.recipe}: {row.label}")
     merged = _relabel_equal(merged, "{row.label} ({row.checkpoint})")
     return _relabel_equal(merged, "{row.label} ({row.fingerprint})")
 
 
-def _relabel_equal(rows: list[ResultRow], pattern: str) -> list[ResultRow]:
-    """Return the rows with those that share their label relabelled by a pattern of `row`."""
+def _relabel_equal(rows: list[ResultRow], pattern: str, kinds: Collection[RowKind] = RowKind) -> list[ResultRow]:
+    """Return the rows with those of some kinds that share their label relabelled by a pattern of `row`."""
     counts = Counter(row.label for row in rows)
-    return [replace(row, label=pattern.format(row=row)) if counts[row.label] > 1 else row for row in rows]
+    return [
+        replace(row, label=pattern.format(row=row)) if counts[row.label] > 1 and row.kind in kinds else row
+        for row in rows
+    ]
