@@ -44,6 +44,7 @@ def main(flags: Flags) -> None:
     """Fine-tune one round and evaluate each epoch."""
     overrides = {name: getattr(flags, name) for name in OVERRIDES}
     recipe = loader.load(flags.recipe).replace("training", **overrides)
+    recipe.require_epochs()  # before data are read
     if recipe.training.sharding != "none" and not sharding.is_on():
         sharding.restart(recipe.training.sharding)
     device = restrict_to_one_gpu(flags.device)

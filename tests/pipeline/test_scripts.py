@@ -25,7 +25,7 @@ from rounds import process
         (
             "finetune.py",
             ["--train_data", "a", "--output_dir", "out", "--epochs", "0"],
-            ["training.epochs", "at least 1"],
+            ["training.epochs is 0", "only a reranker"],
         ),
         ("eval_llm_embedder.py", ["--data_dir", "nowhere"], ["nowhere", "no collection"]),
         ("make_submission.py", ["--data_dir", "n", "--raw_dir", "n", "--output_file", "o.csv"], ["no collection"]),
