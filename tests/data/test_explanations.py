@@ -5,13 +5,15 @@ import json
 
 import pytest
 from helpers.tiny_task import MAPPING, make_task, refused, write_raw
+from helpers.training import mine
 
 from rounds.config.recipe import Prompts
-from rounds.data import collection
-from rounds.data.loaders import explanations, registry
+from rounds.data import collection, splits
+from rounds.data.loaders import eedi, explanations, registry
 from rounds.data.loaders.registry import Columns
 from rounds.data.prompts import check_passage_format, passage_text
 from rounds.data.splits import Split
+from rounds.retrieval import bm25
 
 JOINED = Prompts(passage="{name}\n{explanation}")
 HEADER = "MisconceptionId,Explanation\n"
@@ -182,3 +184,18 @@ def test_format_and_data_must_fit(template, task, given, parts):
 def test_formats_that_fit_pass(template, task, given):
     """What was possible without explanations still is."""
     check_passage_format(Prompts(passage=template), task, given)
+
+
+def test_stages_rank_and_mine_passages_with_their_explanations(tiny, raw, tmp_path):
+    """BM25 finds a word that only an explanation has, and mined positives and negatives hold theirs."""
+    recipe = tiny.replace("prompts", passage="{name}\n{explanation}")
+    task = eedi.load(raw)
+    task = dataclasses.replace(task, explanations={key: f"Why{key} so." for key in task.passages})
+    collection.write(task, splits.make_split(task, "v1"), recipe.prompts, tmp_path / "c", {})
+    data = collection.read(tmp_path / "c")
+    run = bm25.rank({"q": "why17"}, data.passages, 1, recipe.mining.bm25)
+    assert run.passages.tolist() == [["17"]]
+    mine(recipe, data.folder, tmp_path / "mined.jsonl")
+    for row in rows(tmp_path / "mined.jsonl"):
+        for identifiers, texts in (("pos_id", "pos"), ("neg_id", "neg")):
+            assert [text.rpartition("\n")[2] for text in row[texts]] == [f"Why{key} so." for key in row[identifiers]]
