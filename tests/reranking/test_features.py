@@ -106,8 +106,10 @@ def test_vote_features_equal_a_slow_reference(inputs, sampled_pairs):
             assert features[f"{group}: spread score"] == pytest.approx(spread, abs=1e-5)
 
 
-def test_outside_votes_are_those_of_their_own_labels(inputs):
+@pytest.mark.parametrize("at_once", [1, 2**24])
+def test_outside_votes_are_those_of_their_own_labels(at_once, inputs, monkeypatch):
     """As votes of training queries, of other queries and in other groups; what they vote for becomes a candidate."""
+    monkeypatch.setattr("rounds.reranking.features.VOTES_AT_ONCE", at_once)
     generator, labels = np.random.default_rng(2), np.array([5, 60, 5])
     outside = LabelledQueries([QueryMetadata("text", f"o{n}", f"c{n}", "s0") for n in range(3)], labels)
     models = [replace(model, outside=unit(generator, 3)) for model in inputs["models"]]
@@ -124,7 +126,7 @@ def test_outside_votes_are_those_of_their_own_labels(inputs):
     for name, values in voted.features.items():
         if name.startswith("votes "):
             other = table.features[name.replace("votes ", "outside ", 1)]
-            np.testing.assert_array_equal(values[rows], other[others], err_msg=name)
+            np.testing.assert_allclose(values[rows], other[others], rtol=1e-4, atol=1e-6, err_msg=name)
     for passage, count in (("p5", 2), ("p60", 1)):
         pairs = table.passage_ids == passage
         assert set(table.query_rows[pairs]) == set(range(6))

@@ -24,6 +24,8 @@ QUERY_PARTS = ("topic", "problem")  # parts of a query that the base model also 
 
 MAX_PAIRS = 50_000_000  # queries times passages held in memory at once, some 200 MB a matrix
 
+VOTES_AT_ONCE = 2**24  # queries times labels of outside questions, which may be a hundred thousand, held at once
+
 Pairs = tuple[np.ndarray, np.ndarray]  # of each pair: the row of its query, and of its passage in the corpus
 
 
@@ -101,7 +103,8 @@ def build_candidates(
         | (_top(bm25_scores, LEXICAL) & (bm25_scores > 0))
     )
     if outside is not None:
-        is_candidate |= _top_voted(main.queries @ main.outside.T, outside, len(passage_ids))
+        for block in _query_blocks(len(metadata), outside):
+            is_candidate[block] |= _top_voted(main.queries[block] @ main.outside.T, outside, len(passage_ids))
     pairs = np.nonzero(is_candidate)
     features: dict[str, np.ndarray] = {}
     for model in models:
@@ -217,11 +220,24 @@ def _outside_features(
 ) -> dict[str, np.ndarray]:
     """Let outside questions vote in groups of their own, and count their labels."""
     features: dict[str, np.ndarray] = {}
+    query_rows, passage_rows = pairs
     for model in models:
-        apart = replace(model, labelled=model.outside)
-        features |= in_group(f"outside {model.name}", _vote_features(apart, queries, outside, pairs))
+        parts = []
+        for block in _query_blocks(len(queries), outside):
+            apart = replace(model, queries=model.queries[block], labelled=model.outside)
+            first, last = np.searchsorted(query_rows, (block.start, block.stop))
+            rows = (query_rows[first:last] - block.start, passage_rows[first:last])
+            parts.append(_vote_features(apart, queries[block], outside, rows))
+        values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        features |= in_group(f"outside {model.name}", values)
     counts = np.bincount(outside.passage_rows, minlength=len(models[0].passages))[pairs[1]]
     return features | in_group("outside labels", {"labelled": counts > 0, "count": counts})
+
+
+def _query_blocks(count: int, labelled: LabelledQueries) -> list[slice]:
+    """Divide queries into blocks whose similarities to all labels fit in memory."""
+    step = max(1, VOTES_AT_ONCE // max(1, len(labelled.passage_rows)))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _spread_votes(weights: np.ndarray, passages: np.ndarray, labelled: LabelledQueries) -> np.ndarray:
