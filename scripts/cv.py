@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
-from rounds.reranking import cross_validation, folds, views
+from rounds.evaluation.metrics import MAIN_METRIC
+from rounds.reranking import cross_validation, folds, learning_curve, views
 
 
 @dataclass
@@ -28,10 +29,15 @@ def main(flags: Flags) -> None:
     fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])
     queries = sum(len(fold.data.validation) for fold in read)
     title = f"{read[0].data.data}, {len(read)} folds of {read[0].data.split}, {queries} queries"
-    table = cross_validation.stage_table(cross_validation.evaluate_stages(read, fusions), read, title)
+    rows = cross_validation.evaluate_stages(read, fusions)
+    table = cross_validation.stage_table(rows, read, title)
     Console().print(table.screen())
+    label, fusion_views = fusions[0]
+    whole = next(row.scores[MAIN_METRIC] for row in rows if row.label == label)
+    curve = learning_curve.measure(read, fusion_views, whole)
+    print(curve or "learning curve of the fusion: too few queries with a relevant candidate to draw one")
     if flags.output:
-        print(", ".join(map(str, cross_validation.write_table(table, Path(flags.output)))))
+        print(", ".join(map(str, cross_validation.write_table(table, Path(flags.output), curve))))
 
 
 if __name__ == "__main__":

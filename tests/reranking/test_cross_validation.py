@@ -1,54 +1,18 @@
 """Cross-validation and fusion: learned on the other folds only, means and spread as by hand, refusals."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from helpers import slow_clock
+from helpers.random_folds import DEPTH, fold, table
 from helpers.tiny_task import refused
 
-from rounds.data.collection import Collection
 from rounds.estimate import Estimate
 from rounds.evaluation import significance
-from rounds.evaluation.metrics import HEADLINE_METRICS
 from rounds.evaluation.table import Table
 from rounds.reranking import cross_validation, folds, fusion, views
 from rounds.reranking.candidates import Candidates
-from rounds.reranking.folds import Cost, Fold
 from rounds.reranking.fusion import Fusion, QueryDropout
-
-DEPTH = 30
-
-
-def table(generator: np.random.Generator, prefix: str, queries: int = 40) -> Candidates:
-    """Candidates whose first feature tells the relevant one; the second is noise."""
-    query = np.repeat(np.arange(queries), DEPTH)
-    passage = np.array([f"p{number}" for number in range(DEPTH)] * queries, dtype=object)
-    relevant = np.zeros(queries * DEPTH, dtype=bool)
-    relevant[np.arange(queries) * DEPTH + generator.integers(0, DEPTH, queries)] = True
-    noise = generator.standard_normal((2, len(query))).astype(np.float32)
-    zeros = np.zeros_like(noise[0])
-    features = {
-        "m: signal": 4 * relevant + noise[0],
-        "votes m: noise": noise[1],
-        "labels: noise": zeros,
-        "words: noise": zeros,
-        "siblings: noise": zeros,
-    }
-    return Candidates([f"{prefix}{n}" for n in range(queries)], query, passage, relevant, features)
-
-
-def fold(seed: int, rounds: tuple[str, ...] = ("BM25", "zero-shot")) -> Fold:
-    generator = np.random.default_rng(seed)
-    found = table(generator, f"{seed}-")
-    pairs = np.flatnonzero(found.relevant)
-    qrels = {found.queries[found.query_rows[pair]]: [found.passage_ids[pair]] for pair in pairs}
-    unseen = set(found.queries[:25])
-    questions = {"train": {}, "validation": {query: "digest" for query in qrels}}
-    data = Collection(Path(f"fold{seed}"), "tiny", "v5", {}, dict.fromkeys(qrels, ""), {}, {}, qrels, unseen, questions)
-    scores = {label: {name: generator.random(40) for name in HEADLINE_METRICS} for label in rounds}
-    return Fold(data, scores, {label: Cost(seed + 1.0, None) for label in rounds}, found, ["m"])
 
 
 def test_the_fusion_finds_what_tells_and_says_the_same_twice():

@@ -36,7 +36,18 @@ class Candidates:
         if not left_out:
             return self
         pairs = zip(self.query_rows.tolist(), self.passage_ids.tolist(), strict=True)
-        kept = np.array([passage not in left_out.get(self.queries[row], ()) for row, passage in pairs], dtype=bool)
+        return self._of_pairs(
+            np.array([passage not in left_out.get(self.queries[row], ()) for row, passage in pairs], dtype=bool)
+        )
+
+    def of_queries(self, kept: np.ndarray) -> "Candidates":
+        """Return the table of the queries that are kept, (queries,) bool."""
+        table = self._of_pairs(kept[self.query_rows])
+        queries = [query for query, is_kept in zip(self.queries, kept, strict=True) if is_kept]
+        return replace(table, queries=queries, query_rows=(np.cumsum(kept) - 1)[table.query_rows])
+
+    def _of_pairs(self, kept: np.ndarray) -> "Candidates":
+        """Return the table of the pairs that are kept, (pairs,) bool, with all queries."""
         return replace(
             self,
             query_rows=self.query_rows[kept],

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from rounds.models.devices import peak_memory
 from rounds.reranking import fusion
 from rounds.reranking.folds import RERANKER, Fold
 from rounds.reranking.fusion import View
+from rounds.reranking.learning_curve import LearningCurve
 from rounds.retrieval.run import Run
 
 HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p", "min", "peak MiB")
@@ -154,11 +155,18 @@ def _mean_within(scores: list[np.ndarray], masks: list[np.ndarray]) -> float:
     return np.mean([values[mask].mean() for values, mask in zip(scores, masks, strict=True)])
 
 
-def write_table(table: Table, path: Path) -> list[Path]:
-    """Write the table as Markdown, CSV and JSON, and return the three files; the JSON file is what the report reads."""
+def write_table(table: Table, path: Path, curve: LearningCurve | None = None) -> list[Path]:
+    """Write the table as Markdown, CSV and JSON, and return the three files; the JSON file is what the report reads.
+
+    Args:
+        table: The stages' table.
+        path: The files' path without a suffix.
+        curve: The fusion's learning curve, which stands below the table in Markdown and as `learning_curve` in JSON.
+    """
     markdown, csv, json = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write_text(markdown, f"{table.title}\n\n{table.markdown()}")
+    below = "" if curve is None else f"\n{curve}\n"
+    store.write_text(markdown, f"{table.title}\n\n{table.markdown()}{below}")
     store.write_text(csv, replace(table, columns=[Column("stage"), *table.columns[1:]]).csv())
-    table.save(json)
+    store.write_json(json, asdict(table) | ({} if curve is None else {"learning_curve": asdict(curve)}))
     return [markdown, csv, json]
