@@ -127,6 +127,18 @@ def test_outside_questions_count_by_content_and_name(project):
     assert data_key("a.csv") != keys[1] and data_key() == keys[0]
 
 
+@pytest.mark.parametrize("flag", ["explanations", "extra_files"])
+def test_a_file_that_lies_beside_an_artefact_counts_by_its_own_content(flag, project):
+    """Somebody's file in the sample's folder is no part of the sample: another content is another key."""
+    with store.writing(project / "data/sample", SampleManifest(config={}, made_from={"seed": 1})) as folder:
+        (folder / "train.csv").write_text("x", encoding="utf-8")
+    keys = []
+    for content in ("one", "two"):
+        (project / "data/sample/mine.csv").write_text(content, encoding="utf-8")
+        keys.append(made_from(command("gen_data_for_hn_mine", **{flag: ["data/sample/mine.csv"]})))
+    assert keys[0] != keys[1]
+
+
 def test_the_outside_section_counts_where_it_differs(project):
     """A default written out changes no key; another limit does."""
     before = data_key()

@@ -16,6 +16,7 @@ from rounds.artifacts import hashing, store
 from rounds.config import loader, stand_ins
 from rounds.config.recipe import Recipe, split_source
 from rounds.data.eedi_schema import FILES
+from rounds.pipeline.settings import SAMPLE_OUTSIDE
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
 MOST_LISTED = 16  # files of a folder that a key lists one by one
@@ -201,10 +202,18 @@ def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
 def _inputs(call: Command, name: str, paths: tuple[str, ...], planned: Mapping[str, str]) -> object:
     if name == "raw_dir":
         return raw_content(Path(paths[0]), _raw_files(call, Path(paths[0])))
+    if name == "explanations":
+        return _file_content(paths[0], planned)
     if name == "extra_files":  # a file's name is the source of rows that name none
-        return [[Path(path).name, _content(path, planned)] for path in paths]
+        return [[Path(path).name, _file_content(path, planned)] for path in paths]
     keys = [_content(path, planned) for path in paths]
     return keys[0] if len(keys) == 1 else keys
+
+
+def _file_content(name: str, planned: Mapping[str, str]) -> object:
+    """The content of a file that people write, also where it lies beside an artefact that it is no part of."""
+    path = Path(name)
+    return hashing.sha256_file(path)[:16] if name != SAMPLE_OUTSIDE and path.is_file() else _content(name, planned)
 
 
 def _content(name: str, planned: Mapping[str, str]) -> object:
