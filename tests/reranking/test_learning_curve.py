@@ -17,7 +17,8 @@ def questions(count: int) -> list[list[str]]:
 
 
 def constant(means: list[float], count: int = 8) -> list[list[np.ndarray]]:
-    return [[np.full(count, mean)] * 2 for mean in means]
+    """Points with the same score for every query of two folds, in a single draw."""
+    return [[np.full((1, count), mean)] * 2 for mean in means]
 
 
 def test_the_slope_is_continued_from_the_last_point():
@@ -39,7 +40,7 @@ def test_the_intervals_hold_the_points_and_narrow_with_more_questions():
     widths = []
     for count in (50, 1250):
         generator = np.random.default_rng(1)
-        scores = [[generator.random(count) for _ in range(2)] for _ in range(3)]
+        scores = [[generator.random((1, count)) for _ in range(2)] for _ in range(3)]
         curve = learning_curve.extrapolate([100, 200, 400], scores, 800, questions(count))
         (low, high), (least, most) = curve.interval, curve.gain_interval
         assert low < curve.score < high and least < curve.gain < most
@@ -49,12 +50,21 @@ def test_the_intervals_hold_the_points_and_narrow_with_more_questions():
     assert widths[1] == pytest.approx(2 * 1.96 * np.sqrt(2 / 12) / 2 / np.sqrt(2500), rel=0.1)
 
 
+def test_the_spread_of_the_draws_widens_the_interval():
+    """Draws of 0.2 and 0.4 have a variance of 0.02: 0.005 for two draws in two folds, 0.01 for the last point's one."""
+    drawn, single = np.repeat([[0.2], [0.4]], 8, axis=1), np.full((1, 8), 0.5)
+    curve = learning_curve.extrapolate([100, 200], [[drawn] * 2, [single] * 2], 400, questions(8))
+    assert curve.scores == pytest.approx([0.3, 0.5]) and curve.gain == pytest.approx(0.2)
+    least, most = curve.gain_interval
+    assert most - least == pytest.approx(2 * 1.96 * np.sqrt(0.005 + 0.01), rel=0.1)
+
+
 def test_queries_of_a_question_are_drawn_together():
     """Every query four times says no more than once, so the interval stays as wide."""
     generator = np.random.default_rng(1)
-    scores = [[generator.random(400) for _ in range(2)] for _ in range(2)]
+    scores = [[generator.random((1, 400)) for _ in range(2)] for _ in range(2)]
     once = learning_curve.extrapolate([100, 200], scores, 400, questions(400))
-    repeated = [[np.repeat(values, 4) for values in point] for point in scores]
+    repeated = [[np.repeat(values, 4, axis=1) for values in point] for point in scores]
     fourfold = [[name for name in own for _ in range(4)] for own in questions(400)]
     assert learning_curve.extrapolate([100, 200], repeated, 400, fourfold).interval == pytest.approx(once.interval)
 
@@ -71,10 +81,13 @@ def test_parts_are_of_the_other_folds_nested_and_of_whole_questions(monkeypatch)
     curve = learning_curve.measure(folds, [("m",)], [np.zeros(40)] * 3)
     assert curve.queries == [20, 40, 80] and curve.target == 120
     drawn = [[query for table in tables for query in table.queries] for tables in fitted]
+    assert len(drawn) == 2 * 3 * learning_curve.DRAWS
     for table, own in zip(ranked, drawn, strict=True):
         assert not set(table.queries) & set(own)
         assert all(sum(query.startswith(name[: name.index("-") + 1]) for query in own) % 5 == 0 for name in own)
-    assert all(set(quarter) < set(half) for quarter, half in zip(drawn[:3], drawn[3:], strict=True))
+    quarters, halves = drawn[: len(drawn) // 2], drawn[len(drawn) // 2 :]
+    assert all(set(quarter) < set(half) for quarter, half in zip(quarters, halves, strict=True))
+    assert quarters[0] != quarters[1]
 
 
 def test_the_last_point_is_the_row_of_the_table_which_stays_as_it_was(tmp_path, monkeypatch):

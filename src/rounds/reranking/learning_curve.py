@@ -19,6 +19,8 @@ from rounds.reranking.fusion import View
 
 SHARES = (0.25, 0.5)  # of the other folds' questions; all of them are the fusion's row of the table
 
+DRAWS = 3  # random parts of each share, whose scores are averaged and whose spread widens the interval
+
 RESAMPLES = 2000  # of the bootstrap
 
 TAILS = (2.5, 97.5)  # percentiles that bound the interval
@@ -69,23 +71,30 @@ def measure(folds: list[Fold], views: list[View], whole: list[np.ndarray]) -> Le
     Returns:
         The curve; None where a part has no relevant candidate to learn from.
     """
-    parts = {share: [_parts(folds, place, share) for place in range(len(folds))] for share in SHARES}
-    if not all(any(table.relevant.any() for table in tables) for row in parts.values() for tables in row):
+    places = range(len(folds))
+    parts = [[[_parts(folds, place, share, draw) for draw in range(DRAWS)] for place in places] for share in SHARES]
+    sizes = [[sum(len(table.queries) for table in drawn[0]) for drawn in row] for row in parts]
+    if not all(any(table.relevant.any() for table in tables) for row in parts for drawn in row for tables in drawn):
         return None
-    sizes = {share: [sum(len(table.queries) for table in tables) for tables in row] for share, row in parts.items()}
     estimate = Estimate("draw the fusion's learning curve", "training queries")
-    count = Counter(estimate.update, sum(map(sum, sizes.values())))
-    scores = []
-    for share, row in parts.items():
+    count = Counter(estimate.update, DRAWS * sum(map(sum, sizes)))
+    scores: list[list[np.ndarray]] = []
+    for row, row_sizes in zip(parts, sizes, strict=True):
         scores.append([])
-        for fold, tables, size in zip(folds, row, sizes[share], strict=True):
-            run = fold.table.to_run(fusion.fit(tables, views).score(fold.table))
-            scores[-1].append(per_query(run, fold.data.qrels, (MAIN_METRIC,))[MAIN_METRIC])
-            count.add(size)
+        for fold, drawn, size in zip(folds, row, row_sizes, strict=True):
+            scores[-1].append(np.stack([_score(fold, tables, views) for tables in drawn]))
+            count.add(DRAWS * size)
     total = sum(len(fold.table.queries) for fold in folds)
-    all_others = total * (len(folds) - 1) / len(folds)
-    queries = [*(float(np.mean(row)) for row in sizes.values()), all_others]
-    return extrapolate(queries, [*scores, whole], total, [_questions(fold) for fold in folds])
+    queries = [*(float(np.mean(row)) for row in sizes), total * (len(folds) - 1) / len(folds)]
+    return extrapolate(
+        queries, [*scores, [values[None] for values in whole]], total, [_questions(fold) for fold in folds]
+    )
+
+
+def _score(fold: Fold, tables: list[Candidates], views: list[View]) -> np.ndarray:
+    """Return MAP@25 (queries,) of a fold, ranked by a fusion that learned from `tables`."""
+    run = fold.table.to_run(fusion.fit(tables, views).score(fold.table))
+    return per_query(run, fold.data.qrels, (MAIN_METRIC,))[MAIN_METRIC]
 
 
 def extrapolate(
@@ -93,12 +102,13 @@ def extrapolate(
 ) -> LearningCurve:
     """Continue MAP@25 from the last point by the least-squares slope over log(training queries).
 
-    The interval is a bootstrap over the questions that are ranked, drawn within each fold; the queries of a question
-    are drawn together, and all points keep the same draw. It holds for the parts that were drawn to train on.
+    The intervals are a bootstrap over the questions that are ranked, drawn within each fold; the queries of a question
+    are drawn together, and all points keep the same draw. Normal errors are added to each point as the spread of its
+    draws tells.
 
     Args:
         queries: Number of training queries of each point, ascending, two points or more.
-        scores: For each point and each fold, (queries,) MAP@25.
+        scores: For each point and each fold, (draws, queries) MAP@25; a draw is a random part to train on.
         target: Number of training queries to continue to.
         questions: For each fold, the question of each query.
     """
@@ -107,10 +117,11 @@ def extrapolate(
     weights = centred / (centred**2).sum() * (np.log(target) - x[-1])  # a weighted sum of the points is the gain
     means = np.array([np.mean([values.mean() for values in point]) for point in scores])
     gain = float(weights @ means)
-    gains, last = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
     generator = np.random.default_rng(SEED)
+    errors = generator.standard_normal((RESAMPLES, len(queries))) * np.sqrt(_variances(scores))
+    gains, last = errors @ weights, errors[:, -1].copy()
     for place, fold_questions in enumerate(questions):
-        by_point = np.stack([point[place] for point in scores])
+        by_point = np.stack([point[place].mean(axis=0) for point in scores])
         values = np.stack([weights @ by_point, by_point[-1]], axis=1)  # (queries, 2)
         resampled = _resampled_means(values, fold_questions, generator) / len(questions)
         gains += resampled[:, 0]
@@ -124,6 +135,20 @@ def extrapolate(
         gain=gain,
         gain_interval=_bounds(gains),
     )
+
+
+def _variances(scores: list[list[np.ndarray]]) -> np.ndarray:
+    """Return the variance of each point that comes from drawing its parts, (points,).
+
+    A point with a single draw has a draw's variance of the point before it.
+    """
+    variances, of_draw = [], 0.0
+    for point in scores:
+        draws = len(point[0])
+        if draws > 1:
+            of_draw = np.mean([values.mean(axis=1).var(ddof=1) for values in point])
+        variances.append(of_draw / draws / len(point))
+    return np.array(variances)
 
 
 def _resampled_means(values: np.ndarray, questions: list[str], generator: np.random.Generator) -> np.ndarray:
@@ -140,10 +165,10 @@ def _bounds(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _parts(folds: list[Fold], place: int, share: float) -> list[Candidates]:
-    """Return a share of the questions of each fold but the one at `place`; a larger share holds a smaller one."""
+def _parts(folds: list[Fold], place: int, share: float, draw: int) -> list[Candidates]:
+    """Return a share of the questions of each fold but the one at `place`; of a draw, the larger holds the smaller."""
     others = [(number, fold) for number, fold in enumerate(folds) if number != place]
-    return [_sample(fold, share, np.random.default_rng((SEED, place, number))) for number, fold in others]
+    return [_sample(fold, share, np.random.default_rng((SEED, draw, place, number))) for number, fold in others]
 
 
 def _sample(fold: Fold, share: float, generator: np.random.Generator) -> Candidates:
