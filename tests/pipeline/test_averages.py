@@ -1,7 +1,10 @@
 """Averages in the pipeline: which checkpoints RUNS names, and which targets take their average."""
 
 import pytest
+from helpers.manifests import checkpoint_manifest, finetune_manifest
 
+from rounds.artifacts import store
+from rounds.config import loader
 from rounds.errors import UserError
 from rounds.pipeline import targets
 
@@ -73,6 +76,28 @@ def test_a_checkpoint_s_own_folder_is_taken(session, runs, project):
     name = session().experiment.folder.name
     made = calls(session, "average", f"RUNS={name}/round1/train model_output/{name}/round2/train")
     assert len(dict(made["average"].flags)["model_paths"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["round", "checkpoint"])
+@pytest.mark.parametrize(
+    ("name", "trained"), [("query", "{question} {wrong}"), ("passage", "{name}\n{explanation}"), ("latex", "words")]
+)
+def test_runs_that_read_other_texts_than_model_makes_are_refused(name, trained, kind, session, runs):
+    """They would be evaluated and submitted on texts that they were not trained on; MODEL's own texts pass."""
+    folder, prompts = session().experiment.train(2), loader.load("tiny-mistral").to_dict()["prompts"]
+
+    def retrain(prompts: dict) -> None:
+        recipe = {"prompts": prompts}
+        manifest = finetune_manifest(config={"recipe": recipe})
+        store.write_manifest(
+            folder / store.MANIFEST, manifest if kind == "round" else checkpoint_manifest(recipe=recipe)
+        )
+
+    retrain({**prompts, name: trained})
+    with pytest.raises(UserError, match=f"round2 was trained with prompts.{name} .*, and MODEL=r.yaml makes"):
+        calls(session, "average", runs)
+    retrain(prompts)
+    assert "average" in calls(session, "average", runs)
 
 
 def test_missing_runs_are_refused(session):

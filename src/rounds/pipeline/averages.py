@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest
 from rounds.errors import UserError
 from rounds.pipeline import keys, stages
 from rounds.pipeline.experiment import Experiment
@@ -53,12 +54,15 @@ def averaging(experiment: Experiment) -> Stage:
     """The stage that averages the weights of RUNS.
 
     Raises:
-        UserError: a run has no checkpoint.
+        UserError: a run has no checkpoint, or was trained on texts that MODEL's data do not hold.
     """
     given, output = experiment.settings, experiment.average / "train"
+    checkpoints = {run: _find_checkpoint(run) for run in given.runs}
+    for run, folder in checkpoints.items():
+        _require_same_texts(run, folder, given.model)
     call = keys.command(
         "average",
-        model_paths=[_find_checkpoint(run) for run in given.runs],
+        model_paths=list(checkpoints.values()),
         method=given.method,
         device=given.first_device,
         output_dir=output,
@@ -74,3 +78,23 @@ def _find_checkpoint(run: str) -> Path:
         if (place / store.MANIFEST).is_file():
             return place
     raise UserError(f"RUNS: {run} has no checkpoint: there is no {places[0]}; train it first, or name another")
+
+
+def _require_same_texts(run: str, folder: Path, model: str) -> None:
+    """Refuse a run whose recipe joins other texts than MODEL's, from which the data are made.
+
+    The average would be evaluated and submitted on texts of another form than those that it was trained on.
+    """
+    manifest = store.read_manifest(folder)
+    if isinstance(manifest, CheckpointManifest):
+        recipe = manifest.recipe
+    else:
+        recipe = manifest.config.get("recipe", {}) if isinstance(manifest, FinetuneManifest) else {}
+    prompts = stages.load_recipe("MODEL", model).prompts
+    for name in ("query", "passage", "latex"):
+        own = getattr(prompts, name)
+        if (trained := recipe.get("prompts", {}).get(name, own)) != own:
+            raise UserError(
+                f"RUNS: {run} was trained with prompts.{name} {trained!r}, and MODEL={model} makes texts with {own!r}; "
+                "give MODEL the recipe of RUNS"
+            )
