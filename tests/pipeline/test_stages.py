@@ -143,11 +143,20 @@ def test_outside_questions_that_are_no_file_are_one_line(experiment):
 
 def test_the_sample_of_outside_questions_is_generated(experiment):
     """Its file is made before the data are, like the sample's; SEED and QUESTIONS shape it when it is made anew."""
-    given = experiment(f"EXTRA={settings.SAMPLE_OUTSIDE}", "SEED=7", "QUESTIONS=50")
-    assert outputs(stages.data(given)) == ["outside questions", "data"]
+    given = experiment("RAW=data/sample", f"EXTRA={settings.SAMPLE_OUTSIDE}", "SEED=7", "QUESTIONS=50")
+    assert outputs(stages.data(given)) == ["sample", "outside questions", "data"]
     call = stages.outside_sample(given, anew=True).command
     assert [call.value(name) for name in ("task", "questions", "seed")] == ["outside", "50", "7"]
     assert call.value("output_dir") == "data/sample-outside"
+
+
+def test_generated_outside_questions_join_generated_data_alone(experiment):
+    """Their labels are ids of the sample's misconceptions, which are others in other data."""
+    extra = f"EXTRA={settings.SAMPLE_OUTSIDE}"
+    with pytest.raises(UserError, match="labelled with the sample's misconceptions, whose ids mean others in RAW=raw"):
+        stages.extra(experiment(extra))
+    for raw in ("data/sample", "data/private-sample"):
+        assert len(stages.extra(experiment(f"RAW={raw}", extra))) == 1
 
 
 def test_a_recipe_that_sees_is_pretrained_first(experiment, project):

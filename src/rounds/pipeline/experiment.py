@@ -117,6 +117,11 @@ class Experiment:
         """Whether the data are such a folder already."""
         return self.settings.raw.startswith(PRIVATE)
 
+    @property
+    def is_private_sample(self) -> bool:
+        """Whether the data are such a folder of generated data."""
+        return self.settings.raw.startswith(f"{PRIVATE}{Path(SAMPLES['eedi']).name}")
+
     def round(self, number: int) -> Path:
         """What one round writes into; round 0 is the base model."""
         return self.folder / f"round{number}"

@@ -95,9 +95,14 @@ def extra(experiment: Experiment) -> tuple[Stage, ...]:
     """What makes the outside questions: the generator where EXTRA names its file.
 
     Raises:
-        UserError: EXTRA names something that is no file.
+        UserError: EXTRA names something that is no file, or generated questions beside data that are not generated.
     """
     given = experiment.settings
+    if SAMPLE_OUTSIDE in given.extra_files and not (given.is_sample or experiment.is_private_sample):
+        raise UserError(
+            f"EXTRA={given.extra}: {SAMPLE_OUTSIDE} is labelled with the sample's misconceptions, whose ids mean "
+            f"others in RAW={given.raw}; leave it out, or say RAW={SAMPLES[given.task]}"
+        )
     for name in given.extra_files:
         if name != SAMPLE_OUTSIDE and not Path(name).is_file():
             reason = "is a folder; name files" if Path(name).is_dir() else "no such file"
