@@ -44,7 +44,8 @@ def test_the_lineage_is_that_of_all_parents(tmp_path):
 def test_an_unknown_lineage_makes_the_average_s_unknown(tmp_path):
     """Nobody knows what the average was trained on, either."""
     sources = [trained(tmp_path / str(n), n, lineage=known) for n, known in enumerate(({"1": "aa"}, None))]
-    assert averaged(sources, tmp_path / "average").lineage is None
+    result = averaged(sources, tmp_path / "average")
+    assert result.lineage is None and result.manifest.lineage_status == lineage.UNKNOWN
 
 
 def test_the_manifest_names_the_parents(tmp_path):

@@ -159,6 +159,21 @@ def test_generated_outside_questions_join_generated_data_alone(experiment):
         assert len(stages.extra(experiment(f"RAW={raw}", extra))) == 1
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("training: {average: last}", "training.average_epochs is 2 and training.epochs 1"),
+        ("training: {epochs: 3}\noutside: {first: 1}", "outside.first is 1 and training.epochs 1"),
+    ],
+)
+def test_epochs_that_the_recipe_cannot_train_for_are_refused(keys, says, experiment, project):
+    """The line names EPOCHS before anything runs, rather than after the mining; enough epochs pass."""
+    (project / "r.yaml").write_text(f"extends: tiny-mistral\n{keys}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"EPOCHS=1: {says}"):
+        stages.round_end(experiment("EPOCHS=1"), 1)
+    assert stages.round_end(experiment("EPOCHS=2"), 1) and stages.round_end(experiment(), 1)
+
+
 def test_a_recipe_that_sees_is_pretrained_first(experiment, project):
     """A vision model in model_output is made before anything looks at pictures; SEED is no part of it."""
     text = (

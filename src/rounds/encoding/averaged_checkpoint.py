@@ -74,5 +74,5 @@ def _row_name(source: Checkpoint) -> str:
 
 def _worst_status(sources: Sequence[Checkpoint]) -> str:
     """Return the status of a lineage that is the union of all."""
-    statuses = {source.manifest.lineage_status for source in sources}
+    statuses = {lineage.UNKNOWN if source.lineage is None else source.manifest.lineage_status for source in sources}
     return next((status for status in (lineage.POLLUTED, lineage.UNKNOWN) if status in statuses), lineage.CLEAN)

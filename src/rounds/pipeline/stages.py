@@ -189,10 +189,10 @@ def rounds(experiment: Experiment, last: int) -> list[Round]:
     """All rounds up to the last, each made from the one before.
 
     Raises:
-        UserError: the recipe trains for no epoch.
+        UserError: the recipe trains for no epoch, or does not go with EPOCHS.
     """
-    if last and not experiment.settings.epochs:
-        load_recipe("MODEL", experiment.settings.model).require_epochs()
+    if last:
+        _check_epochs(experiment.settings)
     chain = [Round(None, None, _first_evaluation(experiment))]
     for number in range(1, last + 1):
         mine = _mine(experiment, number, chain[-1].train)
@@ -210,6 +210,16 @@ def round_end(experiment: Experiment, number: int) -> Stage:
     """The stage that a round ends with: its evaluation, or its training where the split has no validation queries."""
     end = rounds(experiment, number)[-1]
     return end.evaluation if experiment.settings.is_validated else end.train or data(experiment)
+
+
+def _check_epochs(given: Settings) -> None:
+    """Refuse a number of epochs that the recipe cannot train for, before anything runs."""
+    recipe = load_recipe("MODEL", given.model)
+    try:
+        recipe = recipe.replace("training", epochs=given.epochs)
+    except UserError as error:
+        raise UserError(f"EPOCHS={given.epochs}: {str(error).removeprefix('flags: ')}") from None
+    recipe.require_epochs()
 
 
 def _mine(experiment: Experiment, number: int, parent: Stage | None) -> Stage:
