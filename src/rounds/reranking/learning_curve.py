@@ -104,7 +104,7 @@ def extrapolate(
 
     The intervals are a bootstrap over the questions that are ranked, drawn within each fold; the queries of a question
     are drawn together, and all points keep the same draw. Normal errors are added to each point as the spread of its
-    draws tells.
+    draws tells, and to the promised one, which is a single fit too, as to the last.
 
     Args:
         queries: Number of training queries of each point, ascending, two points or more.
@@ -118,8 +118,10 @@ def extrapolate(
     means = np.array([np.mean([values.mean() for values in point]) for point in scores])
     gain = float(weights @ means)
     generator = np.random.default_rng(SEED)
-    errors = generator.standard_normal((RESAMPLES, len(queries))) * np.sqrt(_variances(scores))
-    gains, last = errors @ weights, errors[:, -1].copy()
+    deviations = np.sqrt(_variances(scores))
+    errors = generator.standard_normal((RESAMPLES, len(queries))) * deviations
+    gains = errors @ weights + generator.standard_normal(RESAMPLES) * deviations[-1]
+    last = errors[:, -1].copy()
     for place, fold_questions in enumerate(questions):
         by_point = np.stack([point[place].mean(axis=0) for point in scores])
         values = np.stack([weights @ by_point, by_point[-1]], axis=1)  # (queries, 2)
