@@ -26,10 +26,12 @@ class FusedCheckpoint:
 
     @property
     def name(self) -> str:
-        """The feature group, the same on every split: `minilm round 2`, `minilm round 0 topic`."""
+        """The feature group, equal on every split: `minilm round 2`, `minilm round 0 topic`; of averages, the title."""
         manifest = self.checkpoint.manifest
         number = manifest.round if manifest and manifest.round is not None else 0
-        return f"{self.checkpoint.recipe.name} round {number} {self.part}".strip()
+        is_average = manifest is not None and manifest.parents is not None
+        title = manifest.title if is_average else f"round {number}"
+        return f"{self.checkpoint.recipe.name} {title} {self.part}".strip()
 
 
 class _Labels(NamedTuple):
