@@ -17,7 +17,7 @@ from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
 from sentence_transformers.util import batch_to_device
 from transformers import ProgressCallback, set_seed
 
-from rounds.config.recipe import Recipe
+from rounds.config.recipe import Recipe, Training
 from rounds.encoding import prefix_cache
 from rounds.encoding.batching import Layout
 from rounds.encoding.decoder_scorer import DecoderScorer
@@ -29,6 +29,8 @@ from rounds.training.callbacks import StepEstimate
 from rounds.training.chunks import ChunkBuilder
 
 TUNING_METHODS = ("full", "lora", "qlora")
+
+EMBEDDERS_KEYS = ("average", "false_negative_margin", "hardness_mode", "matryoshka_dims")  # that a reranker never reads
 
 Example = tuple[str, dict[str, float]]  # a query, and text -> first-stage score of its passages, a positive first
 
@@ -174,6 +176,10 @@ def check_recipe(recipe: Recipe) -> None:
         raise UserError(f"recipe {recipe.name}: a reranker trains with tuning.method full, lora or qlora")
     if not recipe.reranking.template and recipe.model.pooling not in pooling.MODES:
         raise UserError(f"recipe {recipe.name}: a reranker's model.pooling is one of {', '.join(pooling.MODES)}")
+    defaults = Training()
+    for key in EMBEDDERS_KEYS:
+        if getattr(recipe.training, key) != getattr(defaults, key):
+            raise UserError(f"recipe {recipe.name}: a reranker trains without training.{key}; leave it out")
 
 
 def _load_model(recipe: Recipe, start: Path | None, device: str) -> CrossEncoder:

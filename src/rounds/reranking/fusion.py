@@ -117,7 +117,10 @@ def fit(tables: list[Candidates], views: list[View], seed: int = 42, on_network:
         UserError: The tables have different features, or no relevant pair.
     """
     if len({tuple(table.features) for table in tables}) != 1:
-        raise UserError("the folds' candidates have different features; make them again with the same models")
+        raise UserError(
+            "the folds' candidates have different features; make them again with the same models, and with outside "
+            "questions of which each fold keeps some"
+        )
     if not any(table.relevant.any() for table in tables):
         raise UserError("no candidate of the folds is relevant, so the fusion has nothing to learn from; add folds")
     networks: list[list[ScoringNetwork]] = [[] for _ in views]
