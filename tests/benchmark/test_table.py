@@ -153,7 +153,7 @@ def test_the_table_goes_between_its_markers(tmp_path):
 
 def test_unknown_rows_are_refused(tiny, tiny_mined, tiny_collection):
     """The refusal names the unknown letter and lists the known ones."""
-    with refused("ONLY=x", "a, b, c, d, e, f, g, s, m"):
+    with refused("ONLY=x", "a, b, c, d, e, f, g, h, s, m"):
         table.run(inputs(tiny, tiny_mined, tiny_collection), "x")
 
 

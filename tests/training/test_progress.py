@@ -10,6 +10,7 @@ import torch
 from helpers import slow_clock
 
 from rounds.artifacts import store
+from rounds.config.recipe import Recipe
 from rounds.training.callbacks import EpochCheckpointCallback, StepEstimate
 from rounds.training.progress import PROGRESS_FILE, QUIET, SavedProgress, read_progress, write_progress
 
@@ -53,7 +54,8 @@ def test_a_loss_that_is_no_number_is_shown(partial):
 
 def test_the_callback_writes_progress(tmp_path):
     """The file holds the first step, the current step, all steps and the losses so far, from the first step on."""
-    callback = EpochCheckpointCallback(None, tmp_path, torch.nn.Linear(1, 1), None)
+    plan = SimpleNamespace(recipe=Recipe("tiny"))
+    callback = EpochCheckpointCallback(plan, tmp_path, torch.nn.Linear(1, 1), None)
     state = SimpleNamespace(global_step=4, max_steps=20)
     callback.on_train_begin(None, state, None)
     assert store.read_json(tmp_path / PROGRESS_FILE)["losses"] == []
