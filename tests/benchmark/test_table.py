@@ -83,7 +83,7 @@ def test_a_recipe_s_own_decoder_and_examples_are_compared(tiny_full, tiny_mined,
     """Row h embeds validation queries behind examples of their construct; a recipe without examples has no such row."""
     recipe = tiny_full.replace("prompts", examples="nearest", examples_number=2, examples_max_length=1000)
     rows, _ = table.run(inputs(recipe, tiny_mined, tiny_collection), "h")
-    assert rows[0].work.endswith("behind 2 examples, 12 passages") or "behind 2 examples" in rows[0].work
+    assert "behind 2 examples" in rows[0].work
     assert rows[0].peer == STOCK and rows[0].agreement.startswith("cosine 1.0000")
     assert table.run(inputs(tiny_full, tiny_mined, tiny_collection), "h") == ([], [])
 
