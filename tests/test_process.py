@@ -41,3 +41,17 @@ def test_processes_that_are_started_inherit_the_waiting_loop(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     process.bound_spinning()
     assert os.environ["GOMP_SPINCOUNT"] == process.SPINS
+
+
+def test_libraries_that_are_loaded_already_are_quiet_too():
+    """In a notebook transformers is imported before our own code runs: loading weights then draws no bar either."""
+    code = (
+        "import transformers\n"
+        "from rounds import process\n"
+        "process.quiet_libraries()\n"
+        "print(transformers.utils.logging.is_progress_bar_enabled(), transformers.logging.get_verbosity())"
+    )
+    quiet = {"HF_HUB_DISABLE_PROGRESS_BARS", "TRANSFORMERS_VERBOSITY"}
+    environment = {name: value for name, value in os.environ.items() if name not in quiet}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert result.stdout.split() == ["False", "40"], result.stderr

@@ -1,8 +1,10 @@
 """Settings of a whole process: memory that stays with it, and libraries that leave the screen to our own lines."""
 
 import ctypes
+import importlib
 import logging
 import os
+import sys
 import warnings
 
 SPINS = "2000"  # rounds of libgomp's waiting loop, some tens of microseconds, before a thread sleeps
@@ -48,3 +50,7 @@ def quiet_libraries() -> None:
     for library in ("sentence_transformers", "peft", "bitsandbytes"):  # what matters of it, we say ourselves
         logging.getLogger(library).setLevel(logging.ERROR)
     logging.getLogger("bm25s").setLevel(logging.WARNING)
+    if "transformers" in sys.modules:  # it read the variables when it was imported, as in a notebook
+        transformers_logging = importlib.import_module("transformers.utils.logging")
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
