@@ -51,7 +51,7 @@ def test_the_intervals_hold_the_points_and_narrow_with_more_questions():
 
 
 def test_the_spread_of_the_draws_widens_the_interval():
-    """Draws of 0.2 and 0.4 have a variance of 0.02: 0.005 for two in two folds, 0.01 for the last and promised one."""
+    """Draws of 0.2 and 0.4 vary by 0.02: 0.005 for two in two folds, 0.01 for the last and the extrapolated."""
     drawn, single = np.repeat([[0.2], [0.4]], 8, axis=1), np.full((1, 8), 0.5)
     curve = learning_curve.extrapolate([100, 200], [[drawn] * 2, [single] * 2], 400, questions(8))
     assert curve.scores == pytest.approx([0.3, 0.5]) and curve.gain == pytest.approx(0.2)

@@ -12,6 +12,7 @@ from rounds.encoding import flagembedding
 from rounds.encoding.decoder_scorer import DecoderScorer
 from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import join_examples
+from rounds.errors import UserError
 from rounds.models import checkpoint, cross_encoder
 from rounds.models.precision import DTYPES
 from rounds.models.weights import locate_model
@@ -92,7 +93,10 @@ def score_pairs(contender: Contender, recipe: Recipe, pairs: list[tuple[str, str
     recipe = recipe.replace("prompts", share_prefix=contender.name != UNSHARED)
     model = cross_encoder.load(locate_model(recipe.model), recipe, "cpu")
     if contender.is_ours:
-        work = functools.partial(DecoderScorer.find(model, recipe).score, precision=contender.precision)
+        scorer = DecoderScorer.find(model, recipe)
+        if scorer is None:
+            raise UserError(f"recipe {recipe.name}: its decoder changes its logits, so that no beginning can be shared")
+        work = functools.partial(scorer.score, precision=contender.precision)
     else:
         model = model.to(DTYPES[contender.precision])
         work = functools.partial(model.predict, show_progress_bar=False)

@@ -36,16 +36,7 @@ def last_stage(experiment: Experiment) -> Stage:
     if not given.is_validated:
         return averaged
     first, output = stages.round_end(experiment, 0), experiment.average / "eval"
-    call = keys.command(
-        "eval_llm_embedder",
-        model_path=averaged.output,
-        data_dir=experiment.data,
-        engine=given.engine,
-        device=given.device,
-        compare=[first.output],
-        output_dir=output,
-        replace_stale=True,
-    )
+    call = stages.evaluation_command(experiment, averaged.output, [first.output], output)
     title = "== average: evaluate"
     return Stage("average: evaluate", output, call, (first, averaged), title, home=experiment.folder)
 

@@ -283,18 +283,24 @@ def _first_evaluation(experiment: Experiment) -> Stage:
 
 def _evaluation(experiment: Experiment, number: int, trained: Stage, before: Stage) -> Stage:
     """A round's metrics, and their table beside the rounds before."""
-    given, output = experiment.settings, experiment.evaluation(number)
-    call = keys.command(
+    output, earlier = experiment.evaluation(number), [experiment.evaluation(each) for each in range(number)]
+    call = evaluation_command(experiment, trained.output, earlier, output)
+    return _round_stage(experiment, number, "evaluate", output, call, before, trained)
+
+
+def evaluation_command(experiment: Experiment, trained: Path, compare: list[Path], output: Path) -> Command:
+    """The script call that evaluates a trained checkpoint, with the rows of earlier evaluations above its own."""
+    given = experiment.settings
+    return keys.command(
         "eval_llm_embedder",
-        model_path=trained.output,
+        model_path=trained,
         data_dir=experiment.data,
         engine=given.engine,
         device=given.device,
-        compare=[experiment.evaluation(earlier) for earlier in range(number)],
+        compare=compare,
         output_dir=output,
         replace_stale=True,
     )
-    return _round_stage(experiment, number, "evaluate", output, call, before, trained)
 
 
 def candidates(experiment: Experiment) -> Stage:

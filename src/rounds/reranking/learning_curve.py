@@ -1,4 +1,4 @@
-"""Learning curve: the MAP@25 that the fusion promises once it learns from all folds, as for the test queries.
+"""Learning curve: MAP@25 of the fusion by its number of training queries, extrapolated to those of all folds.
 
 Cross-validation fits the fusion for a fold on the other folds. Here it is also fitted on parts of them, and the slope
 of MAP@25 over the logarithm of the number of training queries is continued to the queries of all folds. Only the
@@ -36,7 +36,7 @@ class LearningCurve:
         queries: Number of training queries of each point, the mean over the folds, ascending.
         scores: MAP@25 of each point, the mean over the folds; the last is the fusion's row of the table.
         target: Number of queries of all folds.
-        score: MAP@25 that the slope promises at `target`.
+        score: MAP@25 extrapolated to `target`.
         interval: 95% interval of `score`.
         gain: What `score` is above the last point.
         gain_interval: 95% interval of `gain`.
@@ -104,7 +104,7 @@ def extrapolate(
 
     The intervals are a bootstrap over the questions that are ranked, drawn within each fold; the queries of a question
     are drawn together, and all points keep the same draw. Normal errors are added to each point as the spread of its
-    draws tells, and to the promised one, which is a single fit too, as to the last.
+    draws tells, and to the extrapolated one, which is a single fit too, as to the last.
 
     Args:
         queries: Number of training queries of each point, ascending, two points or more.
