@@ -342,6 +342,11 @@ def test_replace_checks(section, values, says):
         ({"training": {"ema_decay": 0.9}}, "training.ema_decay is for training.average ema, not none"),
         ({"training": {"average": "ema", "average_epochs": 3}}, "training.average_epochs is for training.average last"),
         ({"training": {"average": "last", "epochs": 1}}, "training.average_epochs is 2 and training.epochs 1"),
+        (
+            {"mining": {"candidates": "labelled", "unlabelled_share": 0.5}},
+            "mining.unlabelled_share is 0.5 and mining.candidates labelled",
+        ),
+        ({"mining": {"reranker": "x", "unlabelled_share": 0.5}}, "mining.unlabelled_share cannot hold"),
         ({"model": {"double_quant": True}}, "model.double_quant needs model.precision: nf4 or fp4"),
         ({"model": {"precision": "nf4"}}, "model.precision nf4 needs an adapter"),
     ],

@@ -88,6 +88,69 @@ def test_what_a_source_lacks_comes_from_the_ranking_one():
         assert count in (6, 7) and negatives.sources[query].count("dense") == 12 - count
 
 
+def slow_kinds(run: Run, row: int, share: float, number: int, first: int, last: int) -> dict[str, tuple[int, set[str]]]:
+    """How many of each kind a query gets, and the passages that they are drawn from, one after the other."""
+    labelled = {passage for positives in QRELS.values() for passage in positives}
+    unlabelled = int(number * share + 0.5)
+    ranked = [passage for passage in run.passages[row].tolist() if passage not in QRELS[run.queries[row]]]
+    allowed = {"unlabelled": [p for p in ranked if p not in labelled], "labelled": [p for p in ranked if p in labelled]}
+    ranks = {passage: rank for rank, passage in enumerate(run.passages[row].tolist())}
+    kinds, wanted = {}, {"unlabelled": unlabelled, "labelled": number - unlabelled}
+    for kind, passages in allowed.items():
+        inside = [passage for passage in passages if first <= ranks[passage] < last]
+        behind = [passage for passage in passages if ranks[passage] >= last]
+        kinds[kind] = wanted[kind], {*inside, *behind[: max(0, wanted[kind] - len(inside))]}
+    return kinds
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_the_share_of_unlabelled_negatives_equals_a_slow_loop(share):
+    """Each query has the share exactly, drawn from the range, else from the next ranks of that kind alone."""
+    negatives, run = mine_task(dataclasses.replace(recipe_of(9), unlabelled_share=share)), dense(60)
+    labelled = {passage for positives in QRELS.values() for passage in positives}
+    for row, query in enumerate(QUERIES):
+        ids = negatives.ids[query]
+        drawn = {"unlabelled": [p for p in ids if p not in labelled], "labelled": [p for p in ids if p in labelled]}
+        for kind, (count, allowed) in slow_kinds(run, row, share, 9, 2, 30).items():
+            assert len(set(drawn[kind])) == len(drawn[kind]) == count and set(drawn[kind]) <= allowed
+    assert (negatives.short, negatives.refilled) == ([], [])
+
+
+def test_the_share_holds_for_all_sources_together():
+    """Sources share both kinds; what the group's positives, all labelled, cannot give comes from the checkpoint."""
+    recipe = dataclasses.replace(recipe_of(7, dense=1.0, random=1.0, same_group=1.0), unlabelled_share=0.5)
+    negatives = mine_task(recipe)
+    labelled = {passage for positives in QRELS.values() for passage in positives}
+    for query, ids in negatives.ids.items():
+        assert sum(passage not in labelled for passage in ids) == 4 and len(set(ids)) == 7
+        assert "same_group" in negatives.sources[query]
+    assert negatives.refilled == []
+
+
+def test_queries_for_which_one_kind_runs_out_take_the_other():
+    """Of 12 labelled passages, a query has 11 that are not its positive: 15 at a share of 0 take 4 unlabelled."""
+    negatives = mine_task(dataclasses.replace(recipe_of(15, "0-30"), unlabelled_share=0.0))
+    labelled = {passage for positives in QRELS.values() for passage in positives}
+    assert {sum(passage in labelled for passage in ids) for ids in negatives.ids.values()} == {11}
+    assert {len(ids) for ids in negatives.ids.values()} == {15}
+    assert (negatives.refilled, negatives.short) == (list(QUERIES), [])
+
+
+def test_a_mined_file_counts_both_kinds(tiny, tiny_collection, tmp_path):
+    """The line and the manifest say how many negatives no row labels; without a share, neither does."""
+    output, plain = tmp_path / "mined.jsonl", tmp_path / "plain.jsonl"
+    line = mine(tiny.replace("mining", candidates="corpus", unlabelled_share=0.4), tiny_collection, output)
+    kinds = store.read_json(store.file_manifest(output))["kinds"]
+    rows = store.read_jsonl(output, ("neg_id", "pos_id"))
+    labelled = {passage for row in rows for passage in row["pos_id"]}
+    unlabelled = sum(passage not in labelled for row in rows for passage in row["neg_id"])
+    assert kinds["unlabelled"] == unlabelled and kinds["labelled"] == 5 * len(rows) - unlabelled
+    assert f"unlabelled {unlabelled}, labelled {kinds['labelled']}; {kinds['refilled']} queries" in line
+    assert "unlabelled" not in mine(tiny, tiny_collection, plain)
+    manifest = store.read_json(store.file_manifest(plain))
+    assert "kinds" not in manifest and "unlabelled_share" not in manifest["config"]["mining"]
+
+
 def test_without_groups_the_source_is_refused():
     """Rows with neither construct nor subject have no groups."""
     with refused("same_group", "neither construct nor subject"):

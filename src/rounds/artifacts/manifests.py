@@ -133,6 +133,8 @@ class MinedManifest(ConfiguredManifest):
         deepened: number of queries whose negatives came from deeper ranks than asked for.
         short: number of queries with fewer negatives than asked for.
         sources: number of negatives by source.
+        kinds: number of `labelled` and `unlabelled` negatives, and of queries that were `refilled` with the other kind;
+            None where the recipe asks for no share.
         run: the miner's run, relative to the mined file's folder; None where no run was needed.
         recall: of an approximate index, by cutoff, and the `queries` that it was measured on; empty for exact search.
     """
@@ -143,6 +145,7 @@ class MinedManifest(ConfiguredManifest):
     deepened: StrictInt
     short: StrictInt
     sources: dict[str, StrictInt]
+    kinds: dict[str, StrictInt] | None = None
     run: StrictStr | None
     recall: dict[str, Number] = {}
 

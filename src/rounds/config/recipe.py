@@ -68,6 +68,7 @@ KEYS_OF_REPRESENTATIONS = {
 
 # Keys that are left out of `to_dict` at their defaults: they came after artefacts whose digests must not change.
 OPTIONAL_KEYS = (
+    ("mining", "unlabelled_share"),
     ("training", "false_negative_margin"),
     ("training", "hardness_mode"),
     ("training", "hardness_strength"),
@@ -174,7 +175,7 @@ def check_combinations(recipe: Recipe, source: str) -> None:
         source: file, manifest or flags that the recipe comes from, for the message.
     """
     for contradictions in (
-        *(_in_prompts, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
+        *(_in_prompts, _in_mining, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
         *(_in_loss, _in_average, _in_outside, _in_representation, _in_sparse),
     ):
         for message in contradictions(recipe):
@@ -190,6 +191,19 @@ def _in_prompts(recipe: Recipe) -> Iterator[str]:
         )
     if recipe.training.examples_limit and prompts.examples == "none":
         yield "training.examples_limit needs prompts.examples: fixed or nearest"
+
+
+def _in_mining(recipe: Recipe) -> Iterator[str]:
+    mining = recipe.mining
+    if mining.unlabelled_share is None:
+        return
+    if mining.candidates == "labelled":
+        yield (
+            f"mining.unlabelled_share is {mining.unlabelled_share:g} and mining.candidates labelled, which leaves "
+            "unlabelled passages out; set candidates: corpus, or unlabelled_share: null"
+        )
+    if mining.reranker:
+        yield "mining.reranker drops negatives of either kind, so mining.unlabelled_share cannot hold; leave one out"
 
 
 def _in_sharding(recipe: Recipe) -> Iterator[str]:

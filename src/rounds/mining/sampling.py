@@ -23,6 +23,8 @@ class Negatives:
         scores: query id -> similarities, in the order of `ids`.
         deepened: queries whose range of ranks held too few candidates, so that later ranks filled up.
         short: queries that have too few negatives even so.
+        refilled: queries that have fewer negatives of one kind, labelled or not, than the recipe's share says, and more
+            of the other instead.
         sources: query id -> the source of each negative, in the order of `ids`; empty if one run gave all.
         positive_scores: query id -> scores of its positives by a reranker; empty without one.
     """
@@ -31,6 +33,7 @@ class Negatives:
     scores: dict[str, list[float]]
     deepened: list[str] = field(default_factory=list)
     short: list[str] = field(default_factory=list)
+    refilled: list[str] = field(default_factory=list)
     sources: dict[str, list[str]] = field(default_factory=dict)
     positive_scores: dict[str, list[float]] = field(default_factory=dict)
 
@@ -106,6 +109,7 @@ def sample_negatives(
     recipe: Mining,
     seed: int,
     taken: dict[str, list[str]] | None = None,
+    kind: str | None = None,
 ) -> Negatives:
     """Sample the negatives of each query from a range of ranks.
 
@@ -119,12 +123,14 @@ def sample_negatives(
         passages: passage id -> text.
         recipe: range, number, margin and candidates.
         taken: query id -> further passages that must not be sampled, nor passages with their text.
+        kind: sample only passages that some query has as a positive (`labelled`), or none has (`unlabelled`); None
+            samples both.
     """
     first, last = parse_range(recipe.range_for_sampling)
     taken = taken or {}
     further = chain.from_iterable(ids for each in (qrels, taken) for ids in each.values())
     numbered = _NumberedRun(run, passages, further)
-    candidates = _candidate_mask(numbered, qrels, recipe, taken)
+    candidates = _candidate_mask(numbered, qrels, recipe, taken, kind)
     chosen = candidates.copy()
     chosen[:, :first] = chosen[:, last:] = False
     chosen = _keep_lowest(chosen, _draw_keys(numbered, len(passages), seed), recipe.negative_number)
@@ -141,17 +147,26 @@ def sample_negatives(
 
 
 def _candidate_mask(
-    numbered: _NumberedRun, qrels: dict[str, list[str]], recipe: Mining, taken: dict[str, list[str]]
+    numbered: _NumberedRun,
+    qrels: dict[str, list[str]],
+    recipe: Mining,
+    taken: dict[str, list[str]],
+    kind: str | None,
 ) -> np.ndarray:
     """Return a mask (queries, depth) of the passages that may serve as negatives, each text once."""
     mask = numbered.in_corpus() & ~numbered.has_text_of(qrels) & ~numbered.has_text_of(taken)
-    if recipe.candidates == "labelled":
-        labelled = {passage for positives in qrels.values() for passage in positives}
-        mask &= numbered.is_any_of(labelled & numbered.place.keys())
+    if recipe.candidates == "labelled" or kind:
+        is_labelled = numbered.is_any_of(labelled_passages(qrels) & numbered.place.keys())
+        mask &= ~is_labelled if kind == "unlabelled" else is_labelled
     if recipe.relative_margin is not None:
         scores = numbered.run.scores.astype(np.float64)
         mask &= ~_within_margin(scores, numbered.is_passage_of(qrels), recipe.relative_margin)
     return mask & ~_duplicates(numbered.text_keys, mask)
+
+
+def labelled_passages(qrels: dict[str, list[str]]) -> set[str]:
+    """Return the passages that are a positive of some query."""
+    return {passage for positives in qrels.values() for passage in positives}
 
 
 def _is_in(values: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -218,5 +233,5 @@ def _queries_at(run: Run, mask: np.ndarray) -> list[str]:
 
 
 def is_complete(negatives: Negatives, run: Run, corpus_size: int) -> bool:
-    """Return whether a deeper run could not help: no query is short, or the run holds the whole corpus."""
-    return not negatives.short or run.scores.shape[1] >= corpus_size
+    """Return whether a deeper run could not help: no query lacks negatives, or the run holds the whole corpus."""
+    return not (negatives.short or negatives.refilled) or run.scores.shape[1] >= corpus_size

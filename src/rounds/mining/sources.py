@@ -210,7 +210,9 @@ def find_source(name: str) -> tuple[Source, Path | None]:
 def mine_negatives(task: MiningTask, rank_dense: DenseRanker, recipe: Mining, seed: int, depth: int) -> Negatives:
     """Mine each source's share of negatives, in the recipe's order of sources, no passage or text twice.
 
-    If a source has too few passages, the recipe's first ranked source fills up, or else random passages.
+    If a source has too few passages, the recipe's first ranked source fills up, or else random passages. With
+    `unlabelled_share`, both sample the two kinds of passages apart, and passages of the other kind come last, where the
+    corpus holds too few of one.
 
     Args:
         rank_dense: ranks with the checkpoint.
@@ -241,12 +243,13 @@ class _Sampler:
     recipe: Mining
     seed: int
 
-    def sample(self, name: str, count: int, negatives: Negatives) -> Negatives:
-        """Return `count` negatives of a source for each query, none of them in `negatives`."""
+    def sample(self, name: str, count: int, negatives: Negatives, kind: str | None = None) -> Negatives:
+        """Return `count` negatives of a source and kind for each query, none of them in `negatives`."""
         excluded = self.task.excluded
         taken = {query: [*excluded.get(query, ()), *ids] for query, ids in negatives.ids.items()}
         recipe = _recipe_for_source(self.recipe, find_source(name)[0], count)
-        return sampling.sample_negatives(self.runs[name], self.task.qrels, self.task.passages, recipe, self.seed, taken)
+        task, run = self.task, self.runs[name]
+        return sampling.sample_negatives(run, task.qrels, task.passages, recipe, self.seed, taken, kind)
 
 
 def _recipe_for_source(recipe: Mining, source: Source, count: int) -> Mining:
@@ -265,21 +268,55 @@ def _combine_shares(sampler: _Sampler, counts: dict[str, int], fallback: str) ->
         scores={query: [] for query in queries},
         sources={query: [] for query in queries},
     )
-    for name, count in counts.items():
-        sample = sampler.sample(name, count, negatives)
+    quotas = _quotas(counts, sampler.recipe.unlabelled_share)
+    for name, kind, count in quotas:
+        sample = sampler.sample(name, count, negatives, kind)
         _append(negatives, sample, name, dict.fromkeys(queries, count))
         if find_source(name)[0].is_ranked:
             known = set(negatives.deepened)
             negatives.deepened.extend(query for query in sample.deepened if query not in known)
-    missing = _missing(negatives, number)
-    if missing and set(counts) != {fallback}:
+    kinds, refilled = list(dict.fromkeys(kind for _, kind, _ in quotas)), []
+    if set(counts) != {fallback}:
+        for kind in kinds:
+            wanted = sum(count for _, other, count in quotas if other == kind)
+            if missing := _missing(_of_kind(negatives, sampler.task, kind), wanted):
+                _append(negatives, sampler.sample(fallback, wanted, negatives, kind), fallback, missing)
+    if kinds != [None] and (missing := _missing(negatives.ids, number)):
         _append(negatives, sampler.sample(fallback, number, negatives), fallback, missing)
-    return replace(negatives, short=list(_missing(negatives, number)))
+        refilled = list(missing)
+    return replace(negatives, short=list(_missing(negatives.ids, number)), refilled=refilled)
 
 
-def _missing(negatives: Negatives, number: int) -> dict[str, int]:
-    """Return how many negatives each query lacks; queries that have all are left out."""
-    return {query: number - len(ids) for query, ids in negatives.ids.items() if len(ids) < number}
+def _quotas(counts: dict[str, int], unlabelled_share: float | None) -> list[tuple[str, str | None, int]]:
+    """Return how many negatives of each kind each source gives; one kind, None, without a share.
+
+    The share holds for all sources together: what rounding takes from one, the next one gives.
+
+    >>> _quotas({"dense": 3, "bm25": 3}, 0.5)
+    [('dense', 'unlabelled', 2), ('dense', 'labelled', 1), ('bm25', 'unlabelled', 1), ('bm25', 'labelled', 2)]
+    """
+    if unlabelled_share is None:
+        return [(name, None, count) for name, count in counts.items()]
+    quotas, total, unlabelled = [], 0, 0
+    for name, count in counts.items():
+        total += count
+        part = int(total * unlabelled_share + 0.5) - unlabelled
+        unlabelled += part
+        quotas += [(name, "unlabelled", part), (name, "labelled", count - part)]
+    return [quota for quota in quotas if quota[2]]
+
+
+def _of_kind(negatives: Negatives, task: MiningTask, kind: str | None) -> dict[str, list[str]]:
+    """Return each query's negatives of a kind; of both kinds for None."""
+    if kind is None:
+        return negatives.ids
+    labelled = sampling.labelled_passages(task.qrels)
+    return {q: [p for p in ids if (p in labelled) == (kind == "labelled")] for q, ids in negatives.ids.items()}
+
+
+def _missing(ids: dict[str, list[str]], number: int) -> dict[str, int]:
+    """Return how many of `number` passages each query lacks; queries that have all are left out."""
+    return {query: number - len(passages) for query, passages in ids.items() if len(passages) < number}
 
 
 def _append(negatives: Negatives, sample: Negatives, source: str, limits: dict[str, int]) -> None:

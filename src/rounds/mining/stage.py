@@ -19,7 +19,7 @@ from rounds.data.cells import read_id
 from rounds.data.passage_pool import ids_of, read_pool, texts_of
 from rounds.data.text import normalize_text
 from rounds.encoding import pair_scores, run_store
-from rounds.mining.sampling import Negatives
+from rounds.mining.sampling import Negatives, labelled_passages
 from rounds.mining.sources import MiningTask, drop_false_negatives, find_source, mine_negatives
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import weights_digest
@@ -57,9 +57,12 @@ class MiningJob:
 
     def config(self) -> dict:
         """Return everything that shapes the mined file, for its manifest."""
+        recipe = dataclasses.asdict(self.recipe)
+        if self.recipe.unlabelled_share is None:  # the key is younger than manifests that are compared with this
+            del recipe["unlabelled_share"]
         return {
             "model": self.checkpoint.key,
-            "mining": dataclasses.asdict(self.recipe),
+            "mining": recipe,
             "seed": self.seed,
             "input": hashing.sha256_file(self.input_file),
             "candidate_pool": hashing.sha256_file(self.candidate_pool),
@@ -88,6 +91,7 @@ def mine_file(job: MiningJob) -> str:
         deepened=len(negatives.deepened),
         short=len(negatives.short),
         sources=dict(Counter(source for sources in negatives.sources.values() for source in sources)),
+        **({} if job.recipe.unlabelled_share is None else {"kinds": _count_kinds(task, negatives)}),
         run=os.path.relpath(ranker.run_file, job.output_file.parent) if ranker.run_file else None,
         recall=ranker.recall(),
         seconds=round(time.perf_counter() - start, 2),
@@ -194,6 +198,13 @@ def _mine(job: MiningJob, task: MiningTask, ranker: _CheckpointRanker) -> Negati
     return drop_false_negatives(negatives, task, score, recipe.negative_number)
 
 
+def _count_kinds(task: MiningTask, negatives: Negatives) -> dict[str, int]:
+    """Count the negatives that some row labels, the others, and the queries that lack one kind."""
+    labelled = labelled_passages(task.qrels)
+    counts = Counter(passage in labelled for ids in negatives.ids.values() for passage in ids)
+    return {"unlabelled": counts[False], "labelled": counts[True], "refilled": len(negatives.refilled)}
+
+
 def _mined_rows(rows: list[dict], task: MiningTask, negatives: Negatives) -> list[dict]:
     """Return the rows with their negatives, the negatives' sources, and a reranker's scores of the positives."""
     mined = []
@@ -226,6 +237,11 @@ def _describe(job: MiningJob, manifest: MinedManifest) -> str:
     ]
     if len(manifest.sources) > 1:
         lines.append("from " + ", ".join(f"{source} {count}" for source, count in manifest.sources.items()))
+    if kinds := manifest.kinds:
+        lines.append(
+            f"unlabelled {kinds['unlabelled']}, labelled {kinds['labelled']}; {kinds['refilled']} queries took the "
+            "other kind, for want of one"
+        )
     if recalls := dict(manifest.recall):
         queries = recalls.pop("queries")
         scores = ", ".join(f"{name} {value:.4f}" for name, value in recalls.items())

@@ -101,6 +101,12 @@ class Mining:
     an outside one (`labelled`). Then training never pushes away a passage that it does not label, and the passage stays
     findable."""
 
+    unlabelled_share: Number | None = Field(None, ge=0, le=1)
+    """Share of a query's negatives that are passages which no training row, outside ones included, has as a positive;
+    the rest are positives of other rows. 0.5 makes half of them unlabelled (with `candidates: corpus`). Each source
+    gives its part of both kinds. A query for which the corpus holds too few of one kind takes the other, and mining
+    counts these. null: as they rank."""
+
     index: Literal["exact", "hnsw", "ivfpq"] = "exact"
     """How mining searches the corpus: exactly, or with an approximate index, for corpora of millions. Evaluation and
     submission always search exactly."""
