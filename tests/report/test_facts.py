@@ -135,9 +135,10 @@ def test_ledger_sweep_and_folds_are_read(experiment):
     ledger.record(experiment.model_output / "ledger.csv", [{**row, **scores}])
     sweep = Table([Column("#"), Column(""), Column("MAP@25")], [["a", "lora", "0.4ᵇ"]])
     sweep.save(experiment.model_output / f"sweep-{data.data}-v1.json")
-    Table([Column(""), Column("MAP@25")], [["fusion", "0.5"]]).save(experiment.model_output / "cv-tiny.json")
+    folds = Table([Column(""), Column("MAP@25")], [["fusion", "0.5"]], caption="over folds")
+    folds.save(experiment.model_output / "cv-tiny.json")
     facts = gather(experiment)
-    assert facts.cross_validation == [["", "MAP@25"], ["fusion", "0.5"]]
+    assert facts.cross_validation == folds
     assert facts.leaderboard[["side", "LB"]].to_numpy().tolist() == [["public", 0.4], ["private", 0.3]]
     assert facts.sweep == [["#", "", "MAP@25"], ["a", "lora", "0.4ᵇ"]]
     assert facts.correlations[0] == "CV and LB public of 1 checkpoints: Pearson too few, Spearman too few"

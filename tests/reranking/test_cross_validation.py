@@ -119,6 +119,34 @@ def test_means_and_spread_are_those_of_the_folds():
     assert first[6] == "" and second[6] == f"{significance.fisher_p_value(others, np.concatenate(scores)):.4f}"
 
 
+def test_ablations_are_tested_against_what_they_change_and_against_the_ensemble():
+    """A stage's p is against the row above; a column that the header names has each ablation's against the ensemble."""
+    labels = ("BM25", "fusion", "ensemble", "fusion without votes", "fusion without words", "ensemble, reranked")
+    folds = [fold(seed, labels) for seed in range(2)]
+    rows = cross_validation.evaluate_stages(folds, [])
+    table = cross_validation.stage_table(rows, folds, "")
+    scores = {row.label: np.concatenate(row.scores["MAP@25"]) for row in rows}
+
+    def column(name, against):
+        place = table.header.index(name)
+        expected = [
+            f"{significance.fisher_p_value(scores[label], scores[other]):.4f}" if other else ""
+            for label, other in zip(labels, against, strict=True)
+        ]
+        assert [row[place] for row in table.rows] == expected
+
+    column("p (before)", ["", "BM25", "fusion", "fusion", "fusion", "ensemble"])
+    column("p (ensemble)", ["", "", "", "ensemble", "ensemble", "ensemble"])
+    assert "(ensemble)" in table.caption and len({len(row) for row in [table.header, *table.rows]}) == 1
+
+
+def test_the_table_of_stages_alone_has_one_p():
+    """Without ablations no row is tested against the ensemble."""
+    folds = [fold(seed, ("BM25", "fusion", "ensemble")) for seed in range(2)]
+    table = cross_validation.stage_table(cross_validation.evaluate_stages(folds, []), folds, "")
+    assert table.header == list(cross_validation.HEADER) and "(ensemble)" not in table.caption
+
+
 def test_folds_that_do_not_belong_together_are_refused():
     """A single fold, a fold that is named twice, and folds with other rounds."""
     with refused("two folds or more", "FOLDS"):

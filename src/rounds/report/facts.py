@@ -39,7 +39,7 @@ class Facts:
         correlations: Correlations of CV and LB, one line each.
         truncation: Scores of truncated vectors (`frames.truncation_scores`).
         sweep: Cells of the sweep's table, header first; empty without a sweep.
-        cross_validation: Cells of the stages' scores over folds, header first; empty without a cross-validation.
+        cross_validation: The stages' scores over folds; None without a cross-validation.
         costs: Seconds and memory by stage (`frames.stage_costs`).
         ranked: Runs that are on disk, BM25 first.
         negatives: Round number -> statistics of its mined negatives.
@@ -58,7 +58,7 @@ class Facts:
     correlations: list[str]
     truncation: pd.DataFrame
     sweep: list[list[str]]
-    cross_validation: list[list[str]]
+    cross_validation: Table | None
     costs: pd.DataFrame
     ranked: list[RankedRun]
     negatives: dict[int, MinedStatistics]
@@ -115,7 +115,7 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
         correlations=[_describe_correlation(pair) for pair in ledger.correlations(ledger_rows)],
         truncation=frames.truncation_scores(ranked, data),
         sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}.json"),
-        cross_validation=read_cells(model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}.json"),
+        cross_validation=read_table(model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}.json"),
         costs=frames.stage_costs(rounds),
         ranked=ranked,
         negatives=read_negatives(rounds, data),
@@ -175,6 +175,12 @@ def _describe_correlation(pair: dict) -> str:
     return f"CV and {pair['side']} of {pair['n']} checkpoints: {', '.join(values)}"
 
 
+def read_table(file: Path) -> Table | None:
+    """Return a table that a stage saved as JSON; None if there is no such file."""
+    return Table.load(file) if file.is_file() else None
+
+
 def read_cells(file: Path) -> list[list[str]]:
     """Return the cells of a table that a stage saved as JSON, header first; empty if there is no such file."""
-    return Table.load(file).lines if file.is_file() else []
+    table = read_table(file)
+    return table.lines if table else []

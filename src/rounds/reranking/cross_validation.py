@@ -16,15 +16,22 @@ from rounds.evaluation import significance
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
 from rounds.evaluation.table import Column, Table
 from rounds.models.devices import peak_memory
-from rounds.reranking import fusion
+from rounds.reranking import fusion, views
 from rounds.reranking.folds import RERANKER, Fold
 from rounds.reranking.fusion import View
 from rounds.reranking.learning_curve import LearningCurve
 from rounds.retrieval.run import Run
 
-HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p", "min", "peak MiB")
+HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p (before)", "min", "peak MiB")
 
-CAPTION = "mean over folds ± their standard deviation; p: Fisher's test of MAP@25 against the row above"
+P_ENSEMBLE = "p (ensemble)"  # a further column where there are ablations
+
+CAPTION = (
+    "mean over folds ± their standard deviation; p: Fisher's paired test of MAP@25, (before) against the stage in the "
+    "row above, of an ablation against the fusion or ensemble that it changes"
+)
+
+ABLATION_CAPTION = f"{CAPTION}; (ensemble) of each ablation against the ensemble"
 
 BEHIND = -1e6  # score of candidates that the reranker left out, below all that it scored
 
@@ -126,14 +133,18 @@ def _evaluate_fusion(folds: list[Fold], label: str, views: list[View], networks:
 
 
 def stage_table(rows: list[StageResult], folds: list[Fold], title: str) -> Table:
-    """Return the scores and costs of each stage; p is Fisher's against the row above, over all folds' queries."""
+    """Return the scores and costs of each stage; each p is Fisher's over all folds' queries.
+
+    A stage is tested against the stage in the row above, an ablation against what it changes and, in a column of its
+    own, against the ensemble.
+    """
     unseen = [np.array([query in fold.data.unseen for query in fold.data.validation]) for fold in folds]
     seen = [~mask for mask in unseen]
-    lines, previous = [], None
+    pooled = {row.label: np.concatenate(row.scores[MAIN_METRIC]) for row in rows}
+    lines, p_ensemble, previous = [], [], ""
     for row in rows:
         main = row.scores[MAIN_METRIC]
         means = [values.mean() for values in main]
-        pooled = np.concatenate(main)
         figures = [
             np.mean(means),
             np.std(means, ddof=1),
@@ -141,13 +152,26 @@ def stage_table(rows: list[StageResult], folds: list[Fold], title: str) -> Table
             _mean_within(main, unseen),
             np.mean([values.mean() for values in row.scores["Recall@25"]]),
         ]
-        p = "" if previous is None else f"{significance.fisher_p_value(pooled, previous):.4f}"
+        changed = views.changed_label(row.label)
         minutes = "" if row.minutes is None else f"{row.minutes:.1f}"
         peak = "" if row.peak_mib is None else f"{row.peak_mib:.0f}"
-        lines.append([row.label, *(f"{figure:.4f}" for figure in figures), p, minutes, peak])
-        previous = pooled
+        p_before = _p_value(pooled, row.label, changed or previous)
+        lines.append([row.label, *(f"{figure:.4f}" for figure in figures), p_before, minutes, peak])
+        p_ensemble.append(_p_value(pooled, row.label, views.ENSEMBLE if changed else ""))
+        previous = row.label
     columns = [Column(HEADER[0], is_text=True, wraps=True), *map(Column, HEADER[1:])]
-    return Table(columns, lines, title, CAPTION)
+    if not any(p_ensemble):
+        return Table(columns, lines, title, CAPTION)
+    place = HEADER.index("min")
+    columns.insert(place, Column(P_ENSEMBLE))
+    for line, p in zip(lines, p_ensemble, strict=True):
+        line.insert(place, p)
+    return Table(columns, lines, title, ABLATION_CAPTION)
+
+
+def _p_value(pooled: dict[str, np.ndarray], label: str, against: str) -> str:
+    """Return p between two rows as a cell; empty where there is no row to test against."""
+    return f"{significance.fisher_p_value(pooled[label], pooled[against]):.4f}" if against in pooled else ""
 
 
 def _mean_within(scores: list[np.ndarray], masks: list[np.ndarray]) -> float:

@@ -11,6 +11,8 @@ from rounds.reranking.fusion import View
 
 MODEL_GROUPS = ("", "votes ", "tokens ", "outside ")  # prefixes of a model's feature groups
 
+FUSION, ENSEMBLE = "fusion", "ensemble"  # labels, which those of their ablations begin with
+
 SHARED_GROUPS = ("labels", "words", "siblings", "outside labels")
 
 
@@ -23,7 +25,7 @@ def default_views(models: list[str]) -> list[tuple[str, list[View]]]:
         Label and views of each.
     """
     views = _views_of(models[-1], models)
-    return [("fusion", views[:1]), ("ensemble", views)]
+    return [(FUSION, views[:1]), (ENSEMBLE, views)]
 
 
 def ablation_views(models: list[str], table: Candidates) -> list[tuple[str, list[View]]]:
@@ -39,16 +41,25 @@ def ablation_views(models: list[str], table: Candidates) -> list[tuple[str, list
     (_, (fusion_view,)), (_, ensemble) = default_views(models)
     kinds = [_kind(group) for group in fusion_view if group not in models and table.feature_names((group,))]
     ablations = [
-        (f"fusion without {kind}", [tuple(group for group in fusion_view if group in models or _kind(group) != kind)])
+        (f"{FUSION} without {kind}", [tuple(group for group in fusion_view if group in models or _kind(group) != kind)])
         for kind in dict.fromkeys(kinds)
     ]
     whole = [model for model in models if not model.endswith(QUERY_PARTS)]
     if earlier := whole[1:-1]:
         views = [view for model in (*earlier, whole[-1]) for view in _views_of(model, models)]
-        ablations.append(("ensemble, all rounds", views))
+        ablations.append((f"{ENSEMBLE}, all rounds", views))
     if f"{RERANKER}: score" in table.features:
-        ablations.append(("ensemble, reranked", [(*view, RERANKER) for view in ensemble]))
+        ablations.append((f"{ENSEMBLE}, reranked", [(*view, RERANKER) for view in ensemble]))
     return ablations
+
+
+def changed_label(label: str) -> str:
+    """Return the label of the fusion or ensemble that an ablation changes; empty for a stage.
+
+    >>> changed_label("fusion without votes"), changed_label("ensemble, all rounds"), changed_label("ensemble")
+    ('fusion', 'ensemble', '')
+    """
+    return next((name for name in (FUSION, ENSEMBLE) if label.startswith((f"{name} ", f"{name},"))), "")
 
 
 def _kind(group: str) -> str:
