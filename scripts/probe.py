@@ -21,7 +21,7 @@ from rounds.flags import OneDevice, RecipeOfCheckpoint
 from rounds.models import checkpoint, peft_methods
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device
-from rounds.models.weights import locate_model
+from rounds.models.weights import hub_revision, locate_model
 from rounds.training.batch_size_finder import LEAST_TOKENS, fit_batch
 
 ENCODED = 64  # queries whose encoding fit_batch times
@@ -84,7 +84,8 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     recipe, embedder = source.recipe, source.load()
     queries = list(dict.fromkeys(_queries(data)))[:ENCODED]
     encoding = measure_speed(embedder, queries, recipe.prompts, "query", source.precision)
-    peft_methods.apply(embedder, recipe.tuning, locate_model(recipe.model))
+    base = locate_model(recipe.model)
+    peft_methods.apply(embedder, recipe.tuning, base, hub_revision(base, recipe.model))
     embedder.train()
     if recipe.training.gradient_checkpointing:
         embedder.gradient_checkpointing_enable({"use_reentrant": False})

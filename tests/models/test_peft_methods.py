@@ -9,6 +9,7 @@ from helpers.fresh_process import embed_in_fresh_process
 from helpers.tiny_task import refused
 from helpers.training import few_rows, finetune
 from helpers.tuned_models import build_tuned_model, save_checkpoint, tuned_recipe
+from transformers import AutoTokenizer
 
 from rounds.artifacts import store
 from rounds.config.recipe import TUNING_METHODS, HoulsbyAdapters, Projection, VirtualTokens
@@ -17,6 +18,7 @@ from rounds.encoding.batching import Layout
 from rounds.encoding.encoder import encode
 from rounds.encoding.tokenization import tokenize
 from rounds.models import checkpoint, peft_methods, weights_io
+from rounds.models.weights import locate_model
 
 TEXTS = ["two thirds of a number", "angles in a kite", "x", "the sum of two odd numbers is even because " * 3]
 FROZEN = [method for method in TUNING_METHODS if method not in ("full", "qlora")]
@@ -165,6 +167,21 @@ def test_a_prompt_starts_from_a_text():
     ids = embedder.tokenizer("find the mistake")["input_ids"][:3]
     expected = model.get_input_embeddings().weight[ids]
     torch.testing.assert_close(model.prompt_encoder["default"].embedding.weight, expected.float())
+
+
+def test_the_text_s_tokenizer_is_loaded_in_the_model_s_revision(monkeypatch):
+    """A hub model's tokenizer may have other tokens in another revision."""
+    recipe, load, asked = tuned_recipe("prompt"), AutoTokenizer.from_pretrained, []
+    tuning = dataclasses.replace(recipe.tuning, virtual=VirtualTokens(tokens=3, init="text", init_text="find it"))
+
+    def record(name, revision=None, **arguments):
+        asked.append(revision)
+        return load(name, **arguments)
+
+    embedder = checkpoint.resolve(None, recipe, "cpu").load()
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", record)
+    peft_methods.apply(embedder, tuning, locate_model(recipe.model), "a-commit")
+    assert asked == ["a-commit"]
 
 
 @pytest.mark.slow

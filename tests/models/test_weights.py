@@ -7,7 +7,7 @@ import pytest
 from helpers.tiny_task import refused
 
 from rounds.config import loader
-from rounds.models.weights import have_digest, locate_model, weights_digest
+from rounds.models.weights import have_digest, hub_revision, locate_model, weights_digest
 
 
 def test_packaged_weights_are_checked():
@@ -93,3 +93,10 @@ def test_an_index_that_lists_no_files_is_refused(index, tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with refused("model.safetensors.index.json", "weight_map"):
         weights_digest(str(tmp_path))
+
+
+def test_only_a_hub_model_has_a_revision(tmp_path):
+    """A folder in the place of a recipe's hub model, such as a checkpoint, is loaded as it lies."""
+    model = dataclasses.replace(loader.load("minilm").model, revision="a-commit")
+    assert hub_revision("someone/model", model) == "a-commit"
+    assert hub_revision(str(tmp_path), model) is None

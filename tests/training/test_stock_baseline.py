@@ -38,3 +38,18 @@ def test_queries_with_one_text_keep_their_rows(tiny, folder):
     assert sorted(mined["positive"]) == sorted(POOL[:2])
     texts = {row[column] for row in mined for column in row if column.startswith("negative")}
     assert texts <= set(POOL[2:11])
+
+
+def test_a_hub_model_is_loaded_in_the_recipe_s_revision(tiny, monkeypatch):
+    """The library is asked for configuration, tokenizer and weights in one revision."""
+    asked = []
+
+    def load_transformer(name, **arguments):
+        asked.extend(arguments[f"{part}_kwargs"].get("revision") for part in ("model", "processor", "config"))
+        raise InterruptedError
+
+    monkeypatch.setattr(stock_baseline, "Transformer", load_transformer)
+    recipe = tiny.replace("model", name_or_path="someone/model", revision="a-commit")
+    with pytest.raises(InterruptedError):
+        stock_baseline.load_stock_model(recipe, "fp32", "cpu")
+    assert asked == ["a-commit"] * 3

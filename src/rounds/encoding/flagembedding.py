@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS
+from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, Model
 from rounds.data.prompts import format_texts, prefix_and_suffix
 from rounds.encoding.tokenization import Cuts, join_examples, select_examples
 from rounds.errors import UserError
 from rounds.models import dense_layers, merging, positions
 from rounds.models.checkpoint import Checkpoint
-from rounds.models.weights import locate_model, model_folder
+from rounds.models.weights import hub_revision, locate_model, model_folder
 
 BATCH_SIZE = 32
 
@@ -55,11 +55,17 @@ def load(source: Checkpoint):
     """
     _check_supported(source)
     if not source.is_adapter:
-        return build(source, str(source.folder) if source.folder else locate_model(source.recipe.model))
+        return build(source, str(source.folder or _base_folder(source.recipe.model)))
     with tempfile.TemporaryDirectory() as scratch:
         merging.check_mergeable(source)
         merging.write_merged(source.with_options(precision="fp32"), Path(scratch))
         return build(source, scratch)
+
+
+def _base_folder(model: Model) -> str:
+    """Return the folder or hub name of a base model; FlagEmbedding takes no revision, so one is named by its folder."""
+    name = locate_model(model)
+    return str(model_folder(name, model.revision)) if hub_revision(name, model) else name
 
 
 def _check_supported(source: Checkpoint) -> None:

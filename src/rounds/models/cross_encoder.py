@@ -13,6 +13,7 @@ from rounds.config.recipe import Recipe
 from rounds.errors import UserError
 from rounds.models import backbone, loading, pooling, positions, tokenizer_checks
 from rounds.models.precision import resolve_precision
+from rounds.models.weights import hub_revision
 
 HEAD_LEARNING_RATE_FACTOR = 10  # the head starts from zero, so it learns faster than the encoder
 
@@ -54,7 +55,7 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
 
 def require_scores(name_or_path: str, recipe: Recipe) -> None:
     """Raise a `UserError` if a model says nothing of pairs before it is trained: an encoder, whose head is new."""
-    if not recipe.reranking.template and not _is_cross_encoder(name_or_path):
+    if not recipe.reranking.template and not _is_cross_encoder(name_or_path, hub_revision(name_or_path, recipe.model)):
         raise UserError(
             f"recipe {recipe.name}: training.epochs is 0, but the head that scores is new; train for an epoch or more"
         )
@@ -70,17 +71,17 @@ def _limit_to_positions(model: CrossEncoder) -> None:
 def _load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
     if recipe is None:
         return CrossEncoder(name_or_path, device=device, num_labels=1)
-    if recipe.reranking.template or _is_cross_encoder(name_or_path):
+    if recipe.reranking.template or _is_cross_encoder(name_or_path, hub_revision(name_or_path, recipe.model)):
         return _load_cross_encoder(name_or_path, recipe, device)
     return _build_from_encoder(name_or_path, recipe, device)
 
 
-def _is_cross_encoder(name_or_path: str) -> bool:
+def _is_cross_encoder(name_or_path: str, revision: str | None) -> bool:
     """Return whether sentence-transformers saved it as a CrossEncoder, or its weights hold a classifier's head."""
     config = Path(name_or_path) / "config_sentence_transformers.json"
     if config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "CrossEncoder":
         return True
-    architectures = AutoConfig.from_pretrained(name_or_path).architectures or []
+    architectures = AutoConfig.from_pretrained(name_or_path, revision=revision).architectures or []
     return any(name.endswith("ForSequenceClassification") for name in architectures)
 
 
@@ -100,6 +101,7 @@ def _load_cross_encoder(name_or_path: str, recipe: Recipe, device: str) -> Cross
         name_or_path,
         device=device,
         num_labels=1,
+        revision=hub_revision(name_or_path, recipe.model),
         max_length=recipe.reranking.max_length,
         activation_fn=torch.nn.Identity(),
         **_loading_arguments(recipe, device),
@@ -109,8 +111,10 @@ def _load_cross_encoder(name_or_path: str, recipe: Recipe, device: str) -> Cross
 
 def _build_from_encoder(name_or_path: str, recipe: Recipe, device: str) -> CrossEncoder:
     """Put a scoring head behind an encoder, pooled as the recipe's embedder is: the head reads what that learned."""
+    revision = {"revision": hub_revision(name_or_path, recipe.model)}
+    arguments = {key: {**values, **revision} for key, values in _loading_arguments(recipe, device).items()}
     encoder = Transformer(
-        name_or_path, max_seq_length=recipe.reranking.max_length, **_loading_arguments(recipe, device)
+        name_or_path, max_seq_length=recipe.reranking.max_length, processor_kwargs=revision, **arguments
     )
     dim = encoder.get_embedding_dimension()
     # Zero weights keep the first stage's ranking until the head has learned.

@@ -44,13 +44,14 @@ TASK_TYPE = "FEATURE_EXTRACTION"
 INSERTED = (".bottleneck.", ".prompt_encoder.", ".visual_tokens.")
 
 
-def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "") -> None:
+def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "", revision: str | None = None) -> None:
     """Insert the tuning method's parameters and make them trainable, in place; with `separate`, in two copies.
 
     Initial values come from torch's global random generator: seed it first.
 
     Args:
         tokenizer: folder or name of the base model's tokenizer, for virtual tokens that start from a text.
+        revision: the tokenizer's revision on the hub; None for a folder (`weights.hub_revision`).
 
     Raises:
         UserError: the recipe's targets match no module of the model.
@@ -62,16 +63,16 @@ def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "") ->
         }
         dual_encoder.set_encoders(embedder, encoders)
         embedder.eval()
-    dual_encoder.apply_to_each(embedder, lambda encoder, _: _apply_to_encoder(encoder, tuning, tokenizer))
+    dual_encoder.apply_to_each(embedder, lambda encoder, _: _apply_to_encoder(encoder, tuning, tokenizer, revision))
     if dual_encoder.is_dual(embedder):  # the encoders may have new modules, which the router does not know yet
         encoders = {kind: dual_encoder.encoder_for(embedder, kind) for kind in dual_encoder.KINDS}
         dual_encoder.set_encoders(embedder, encoders)
 
 
-def _apply_to_encoder(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str) -> None:
+def _apply_to_encoder(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str, revision: str | None) -> None:
     if tuning.method != "full":
         embedder.requires_grad_(False)
-    config = _peft_config(tuning, tokenizer, embedder[0].model)
+    config = _peft_config(tuning, embedder[0].model, tokenizer, revision)
     if config is not None:
         _insert_peft(embedder, config, tuning)
     add_modules(embedder, tuning)
@@ -91,7 +92,9 @@ def _insert_peft(embedder: SentenceTransformer, config: PeftConfig, tuning: Tuni
         raise UserError(f"tuning.{section}.targets {targets}: {reason}") from None
 
 
-def _peft_config(tuning: Tuning, tokenizer: str, transformer: nn.Module) -> PeftConfig | None:
+def _peft_config(
+    tuning: Tuning, transformer: nn.Module, tokenizer: str = "", revision: str | None = None
+) -> PeftConfig | None:
     """Return peft's configuration of the tuning method; None for methods that peft does not implement.
 
     Raises:
@@ -121,6 +124,7 @@ def _peft_config(tuning: Tuning, tokenizer: str, transformer: nn.Module) -> Peft
         return IA3Config(target_modules=targets, feedforward_modules=feedforward, task_type=TASK_TYPE)
     if tuning.method == "prompt":
         text = {"prompt_tuning_init_text": virtual.init_text, "tokenizer_name_or_path": tokenizer}
+        text |= {"tokenizer_kwargs": {"revision": revision}} if revision else {}
         initial = {"prompt_tuning_init": "TEXT", **text} if virtual.init == "text" else {}
         return PromptTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK_TYPE, **initial)
     if tuning.method == "p_tuning":
@@ -134,7 +138,7 @@ def _peft_config(tuning: Tuning, tokenizer: str, transformer: nn.Module) -> Peft
 def add_virtual_tokens(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Put random virtual tokens before each text, in place, to be overwritten by a checkpoint's."""
     random = replace(tuning, virtual=replace(tuning.virtual, init="random"))
-    prompt_tuning.attach(embedder, _peft_config(random, "", embedder[0].model))
+    prompt_tuning.attach(embedder, _peft_config(random, embedder[0].model))
     embedder[0].model.requires_grad_(False)
 
 

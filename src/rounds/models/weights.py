@@ -181,6 +181,11 @@ def model_folder(name_or_path: str, revision: str | None) -> Path:
     return Path(name_or_path) if Path(name_or_path).is_dir() else _snapshot(name_or_path, revision)
 
 
+def hub_revision(name_or_path: str, model: Model) -> str | None:
+    """Return the revision to load a recipe's model in: that of the recipe for a hub name, None for a folder."""
+    return None if Path(name_or_path).is_dir() else model.revision
+
+
 def _snapshot(name: str, revision: str | None) -> Path:
     """Return the local folder of a hub model, downloading it if it is not cached."""
     from huggingface_hub import snapshot_download

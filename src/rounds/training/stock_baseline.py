@@ -97,11 +97,12 @@ def load_stock_model(recipe: Recipe, precision: str, device: str) -> SentenceTra
     """Load the recipe's base model as the library does, its weights in `precision` (`fp32`, `bf16` or `fp16`)."""
     recipe.require_dense("baseline")
     model = recipe.model
+    revision = {"revision": model.revision}
     transformer = Transformer(
         locate_model(model),
-        model_kwargs={"dtype": DTYPES[precision]},
-        processor_kwargs={"padding_side": model.padding_side},
-        config_kwargs=backbone.dropout_config(model.dropout),
+        model_kwargs={"dtype": DTYPES[precision], **revision},
+        processor_kwargs={"padding_side": model.padding_side, **revision},
+        config_kwargs={**backbone.dropout_config(model.dropout), **revision},
     )
     positions.check_limits(transformer.model, recipe)
     folder = model_folder(locate_model(model), model.revision)

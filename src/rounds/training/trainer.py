@@ -19,7 +19,7 @@ from rounds.models import backbone, dual_encoder, peft_methods, vision_tower, we
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
 from rounds.models.precision import compute_dtype
-from rounds.models.weights import locate_model
+from rounds.models.weights import hub_revision, locate_model
 from rounds.training import sharding
 from rounds.training.batch_sampler import BatchSampler
 from rounds.training.callbacks import EpochCheckpointCallback, FlopsRamp, StepEstimate
@@ -220,8 +220,8 @@ def _load_trainable(plan: Plan) -> SentenceTransformer:
             encoders = {kind: _load_with_adapter(start, start.folder / kind) for kind in dual_encoder.KINDS}
             dual_encoder.set_encoders(embedder, encoders)
     else:
-        embedder = start.load()
-        peft_methods.apply(embedder, plan.recipe.tuning, locate_model(start.recipe.model))
+        embedder, base = start.load(), locate_model(start.recipe.model)
+        peft_methods.apply(embedder, plan.recipe.tuning, base, hub_revision(base, start.recipe.model))
     if plan.feature_cache:
         vision_tower.set_feature_cache(embedder, plan.feature_cache)
     if plan.recipe.training.compile:
