@@ -45,6 +45,8 @@ def test_names_that_documents_and_recipes_hold():
         ["EPOCHS=1"],
         ["SEED=7"],
         ["FOLD=1"],
+        ["TRAIN_SEED=7"],
+        ["TRAIN_SEED=0"],
         ["NPROC=2"],
         ["ENGINE=flagembedding"],
         ["MINE_FLAGS=--x 1"],
@@ -65,6 +67,13 @@ def test_what_changes_the_result_changes_the_folder(changes):
     """Every configuration has folders of its own."""
     assert named(*changes).folder != named().folder
     assert named(*changes).folder != named(*changes, "EPOCHS=2").folder
+
+
+def test_models_that_differ_in_the_training_seed_have_one_split():
+    """TRAIN_SEED leaves the data's folder alone, and the seed that training has anyway leaves all folders alone."""
+    other = named("SPLIT=v5", "TRAIN_SEED=7")
+    assert other.data == named("SPLIT=v5").data and other.folder != named("SPLIT=v5").folder
+    assert named("SEED=7", "TRAIN_SEED=7").folder == named("SEED=7").folder
 
 
 @pytest.mark.parametrize("changes", [["DEVICE=cuda:0,cuda:1"], ["TRACK=wandb"], ["DRY=1"], ["ROUND=7"], ["PORT=1"]])

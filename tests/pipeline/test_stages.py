@@ -79,6 +79,16 @@ def test_flags_reach_the_scripts_that_take_them(experiment):
     assert second.train.command.value("seed") == "0" and stages.data(given).command.value("fold") == "2"
 
 
+def test_the_training_seed_reaches_training_alone(experiment):
+    """TRAIN_SEED seeds what trains; the split and the mining keep SEED."""
+    given = experiment("SEED=5", "TRAIN_SEED=0", "SPLIT=v5")
+    seeds = {stage.name: stage.command.value("seed") for stage in freshness.in_order([stages.round_end(given, 1)])}
+    assert (seeds["data"], seeds["round 1: mine"], seeds["round 1: finetune"]) == ("5", "5", "0")
+    assert (
+        stages.rerank(given, ()).command.value("seed") == stages.baseline(given).inputs[0].command.value("seed") == "0"
+    )
+
+
 def test_pairs_name_their_columns(experiment, project):
     """FIELDS=a,b,c are the columns of queries, passages and groups; the group may be left out."""
     (project / "pairs.csv").touch()

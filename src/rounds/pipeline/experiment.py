@@ -167,6 +167,7 @@ class Experiment:
         given = self.settings
         named = {
             "epochs": given.epochs,
+            "train_seed": None if given.training_seed == given.seed else str(given.train_seed),
             "nproc": None if given.nproc == 1 else given.nproc,
             "engine": None if given.engine == "rounds" else given.engine,
             "mine": given.mine_flags,

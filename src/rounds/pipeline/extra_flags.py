@@ -49,6 +49,7 @@ FLAGS = {
         others=("allow_leak", "model_output", "overwrite"),
         variables={
             **SHARED,
+            "seed": "TRAIN_SEED",
             "train_data": "",
             "data_dir": "",
             "output_dir": "",

@@ -144,6 +144,9 @@ class Settings:
         (0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0, most=LAST_FOLD
     )
     seed: int = _setting(42, "seeds split, mining and training", least=0)
+    train_seed: int | None = _setting(
+        None, "seeds training alone, so that models of one split differ; default: SEED", least=0
+    )
     fold: int = _setting(0, "fold of split v5 or v6: 0 to 3", least=0, most=LAST_FOLD)
     device: str = _setting(
         "",
@@ -214,6 +217,11 @@ class Settings:
     def extra_files(self) -> list[str]:
         """The files of outside questions."""
         return [name.strip() for name in self.extra.split(",") if name.strip()]
+
+    @property
+    def training_seed(self) -> int:
+        """What training is seeded with."""
+        return self.seed if self.train_seed is None else self.train_seed
 
     @property
     def first_device(self) -> str:

@@ -255,7 +255,7 @@ def _train(experiment: Experiment, number: int, mined: Stage) -> Stage:
         model_name_or_path=experiment.train(number - 1) if number > 1 else "",
         epochs=given.epochs,
         device=given.first_device,
-        seed=given.seed,
+        seed=given.training_seed,
         track=given.track,
         output_dir=experiment.train(number),
         replace_stale=True,
@@ -333,7 +333,7 @@ def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:
         output_dir=output,
         refined=experiment.train(number),
         device=given.first_device,
-        seed=given.seed,
+        seed=given.training_seed,
         replace_stale=True,
     )
     inputs = tuple(candidates(fold) for fold in (experiment, *others))
@@ -349,7 +349,7 @@ def baseline(experiment: Experiment) -> Stage:
         data_dir=experiment.data,
         epochs=given.epochs,
         device=given.first_device,
-        seed=given.seed,
+        seed=given.training_seed,
         output_dir=folder / "train",
         replace_stale=True,
     )
