@@ -31,7 +31,8 @@ def main(flags: Flags) -> None:
     title = f"{read[0].data.data}, {len(read)} folds of {read[0].data.split}, {queries} queries"
     rows = cross_validation.evaluate_stages(read, fusions)
     table = cross_validation.stage_table(rows, read, title)
-    Console().print(table.screen())
+    for screen in cross_validation.screens(table):
+        Console().print(screen.screen())
     label, fusion_views = fusions[0]
     whole = next(row.scores[MAIN_METRIC] for row in rows if row.label == label)
     curve = learning_curve.measure(read, fusion_views, whole)

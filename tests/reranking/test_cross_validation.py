@@ -6,6 +6,7 @@ import torch
 from helpers import slow_clock
 from helpers.random_folds import DEPTH, fold, table
 from helpers.tiny_task import refused
+from rich.console import Console
 
 from rounds.estimate import Estimate
 from rounds.evaluation import significance
@@ -145,6 +146,19 @@ def test_the_table_of_stages_alone_has_one_p():
     folds = [fold(seed, ("BM25", "fusion", "ensemble")) for seed in range(2)]
     table = cross_validation.stage_table(cross_validation.evaluate_stages(folds, []), folds, "")
     assert table.header == list(cross_validation.HEADER) and "(ensemble)" not in table.caption
+
+
+def test_ablations_fit_a_terminal_of_80_columns(capsys):
+    """No label is broken within a word; together the screens have all cells of the table."""
+    folds = [fold(seed, ("BM25", "fusion", "ensemble", "fusion without siblings")) for seed in range(2)]
+    table = cross_validation.stage_table(cross_validation.evaluate_stages(folds, []), folds, "")
+    screens = cross_validation.screens(table)
+    for screen in screens:
+        Console(width=80).print(screen.screen())
+    text = capsys.readouterr().out
+    assert text.count("ensemble ") >= 2 and text.count("siblings") == 2
+    first, second = (screen.rows for screen in screens)
+    assert [scores + costs[1:] for scores, costs in zip(first, second, strict=True)] == table.rows
 
 
 def test_folds_that_do_not_belong_together_are_refused():

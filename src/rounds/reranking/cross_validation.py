@@ -169,6 +169,18 @@ def stage_table(rows: list[StageResult], folds: list[Fold], title: str) -> Table
     return Table(columns, lines, title, ABLATION_CAPTION)
 
 
+def screens(table: Table) -> list[Table]:
+    """Return a table of stages for a terminal of 80 columns: with ablations, what they cost stands apart."""
+    if P_ENSEMBLE not in table.header:
+        return [table]
+    costs = HEADER.index("min") + 1  # behind the further column
+    columns, rows = table.columns, table.rows
+    return [
+        replace(table, columns=columns[:costs], rows=[row[:costs] for row in rows]),
+        Table([columns[0], *columns[costs:]], [[row[0], *row[costs:]] for row in rows]),
+    ]
+
+
 def _p_value(pooled: dict[str, np.ndarray], label: str, against: str) -> str:
     """Return p between two rows as a cell; empty where there is no row to test against."""
     return f"{significance.fisher_p_value(pooled[label], pooled[against]):.4f}" if against in pooled else ""
