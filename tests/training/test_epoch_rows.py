@@ -9,9 +9,9 @@ OWN, OUTSIDE = 6, 10
 MARKS = [False] * OWN + [True] * OUTSIDE
 
 
-def epochs(marks: list[bool] = MARKS, count: int = 4, seed: int = 42, **keys) -> list[list[int]]:
+def epochs(marks: list[bool] = MARKS, count: int = 4, seed: int = 42, round_number: int = 1, **keys) -> list[list[int]]:
     """Return the rows of some epochs, each as long as it says."""
-    rows = EpochRows(marks, Outside(**keys), seed)
+    rows = EpochRows(marks, Outside(**keys), seed, round_number, count)
     drawn = [rows.of(epoch) for epoch in range(count)]
     assert all(len(epoch) == len(rows) for epoch in drawn)
     return drawn
@@ -36,6 +36,16 @@ def test_a_ratio_adds_other_outside_rows_in_each_epoch():
     assert [len(rows) for rows in outside] == [3] * 4
     assert {row for rows in outside for row in rows} == set(range(OWN, OWN + OUTSIDE))
     assert len({row for rows in outside[:3] for row in rows}) == 9
+
+
+@pytest.mark.parametrize("keys", [{"ratio": 0.25}, {"ratio": 0.5}, {"first": 1}, {"first": 2}], ids=str)
+def test_rounds_go_on_where_the_round_before_ended(keys):
+    """Their windows follow each other over one order of the outside rows, which they go through again and again."""
+    marks, count = [False] * OWN + [True] * 30, 2
+    drawn = [epochs(marks, count, round_number=number, **keys) for number in (1, 2, 3)]
+    outside = [row for rows in drawn for epoch in rows for row in epoch if row >= OWN]
+    assert len(set(outside)) == min(len(outside), 30)
+    assert drawn[0] == epochs(marks, count, **keys) and drawn[1] == epochs(marks, count, round_number=2, **keys)
 
 
 def test_a_ratio_above_what_there_is_takes_all():

@@ -9,15 +9,20 @@ from rounds.config.recipe import Outside
 class EpochRows:
     """Chooses the rows of each epoch; all epochs have equally many, as the Trainer's steps do.
 
-    Outside rows come from a window over their shuffled order that moves on each epoch, so that a few epochs see all.
+    Outside rows come from a window over their shuffled order that moves on each epoch, so that a few epochs see all;
+    a round begins where the round before it ended.
 
     Args:
         is_outside: whether each training row is an outside one.
         settings: the recipe's section `outside`.
         seed: shuffles the outside rows.
+        round_number: the round, from 1.
+        epochs: epochs of each round.
     """
 
-    def __init__(self, is_outside: Sequence[bool], settings: Outside, seed: int) -> None:
+    def __init__(
+        self, is_outside: Sequence[bool], settings: Outside, seed: int, round_number: int = 1, epochs: int = 0
+    ) -> None:
         self.own = [row for row, outside in enumerate(is_outside) if not outside]
         self.outside = [row for row, outside in enumerate(is_outside) if outside]
         random.Random(f"{seed}-outside").shuffle(self.outside)
@@ -25,6 +30,7 @@ class EpochRows:
         self.drawn = len(self.outside)
         if settings.ratio is not None and self.own:
             self.drawn = min(self.drawn, round(settings.ratio * len(self.own)))
+        self.passed = (round_number - 1) * (self.first or epochs)  # windows of earlier rounds
 
     def __len__(self) -> int:
         """Return the number of rows in an epoch."""
@@ -43,4 +49,5 @@ class EpochRows:
 
     def _window(self, epoch: int, count: int) -> list[int]:
         """Return `count` outside rows, the next ones in each epoch."""
-        return [self.outside[(epoch * count + step) % len(self.outside)] for step in range(count)]
+        start = (self.passed + epoch) * count
+        return [self.outside[(start + step) % len(self.outside)] for step in range(count)]

@@ -122,7 +122,8 @@ def _make_trainer(
         UserError: the tracker is not installed or cannot be reached.
     """
     callback.collator = Collator(groups, embedder, plan.recipe, plan.seed, _can_share_prefixes(plan.recipe, embedder))
-    rows = EpochRows(groups.is_outside, plan.recipe.outside, plan.seed)
+    epochs = plan.recipe.training.epochs
+    rows = EpochRows(groups.is_outside, plan.recipe.outside, plan.seed, plan.origin.round, epochs)
     arguments = _training_arguments(plan, partial, rows, dual_encoder.is_dual(embedder))
     os.environ.setdefault("WANDB_PROJECT", "rounds")
     os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(plan.output.with_name(f"{plan.output.name}-tensorboard")))

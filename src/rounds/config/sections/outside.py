@@ -14,11 +14,13 @@ class Outside:
     """
 
     ratio: Number | None = Field(None, gt=0)
-    """Outside rows per row of the competition in each epoch, other ones in each; null: all in every epoch."""
+    """Outside rows per row of the competition in each epoch, other ones in each epoch and round; null: all in every
+    epoch."""
 
     first: Integer = Field(0, ge=0)
     """Epochs at the start of a round that train on outside rows alone, as many as there are rows of the competition,
-    other ones in each; the epochs behind them train on the competition's alone. 0: each epoch mixes both."""
+    other ones in each epoch and round; the epochs behind them train on the competition's alone. 0: each epoch mixes
+    both."""
 
     weight: Number = Field(1.0, gt=0)
     """The loss of an outside row is multiplied by it."""
