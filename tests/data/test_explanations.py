@@ -65,6 +65,7 @@ def test_a_file_gives_each_misconception_its_explanation(name, text, tmp_path):
         (f"{HEADER}0,a\n ,b\n", ["row 3", "MisconceptionId is empty"]),
         (f"{HEADER}nan,b\n", ["row 2", "MisconceptionId is empty"]),
         (f"{HEADER}0, \n1,\n", ["all explanations are empty"]),
+        (f"{HEADER}0,nan\n1,NaN\n", ["all explanations are empty"]),
     ],
 )
 def test_a_wrong_file_is_one_line(text, parts, tmp_path):
@@ -81,9 +82,10 @@ def test_an_explanation_that_is_no_text_is_refused(tmp_path):
         explanations.read(path, MAPPING)
 
 
-def test_missing_explanations_are_counted(tmp_path):
-    """Misconceptions without a row or with an empty one are counted together."""
-    path = write(tmp_path / "e.csv", f"{HEADER}0,Sums.\n1,\n")
+@pytest.mark.parametrize("cell", ["", " ", "nan", "NaN", " nan "])
+def test_missing_explanations_are_counted(cell, tmp_path):
+    """Misconceptions without a row, with an empty cell or with what libraries write for one are counted together."""
+    path = write(tmp_path / "e.csv", f"{HEADER}0,Sums.\n1,{cell}\n")
     dataset, messages = registry.load_dataset("eedi", write_raw(tmp_path / "raw"), Columns(explanations=str(path)))
     assert dataset.explanations == {"0": "Sums."}
     assert messages == [

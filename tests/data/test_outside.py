@@ -98,8 +98,15 @@ def test_values_of_jsonl_may_be_numbers(tmp_path):
 
 def test_a_source_is_read_without_blanks(tmp_path):
     """It becomes a part of ids; empty cells take the file's name."""
-    rows = load(written(tmp_path / "b c.csv", {**LONG, "Source": "model A:2"}, {**LONG, "Source": ""}))
-    assert [row.source for row in rows] == ["model_A:2", "b_c"]
+    sources = ("model A:2", "", "nan")
+    rows = load(written(tmp_path / "b c.csv", *({**LONG, "Source": source} for source in sources)))
+    assert [row.source for row in rows] == ["model_A:2", "b_c", "b_c"]
+
+
+def test_a_topic_without_a_value_is_empty(tmp_path):
+    """Construct and subject may be missing, which libraries write as `nan`."""
+    (row,) = load(written(tmp_path / "b.csv", {**LONG, "ConstructName": "nan", "SubjectName": " NaN"}))
+    assert (row.fields["construct"], row.fields["subject"]) == ("", "")
 
 
 @pytest.mark.parametrize(

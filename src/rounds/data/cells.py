@@ -98,5 +98,14 @@ def is_empty(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def is_missing(value: object) -> bool:
+    """Return whether a cell is empty, or the text that libraries write for a cell without a value.
+
+    >>> [is_missing(value) for value in (None, " ", "nan", " NaN ", "Nan bread")]
+    [True, True, True, True, False]
+    """
+    return is_empty(value) or (isinstance(value, str) and value.strip() in ("nan", "NaN"))
+
+
 def _short(value: object) -> str:
     return repr(value)[:40]

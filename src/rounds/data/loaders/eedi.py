@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rounds.data.cells import is_missing
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.eedi_schema import FILES
 from rounds.data.loaders import tables
@@ -152,9 +153,9 @@ def read_label(value: str, place: str, passages: Mapping[str, str]) -> str | Non
     Raises:
         UserError: the id is in no row of misconception_mapping.csv.
     """
-    value = value.strip()
-    if value in ("", "nan", "NaN"):
+    if is_missing(value):
         return None
+    value = value.strip()
     whole = value.removesuffix(".0")
     if not _is_number(whole) or str(int(whole)) not in passages:
         raise UserError(f"{place} {value!r} is not in misconception_mapping.csv")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rounds.artifacts import store
-from rounds.data.cells import is_empty, read_name, read_text
+from rounds.data.cells import is_missing, read_name, read_text
 from rounds.data.dataset import RetrievalDataset
 from rounds.data.loaders import tables
 from rounds.data.loaders.eedi import read_label
@@ -43,7 +43,8 @@ def read(path: Path, passages: Mapping[str, str]) -> dict[str, str]:
         passages: the corpus, passage id -> name.
 
     Returns:
-        Passage id -> explanation, without white space around it, in the corpus's order; empty ones are left out.
+        Passage id -> explanation, without white space around it, in the corpus's order; empty ones and `nan` are left
+        out.
 
     Raises:
         UserError: the file is missing, broken or empty, a column is missing, or an id is unknown or appears twice. The
@@ -64,7 +65,7 @@ def read(path: Path, passages: Mapping[str, str]) -> dict[str, str]:
         if passage in places:
             raise UserError(f"{place}: {COLUMNS[0]} {passage} appears already in {places[passage]}")
         places[passage] = place.removeprefix(f"{path} ")
-        if not is_empty(explanation):
+        if not is_missing(explanation):
             explanations[passage] = read_text(explanation, place, COLUMNS[1]).strip()
     if not explanations:
         raise UserError(f"{path}: all explanations are empty")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.data.cells import NOT_IN_IDS, is_empty, read_name, read_text
+from rounds.data.cells import NOT_IN_IDS, is_empty, is_missing, read_name, read_text
 from rounds.data.loaders import tables
 from rounds.data.loaders.eedi import LABEL_COLUMNS, LETTERS, read_label
 from rounds.errors import UserError
@@ -103,9 +103,9 @@ def _answers(record: dict, place: str) -> list[tuple[str, str, str]]:
 
 def _read_topic(value: object, place: str, column: str) -> str:
     """Return a construct or subject, which may be empty."""
-    return "" if is_empty(value) else read_text(value, place, column)
+    return "" if is_missing(value) else read_text(value, place, column)
 
 
 def _read_source(value: object, file: Path, place: str) -> str:
     """Return a source as a part of ids, which hold no blanks."""
-    return NOT_IN_IDS.sub("_", file.stem if is_empty(value) else read_name(value, place, SOURCE).strip())
+    return NOT_IN_IDS.sub("_", file.stem if is_missing(value) else read_name(value, place, SOURCE).strip())
