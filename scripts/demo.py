@@ -56,7 +56,7 @@ def _checkpoints(flags: Flags) -> list[Checkpoint]:
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     if recipe:
         recipe.require_text_only("make demo")  # before its vision model is looked for
-    source = checkpoint.resolve(path, recipe, flags.device or None)
+    source = checkpoint.resolve(path, recipe, flags.device or None, takes_recipe=True)
     return [source] if path is None else [source, checkpoint.resolve(None, source.recipe, flags.device or None)]
 
 

@@ -50,7 +50,8 @@ def main(flags: Flags) -> None:
     if recipe is None and not checkpoint.has_manifest(name):
         recipe = checkpoint.recipe_for_model(name, flags.embedder_model_class, flags.pooling_method)
     devices = resolve_devices(",".join(flags.devices))
-    source = checkpoint.resolve(name or None, recipe, devices[0]).with_options(engine=flags.engine, devices=devices)
+    source = checkpoint.resolve(name or None, recipe, devices[0], takes_recipe=True)
+    source = source.with_options(engine=flags.engine, devices=devices)
     overrides = {name: getattr(flags, name) for name in OVERRIDES}
     job = MiningJob(
         checkpoint=source,

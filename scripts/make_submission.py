@@ -31,7 +31,7 @@ def main(flags: Flags) -> None:
     data = collection.read(Path(flags.data_dir))
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
     devices = resolve_devices(flags.device)
-    source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision)
+    source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision, takes_recipe=True)
     source = source.with_options(devices=devices, truncate_dim=flags.truncate_dim)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"

@@ -45,7 +45,7 @@ def main(flags: Flags) -> None:
         raise UserError(f"probe {flags.probe!r} is not one of {', '.join(PROBES)}")
     data = collection.read(Path(flags.data_dir))
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
-    source = checkpoint.resolve(flags.model_path or None, recipe, resolve_device(flags.device))
+    source = checkpoint.resolve(flags.model_path or None, recipe, resolve_device(flags.device), takes_recipe=True)
     {"brittle": _brittle, "tokens": _tokens, "fit_batch": _fit_batch}[flags.probe](source, data, flags)
 
 

@@ -44,7 +44,7 @@ def _checkpoint(flags: Flags) -> Checkpoint:
     path = flags.model_path or None
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     devices = resolve_devices(flags.device)
-    source = checkpoint.resolve(path, recipe, devices[0], flags.precision)
+    source = checkpoint.resolve(path, recipe, devices[0], flags.precision, takes_recipe=True)
     return source.with_options(devices=devices, engine=flags.engine, truncate_dim=flags.truncate_dim)
 
 

@@ -153,6 +153,14 @@ def test_tuned_parameters_without_a_manifest_are_refused(tmp_path):
         checkpoint.resolve(str(tmp_path), recipe_with("lora"))
 
 
+@pytest.mark.parametrize("takes_recipe", [True, False])
+def test_a_model_of_another_tool_without_a_recipe_is_refused(takes_recipe, tmp_path):
+    """The way out is a recipe where the caller's flags can name one, and another folder elsewhere."""
+    hint = "name the recipe of this model with --recipe" if takes_recipe else "name a checkpoint of ours"
+    with refused(tmp_path, "has no checkpoint manifest", hint):
+        checkpoint.resolve(str(tmp_path), device="cpu", takes_recipe=takes_recipe)
+
+
 def test_a_foreign_manifest_in_the_base_model_s_folder_says_nothing(tmp_path):
     """Another tool's manifest.json leaves the base model what it is: untrained on our questions."""
     recipe = loader.load("tiny-mistral")

@@ -101,3 +101,10 @@ def test_every_script_explains_its_flags(script, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / script), run_name="__main__")
     assert not ended.value.code and "--" in capsys.readouterr().out
+
+
+def test_scripts_name_the_flag_for_a_recipe_where_they_have_it():
+    """A script says that it takes a model's recipe exactly where it has the flag whose default is the checkpoint's."""
+    scripts = {path.stem: path.read_text() for path in sorted(SCRIPTS.glob("*.py"))}
+    names = {name for name, text in scripts.items() if "takes_recipe=True" in text or "resolve_epochs" in text}
+    assert names == {name for name, text in scripts.items() if "RecipeOfCheckpoint" in text}

@@ -163,6 +163,17 @@ def test_the_card_says_what_it_was_trained_on(published, tiny_collection):
     assert f"- Training queries: {len(rows)}\n- Validation queries: {len(data.validation)}, of which" in text
 
 
+def test_the_card_counts_queries_of_outside_questions_apart(tiny_collection, tmp_path, untried):
+    """The competition's own queries are not mixed with those that joined by EXTRA."""
+    folder = tmp_path / "validation_v1"
+    shutil.copytree(tiny_collection, folder)
+    rows = store.read_jsonl(folder / collection.FINETUNE)
+    marked = [{**row, collection.OUTSIDE: "a"} if number < 3 else row for number, row in enumerate(rows)]
+    store.write_jsonl(folder / collection.FINETUNE, marked)
+    stage.write_folder(make_job(make_checkpoint(full_recipe(), tmp_path / "epoch_1"), folder, tmp_path / "out"))
+    assert f"- Training queries: {len(rows) - 3}, and 3 of outside questions\n" in card(tmp_path / "out")
+
+
 def test_the_card_has_the_table_and_ps(published):
     """Rows as the evaluation prints them, and the model against BM25 and zero-shot."""
     text = card(published)

@@ -160,7 +160,7 @@ def resolve_epochs(path: str | None, recipe: Recipe | None, device: str) -> dict
     """
     manifest = store.read_manifest(Path(path)) if path and Path(path).is_dir() else None
     if not isinstance(manifest, FinetuneManifest):
-        return {"": checkpoint.resolve(path, recipe, device)}
+        return {"": checkpoint.resolve(path, recipe, device, takes_recipe=True)}
     last, best = manifest.last, manifest.best
     epochs = {"last, best": last} if last == best else {"last": last, "best": best}
     return {mark: checkpoint.resolve(str(Path(path) / name), recipe, device) for mark, name in epochs.items()}

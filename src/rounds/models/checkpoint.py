@@ -23,13 +23,7 @@ from rounds.models.devices import resolve_device
 from rounds.models.inference_options import InferenceOptions
 from rounds.models.library_versions import library_versions
 from rounds.models.precision import resolve_precision
-from rounds.models.weights import (
-    adapter_digest,
-    base_model_digest,
-    have_digest,
-    locate_model,
-    weights_digest,
-)
+from rounds.models.weights import adapter_digest, base_model_digest, have_digest, locate_model, weights_digest
 
 TEXT_PROMPTS = ("query", "passage", "latex")  # prompts that shape the texts, whose hashes are in a run's key already
 
@@ -180,7 +174,11 @@ class Checkpoint:
 
 
 def resolve(
-    name_or_path: str | None, recipe: Recipe | None = None, device: str | None = None, precision: str | None = None
+    name_or_path: str | None,
+    recipe: Recipe | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    takes_recipe: bool = False,
 ) -> Checkpoint:
     """Identify the model behind a name or folder.
 
@@ -191,6 +189,7 @@ def resolve(
             manifest's.
         device: `cpu`, `cuda` or `cuda:N`; None takes a GPU if there is one.
         precision: compute in this precision instead of the checkpoint's own.
+        takes_recipe: whether a user can name `recipe` with `--recipe`, as the message then says.
 
     Raises:
         UserError: the folder does not exist, or no recipe says how to use the model.
@@ -211,7 +210,8 @@ def resolve(
     recipe = recipe or recipe_for_model(name_or_path)
     if recipe is None:
         reason = "has no checkpoint manifest" if folder else "no such folder"
-        raise UserError(f"{name_or_path}: {reason}; name the recipe of this model with --recipe")
+        hint = "name the recipe of this model with --recipe" if takes_recipe else "name a checkpoint of ours"
+        raise UserError(f"{name_or_path}: {reason}; {hint}")
     options = InferenceOptions(resolve_precision(precision or recipe.model.precision, device), (device,))
     if folder and (folder / weights_io.ADAPTER_CONFIG).is_file():
         return Checkpoint(recipe, adapter_digest(recipe.model, folder), options, folder, is_adapter=True)

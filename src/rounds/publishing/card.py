@@ -50,7 +50,8 @@ class TrainingData:
         name: of the data.
         description: where the data come from; empty if nobody recorded it.
         split, seed, fold: of the collection.
-        queries: number of training queries.
+        queries: number of training queries, outside ones included.
+        outside_queries: number of training queries from outside questions.
         validation: number of validation queries; 0 if all labelled queries were trained on.
         unseen: number of validation queries whose passages no training query labels.
         passages: number of passages in the corpus.
@@ -63,6 +64,7 @@ class TrainingData:
     seed: int
     fold: int
     queries: int
+    outside_queries: int
     validation: int
     unseen: int
     passages: int
@@ -232,9 +234,12 @@ def _data_section(facts: CardFacts) -> list[str]:
     )
     sources = lineage.outside_sources(facts.source.lineage)
     outside = ", ".join(f"{source} {count:,}" for source, count in sources.items())
+    queries = f"{data.queries:,}"
+    if data.outside_queries:
+        queries = f"{data.queries - data.outside_queries:,}, and {data.outside_queries:,} of outside questions"
     return [
         f"- Data: `{data.name}`{origin}\n- Split: `{data.split}`, seed {data.seed}{fold}\n"
-        f"- Training queries: {data.queries:,}\n- Validation queries: {validation}\n- Passages: {data.passages:,}"
+        f"- Training queries: {queries}\n- Validation queries: {validation}\n- Passages: {data.passages:,}"
         + (f"\n- Outside questions, by source: {outside}; their labels make no passage seen" if outside else ""),
         "The data themselves are not published here.",
     ]

@@ -114,7 +114,9 @@ def describe_data(job: PublishJob) -> TrainingData:
     data, config = job.data, store.read_manifest(job.data.folder).config
     finetune = _read_manifest(job.source.folder.absolute().parent)
     is_trained_on = isinstance(finetune, FinetuneManifest)
-    queries = finetune.rows if is_trained_on else len(collection.read_rows(data.folder / collection.FINETUNE, ()))
+    rows = collection.read_rows(data.folder / collection.FINETUNE, ())
+    queries = finetune.rows if is_trained_on else len(rows)
+    outside = sum(collection.OUTSIDE in row for row in rows)
     return TrainingData(
         name=data.data,
         description=_describe_raw(job.raw),
@@ -122,6 +124,7 @@ def describe_data(job: PublishJob) -> TrainingData:
         seed=config.get("seed", 0),
         fold=config.get("fold", 0),
         queries=queries,
+        outside_queries=outside if queries == len(rows) else 0,  # a file of other rows was trained on
         validation=len(data.validation),
         unseen=len(data.unseen),
         passages=len(data.passages),
