@@ -17,7 +17,7 @@ PIP       = $(if $(shell command -v uv),uv pip install --python $(PY),$(PY) -m p
 unexport PYTHONDONTWRITEBYTECODE
 INSTALL   = $(PIP) -q -c .ci/constraints.txt
 # `+` lets make -n reach the pipeline, which then prints calls. The line itself does nothing when pasted: no MAKELEVEL.
-PIPELINE  = +@$${MAKELEVEL:+$(PY) -m rounds.pipeline $@}
+PIPELINE  = +@$${MAKELEVEL:+env ROUNDS_GOALS="$(MAKECMDGOALS)" $(PY) -m rounds.pipeline $@}
 
 # ---- set-up -------------------------------------------------------------------------------------------------------
 setup: $(SETUP)  ## install into .venv (GPU=1 for a CUDA machine, PYTHON=python3.12 by that Python)

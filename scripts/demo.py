@@ -9,19 +9,20 @@ from rounds.data import collection
 from rounds.demo import page, questions
 from rounds.demo.search import DemoSearch, ModelSearch, training_rows
 from rounds.encoding import run_store
-from rounds.flags import ModelOutput, OneDevice, RecipeOfCheckpoint
+from rounds.flags import Engine, ModelOutput, OneDevice, RecipeOfCheckpoint
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.report.server import HOST
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput, OneDevice, RecipeOfCheckpoint):
+class Flags(Engine, ModelOutput, OneDevice, RecipeOfCheckpoint):
     """The checkpoint, the collection that it ranks, and the port."""
 
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
     data_dir: str = field(metadata={"help": "collection with the passages and the training queries"})
     raw_dir: str = field(default="", metadata={"help": "the competition's CSVs, for examples to click on"})
+    precision: str | None = field(default=None, metadata={"help": "compute in this precision; default: its own"})
     port: int = field(default=8008, metadata={"help": "port on 127.0.0.1"})
 
 
@@ -56,8 +57,10 @@ def _checkpoints(flags: Flags) -> list[Checkpoint]:
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     if recipe:
         recipe.require_text_only("make demo")  # before its vision model is looked for
-    source = checkpoint.resolve(path, recipe, flags.device or None, takes_recipe=True)
-    return [source] if path is None else [source, checkpoint.resolve(None, source.recipe, flags.device or None)]
+    sources = [checkpoint.resolve(path, recipe, flags.device or None, flags.precision, takes_recipe=True)]
+    if path is not None:
+        sources.append(checkpoint.resolve(None, sources[0].recipe, flags.device or None, flags.precision))
+    return [source.with_options(engine=flags.engine) for source in sources]
 
 
 def _title(source: Checkpoint) -> str:

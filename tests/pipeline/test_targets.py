@@ -116,6 +116,14 @@ def test_demo_serves_the_round_s_checkpoint_or_the_base_model(session, gradio_is
     assert trained.value("recipe") == "" and trained.value("model_path").endswith("round1/train")
 
 
+def test_demo_computes_as_the_variables_say(session, gradio_is_there):
+    """PRECISION and ENGINE reach the script; a task's own PRECISION is that of its evaluation alone."""
+    call = last_call(session, "demo", "ROUND=0", "PRECISION=bf16", "ENGINE=flagembedding")
+    assert (call.value("precision"), call.value("engine")) == ("bf16", "flagembedding")
+    call = last_call(session, "demo", "ROUND=0", "TASK=beir")
+    assert (call.value("precision"), call.value("engine")) == ("", "rounds")
+
+
 def test_demo_refuses_before_it_trains(session, monkeypatch, gradio_is_there):
     """Questions about images, and a missing extra, whose name the line says; a dry run needs none."""
     with pytest.raises(UserError, match="TASK=kbvqa: .* about images"):

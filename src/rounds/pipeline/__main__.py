@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from rounds.errors import UserError
-from rounds.pipeline import settings, status, targets
+from rounds.pipeline import settings, status, targets, variables
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.runner import Failed, Runner
 from rounds.pipeline.session import Session
 
 INTERRUPTED = 130
+GOALS = "ROUNDS_GOALS"  # environment variable with all targets of make's command line
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -38,15 +39,17 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     if len(names) != 1:
         raise UserError(f"name one target, not {len(names)}; make help lists all")
     (name,) = names
-    flags, variables = make_flags(environment.get("MAKEFLAGS", ""))
+    flags, named = make_flags(environment.get("MAKEFLAGS", ""))
     if "t" in flags or "q" in flags:
         raise UserError("make -t and make -q judge by files' times, and stages are judged by content: use make status")
-    for variable in variables:
+    for variable in named:
         settings.check_name(variable)
     given = settings.read([argument for argument in arguments if "=" in argument], environment)
     if name != "status" and not targets.is_known(name):
         near = difflib.get_close_matches(name, ["status", "round1", *targets.TARGETS], n=1, cutoff=0.0)[0]
         raise UserError(f"{name}: no such target; did you mean {near}? make help lists all")
+    named += [argument.partition("=")[0] for argument in arguments if "=" in argument]
+    variables.check(named, [name, *environment.get(GOALS, "").split()])
     given = given.resolve(name)
     if name == "status":
         status.show(Experiment(given), Console())

@@ -157,7 +157,7 @@ class Settings:
     questions: int = _setting(1100, "questions of the generated sample", least=1)
     precision: str = _setting(
         "",
-        "evaluates the base model in this precision as well (TASK=beir: fp32); make mteb: computes in it",
+        "evaluates the base model in this precision as well (TASK=beir: fp32); make mteb, demo: compute in it",
         PRECISIONS,
     )
     tasks: tuple[str, ...] = _setting((), "make mteb: names of mteb's tasks, such as 'SciFact NFCorpus'")

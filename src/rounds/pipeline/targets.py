@@ -353,6 +353,8 @@ def demo(session: Session) -> None:
         model_path=names.train(given.round) if given.round else "",
         data_dir=names.data,
         raw_dir=given.raw if given.task == "eedi" else "",
+        precision=given.precision if "precision" in given.given else "",  # not the task's, which vectors are seldom in
+        engine=given.engine,
         device=given.first_device,
         port=given.port,
     )
