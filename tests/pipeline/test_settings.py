@@ -127,7 +127,7 @@ def test_outside_questions_join_eedi_alone(tmp_path):
         read("EXTRA=a.csv", "TASK=pairs", root=tmp_path)
 
 
-@pytest.mark.parametrize("target", ["rerank", "cv", "best"])
+@pytest.mark.parametrize("target", ["rerank", "cv", "best", "distil"])
 def test_second_stages_do_less_on_the_sample(target, tmp_path):
     """One round of one epoch on two folds, unless the data are real or the person says otherwise."""
     given = read(root=tmp_path, target=target)

@@ -50,7 +50,7 @@ def test_round_zero_evaluates_the_base_model_alone(session):
 
 
 @pytest.mark.parametrize("recipe", ["tiny-tokens", "tiny-splade"])
-@pytest.mark.parametrize("target", ["dims", "candidates", "rerank", "cv", "best", "baseline", "bench"])
+@pytest.mark.parametrize("target", ["dims", "candidates", "rerank", "cv", "best", "distil", "baseline", "bench"])
 def test_what_needs_dense_vectors_runs_nothing_for_others(recipe, target, session):
     """Before data are made or a round is trained, one line names target, recipe and pooling."""
     made = session(f"MODEL={recipe}", target=target)
@@ -274,7 +274,7 @@ def test_missing_variables_are_one_line(session):
             targets.run(target, session(target=target))
 
 
-@pytest.mark.parametrize("target", ["rerank", "cv", "best"])
+@pytest.mark.parametrize("target", ["rerank", "cv", "best", "distil"])
 def test_second_stages_want_two_folds_before_they_train(target, session):
     """One fold has no other to learn from: refused before anything runs."""
     given = session("FOLDS=1", target=target)

@@ -1,5 +1,6 @@
 """Training groups: how a file of queries, positives and negatives is read, and what each epoch draws from it."""
 
+import math
 import random
 
 import pytest
@@ -59,6 +60,22 @@ def test_teacher_scores_that_are_no_number_for_each_passage_are_refused(tmp_path
     )
     with refused(tmp_path / "data.jsonl line 2", "teacher's score of each passage"):
         read_training_groups(tmp_path / "data.jsonl", 42, recipe)
+
+
+@pytest.mark.parametrize("loss", ["distillation", "margin_mse"])
+def test_a_passage_that_a_row_names_as_unscored_has_no_score(tmp_path, loss):
+    """Its score is null, and NaN among the groups' scores; margins need all scores."""
+    recipe = loader.load("minilm").replace("training", loss=loss)
+    scored = row("q", ["a"], ["b"]) | {"pos_scores": [None], "neg_scores": [0.5], "unscored": ["a"]}
+    store.write_jsonl(tmp_path / "data.jsonl", [scored])
+    if loss == "margin_mse":
+        with refused("line 1", "teacher's score of each passage"):
+            read_training_groups(tmp_path / "data.jsonl", 42, recipe)
+        return
+    ((of_pos, of_neg),) = (
+        scores.values() for scores in read_training_groups(tmp_path / "data.jsonl", 42, recipe).teacher_scores
+    )
+    assert math.isnan(of_pos) and of_neg == 0.5
 
 
 @pytest.mark.parametrize("size", [2, 4, 6, 8, 16, 40])

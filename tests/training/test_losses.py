@@ -175,6 +175,44 @@ def test_distillation_is_the_mean_kl_of_each_group():
     assert float(losses.distillation(scores, teacher, present)) == pytest.approx(expected, rel=1e-5)
 
 
+def distilled_batch(teacher_scores: list[list[float]]) -> losses.EmbeddedBatch:
+    """Return three queries with groups of three passages, whose first is the positive."""
+    generator = torch.Generator().manual_seed(3)
+    return losses.EmbeddedBatch(
+        queries=torch.randn(3, 4, generator=generator).requires_grad_(),
+        passages=torch.randn(6, 4, generator=generator),
+        passage_keys=torch.arange(6),
+        positive_keys=torch.tensor([0, 1, 5]),
+        false_negative_keys=torch.tensor([[0], [1], [5]]),
+        group_rows=torch.tensor([[0, 1, 2], [1, 3, 4], [5, 0, -1]]),
+        teacher_scores=torch.tensor(teacher_scores),
+    )
+
+
+def test_passages_without_a_teacher_s_score_are_left_out_of_its_distribution():
+    """The loss is that of a slow loop over the scored places; a query without any has no loss, and no NaN gradient."""
+    nan = math.nan
+    batch = distilled_batch([[-1.0, -0.5, -3.0], [nan, -0.2, -2.0], [nan, nan, 0.0]])
+    loss = losses.distillation_loss(batch, Training(loss="distillation", temperature=0.5, teacher_temperature=2.0))
+    expected = 0.0
+    for row, places in ((0, [0, 1, 2]), (1, [1, 2])):
+        target = torch.softmax(batch.teacher_scores[row, places] / 2.0, dim=0)
+        scores = batch.passages[batch.group_rows[row, places]] @ batch.queries[row] / 0.5
+        expected += float((target * (target / torch.softmax(scores, dim=0)).log()).sum()) / 3
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert torch.isfinite(batch.queries.grad).all() and batch.queries.grad[2].abs().max() == 0
+
+
+@pytest.mark.parametrize("name", ["distillation", "margin_mse"])
+def test_the_weight_of_the_labels_adds_info_nce(name):
+    """The loss is the teacher's plus the weight times InfoNCE of the same batch."""
+    batch = distilled_batch([[-1.0, -0.5, -3.0], [-0.1, -0.2, -2.0], [-1.0, -2.0, 0.0]])
+    alone, labels = (losses.LOSSES[loss].compute(batch, Training(loss=loss)) for loss in (name, "info_nce"))
+    both = losses.LOSSES[name].compute(batch, Training(loss=name, label_weight=0.25))
+    torch.testing.assert_close(both, alone + 0.25 * labels)
+
+
 def test_margin_mse_is_the_mean_over_negatives():
     """The loss equals a slow loop over the places that hold a negative."""
     scores, teacher, present = group()

@@ -336,6 +336,23 @@ class RerankerManifest(ConfiguredManifest):
     steps: StrictInt | None = None
 
 
+class TeacherManifest(ConfiguredManifest):
+    """Fine-tuning rows with the scores that an ensemble gives their candidates.
+
+    Attributes:
+        lineage: questions whose labels or texts any model of the ensemble was trained on; None if unknown.
+        members: names of the fused models.
+        queries: number of rows.
+        metrics: of the ensemble on the folds' queries, each ranked as the other folds teach.
+    """
+
+    kind: Literal["teacher"] = "teacher"
+    lineage: Lineage | None
+    members: list[StrictStr]
+    queries: StrictInt
+    metrics: dict[str, Number]
+
+
 class ReportManifest(ConfiguredManifest):
     """An experiment's report."""
 

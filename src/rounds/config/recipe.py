@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from rounds.config import schema
 from rounds.config.sections.base import SECTION, Text
+from rounds.config.sections.distillation import Distillation
 from rounds.config.sections.mining import BM25, FILE_SOURCES, SOURCES, Mining, parse_range, split_source
 from rounds.config.sections.model import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, SPLADE, TOKEN_POOLINGS, Model, Vision
 from rounds.config.sections.outside import Outside
@@ -40,6 +41,7 @@ __all__ = [
     "SPLADE",
     "TOKEN_POOLINGS",
     "TUNING_METHODS",
+    "Distillation",
     "HoulsbyAdapters",
     "Lora",
     "Mining",
@@ -75,8 +77,13 @@ OPTIONAL_KEYS = (
     ("training", "average"),
     ("training", "average_epochs"),
     ("training", "ema_decay"),
+    ("training", "label_weight"),
     *(("outside", key) for key in ("ratio", "first", "weight", "max_cosine", "duplicate_cosine")),
+    *(("distillation", key) for key in schema.fields(Distillation)),
 )
+
+# Sections that are left out of `to_dict` where all of their keys are.
+OPTIONAL_SECTIONS = ("outside", "distillation")
 
 
 @dataclass(frozen=True, config=SECTION)
@@ -103,6 +110,8 @@ class Recipe:
     outside: Outside = Field(default_factory=Outside)
 
     reranking: Reranking = Field(default_factory=Reranking)
+
+    distillation: Distillation = Field(default_factory=Distillation)
 
     pretraining: Pretraining = Field(default_factory=Pretraining)
 
@@ -147,9 +156,33 @@ class Recipe:
             default = schema.fields(type(getattr(self, section)))[key].get_default(call_default_factory=True)
             if values[section][key] == default:
                 del values[section][key]
-        if not values["outside"]:
-            del values["outside"]
+        for section in OPTIONAL_SECTIONS:
+            if not values[section]:
+                del values[section]
         return values
+
+    def for_student(self, epochs: int | None = None) -> "Recipe":
+        """Return the recipe that `make distil` trains by: the keys of `distillation` in the place of `training`'s.
+
+        Args:
+            epochs: EPOCHS, where `distillation.epochs` is null; None for `training.epochs`.
+
+        Raises:
+            UserError: keys that then contradict each other.
+        """
+        keys = self.distillation
+        without_labels = {"false_negative_margin": None, "hardness_mode": None, "hardness_strength": 0.0}
+        training = dataclasses.replace(self.training, **({} if keys.label_weight else without_labels))
+        return dataclasses.replace(self, training=training).replace(
+            "training",
+            loss="distillation",
+            group_size=keys.candidates,
+            teacher_temperature=keys.teacher_temperature,
+            label_weight=keys.label_weight,
+            epochs=keys.epochs or epochs,
+            learning_rate=keys.learning_rate,
+            start_from="base" if keys.start_from == "base" else "previous",
+        )
 
     def replace(self, section: str, **values: object) -> "Recipe":
         """Return a copy with some keys of one section changed; a value of None leaves its key as it is.
@@ -224,7 +257,9 @@ def _in_loss(recipe: Recipe) -> Iterator[str]:
             f"training.hardness_mode is {training.hardness_mode or 'null'} and training.hardness_strength "
             f"{training.hardness_strength:g}; set both, or null and 0"
         )
-    if training.loss != "info_nce":
+    if training.loss == "info_nce" and training.label_weight:
+        yield "training.label_weight adds info_nce to another training.loss; leave it out"
+    if training.loss != "info_nce" and not training.label_weight:
         for key in ("false_negative_margin", "hardness_mode"):
             if getattr(training, key) is not None:
                 yield f"training.{key} is for training.loss info_nce, not {training.loss}; leave one of them out"

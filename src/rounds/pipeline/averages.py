@@ -15,30 +15,45 @@ from rounds.pipeline.stages import Stage
 @target()
 def average(session: Session) -> None:
     """Average the weights of RUNS, and evaluate the average."""
-    given, names = session.settings, session.experiment
-    if not given.runs:
-        raise UserError(f"RUNS: name two rounds or more, such as RUNS='{names.folder.name}/round1 ...'")
-    end = last_stage(names)
+    if len(session.settings.runs) < 2:
+        name = session.experiment.folder.name
+        raise UserError(f"RUNS: name two rounds or more, such as RUNS='{name}/round1 ...'")
+    evaluate_runs(session)
+
+
+def evaluate_runs(session: Session) -> None:
+    """Evaluate the run or the average of RUNS, and print its table."""
+    given, end = session.settings, last_stage(session.experiment)
     session.finish(end)
     if given.is_validated and end.name not in session.runner.ran:
         session.runner.show_table(end)
 
 
-def chosen(experiment: Experiment) -> Stage:
-    """The stage that leaves the chosen checkpoint: the average of RUNS, or else that of ROUND."""
-    given = experiment.settings
-    return averaging(experiment) if given.runs else stages.training(experiment, given.round)
+def ensure_chosen(session: Session) -> Path:
+    """Bring the chosen checkpoint up to date, and return its folder: that of ROUND, or of RUNS.
+
+    One run is taken as it is, and several are averaged.
+    """
+    given, names = session.settings, session.experiment
+    if len(given.runs) == 1:
+        session.ensure(stages.data(names))
+        return _checkpoints(names)[given.runs[0]]
+    stage = averaging(names) if given.runs else stages.training(names, given.round)
+    session.ensure(stage)
+    return stage.output
 
 
 def last_stage(experiment: Experiment) -> Stage:
-    """The metrics of the average of RUNS, below those of the base model; without validation queries, the average."""
-    averaged, given = averaging(experiment), experiment.settings
+    """The metrics of the checkpoint of RUNS below those of the base model; without validation queries, the average."""
+    given = experiment.settings
+    made = (averaging(experiment),) if len(given.runs) > 1 else ()
     if not given.is_validated:
-        return averaged
+        return made[0] if made else stages.data(experiment)
+    trained = made[0].output if made else _checkpoints(experiment)[given.runs[0]]
     first, output = stages.round_end(experiment, 0), experiment.average / "eval"
-    call = stages.evaluation_command(experiment, averaged.output, [first.output], output)
-    title = "== average: evaluate"
-    return Stage("average: evaluate", output, call, (first, averaged), title, home=experiment.folder)
+    call = stages.evaluation_command(experiment, trained, [first.output], output)
+    name = f"{'average' if made else 'run'}: evaluate"
+    return Stage(name, output, call, (first, *made), f"== {name}", home=experiment.folder)
 
 
 def averaging(experiment: Experiment) -> Stage:
@@ -48,18 +63,27 @@ def averaging(experiment: Experiment) -> Stage:
         UserError: a run has no checkpoint, or was trained on texts that MODEL's data do not hold.
     """
     given, output = experiment.settings, experiment.average / "train"
-    checkpoints = {run: _find_checkpoint(run) for run in given.runs}
-    for run, folder in checkpoints.items():
-        _require_same_texts(run, folder, given.model)
     call = keys.command(
         "average",
-        model_paths=list(checkpoints.values()),
+        model_paths=list(_checkpoints(experiment).values()),
         method=given.method,
         device=given.first_device,
         output_dir=output,
         replace_stale=True,
     )
     return Stage("average", output, call, (stages.data(experiment),), "== average", home=experiment.folder)
+
+
+def _checkpoints(experiment: Experiment) -> dict[str, Path]:
+    """Return the checkpoint of each of RUNS.
+
+    Raises:
+        UserError: a run has no checkpoint, or was trained on texts that MODEL's data do not hold.
+    """
+    checkpoints = {run: _find_checkpoint(run) for run in experiment.settings.runs}
+    for run, folder in checkpoints.items():
+        _require_same_texts(run, folder, experiment.settings.model)
+    return checkpoints
 
 
 def _find_checkpoint(run: str) -> Path:

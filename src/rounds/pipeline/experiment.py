@@ -83,8 +83,11 @@ class Experiment:
 
     @property
     def submission(self) -> str:
-        """Name of the submission of the chosen round, or of the average of RUNS."""
-        return f"{self.folder.name}-{self.average.name if self.settings.runs else f'round{self.settings.round}'}"
+        """Name of the submission of the chosen round, or of the run or the average of RUNS."""
+        runs = self.settings.runs
+        if len(runs) == 1 and Path(runs[0]).parent.name == self.folder.name:
+            return f"{self.folder.name}-{Path(runs[0]).name}"
+        return f"{self.folder.name}-{self.average.name if runs else f'round{self.settings.round}'}"
 
     @property
     def published(self) -> Path:
@@ -128,8 +131,22 @@ class Experiment:
 
     @property
     def average(self) -> Path:
-        """What the average of RUNS is written into."""
-        return self.folder / f"average-{short_hash(' '.join([self.settings.method, *self.settings.runs]))}"
+        """What the average of RUNS is written into; of a single run, its metrics alone."""
+        runs = self.settings.runs
+        if len(runs) == 1:
+            return self.folder / f"run-{short_hash(runs[0])}"
+        return self.folder / f"average-{short_hash(' '.join([self.settings.method, *runs]))}"
+
+    @property
+    def distilled(self) -> Path:
+        """What the embedder that is taught by the ensemble of FOLDS is written into, with its training data."""
+        named = " ".join(map(str, (self.settings.round, *self.settings.folds)))
+        return self.folder / f"distil-{short_hash(named)}"
+
+    @property
+    def distilled_run(self) -> str:
+        """The distilled embedder as RUNS names it."""
+        return f"{self.folder.name}/{self.distilled.name}"
 
     def mined(self, number: int) -> Path:
         """A round's training rows with their negatives."""

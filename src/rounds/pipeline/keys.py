@@ -63,6 +63,14 @@ SCRIPTS = {
     ),
     "baseline": Reads("output_dir", (*BASE_MODEL, "mining", "training"), ("data_dir",)),
     "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths")),
+    "teach": Reads(
+        "output_file", (*BASE_MODEL, "mining.bm25", "distillation.candidates"), ("folds", "data_dir", "model_paths")
+    ),
+    "distil": Reads(
+        "output_dir",
+        (*BASE_MODEL, "mining", "training", "outside.ratio", "outside.first", "outside.weight", "distillation"),
+        ("train_data", "model_name_or_path"),
+    ),
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
 }
 # Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.
@@ -171,7 +179,7 @@ def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]
     parts: dict = {}
     for name in names:
         section, _, key = name.partition(".")
-        if section == "outside" and (section not in values or key not in values[section]):
+        if section not in values or (key and key not in values[section]):
             continue  # it has its default
         if key:
             parts.setdefault(section, {})[key] = values[section][key]

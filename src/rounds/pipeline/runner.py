@@ -66,6 +66,8 @@ class Runner:
         return len(self.ran) > before
 
     def _bring_up_to_date(self, stage: Stage) -> None:
+        if self.is_dry and stage.output.as_posix() in self._planned:
+            return  # printed before, as another target's input
         state = freshness.state(stage, self._planned)
         if self.is_dry:
             self._planned[stage.output.as_posix()] = state.digest

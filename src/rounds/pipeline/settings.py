@@ -48,7 +48,7 @@ TASK_DEFAULTS: dict[str, dict[str, object]] = {
     },
 }
 # Second stages train on several folds; on the generated sample each of them does less.
-SECOND_STAGES = ("rerank", "cv", "best")
+SECOND_STAGES = ("rerank", "cv", "best", "distil")
 SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
 LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
 LAST_FOLD = 3  # of splits v5 and v6
@@ -141,7 +141,7 @@ class Settings:
     )
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
     folds: tuple[int, ...] = _setting(
-        (0, 1, 2, 3), "folds of split v5 that make cv and make best train on", least=0, most=LAST_FOLD
+        (0, 1, 2, 3), "folds of split v5 that make cv, best and distil train on", least=0, most=LAST_FOLD
     )
     seed: int = _setting(42, "seeds split, mining and training", least=0)
     train_seed: int | None = _setting(

@@ -1,10 +1,12 @@
 """Status: each stage of the present settings as fresh, stale (with what changed) or missing."""
 
+from dataclasses import replace
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rounds.pipeline import freshness, stages
+from rounds.pipeline import distillation, freshness, stages
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.stages import Stage
 
@@ -29,9 +31,18 @@ def table(experiment: Experiment) -> Table:
 
 def listed(experiment: Experiment) -> list[Stage]:
     """The rounds up to ROUND, and second stages and the baseline where they were made."""
-    optional = [stages.candidates(experiment), *_baseline(experiment)]
+    optional = [stages.candidates(experiment), *_baseline(experiment), *_distillation(experiment)]
     made = [stage for stage in optional if stage.output.exists()]
     return [stages.round_end(experiment, experiment.settings.round), *made]
+
+
+def _distillation(experiment: Experiment) -> list[Stage]:
+    """The stages of `make distil`, which trains on everything; those of its folds belong to SPLIT=v5."""
+    if experiment.settings.is_validated:
+        return []
+    folds = tuple(Experiment(experiment.settings.on(split="v5", fold=fold)) for fold in experiment.settings.folds)
+    made = (distillation.teacher(experiment, folds), distillation.training(experiment, folds))
+    return [replace(stage, inputs=()) for stage in made]
 
 
 def _baseline(experiment: Experiment) -> list[Stage]:

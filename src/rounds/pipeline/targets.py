@@ -1,25 +1,22 @@
 """Targets: what each name after `make` brings up to date and runs."""
 
 import re
-from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from rounds.errors import UserError
-from rounds.estimate import Counter, Estimate
 from rounds.pipeline import (
     averages,
+    distillation,  # noqa: F401  registers its targets
     extra_flags,
-    freshness,
+    second_stages,  # noqa: F401  registers its targets
     settings,
     stages,
-    uploads,  # noqa: F401  registers its targets
+    uploads,
 )
-from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import DENSE, TARGETS, VALIDATED, target
 from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
-from rounds.pipeline.stages import Stage
 
 ZERO_SHOT = ("evaluate", "mteb", "demo", "status")  # targets that take the base model, ROUND=0
 
@@ -99,107 +96,9 @@ def finish_round(session: Session, number: int) -> None:
 def evaluate(session: Session) -> None:
     """Print the table of the chosen round, or of the average of RUNS."""
     if session.settings.runs:
-        averages.average(session)
+        averages.evaluate_runs(session)
     else:
         finish_round(session, session.settings.round)
-
-
-@target()
-def submit(session: Session) -> None:
-    """Write and check a CSV of the chosen checkpoint."""
-    given, names = session.settings, session.experiment
-    chosen = averages.chosen(names)
-    session.ensure(chosen)
-    session.call(
-        "make_submission",
-        model_path=chosen.output,
-        data_dir=names.data,
-        raw_dir=given.raw,
-        device=given.device,
-        kaggle=given.kaggle,
-        competition=given.competition,
-        output_file=_submitted(names),
-    )
-
-
-# ---- second stages --------------------------------------------------------------------------------------------------
-
-
-@target(is_dense=True)
-def candidates(session: Session) -> None:
-    """List what the chosen round's ranking is refined with."""
-    session.finish(stages.candidates(session.experiment))
-
-
-@target(is_dense=True)
-def rerank(session: Session) -> None:
-    """Train a reranker for each fold on the other folds' candidates."""
-    folds = _ensure_folds(session)
-    others = [(fold, tuple(other for other in folds if other != fold)) for fold in folds]
-    _ensure_each(session, {f"fold {fold.settings.fold}: rerank": stages.rerank(fold, rest) for fold, rest in others})
-
-
-@target(is_dense=True)
-def cv(session: Session) -> None:
-    """Print what each stage scores on the folds."""
-    rerank(session)
-    _cross_validate(session, ablate=True)
-
-
-@target(is_dense=True)
-def best(session: Session) -> None:
-    """Fuse the rounds on all of train as the folds teach, and write the submission."""
-    folds = _ensure_folds(session)
-    session.runner.say("== all of train")
-    whole = session.on(split="submission", fold=0)
-    whole.ensure(stages.candidates(whole.experiment))
-    _cross_validate(session)
-    session.call(
-        "fuse",
-        folds=_tables(folds),
-        table=whole.experiment.candidates(session.settings.round),
-        raw_dir=session.settings.raw,
-        output_file="submissions/best.csv",
-    )
-
-
-def _folds(session: Session) -> list[Experiment]:
-    folds = session.settings.folds
-    if len(folds) < 2:
-        raise UserError(
-            f"FOLDS={' '.join(map(str, folds))}: name two folds or more; each is ranked as the others teach"
-        )
-    return [session.on(split="v5", fold=fold).experiment for fold in folds]
-
-
-def _ensure_folds(session: Session) -> list[Experiment]:
-    """The candidates of each fold, each in folders of its own, so that a stopped run goes on where it was."""
-    folds = _folds(session)
-    _ensure_each(session, {f"fold {fold.settings.fold}": stages.candidates(fold) for fold in folds})
-    return folds
-
-
-def _ensure_each(session: Session, stage_of: Mapping[str, Stage]) -> None:
-    """Bring the stage of each fold up to date; say how long those take that have to run, once one has."""
-    waiting = sum(not freshness.are_fresh([stage]) for stage in stage_of.values())
-    estimate = Estimate(f"{waiting} folds", "folds")
-    done = Counter(estimate.update, waiting)
-    for title, stage in stage_of.items():
-        session.runner.say(f"== {title}")
-        if session.ensure(stage) and not session.runner.is_dry:
-            done.add(1)
-
-
-def _tables(folds: Iterable[Experiment]) -> list[Path]:
-    return [fold.candidates(fold.settings.round) for fold in folds]
-
-
-def _cross_validate(session: Session, ablate: bool = False) -> None:
-    session.call("cv", folds=_tables(_folds(session)), ablate=ablate, output=session.experiment.cross_validation)
-
-
-def _submitted(names: Experiment) -> Path:
-    return Path("submissions") / f"{names.submission}.csv"
 
 
 # ---- Kaggle ---------------------------------------------------------------------------------------------------------
@@ -211,8 +110,8 @@ def private_lb(session: Session) -> None:
     given, names = session.settings, session.experiment
     if names.is_private:
         session.ensure(stages.round_end(names, given.round))
-        submit(session)
-        session.call("private_lb", folder=given.raw, submission=_submitted(names))
+        uploads.submit(session)
+        session.call("private_lb", folder=given.raw, submission=uploads.submitted(names))
         return
     session.ensure(*stages.raw(names))
     session.call(

@@ -1,20 +1,48 @@
 """Uploads: targets that hand a checkpoint to Kaggle or to the Hugging Face hub, and read what came of it."""
 
+from pathlib import Path
+
 from rounds.errors import UserError
 from rounds.pipeline import averages, stages
+from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import target
 from rounds.pipeline.session import Session
+
+
+@target()
+def submit(session: Session) -> None:
+    """Write and check a CSV of the chosen checkpoint."""
+    submit_checkpoint(session, averages.ensure_chosen(session))
+
+
+def submit_checkpoint(session: Session, checkpoint: Path) -> None:
+    """Write and check a CSV of a checkpoint, under the name of the chosen one."""
+    given, names = session.settings, session.experiment
+    session.call(
+        "make_submission",
+        model_path=checkpoint,
+        data_dir=names.data,
+        raw_dir=given.raw,
+        device=given.device,
+        kaggle=given.kaggle,
+        competition=given.competition,
+        output_file=submitted(names),
+    )
+
+
+def submitted(names: Experiment) -> Path:
+    """The CSV of the chosen checkpoint."""
+    return Path("submissions") / f"{names.submission}.csv"
 
 
 @target()
 def bundle(session: Session) -> None:
     """Write the bundle and the notebook for the chosen checkpoint."""
     given, names = session.settings, session.experiment
-    chosen = averages.chosen(names)
-    session.ensure(chosen)
+    chosen = averages.ensure_chosen(session)
     session.call(
         "bundle",
-        model_path=chosen.output,
+        model_path=chosen,
         data_dir=names.data,
         name=names.submission,
         competition=given.competition,
@@ -50,7 +78,7 @@ def publish(session: Session) -> None:
         evaluations = [names.evaluation(number) for number in range(given.round + 1)]
     session.call(
         "publish",
-        model_path=averages.chosen(names).output,
+        model_path=averages.ensure_chosen(session),
         data_dir=names.data,
         raw_dir=given.raw,
         evaluations=evaluations if given.is_validated else "",

@@ -1,5 +1,6 @@
 """Candidate vectors: embed queries, training queries and passages with each fused model, and build the table."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -53,9 +54,29 @@ class _Labels(NamedTuple):
         query_rows, passages = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return cls([collection.query_metadata(row) for row in rows], query_rows, passages)
 
+    def without(self, left_out: np.ndarray) -> "_Labels":
+        """Return the labels of the other queries than those that are left out, (queries,) bool."""
+        kept = ~left_out[self.query_rows]
+        return self._replace(query_rows=self.query_rows[kept], passage_rows=self.passage_rows[kept])
+
     def labelled(self) -> LabelledQueries:
         """Return them as features are computed from them."""
         return LabelledQueries([self.queries[row] for row in self.query_rows], self.passage_rows)
+
+
+class _ModelVectors(NamedTuple):
+    """Vectors of one fused model.
+
+    Attributes:
+        passages: (corpus, dim).
+        own, outside: (rows, dim), of the competition's training rows and of the outside ones; None without any.
+        queries: (queries, dim), of the queries to rank for; None where these are training rows.
+    """
+
+    passages: np.ndarray
+    own: np.ndarray
+    outside: np.ndarray | None
+    queries: np.ndarray | None = None
 
 
 def compute_candidates(
@@ -77,33 +98,121 @@ def compute_candidates(
     passage_rows = {passage: row for row, passage in enumerate(data.passages)}
     own = _Labels.of(collection.own_rows(training_rows), passage_rows)
     outside = _Labels.of(collection.outside_rows(training_rows), passage_rows)
-    passages, texts = list(data.passages.values()), [query.text for query in queries.values()]
-    title = "validation" if data.validation else "test"
-    models = []
-    for model in fused:
-        encoder = run_store.open_store(model.checkpoint, model_output)
-        passage_vectors, _ = encoder.vectors(passages, "passage", "corpus")
-        bank = collection.example_bank(training_rows, model.checkpoint.recipe.prompts)
-        query_vectors = _embed_queries(encoder, model.part, list(queries.values()), bank, title)
-        training_vectors = _embed_queries(encoder, model.part, own.queries, bank, "train")[own.query_rows]
-        outside_vectors = None
-        if outside.queries:
-            vectors = _embed_queries(encoder, model.part, outside.queries, bank, "outside")
-            outside_vectors = vectors[outside.query_rows]
-        corpus = np.asarray(passage_vectors)
-        models.append(FusedModel(model.name, query_vectors, training_vectors, corpus, outside_vectors))
-    lexical = bm25.score(texts, passages, fused[-1].checkpoint.recipe.mining.bm25)
-    table = build_candidates(
-        queries,
+    vectors = [_embed(model, data, (own, outside), training_rows, model_output, queries) for model in fused]
+    table = _build_table(fused, vectors, data, (own, outside), {"queries": queries, "qrels": data.qrels})
+    return _with_tokens(table.without(data.identical), fused, data, queries)
+
+
+def compute_training_candidates(
+    fused: list[FusedCheckpoint],
+    data: Collection,
+    training_rows: list[dict],
+    blocks: list[list[int]],
+    model_output: Path,
+) -> Iterator[Candidates]:
+    """Build the tables of training rows, block by block; what a block's rows are labelled with does not count in it.
+
+    Neither do a block's rows vote, nor do they count as labels of a passage, as if the block were a fold. But the
+    checkpoints may have been trained on them.
+
+    Args:
+        fused: The checkpoints, the one to improve last.
+        data: The collection whose training rows these are.
+        training_rows: The collection's fine-tuning rows, outside questions included.
+        blocks: Rows of `training_rows` to rank for; those of a block are all outside ones, or none is.
+        model_output: Folder that keeps the vectors of base models.
+    """
+    passage_rows = {passage: row for row, passage in enumerate(data.passages)}
+    is_outside = np.array([collection.OUTSIDE in row for row in training_rows], dtype=bool)
+    places = np.where(is_outside, np.cumsum(is_outside), np.cumsum(~is_outside)) - 1  # among the rows of its side
+    own = _Labels.of(collection.own_rows(training_rows), passage_rows)
+    outside = _Labels.of(collection.outside_rows(training_rows), passage_rows)
+    vectors = [_embed(model, data, (own, outside), training_rows, model_output) for model in fused]
+    for block in blocks:
+        rows, side = [training_rows[row] for row in block], bool(is_outside[block[0]])
+        labels, of_block = [own, outside], places[block]
+        left_out = np.isin(np.arange(len(labels[side].queries)), of_block)
+        labels[side] = labels[side].without(left_out)
+        ranked = [each._replace(queries=(each.outside if side else each.own)[of_block]) for each in vectors]
+        queries = {row["query_id"]: collection.query_metadata(row) for row in rows}
+        qrels = {row["query_id"]: row["pos_id"] for row in rows}
+        table = _build_table(fused, ranked, data, tuple(labels), {"queries": queries, "qrels": qrels})
+        table = table.without({row["query_id"]: row["identical"] for row in rows if row.get("identical")})
+        yield _with_tokens(table, fused, data, queries)
+
+
+def _embed(
+    model: FusedCheckpoint,
+    data: Collection,
+    labels: tuple[_Labels, _Labels],
+    training_rows: list[dict],
+    model_output: Path,
+    queries: dict[str, QueryMetadata] | None = None,
+) -> _ModelVectors:
+    """Embed passages, training queries (`labels`: own and outside ones) and, where they are given, queries."""
+    encoder = run_store.open_store(model.checkpoint, model_output)
+    bank = collection.example_bank(training_rows, model.checkpoint.recipe.prompts)
+
+    def embed(texts: Iterable[QueryMetadata], title: str) -> np.ndarray:
+        return _embed_queries(encoder, model.part, list(texts), bank, title)
+
+    passages, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
+    ranked = None
+    if queries is not None:
+        ranked = embed(queries.values(), "validation" if data.validation else "test")
+    own, outside = labels
+    return _ModelVectors(
+        passages=np.asarray(passages),
+        own=embed(own.queries, "train"),
+        outside=embed(outside.queries, "outside") if outside.queries else None,
+        queries=ranked,
+    )
+
+
+def _build_table(
+    fused: list[FusedCheckpoint],
+    vectors: list[_ModelVectors],
+    data: Collection,
+    labels: tuple[_Labels, _Labels],
+    ranked: dict,
+) -> Candidates:
+    """Return the candidates of the queries whose vectors are given, with all features but those of tokens.
+
+    Args:
+        labels: of the training rows that count, own and outside ones.
+        ranked: `queries`, id -> metadata, and their `qrels`.
+    """
+    own, outside = labels
+    models = [
+        FusedModel(
+            model.name,
+            each.queries,
+            each.own[own.query_rows],
+            each.passages,
+            each.outside[outside.query_rows] if outside.queries else None,
+        )
+        for model, each in zip(fused, vectors, strict=True)
+    ]
+    texts = [query.text for query in ranked["queries"].values()]
+    lexical = bm25.score(texts, list(data.passages.values()), fused[-1].checkpoint.recipe.mining.bm25)
+    return build_candidates(
+        ranked["queries"],
         list(data.passages),
         own.labelled(),
         models,
         lexical,
-        data.qrels,
+        ranked["qrels"],
         outside=outside.labelled() if outside.queries else None,
     )
-    table = table.without(data.identical)
+
+
+def _with_tokens(
+    table: Candidates, fused: list[FusedCheckpoint], data: Collection, queries: dict[str, QueryMetadata]
+) -> Candidates:
+    """Return the table with late interaction's features of the checkpoints that give them."""
+    passage_rows = {passage: row for row, passage in enumerate(data.passages)}
     columns = np.array([passage_rows[passage] for passage in table.passage_ids])
+    texts, passages = [query.text for query in queries.values()], list(data.passages.values())
     for model in fused:
         if compares_tokens(model.checkpoint):
             values = _token_features(model.checkpoint, texts, passages, (table.query_rows, columns))

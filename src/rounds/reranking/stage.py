@@ -1,6 +1,7 @@
 """Second stages: list the candidates of a collection's queries, and rerank them with a cross-encoder."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rounds.artifacts.manifests import CandidatesManifest, RerankerManifest
 from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
+from rounds.data.few_shot import QueryMetadata
 from rounds.encoding import pair_scores
 from rounds.errors import Refused, UserError
 from rounds.models import cross_encoder
@@ -101,8 +103,8 @@ def make_candidates(
     for checkpoint in checkpoints:
         checkpoint.recipe.require_text_only("candidates")
         checkpoint.recipe.require_dense("candidates")
-    parts = (*QUERY_PARTS, "") if any(query.construct for query in queries.values()) else ("",)
-    fused = _fused_checkpoints(checkpoints, parts)
+    parts = query_parts(queries.values())
+    fused = fused_checkpoints(checkpoints, parts)
     rows = data.folder / collection.FINETUNE
     config = {
         "members": [checkpoint.key for checkpoint in checkpoints],
@@ -131,7 +133,12 @@ def make_candidates(
     return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
 
 
-def _fused_checkpoints(checkpoints: list[Checkpoint], parts: tuple[str, ...]) -> list[FusedCheckpoint]:
+def query_parts(queries: Iterable[QueryMetadata]) -> tuple[str, ...]:
+    """Return the parts of a query that a base model ranks by; the last one is the whole query."""
+    return (*QUERY_PARTS, "") if any(query.construct for query in queries) else ("",)
+
+
+def fused_checkpoints(checkpoints: list[Checkpoint], parts: tuple[str, ...]) -> list[FusedCheckpoint]:
     """Return each checkpoint with the part of the query that it ranks by; a base model ranks by every part.
 
     Raises:

@@ -142,7 +142,7 @@ class EpochCheckpointCallback(TrainerCallback):
                 recipe,
                 precision,
                 gathered,
-                **vars(self.plan.origin),
+                **self.plan.origin.checkpoint_entries(),
                 epoch=epoch,
                 seed=self.plan.seed,
                 train_seconds=seconds,

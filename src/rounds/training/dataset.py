@@ -3,7 +3,7 @@
 import hashlib
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +37,8 @@ class TrainingGroups:
         false_negatives: passages that must not serve as a row's negatives: positives of any row with the same query
             text, passages that such a row excludes, and the query itself.
         examples: each row's few-shot examples, best first; as many as a batch may use.
-        teacher_scores: a teacher's score of each of the row's passages; empty if the loss needs none.
+        teacher_scores: a teacher's score of each of the row's passages, NaN where it gave none; empty if the loss
+            needs none.
         is_outside: whether each row is of an outside question.
     """
 
@@ -119,7 +120,7 @@ def read_training_groups(path: Path, seed: int, recipe: Recipe) -> TrainingGroup
         negatives=negatives,
         false_negatives=false_negatives,
         examples=_select_examples(rows, recipe),
-        teacher_scores=_teacher_scores(rows, path, table) if LOSSES[recipe.training.loss].needs_teacher else [],
+        teacher_scores=_teacher_scores(rows, path, table, recipe.training.loss),
         is_outside=[collection.OUTSIDE in row for row in rows],
     )
 
@@ -151,30 +152,38 @@ def _select_examples(rows: list[dict], recipe: Recipe) -> list[list[str]]:
     return few_shot.select_examples(bank, [collection.query_metadata(row) for row in rows], limit)
 
 
-def _teacher_scores(rows: list[dict], path: Path, table: _PassageTable) -> list[dict[int, float]]:
-    """Return each row's scores by passage number, as FlagEmbedding's `pos_scores` and `neg_scores` hold them."""
-    teacher_scores = []
+def _teacher_scores(rows: list[dict], path: Path, table: _PassageTable, loss: str) -> list[dict[int, float]]:
+    """Return each row's scores by passage number, as FlagEmbedding's `pos_scores` and `neg_scores` hold them.
+
+    With `distillation`, a passage that the row names under `unscored` has a score of null.
+    """
+    teacher_scores: list[dict[int, float]] = []
+    if not LOSSES[loss].needs_teacher:
+        return teacher_scores
     for line, row in enumerate(rows, 1):
         texts = row["pos"] + row["neg"]
         of_pos, of_neg = row.get("pos_scores"), row.get("neg_scores") or []
-        if not (_fits(of_pos, row["pos"]) and _fits(of_neg, row["neg"])):
+        unscored = row.get("unscored", ()) if loss == "distillation" else ()
+        if not (_fits(of_pos, row["pos"], unscored) and _fits(of_neg, row["neg"], unscored)):
             raise UserError(
                 f"{path} line {line}: has no teacher's score of each passage (pos_scores, neg_scores); "
                 "mine with mining.reranker, or train with loss info_nce"
             )
         # Texts of `pos` and `neg` are in the table, so adding them only looks their numbers up.
-        teacher_scores.append(
-            {table.add(text): float(score) for text, score in zip(texts, of_pos + of_neg, strict=True)}
-        )
+        scores = (math.nan if score is None else float(score) for score in of_pos + of_neg)
+        teacher_scores.append({table.add(text): score for text, score in zip(texts, scores, strict=True)})
     return teacher_scores
 
 
-def _fits(scores: object, texts: list[str]) -> bool:
-    """Return whether `scores` is a list of a finite number for each text."""
+def _fits(scores: object, texts: list[str], unscored: Collection[str]) -> bool:
+    """Return whether `scores` is a list of a finite number for each text, and of null for unscored ones."""
     return (
         isinstance(scores, list)
         and len(scores) == len(texts)
-        and all(isinstance(score, int | float) and math.isfinite(score) for score in scores)
+        and all(
+            text in unscored if score is None else isinstance(score, int | float) and math.isfinite(score)
+            for score, text in zip(scores, texts, strict=True)
+        )
     )
 
 

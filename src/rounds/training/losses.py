@@ -34,7 +34,8 @@ class EmbeddedBatch:
             filled up with -2.
         group_rows: (queries, group) int64, rows in `passages` of each query's own group, the positive first; filled
             up with -1. None where neither a teacher nor the hardness of negatives counts.
-        teacher_scores: (queries, group), a teacher's scores of `group_rows`; None without a teacher.
+        teacher_scores: (queries, group), a teacher's scores of `group_rows`, NaN where it gave none; None without a
+            teacher.
         weights: (queries,), by which each query's loss is multiplied; None multiplies none.
     """
 
@@ -96,16 +97,23 @@ def _is_among(keys: Tensor, members: Tensor) -> Tensor:
 
 
 def distillation_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
-    """Compute the KL divergence from the teacher's distribution over each group."""
+    """Compute the KL divergence from the teacher's distribution over what it scored of each group."""
     teacher = batch.teacher_scores / settings.teacher_temperature
     scores = batch.group_scores() / settings.temperature
-    return distillation(scores, teacher, batch.group_rows >= 0, batch.weights)
+    present = (batch.group_rows >= 0) & ~teacher.isnan()
+    return distillation(scores, teacher, present, batch.weights) + _label_loss(batch, settings)
 
 
 def margin_mse_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
     """Compute the squared error of each group's margins against the teacher's."""
     teacher = batch.teacher_scores / settings.teacher_temperature
-    return margin_mse(batch.group_scores(), teacher, batch.group_rows >= 0, batch.weights)
+    mse = margin_mse(batch.group_scores(), teacher, batch.group_rows >= 0, batch.weights)
+    return mse + _label_loss(batch, settings)
+
+
+def _label_loss(batch: EmbeddedBatch, settings: Training) -> Tensor | float:
+    """Return what the labels add to a teacher's loss."""
+    return settings.label_weight * info_nce_loss(batch, settings) if settings.label_weight else 0.0
 
 
 LOSSES = {
@@ -160,13 +168,18 @@ def distillation(scores: Tensor, teacher: Tensor, present: Tensor, weights: Tens
 
     Args:
         scores: (queries, group) similarities, divided by the temperature.
-        teacher: (queries, group) a reranker's scores, divided by its temperature.
-        present: (queries, group) bool, False where a group has no passage.
+        teacher: (queries, group) a reranker's or an ensemble's scores, divided by its temperature.
+        present: (queries, group) bool, False where a group has no passage or the teacher gave no score. A query
+            without any has no loss.
         weights: (queries,), by which each query's loss is multiplied; None multiplies none.
 
     Returns:
         Mean over the queries, a scalar.
     """
+    if not (is_scored := present.any(dim=1)).all():  # a softmax over nothing would have no gradient that is a number
+        teacher = teacher.masked_fill(~is_scored[:, None], 0)
+        weights = is_scored * (1.0 if weights is None else weights)
+        present = present | ~is_scored[:, None]
     student = F.log_softmax(scores.masked_fill(~present, -torch.inf), dim=1).masked_fill(~present, 0)
     target = F.softmax(teacher.masked_fill(~present, -torch.inf), dim=1)
     if weights is None:

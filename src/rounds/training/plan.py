@@ -25,6 +25,7 @@ class RoundOrigin:
         parent: the checkpoint that it continues from.
         lineage_status: the lineage's status (`lineage.guard`).
         lineage: digests of the training questions of the round and its ancestors; None if unknown.
+        title: name in tables of a checkpoint that is no round's; empty for a round's.
     """
 
     round: int
@@ -33,6 +34,15 @@ class RoundOrigin:
     parent: Parent
     lineage_status: str
     lineage: dict[str, str] | None
+    title: str = ""
+
+    def entries(self) -> dict:
+        """Return the entries of the round's manifest."""
+        return {name: value for name, value in vars(self).items() if name != "title"}
+
+    def checkpoint_entries(self) -> dict:
+        """Return the entries of its checkpoints' manifests."""
+        return self.entries() | ({"title": self.title} if self.title else {})
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import FinetuneManifest, MinedManifest, Parent
+from rounds.artifacts.manifests import FinetuneManifest, MinedManifest, Parent, TeacherManifest
 from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
@@ -39,6 +39,7 @@ class FinetuneJob:
         allow_leak: train although the data contain validation questions.
         overwrite: replace an output folder that was trained in another way.
         made_from: what the pipeline makes the folder from, which then decides whether it is kept; None without one.
+        title: name in tables of a checkpoint that is no round's; empty for a round's.
     """
 
     start: Checkpoint
@@ -54,6 +55,7 @@ class FinetuneJob:
     allow_leak: bool = False
     overwrite: bool = False
     made_from: dict | None = None
+    title: str = ""
 
     @property
     def can_evaluate(self) -> bool:
@@ -127,6 +129,7 @@ def _describe_origin(job: FinetuneJob, status: str, questions: dict[str, str] | 
         ),
         lineage_status=status,
         lineage=questions,
+        title=job.title,
     )
 
 
@@ -171,11 +174,14 @@ def _check_adapter_shape(start: Checkpoint, recipe: Recipe) -> None:
 
 
 def _trained_questions(train_data: Path, start: Checkpoint) -> dict[str, str] | None:
-    """Return the questions of the start's lineage, the miner's and the training rows; None if one is unknown."""
+    """Return the questions of the start's lineage, the miner's or teacher's, and the training rows.
+
+    None if one is unknown.
+    """
     lineages = [start.lineage]
     for row in collection.read_rows(train_data, ("pos", "neg")):
         is_known = "question_id" in row and "question_digest" in row
         lineages.append({str(row["question_id"]): str(row["question_digest"])} if is_known else None)
     if (manifest := store.read_file_manifest(train_data)) is not None:
-        lineages.append(manifest.lineage if isinstance(manifest, MinedManifest) else None)
+        lineages.append(manifest.lineage if isinstance(manifest, MinedManifest | TeacherManifest) else None)
     return lineage.union(*lineages)

@@ -79,7 +79,7 @@ def _make_manifest(
     continued = {"last": last, "best": best}[plan.recipe.training.continue_with]
     return FinetuneManifest(
         config=plan.config,
-        **vars(plan.origin),
+        **plan.origin.entries(),
         epochs=history,
         last=last.folder,
         best=best.folder,

@@ -61,6 +61,9 @@ class Training:
     teacher_temperature: Number = Field(1.0, gt=0)
     """The teacher's scores are divided by it."""
 
+    label_weight: Number = Field(0.0, ge=0)
+    """`info_nce` with the labels, times this, is added to a teacher's loss."""
+
     matryoshka_dims: list[Annotated[Integer, Field(ge=1)]] = Field(default_factory=list)
     """Sum the loss over vectors cut to each of these dimensions, so that a cut vector stays useful (Kusupati et al.
     2022, arXiv:2205.13147). Empty: whole vectors only."""

@@ -1,0 +1,62 @@
+"""Distillation: the target that teaches one embedder what the ensemble of the second stage says, and its stages."""
+
+from rounds.pipeline import keys, second_stages, stages, uploads
+from rounds.pipeline.experiment import Experiment
+from rounds.pipeline.registry import target
+from rounds.pipeline.session import Session
+from rounds.pipeline.stages import Stage
+
+TEACHER_FILE = "finetune_data_teacher.jsonl"  # in a distilled embedder's folder
+
+
+@target(is_dense=True)
+def distil(session: Session) -> None:
+    """Teach an embedder the ensemble's scores of all training rows, and write its submission."""
+    recipe = stages.load_recipe("MODEL", session.settings.model)
+    recipe.require_text_only("distil")
+    recipe.for_student(session.settings.epochs).require_epochs()
+    folds = second_stages.ensure_folds(session)
+    session.runner.say("== all of train")
+    whole = session.on(split="submission", fold=0)
+    names = whole.experiment
+    student = training(names, tuple(folds))
+    whole.ensure(student)
+    uploads.submit_checkpoint(whole.on(runs=(names.distilled_run,)), student.output)
+
+
+def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
+    """What the ensemble of the folds says about the candidates of all training rows."""
+    given, number = experiment.settings, experiment.settings.round
+    call = keys.command(
+        "teach",
+        recipe=given.model,
+        folds=[fold.candidates(number) for fold in folds],
+        data_dir=experiment.data,
+        model_paths=[experiment.train(earlier) for earlier in range(1, number + 1)],
+        device=given.first_device,
+        output_file=experiment.distilled / TEACHER_FILE,
+        replace_stale=True,
+    )
+    inputs = (*map(stages.candidates, folds), stages.training(experiment, number))
+    name, output = "distil: teacher", experiment.distilled / TEACHER_FILE
+    return Stage(name, output, call, inputs, f"== {name}", home=experiment.folder)
+
+
+def training(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
+    """An embedder that learns from the ensemble of the folds, continued from ROUND's checkpoint."""
+    given, taught = experiment.settings, teacher(experiment, folds)
+    call = keys.command(
+        "distil",
+        recipe=given.model,
+        round=given.round,
+        train_data=taught.output,
+        model_name_or_path=experiment.train(given.round),
+        epochs=given.epochs,
+        device=given.first_device,
+        seed=given.seed,
+        track=given.track,
+        output_dir=experiment.distilled / "train",
+        replace_stale=True,
+    )
+    name, output = "distil: finetune", experiment.distilled / "train"
+    return Stage(name, output, call, (taught,), f"== {name}", home=experiment.folder)

@@ -1,0 +1,85 @@
+"""Second stages: targets that refine what the rounds rank, each trained on folds of split v5."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rounds.errors import UserError
+from rounds.estimate import Counter, Estimate
+from rounds.pipeline import freshness, stages
+from rounds.pipeline.experiment import Experiment
+from rounds.pipeline.registry import target
+from rounds.pipeline.session import Session
+from rounds.pipeline.stages import Stage
+
+
+@target(is_dense=True)
+def candidates(session: Session) -> None:
+    """List what the chosen round's ranking is refined with."""
+    session.finish(stages.candidates(session.experiment))
+
+
+@target(is_dense=True)
+def rerank(session: Session) -> None:
+    """Train a reranker for each fold on the other folds' candidates."""
+    folds = ensure_folds(session)
+    others = [(fold, tuple(other for other in folds if other != fold)) for fold in folds]
+    _ensure_each(session, {f"fold {fold.settings.fold}: rerank": stages.rerank(fold, rest) for fold, rest in others})
+
+
+@target(is_dense=True)
+def cv(session: Session) -> None:
+    """Print what each stage scores on the folds."""
+    rerank(session)
+    _cross_validate(session, ablate=True)
+
+
+@target(is_dense=True)
+def best(session: Session) -> None:
+    """Fuse the rounds on all of train as the folds teach, and write the submission."""
+    folds = ensure_folds(session)
+    session.runner.say("== all of train")
+    whole = session.on(split="submission", fold=0)
+    whole.ensure(stages.candidates(whole.experiment))
+    _cross_validate(session)
+    session.call(
+        "fuse",
+        folds=_tables(folds),
+        table=whole.experiment.candidates(session.settings.round),
+        raw_dir=session.settings.raw,
+        output_file="submissions/best.csv",
+    )
+
+
+def _folds(session: Session) -> list[Experiment]:
+    folds = session.settings.folds
+    if len(folds) < 2:
+        raise UserError(
+            f"FOLDS={' '.join(map(str, folds))}: name two folds or more; each is ranked as the others teach"
+        )
+    return [session.on(split="v5", fold=fold).experiment for fold in folds]
+
+
+def ensure_folds(session: Session) -> list[Experiment]:
+    """The candidates of each fold, each in folders of its own, so that a stopped run goes on where it was."""
+    folds = _folds(session)
+    _ensure_each(session, {f"fold {fold.settings.fold}": stages.candidates(fold) for fold in folds})
+    return folds
+
+
+def _ensure_each(session: Session, stage_of: Mapping[str, Stage]) -> None:
+    """Bring the stage of each fold up to date; say how long those take that have to run, once one has."""
+    waiting = sum(not freshness.are_fresh([stage]) for stage in stage_of.values())
+    estimate = Estimate(f"{waiting} folds", "folds")
+    done = Counter(estimate.update, waiting)
+    for title, stage in stage_of.items():
+        session.runner.say(f"== {title}")
+        if session.ensure(stage) and not session.runner.is_dry:
+            done.add(1)
+
+
+def _tables(folds: Iterable[Experiment]) -> list[Path]:
+    return [fold.candidates(fold.settings.round) for fold in folds]
+
+
+def _cross_validate(session: Session, ablate: bool = False) -> None:
+    session.call("cv", folds=_tables(_folds(session)), ablate=ablate, output=session.experiment.cross_validation)

@@ -1,0 +1,75 @@
+"""The teacher's rows: best candidates with their labels, and no row's own label among its votes and counts."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rounds.data import collection
+from rounds.data.collection import OUTSIDE
+from rounds.models import checkpoint
+from rounds.reranking import stage, teacher
+from rounds.reranking.candidate_vectors import compute_training_candidates
+from rounds.reranking.candidates import Candidates
+
+
+def training_row(query: str, question: str, **further: str) -> dict:
+    return {"query_id": query, "question_id": question, **further}
+
+
+def test_the_best_candidates_are_kept_with_the_labels_behind_them():
+    """Logarithms of the probabilities, best first, cut to the number asked for; a label further down stays."""
+    table = Candidates(
+        queries=["q", "r"],
+        query_rows=np.array([0, 0, 0, 0, 1]),
+        passage_ids=np.array(["a", "b", "c", "d", "a"], dtype=object),
+        relevant=np.array([False, False, False, True, False]),
+        features={},
+    )
+    scores = teacher.best_candidates(table, np.array([0.1, 0.6, 0.25, 0.05, 0.0]), 2)
+    assert [list(of_query) for of_query in scores.values()] == [["b", "c", "d"], ["a"]]
+    assert scores["q"]["b"] == pytest.approx(np.log(0.6), abs=1e-6) and scores["r"]["a"] == round(np.log(1e-9), 6)
+
+
+def test_rows_are_divided_by_question_and_outside_rows_apart():
+    """Rows of a question are in one block, and all chosen rows are in one; no block mixes outside rows with others."""
+    rows = [training_row(f"{n}_{letter}", str(n)) for n in range(12) for letter in "BC"]
+    rows += [training_row(f"o{n}", f"o{n}", **{OUTSIDE: "model"}) for n in range(3)]
+    chosen = {row["query_id"] for row in rows[10:]}
+    blocks = teacher.divide(rows, chosen, 100)
+    assert sorted(number for block in blocks for number in block) == list(range(10, 27))
+    assert len(blocks) == teacher.BLOCKS + 3
+    for block in blocks:
+        assert len({OUTSIDE in rows[number] for number in block}) == 1
+    for question in {row["question_id"] for row in rows[10:]}:
+        assert sum(any(rows[number]["question_id"] == question for number in block) for block in blocks) == 1
+
+
+def test_an_outside_question_alone_has_nobody_to_vote():
+    """It is left out, and so is a block of nothing."""
+    rows = [training_row("1", "1"), training_row("2", "2"), training_row("o", "o", **{OUTSIDE: "model"})]
+    assert teacher.divide(rows, {"o"}, 100) == [] and teacher.divide(rows, set(), 100) == []
+
+
+@pytest.mark.parametrize("is_outside", [False, True], ids=["own", "outside"])
+def test_a_row_s_own_label_neither_votes_nor_counts(is_outside, tiny, tiny_collection, tmp_path):
+    """Of a passage that only the ranked row is labelled with, the features are those of an unlabelled passage."""
+    rows = collection.read_rows(tiny_collection / collection.FINETUNE, ("pos",))[:40]
+    if is_outside:
+        rows = rows[:20] + [row | {OUTSIDE: "model"} for row in rows[20:]]
+    side = "outside " if is_outside else ""
+    labels = [row["pos_id"][0] for row in rows if (OUTSIDE in row) == is_outside]
+    number = next(n for n in range(39, -1, -1) if labels.count(rows[n]["pos_id"][0]) == 1)
+    base = checkpoint.resolve(None, tiny, "cpu")
+    fused = stage.fused_checkpoints([base], ("",))
+    data = collection.read(tiny_collection)
+    passages = {passage: data.passages[passage] for row in rows for passage in row["pos_id"]}
+    data = dataclasses.replace(data, passages=passages)  # so few that all are candidates
+    (table,) = compute_training_candidates(fused, data, rows, [[number]], tmp_path)
+    (pair,) = np.flatnonzero(table.relevant)
+    assert table.passage_ids[pair] == rows[number]["pos_id"][0]
+    votes = f"{'outside' if is_outside else 'votes'} {fused[0].name}"
+    assert table.features[f"{votes}: score"][pair] == -1 and table.features[f"{votes}: weight"][pair] == 0
+    assert table.features[f"{side}labels: count"][pair] == 0 and not table.features[f"{side}labels: labelled"][pair]
+    other = next(n for n in range(len(table.passage_ids)) if table.passage_ids[n] in labels and n != pair)
+    assert table.features[f"{votes}: score"][other] > -1
