@@ -70,7 +70,7 @@ cv: $(SETUP)  ## what each stage scores on FOLDS of v5; second stages never lear
 
 best: $(SETUP)  ## submissions/best.csv: ROUND on all of train, fused as FOLDS teach
 	$(PIPELINE)
-distil: $(SETUP)  ## one embedder that learns what best's ensemble says, and its submission; RUNS names it elsewhere
+distil: $(SETUP)  ## one embedder that learns what the ensemble of best says, and its submission; RUNS takes it elsewhere
 	$(PIPELINE)
 
 # ---- Kaggle: a bundle of wheels and weights, and a notebook that runs it without internet --------------------------

@@ -442,3 +442,30 @@ def test_contradicting_keys_of_outside_questions_are_refused(values, parts):
     """The line names the keys."""
     with refused(*parts):
         loader.load("minilm").replace("outside", **values)
+
+
+def test_a_student_trains_by_the_keys_of_distillation():
+    """They stand in the place of training's; without a weight of the labels, keys of InfoNCE do not apply."""
+    recipe = loader.load("minilm").replace("training", false_negative_margin=0.1, epochs=3)
+    student = recipe.for_student(epochs=5).training
+    assert (student.loss, student.group_size, student.epochs) == ("distillation", 16, 5)
+    assert student.false_negative_margin is None and student.learning_rate == recipe.training.learning_rate
+    labelled = recipe.replace("distillation", label_weight=0.5, epochs=1, learning_rate=1e-5, start_from="base")
+    student = labelled.for_student(epochs=5).training
+    assert (student.label_weight, student.epochs, student.learning_rate) == (0.5, 1, 1e-5)
+    assert (student.false_negative_margin, student.start_from) == (0.1, "base")
+
+
+def test_the_weight_of_the_labels_needs_a_teacher():
+    """Beside InfoNCE, which learns from labels alone, it is refused."""
+    with refused("training.label_weight adds info_nce to another training.loss"):
+        loader.load("minilm").replace("training", label_weight=0.5)
+
+
+def test_keys_of_distillation_leave_older_recipes_as_they_are():
+    """At their defaults, neither manifests nor names of folders hold them."""
+    loaded = loader.load("minilm")
+    assert "distillation" not in loaded.to_dict() and "label_weight" not in loaded.to_dict()["training"]
+    changed = loaded.replace("distillation", candidates=8)
+    assert changed.to_dict()["distillation"] == {"candidates": 8}
+    assert loader.from_dict(changed.to_dict(), "manifest") == changed

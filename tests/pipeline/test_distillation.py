@@ -4,6 +4,7 @@ import pytest
 
 from rounds.errors import UserError
 from rounds.pipeline import status, targets
+from rounds.pipeline.runner import Failed
 
 FOLDED = ("ROUND=1", "FOLDS=0 1")
 
@@ -32,6 +33,24 @@ def test_what_best_left_is_used(session):
     """After `make best`, only teacher, student and submission are to be made."""
     scripts(session, "best", *FOLDED)
     assert scripts(session, "distil", *FOLDED) == ["teach", "distil", "make_submission"]
+
+
+@pytest.mark.parametrize("ended", ["teach", "distil"])
+def test_a_killed_run_goes_on_where_it_was(ended, session, monkeypatch):
+    """What was finished before the kill is not made again."""
+    killed = session(*FOLDED, target="distil")
+    call = killed.runner.call
+
+    def end(command, is_quiet=False):
+        if command.script == ended:
+            raise Failed(-9)
+        call(command, is_quiet)
+
+    monkeypatch.setattr(killed.runner, "call", end)
+    with pytest.raises(Failed):
+        targets.run("distil", killed)
+    left = ["teach", "distil", "make_submission"]
+    assert scripts(session, "distil", *FOLDED) == left[left.index(ended) :]
 
 
 def test_keys_of_the_student_leave_teacher_and_rounds_as_they_are(session, project):

@@ -241,6 +241,30 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     assert stamps == {path: path.stat().st_mtime for path in stamps}
 
 
+@pytest.mark.slow
+def test_distil_ends_in_a_submission_and_its_student_is_scored_on_no_fold(project, folded_raw):
+    """All training rows have a teacher's scores; again, nothing is made twice; every fold refuses the student."""
+    flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1"]
+    shown = make(project, "distil", *flags).stdout
+    (folder,) = project.glob("model_output/folded-*-tiny-mistral-submission-*/distil-*")
+    (file,) = project.glob(f"submissions/*-{folder.name}.csv")
+    rows = list(csv.DictReader(file.open()))
+    assert len(rows) == 24 and all(len(set(row["MisconceptionId"].split())) == 25 for row in rows)
+    assert str(file.relative_to(project)) in shown and "distilled" in shown
+    taught = store.read_jsonl(folder / "finetune_data_teacher.jsonl", ("pos_scores", "neg_scores"))
+    (data,) = project.glob("data/folded-*-tiny-mistral/submission/finetune_data.jsonl")
+    assert len(taught) == len(data.read_text().splitlines())
+    stamps = {path: path.stat().st_mtime_ns for path in project.glob("model_output/folded-*/**/*manifest.json")}
+    assert "==" not in make(project, "distil", *flags).stdout.partition("== all of train")[2]
+    assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+    run = f"RUNS={folder.parent.name}/{folder.name}"
+    for fold in (0, 1):
+        refused = make(project, "evaluate", *flags, run, "SPLIT=v5", f"FOLD={fold}", check=False)
+        assert refused.returncode == 2 and "was trained on" in refused.stderr
+    bundled = make(project, "submit", *flags, run, "SPLIT=submission").stdout
+    assert str(file.relative_to(project)) in bundled
+
+
 SEEING = {
     "beside": "  name_or_path: random:bert\n  vision:\n    name_or_path: model_output/vision-tiny\n",
     "joint": "  name_or_path: random:qwen3_vl\n  pooling: last_token\n  vision: {join: joint, image_size: 32}\n",

@@ -53,7 +53,7 @@ def training(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
         model_name_or_path=experiment.train(given.round),
         epochs=given.epochs,
         device=given.first_device,
-        seed=given.seed,
+        seed=given.training_seed,
         track=given.track,
         output_dir=experiment.distilled / "train",
         replace_stale=True,

@@ -165,7 +165,7 @@ class Settings:
     runs: tuple[str, ...] = _setting(
         (),
         "rounds, as folders in model_output, that make compare takes and make average averages; evaluate, submit, "
-        "bundle and publish take their average in ROUND's place",
+        "bundle and publish take their average, or a single one as it is, in ROUND's place",
     )
     method: str = _setting("mean", "how RUNS are averaged: mean, or slerp for two", ("mean", "slerp"))
     recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")

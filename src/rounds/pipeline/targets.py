@@ -109,7 +109,7 @@ def private_lb(session: Session) -> None:
     """Hold questions out of the data; on data that have some held out, submit and score once."""
     given, names = session.settings, session.experiment
     if names.is_private:
-        session.ensure(stages.round_end(names, given.round))
+        session.ensure(averages.last_stage(names) if given.runs else stages.round_end(names, given.round))
         uploads.submit(session)
         session.call("private_lb", folder=given.raw, submission=uploads.submitted(names))
         return
