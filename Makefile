@@ -52,6 +52,8 @@ round%: $(SETUP) FORCE
 
 evaluate: $(SETUP)  ## print ROUND's table again
 	$(PIPELINE)
+pseudo_label: $(SETUP)  ## label SPLIT's unlabelled training answers with ROUND's checkpoint, for EXTRA (docs/data.md)
+	$(PIPELINE)
 average: $(SETUP)  ## average the weights of RUNS and evaluate that; submit, bundle and publish take it with RUNS
 	$(PIPELINE)
 
@@ -102,13 +104,10 @@ compare: $(SETUP)  ## all metrics of RUNS with superscripts, beside chance and B
 	$(PIPELINE)
 sweep: $(SETUP)  ## round 1 of each of RECIPES on one split, in one table
 	$(PIPELINE)
-
 tune_bm25: $(SETUP)  ## grid over BM25's k1 and b, on SPLIT's training queries
 	$(PIPELINE)
-
 dims: $(SETUP)  ## ROUND's vectors cut to fewer dimensions, before and after training
 	$(PIPELINE)
-
 mteb: $(SETUP)  ## ROUND's scores on TASKS of mteb (0: the base model's), with mteb's own result files beside ours
 	$(PIPELINE)
 
@@ -118,7 +117,6 @@ dashboard: $(SETUP)  ## the report on http://127.0.0.1:PORT/, live while a round
 	$(PIPELINE)
 demo: $(SETUP)  ## http://127.0.0.1:PORT/: type a question, see what ROUND and zero-shot rank (pip install '.[demo]' first)
 	$(PIPELINE)
-
 brittle: $(SETUP)  ## ROUND's queries with a space, a newline, a word in other case: what changes
 	$(PIPELINE)
 

@@ -150,6 +150,17 @@ class MinedManifest(ConfiguredManifest):
     recall: dict[str, Number] = {}
 
 
+class PseudoLabelManifest(ConfiguredManifest):
+    """Outside questions labelled by a checkpoint, from a confidence on that had this precision on held-out queries."""
+
+    kind: Literal["pseudo_labels"] = "pseudo_labels"
+    lineage: Lineage | None
+    unlabelled: StrictInt
+    rows: StrictInt
+    threshold: Number
+    precision: Number
+
+
 class VisionManifest(ConfiguredManifest):
     """A vision tower trained on pictures and captions."""
 

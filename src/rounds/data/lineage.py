@@ -6,6 +6,7 @@ A lineage maps question ids to digests of their texts, so that equal ids of two 
 import hashlib
 from collections import Counter
 
+from rounds.artifacts import hashing
 from rounds.data.dataset import RetrievalDataset
 from rounds.data.text import normalize_text
 from rounds.errors import Refused
@@ -29,6 +30,11 @@ def question_digests(dataset: RetrievalDataset, groups: set[str]) -> dict[str, s
     """
     texts = {query.group: query.fields.get("question", "") for query in dataset.queries if query.group in groups}
     return {group: digest(texts[group]) for group in sorted(texts, key=lambda group: (len(group), group))}
+
+
+def questions_digest(questions: dict[str, str]) -> str:
+    """Return 12 hexadecimal digits that stand for a set of questions, as `question_digests` returns it."""
+    return hashing.sha256_json(questions)[:12]
 
 
 def digest(text: str) -> str:

@@ -12,6 +12,7 @@ from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.loaders.outside import OutsideRow
 from rounds.data.near_duplicates import Vectorizer, find_duplicates, find_nearest
 from rounds.data.splits import Split
+from rounds.errors import Refused
 
 NEAR_QUESTION, NEAR_DUPLICATE = "near_question", "near_duplicate"
 
@@ -97,7 +98,11 @@ def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], se
 
     Args:
         settings: the recipe's section `outside`.
+
+    Raises:
+        Refused: rows are pseudo-labels of another split, whose model may have learned from this one's validation side.
     """
+    _check_pseudo_labels(dataset, split, rows)
     texts = dict.fromkeys(query.fields["question"] for query in (*dataset.queries, *dataset.test_queries))
     vectorizer = Vectorizer(list(texts))
     nearest, dropped = _near_questions(dataset, split, rows, vectorizer, settings.max_cosine)
@@ -118,6 +123,21 @@ def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], se
         dropped=[*dropped, *duplicates],
         nearest=nearest,
     )
+
+
+def _check_pseudo_labels(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow]) -> None:
+    """Refuse labels by a model whose split has other validation questions, where this split has any."""
+    validation = {query.group for query in dataset.labelled(split.validation)}
+    held_out = lineage.questions_digest(lineage.question_digests(dataset, validation))
+    for row in rows:
+        made_for = row.labelled_for
+        if made_for is None or (made_for.data == dataset.name and (not validation or made_for.held_out == held_out)):
+            continue
+        raise Refused(
+            f"{row.place}: was labelled by a model of {made_for.data}, SPLIT={made_for.split} SEED={made_for.seed} "
+            f"FOLD={made_for.fold}, which may have learned from validation questions of this split of {dataset.name}; "
+            "make pseudo-labels for this split (make pseudo_label), or leave the file out of EXTRA"
+        )
 
 
 def _near_questions(

@@ -1,1 +1,1 @@
-"""Mining: choose hard negatives for training queries from several sources."""
+"""Mining: choose hard negatives for training queries from several sources, and pseudo-labels for unlabelled ones."""

@@ -57,6 +57,7 @@ SCRIPTS = {
         (*BASE_MODEL, "mining", "training", "outside.ratio", "outside.first", "outside.weight"),
         ("train_data", "data_dir", "model_name_or_path"),
     ),
+    "pseudo_label": Reads("output_file", (), ("model_path", "data_dir", "raw_dir", "held_out_models", "held_out_data")),
     "average": Reads("output_dir", (), ("model_paths",)),
     "eval_llm_embedder": Reads(
         "output_dir", (*BASE_MODEL, "mining.bm25", "training.temperature"), ("model_path", "data_dir", "compare")

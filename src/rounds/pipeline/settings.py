@@ -48,7 +48,7 @@ TASK_DEFAULTS: dict[str, dict[str, object]] = {
     },
 }
 # Second stages train on several folds; on the generated sample each of them does less.
-SECOND_STAGES = ("rerank", "cv", "best", "distil")
+SECOND_STAGES = ("rerank", "cv", "best", "distil", "pseudo_label")
 SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
 LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
 LAST_FOLD = 3  # of splits v5 and v6
@@ -133,6 +133,9 @@ class Settings:
         "", "CSV or JSONL with MisconceptionId, Explanation; the recipe's prompts.passage joins them to the passages"
     )
     reranker: str = _setting("minilm-reranker", "make rerank, cv: recipe of the reranker")
+    min_precision: float = _setting(
+        0.5, "make pseudo_label: precision that labels must have on held-out queries", least=0, most=1
+    )
     round: int = _setting(
         2,
         "round that evaluate, mteb, demo, submit and status take; 0: the base model, to evaluate",

@@ -9,6 +9,7 @@ from rounds.pipeline import (
     averages,
     distillation,  # noqa: F401  registers its targets
     extra_flags,
+    pseudo_labels,  # noqa: F401  registers its target
     second_stages,  # noqa: F401  registers its targets
     settings,
     stages,

@@ -1,7 +1,8 @@
 """Load outside questions: wrong answers with their misconceptions from other files than the competition's.
 
 A file is in the long form, a wrong answer in each row, or in the competition's own wide form, a question in each row as
-in train.csv. Further columns are ignored; `Source` may say where each row comes from.
+in train.csv. Further columns are ignored; `Source` may say where each row comes from, and `HeldOut` and the columns
+beside it which split a model was trained on that labelled it (`mining.pseudo_labels`).
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -19,6 +20,26 @@ LONG_COLUMNS = (*TEXT_COLUMNS, "CorrectAnswerText", "AnswerText", "Misconception
 WIDE_COLUMNS = (*TEXT_COLUMNS, "CorrectAnswer", *(f"Answer{letter}Text" for letter in LETTERS), *LABEL_COLUMNS)
 
 
+LABELLED_FOR = ("Data", "Split", "Seed", "Fold", "HeldOut")  # columns of pseudo-labels
+
+
+@dataclass(frozen=True)
+class LabelledFor:
+    """The split that a pseudo-label was made for, by a model that was trained on its training side.
+
+    Attributes:
+        data: name of the raw data.
+        split, seed, fold: of the split.
+        held_out: digest of the split's validation questions (`lineage.questions_digest`).
+    """
+
+    data: str
+    split: str
+    seed: str
+    fold: str
+    held_out: str
+
+
 @dataclass(frozen=True)
 class OutsideRow:
     """A wrong answer of an outside question.
@@ -28,6 +49,7 @@ class OutsideRow:
         source: where it comes from: its cell in `Source`, without blanks, or the file's name without its suffix.
         fields: the parts of a query, as a `Query` of the competition has them.
         label: id of its misconception.
+        labelled_for: the split of a pseudo-label; None where nothing says that a model of ours labelled the row.
     """
 
     file: str
@@ -35,6 +57,7 @@ class OutsideRow:
     source: str
     fields: dict[str, str]
     label: str
+    labelled_for: LabelledFor | None = None
 
     @property
     def place(self) -> str:
@@ -71,7 +94,7 @@ def _read(file: Path, number: int, record: dict, passages: Collection[str]) -> I
     if missing:
         found = ", ".join(map(str, list(record)[:20]))
         raise UserError(f"{place}: column {missing[0]} is missing (found: {found})")
-    source = _read_source(record.get(SOURCE), file, place)
+    source, labelled_for = _read_source(record.get(SOURCE), file, place), _read_labelled_for(record, place)
     shared = {
         "construct": _read_topic(record["ConstructName"], place, "ConstructName"),
         "subject": _read_topic(record["SubjectName"], place, "SubjectName"),
@@ -89,7 +112,7 @@ def _read(file: Path, number: int, record: dict, passages: Collection[str]) -> I
             "correct": read_name(record[correct], place, correct),
             "wrong": read_name(record[wrong], place, wrong),
         }
-        yield OutsideRow(str(file), number, source, {**shared, **answers}, label)
+        yield OutsideRow(str(file), number, source, {**shared, **answers}, label, labelled_for)
 
 
 def _answers(record: dict, place: str) -> list[tuple[str, str, str]]:
@@ -109,3 +132,10 @@ def _read_topic(value: object, place: str, column: str) -> str:
 def _read_source(value: object, file: Path, place: str) -> str:
     """Return a source as a part of ids, which hold no blanks."""
     return NOT_IN_IDS.sub("_", file.stem if is_missing(value) else read_name(value, place, SOURCE).strip())
+
+
+def _read_labelled_for(record: dict, place: str) -> LabelledFor | None:
+    """Return the split of a pseudo-label; None without a cell in `HeldOut`."""
+    if is_missing(record.get(LABELLED_FOR[-1])):
+        return None
+    return LabelledFor(*(read_name(record.get(column), place, column) for column in LABELLED_FOR))
