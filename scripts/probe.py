@@ -1,6 +1,7 @@
 """Probe a checkpoint: brittleness of its vectors, tokens of the data, tokens that fit into a training chunk."""
 
 import itertools
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from rounds.models import checkpoint, peft_methods
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device
 from rounds.models.weights import hub_revision, locate_model
-from rounds.training.batch_size_finder import LEAST_TOKENS, fit_batch
+from rounds.training.batch_size_finder import LEAST_TOKENS, BatchSizeFinder, Speed, best_chunk
 
 ENCODED = 64  # queries whose encoding fit_batch times
+
+ENCODING_SHARE = 0.2  # of fit_batch's time that these queries may take
 
 PROBES = ("brittle", "tokens", "fit_batch")
 
@@ -37,6 +40,7 @@ class Flags(OneDevice, RecipeOfCheckpoint):
     data_dir: str = field(metadata={"help": "collection whose texts are taken"})
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
     queries: int = field(default=500, metadata={"help": "brittle: how many"})
+    seconds: int = field(default=180, metadata={"help": "fit_batch: about how long it measures"})
 
 
 def main(flags: Flags) -> None:
@@ -81,30 +85,43 @@ def _queries(data: Collection) -> list[str]:
 
 
 def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
-    recipe, embedder = source.recipe, source.load()
+    """Print what each chunk takes as soon as it is measured, then the table and the size to take."""
+    recipe, end = source.recipe, time.monotonic() + flags.seconds
+    chunks = f"training chunks of {LEAST_TOKENS:,} tokens and more, until memory, speed or time ends"
+    print(f"{source.name}: loading; then {ENCODED} queries, and {chunks}: about {flags.seconds} s in all", flush=True)
+    embedder = source.load()
     queries = list(dict.fromkeys(_queries(data)))[:ENCODED]
-    encoding = measure_speed(embedder, queries, recipe.prompts, "query", source.precision)
+    seconds = ENCODING_SHARE * flags.seconds
+    encoding = measure_speed(embedder, queries, recipe.prompts, "query", source.precision, seconds)
+    line = f"encoding {encoding.texts} queries: {_describe(Speed(encoding.speed, encoding.bound))}"
+    print(line, flush=True)
     base = locate_model(recipe.model)
     peft_methods.apply(embedder, recipe.tuning, base, hub_revision(base, recipe.model))
     embedder.train()
     if recipe.training.gradient_checkpointing:
         embedder.gradient_checkpointing_enable({"use_reentrant": False})
-    chunks = fit_batch(embedder, max_input_length(recipe.prompts), source.precision)
-    if not chunks:
+    fits = []
+    finder = BatchSizeFinder(embedder, max_input_length(recipe.prompts), source.precision)
+    for fit in finder.fits(end - time.monotonic()):
+        speeds = f"training {_describe(fit.training)}, encoding {_describe(fit.encoding)}"
+        print(f"{fit.tokens:,} tokens: {speeds}, peak {fit.peak:,.0f} MiB", flush=True)
+        fits.append(fit)
+    if not fits:
         raise UserError(f"{source.name}: not even {LEAST_TOKENS} tokens fit; shorten the texts")
     rows = [
-        [f"{chunk.tokens:,}", f"{chunk.peak:,.0f}", f"{chunk.speed:,.0f}", f"{chunk.speed / chunk.bound:.0%}"]
-        for chunk in chunks
+        [f"{fit.tokens:,}", f"{fit.peak:,.0f}", f"{fit.training.tokens:,.0f}", f"{fit.training.share:.0%}"]
+        for fit in fits
     ]
     _show(["tokens", "peak MiB", "tokens/s", "of the bound"], rows, f"{recipe.name}, training")
-    print(
-        f"encoding {len(queries)} queries: {encoding.speed:,.0f} tokens/s, "
-        f"{encoding.speed / encoding.bound:.0%} of the bound"
-    )
+    print(line)
     print(
         "bound: tokens/s if nothing but the products of weights took time, at the rate of a large product measured now"
     )
-    print(f"recipe: training: {{micro_batch_tokens: {chunks[-1].tokens}}}")
+    print(f"recipe: training: {{micro_batch_tokens: {best_chunk(fits).tokens}}}")
+
+
+def _describe(speed: Speed) -> str:
+    return f"{speed.tokens:,.0f} tokens/s, {speed.share:.0%} of the bound"
 
 
 def _show(header: list[str], rows: list[list[str]], title: str) -> None:

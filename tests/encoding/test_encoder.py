@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import slow_clock
-from helpers.tiny_embedders import make_numbers_overflow, model
+from helpers.tiny_embedders import make_numbers_overflow, model, write_overflowing_model
 from helpers.tiny_task import refused
 from tokenizers import processors
 
@@ -202,6 +202,28 @@ def test_vectors_that_are_finite_in_no_precision_are_refused(precision):
     options = EncodingOptions(names=[f"p{number}" for number in range(len(OVERFLOWING))])
     with refused("no finite numbers", "p2", "p3"):
         encode(embedder, OVERFLOWING, prompts, "passage", precision, options=options)
+
+
+def test_activations_beyond_fp16_are_computed_in_bf16(tmp_path, capsys):
+    """Of a model that overflows in every text each vector is that of fp32; the line names it, and the way out."""
+    recipe = write_overflowing_model(tmp_path, 1e5)
+    narrow = backbone.load(recipe, "fp16", "cpu")
+    report_once.cache_clear()
+    vectors = encode(narrow, OVERFLOWING, recipe.prompts, "passage", "fp16")
+    expected = encode(backbone.load(recipe, "fp32", "cpu"), OVERFLOWING, recipe.prompts, "passage", "fp32")
+    assert (vectors * expected).sum(axis=1).min() > 0.99
+    line = capsys.readouterr().out
+    assert line == (
+        f"model {tmp_path}: fp16 overflows in 5 of 5 texts; these are computed in bf16 "
+        "(set precision bf16 or fp32 to compute each once)\n"
+    )
+
+
+def test_weights_beyond_fp16_are_refused(tmp_path):
+    """They are infinite once they are loaded, so that no precision helps but that of the file."""
+    recipe = write_overflowing_model(tmp_path, 1e7)
+    with refused(f"model {tmp_path}", "no finite numbers in fp16", "take fp32"):
+        encode(backbone.load(recipe, "fp16", "cpu"), OVERFLOWING, recipe.prompts, "passage", "fp16")
 
 
 def test_a_vector_that_is_not_finite_ends_the_encoding_at_once():

@@ -20,3 +20,10 @@ def test_shared_tokens_count_once():
     apart = dataclasses.replace(recipe.prompts, share_prefix=False)
     assert measure_speed(embedder, TEXTS, apart, "query", "fp32").tokens == whole
     assert shared.speed > 0 and shared.bound > 0
+
+
+def test_a_slow_model_encodes_fewer_texts(tiny):
+    """With time for nothing, one text is encoded; with any time, all are."""
+    embedder = checkpoint.resolve(None, tiny, "cpu").load()
+    assert measure_speed(embedder, TEXTS, tiny.prompts, "query", "fp32", 0.0).texts == 1
+    assert measure_speed(embedder, TEXTS, tiny.prompts, "query", "fp32", 600.0).texts == len(TEXTS)

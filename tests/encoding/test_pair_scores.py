@@ -49,7 +49,7 @@ def test_scores_that_overflow_are_computed_in_a_wider_precision(recipe, monkeypa
     lose_scores(monkeypatch, (torch.bfloat16,))
     scores = pair_scores.score(locate_model(recipe.model), PAIRS, "cpu", recipe)
     assert np.isfinite(scores).all()
-    assert "1 of 3 scores overflow in bf16" in capsys.readouterr().out
+    assert "bf16 overflows in 1 of 3 scores" in capsys.readouterr().out
 
 
 def test_scores_that_no_precision_makes_finite_are_refused(recipe, monkeypatch):

@@ -1,13 +1,16 @@
 """Tiny embedders of random weights, and one whose numbers overflow."""
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoTokenizer
 
 from rounds.config import loader
-from rounds.config.recipe import Prompts
+from rounds.config.recipe import Prompts, Recipe
 from rounds.models import backbone
+from rounds.models.weights import locate_model
 
 
 def model(name: str, padding_side: str = "right") -> tuple[SentenceTransformer, Prompts]:
@@ -42,3 +45,19 @@ def make_numbers_overflow(embedder, text: str, dtypes: tuple[torch.dtype, ...] =
 
     embedder[0].register_forward_hook(overflow)
     return passes
+
+
+def write_overflowing_model(folder: Path, factor: float) -> Recipe:
+    """Write a tiny decoder whose last feed-forward block is enlarged, and return a recipe of it.
+
+    Args:
+        factor: of both of the block's matrices: 1e5 lets fp16 overflow in every text, 1e7 lets the weights themselves.
+    """
+    recipe = loader.load("tiny-mistral")
+    base = locate_model(recipe.model)
+    transformer = AutoModel.from_pretrained(base)
+    for matrix in (transformer.layers[-1].mlp.up_proj, transformer.layers[-1].mlp.down_proj):
+        matrix.weight.data.mul_(factor)
+    transformer.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return recipe.replace("model", name_or_path=str(folder))

@@ -17,7 +17,9 @@ import pytest
 from helpers.manifests import checkpoint_manifest
 from helpers.namespaces import may_unshare
 from helpers.scripts import SCRIPTS, call
+from helpers.tiny_embedders import write_overflowing_model
 from helpers.tiny_task import refused
+from helpers.tuned_models import build_tuned_model, save_checkpoint
 
 from rounds.artifacts import store
 from rounds.data import collection, splits
@@ -300,3 +302,30 @@ def test_inputs_without_the_base_model_ask_for_it(adapter, tmp_path):
     """The line names the model, the inputs that hold others, and the variable that adds one."""
     with refused("BAAI/bge-en-icl", "a-model", "BASE="):
         find_base(adapter, tmp_path)
+
+
+@pytest.mark.parametrize(("factor", "precision"), [(1.0, "fp16"), (1e5, "fp32")])
+def test_fp16_is_taken_only_for_a_model_that_it_can_hold(factor, precision, tiny_collection, tmp_path, capsys):
+    """Where most texts overflow, all are computed in fp32, and a line names the model; otherwise nothing is said."""
+    recipe = write_overflowing_model(tmp_path, factor)
+    source = checkpoint.resolve(None, recipe, "cpu", "fp32").with_options(precision="fp16")
+    assert notebook.avoid_overflow(source, collection.read(tiny_collection)).precision == precision
+    line = capsys.readouterr().out
+    assert (f"model {tmp_path}: fp16 overflows in" in line) == (precision == "fp32")
+
+
+def test_weights_that_fp32_would_not_fit_stay_in_fp16(tiny_collection, tmp_path, monkeypatch, capsys):
+    """The texts that overflow are then computed in bf16, one by one."""
+    monkeypatch.setattr(notebook, "total_memory", lambda device: 0.1)
+    source = checkpoint.resolve(None, write_overflowing_model(tmp_path, 1e5), "cpu", "fp32")
+    narrow = source.with_options(precision="fp16")
+    assert notebook.avoid_overflow(narrow, collection.read(tiny_collection)).precision == "fp16"
+    assert "computed in bf16, slowly" in capsys.readouterr().out
+
+
+def test_a_checkpoint_trained_in_fp16_is_used_on_a_cpu(tiny, tmp_path):
+    """CPUs do not compute in fp16: without a GPU the notebook takes what suits the CPU."""
+    folder = save_checkpoint(build_tuned_model(tiny), tiny, tmp_path / "checkpoint")
+    manifest = store.read_manifest(folder)
+    store.write_manifest(folder / store.MANIFEST, manifest.with_values(precision="fp16"))
+    assert notebook.resolve_checkpoint(folder, "cpu").precision in ("bf16", "fp32")

@@ -32,7 +32,7 @@ def test_gpt_2_s_layers_count():
 
 def test_the_bound_is_the_matrix_rate_over_the_operations(layers, monkeypatch):
     """1 TFLOP/s computes 1e12 / 36 tokens of 36 operations."""
-    monkeypatch.setattr(token_bound, "matrix_rate", lambda device, dtype: 1.0)
+    monkeypatch.setattr(token_bound, "matrix_rate", lambda device, dtype, repeats: 1.0)
     assert token_bound.tokens_per_second(layers, "fp32", trains=False) == pytest.approx(1e12 / 36)
 
 

@@ -20,7 +20,7 @@ from rounds.encoding.text_blocks import TextBlocks
 from rounds.encoding.tokenization import Cuts, Tally, report_once, tokenize, tokenize_with_cuts
 from rounds.estimate import Counter, Estimate, OnProgress, ignore
 from rounds.models import dual_encoder, image_inputs, multi_vector
-from rounds.models.precision import autocast, compute_dtype, widened
+from rounds.models.precision import autocast, describe_overflow, widened
 from rounds.retrieval import representations
 from rounds.retrieval.representation import Allocate, Vectors
 
@@ -259,9 +259,7 @@ def tell_overflow(
     if lost and options.on_overflow:
         options.on_overflow(lost)
     elif lost:
-        dtype = compute_dtype(precision, str(embedder.device))
-        narrow, wider = ("fp16", "bf16") if dtype == torch.float16 else ("bf16", "fp32")
-        report_once(f"{narrow} overflows in {lost} of {count} texts; these are computed in {wider}")
+        report_once(describe_overflow(embedder, precision, lost, count, "texts"))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from rounds.config.recipe import Recipe
 from rounds.encoding.decoder_scorer import DecoderScorer
 from rounds.estimate import Counter, Estimate
 from rounds.models import cross_encoder
-from rounds.models.precision import autocast, resolve_precision, widened
+from rounds.models.precision import autocast, describe_overflow, resolve_precision, widened
 
 BATCH = 32
 
@@ -80,5 +80,5 @@ def _predict(model: CrossEncoder, pairs: list[tuple[str, str]], precision: str, 
         names = [f"{query[:40]!r} with {passage[:40]!r}" for query, passage in lost_pairs]
         with widened(model, precision, names) as wider:
             scores[lost] = _predict(model, lost_pairs, wider, device)
-        print(f"{len(lost)} of {len(pairs)} scores overflow in {precision}; these are computed in {wider}")
+        print(describe_overflow(model, precision, len(lost), len(pairs), "scores"))
     return scores

@@ -23,20 +23,25 @@ from rounds.data.collection import Collection
 from rounds.data.loaders import eedi, explanations
 from rounds.data.prompts import check_passage_format
 from rounds.encoding import fingerprint, run_store
-from rounds.encoding.encoder import encode
+from rounds.encoding.encoder import EncodingOptions, encode
 from rounds.errors import UserError
 from rounds.kaggle import bundle_file
 from rounds.kaggle.bundle_file import BUNDLE, EXPLANATIONS
 from rounds.kaggle.stage import submit
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
-from rounds.models.devices import device_name, resolve_devices
-from rounds.models.precision import resolve_precision
+from rounds.models.devices import device_name, resolve_devices, total_memory
+from rounds.models.precision import describe_model
 from rounds.models.weights import WEIGHT_FILES, have_digest
+from rounds.retrieval import representations
 
 SAMPLE_SIZE = 64  # queries, and as many passages, that are encoded to estimate the time
 
 WARM_UP_TEXTS = 8  # encoded before the measurement, as a device's first batches are slow
+
+TRIED_TEXTS = 16  # queries, and as many passages, that are encoded in fp16 to see whether they overflow
+
+FP32_SHARE = 0.6  # of a GPU's memory, the most that weights in fp32 may take
 
 MAX_SHARE = 0.8  # the largest share of the remaining time that the estimate may take
 
@@ -62,9 +67,10 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         folder = copy_checkpoint(bundle / "checkpoint", Path(scratch) / "checkpoint", inputs)
         devices = resolve_devices(",".join(f"cuda:{n}" for n in range(torch.cuda.device_count())))
-        source = suit_device(checkpoint.resolve(str(folder), device=devices[0])).with_options(devices=devices)
-        print(f"{contents.submission}: {source.precision} on {', '.join(map(device_name, devices))}", flush=True)
+        source = resolve_checkpoint(folder, devices[0]).with_options(devices=devices)
         data = write_collection(raw, bundle, source, Path(scratch) / "data")
+        source = avoid_overflow(source, data)
+        print(f"{contents.submission}: {source.precision} on {', '.join(map(device_name, devices))}", flush=True)
         source = fit_time(source, data, end - time.monotonic())
         output = working / "submission.csv"
         rows = submit(source, data, raw / "sample_submission.csv", output, Path(scratch))
@@ -171,16 +177,47 @@ def _find_base(model: Model, manifest: CheckpointManifest, folder: Path, inputs:
     )
 
 
-def suit_device(source: Checkpoint) -> Checkpoint:
-    """Return the checkpoint in a precision and attention that its device supports: a T4 lacks bf16, FlashAttention."""
-    if not source.device.startswith("cuda"):
-        return source
-    if source.precision in ("bf16", "fp16"):
-        source = source.with_options(precision=resolve_precision("auto", source.device))
-    if torch.cuda.get_device_capability(source.device) < (8, 0):
+def resolve_checkpoint(folder: Path, device: str) -> Checkpoint:
+    """Return a checkpoint in a precision and attention that a device supports: a T4 lacks bf16 and FlashAttention."""
+    manifest = store.read_manifest(folder)
+    lacks_fp16 = device == "cpu" and manifest.precision == "fp16"
+    is_chosen_anew = lacks_fp16 or (device.startswith("cuda") and manifest.precision in ("bf16", "fp16"))
+    source = checkpoint.resolve(str(folder), device=device, precision="auto" if is_chosen_anew else None)
+    if device.startswith("cuda") and torch.cuda.get_device_capability(device) < (8, 0):
         model = dataclasses.replace(source.recipe.model, attention="sdpa")
         source = dataclasses.replace(source, recipe=dataclasses.replace(source.recipe, model=model))
     return source
+
+
+def avoid_overflow(source: Checkpoint, data: Collection) -> Checkpoint:
+    """Return a checkpoint that computes in fp16 in fp32 if most of a sample of the texts overflow, as Gemma 3's do.
+
+    GPUs without bf16 compute in fp32 faster than in bf16, which `encode` falls back on for single texts. A model whose
+    weights in fp32 would take too much of the GPU's memory stays in fp16. A line says what is done.
+
+    Args:
+        source: The checkpoint.
+        data: The collection with the test queries.
+    """
+    if source.precision != "fp16":
+        return source
+    embedder, lost, count = source.load(), 0, 0
+    for kind, texts in (("query", data.test), ("passage", data.passages)):
+        ids = list(texts)[:: max(len(texts) // TRIED_TEXTS, 1)]
+        sample = {key: texts[key] for key in ids}
+        examples = run_store.few_shot_examples(source, data, sample) if kind == "query" else None
+        options = EncodingOptions(checks_numbers=False)
+        vectors = encode(embedder, list(sample.values()), source.recipe.prompts, kind, "fp16", examples, options)
+        lost, count = lost + len(representations.of(vectors).find_not_finite(vectors)), count + len(sample)
+    if lost <= count / 2:
+        return source
+    message = f"{describe_model(embedder)}: fp16 overflows in {lost} of {count} texts tried"
+    mib = sum(weights.numel() for weights in embedder.parameters()) * 4 / 2**20
+    if mib > FP32_SHARE * total_memory(source.device):
+        print(f"{message}; fp32 needs {mib:,.0f} MiB, so they are computed in bf16, slowly", flush=True)
+        return source
+    print(f"{message}; computing in fp32", flush=True)
+    return source.with_options(precision="fp32")
 
 
 def write_collection(raw: Path, bundle: Path, source: Checkpoint, folder: Path) -> Collection:

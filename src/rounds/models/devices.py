@@ -79,6 +79,14 @@ def peak_memory(device: str) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def total_memory(device: str) -> float:
+    """Return the MiB of memory of a GPU, or of this machine where the device is a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_properties(device).total_memory / 2**20
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemTotal")) / 1024
+
+
 def device_name(device: str) -> str:
     """Return the device, followed by the GPU's name in parentheses."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device

@@ -42,6 +42,36 @@ def wider_precision(precision: str, model: nn.Module, device: str) -> str | None
     return "fp32" if dtype == torch.bfloat16 and has_full_weights else None
 
 
+def describe_overflow(model: nn.Module, precision: str, lost: int, count: int, unit: str) -> str:
+    """Return the line on texts or scores that were computed again in the wider precision, and how to avoid that.
+
+    Args:
+        precision: the one in which they are not finite.
+        lost, count: how many of how many.
+        unit: what they are, plural.
+    """
+    dtype = compute_dtype(precision, str(next(model.parameters()).device))
+    narrow, wider, advice = ("fp16", "bf16", "bf16 or fp32") if dtype == torch.float16 else ("bf16", "fp32", "fp32")
+    return (
+        f"{describe_model(model)}: {narrow} overflows in {lost} of {count} {unit}; these are computed in {wider} "
+        f"(set precision {advice} to compute each once)"
+    )
+
+
+def training_advice(model: nn.Module, precision: str) -> str:
+    """Return the advice, ending in `; or `, to train in another precision than fp16; nothing for other precisions."""
+    if compute_dtype(precision, str(next(model.parameters()).device)) != torch.float16:
+        return ""
+    return f"{describe_model(model)} may overflow in fp16, set model.precision bf16 or fp32; or "
+
+
+def describe_model(model: nn.Module) -> str:
+    """Return `model NAME` with the folder or hub name of the transformer within a model, or else `the model`."""
+    configs = (getattr(module, "config", None) for module in model.modules())
+    name = next(filter(None, (getattr(config, "_name_or_path", "") for config in configs)), "")
+    return f"model {name}" if name else "the model"
+
+
 @contextmanager
 def widened(model: nn.Module, precision: str, names: Sequence[str]) -> Iterator[str]:
     """Let a model compute in the wider precision within a block that `autocast` put into this one, and yield it.
@@ -50,14 +80,17 @@ def widened(model: nn.Module, precision: str, names: Sequence[str]) -> Iterator[
         names: of the texts whose numbers are not finite.
 
     Raises:
-        UserError: there is no wider precision; the line names the texts.
+        UserError: there is no wider precision; the line names the model, the precision and the texts.
     """
     parameter = next(model.parameters())
     device = str(parameter.device)
     wider = wider_precision(precision, model, device)
     if wider is None:
-        remedy = "its weights may be broken" + (", or need model.precision: fp32" if precision != "fp32" else "")
-        raise UserError(f"the model gives no finite numbers in {precision} for {list_names(names)}; {remedy}")
+        # Half-precision weights may have overflowed while they were loaded, whatever is computed in now.
+        held = {weights.dtype for weights in model.parameters()} & {torch.float16, torch.bfloat16}
+        shown = "fp16" if torch.float16 in held else precision
+        remedy = "its weights may be broken" + (f", or {shown} does not hold them: take fp32" if held else "")
+        raise UserError(f"{describe_model(model)} gives no finite numbers in {shown} for {list_names(names)}; {remedy}")
     quantized = [
         layer for layer in model.modules() if hasattr(layer, "compute_dtype") and hasattr(layer, "quant_state")
     ]

@@ -23,7 +23,7 @@ from rounds.encoding.batching import Layout
 from rounds.encoding.decoder_scorer import DecoderScorer
 from rounds.errors import UserError
 from rounds.models import cross_encoder, pooling, target_modules
-from rounds.models.precision import autocast, compute_dtype, resolve_precision
+from rounds.models.precision import autocast, compute_dtype, resolve_precision, training_advice
 from rounds.models.weights import locate_model
 from rounds.training.callbacks import StepEstimate
 from rounds.training.chunks import ChunkBuilder
@@ -165,7 +165,8 @@ def train(
     trainer.add_callback(StepEstimate(f"train the reranker on {len(groups):,} queries"))
     result = trainer.train()
     if not np.isfinite(result.training_loss):
-        raise UserError("the reranker's loss is not a finite number: lower training.learning_rate")
+        advice = training_advice(model, resolve_precision(recipe.model.precision, device))
+        raise UserError(f"the reranker's loss is not a finite number: {advice}lower training.learning_rate")
     model.save_pretrained(str(output))
     return RerankerTraining(round(result.training_loss, 6), len(groups), result.global_step)
 
@@ -239,6 +240,7 @@ def _training_arguments(
         gradient_checkpointing=settings.gradient_checkpointing,
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
+        logging_nan_inf_filter=False,  # which would replace NaN by the mean of other steps
         use_cpu=device == "cpu",
         save_strategy="no",
         logging_strategy="no",

@@ -1,6 +1,7 @@
 """Find the largest training chunk, in tokens, that fits into memory, and its speed."""
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +11,41 @@ from torch import Tensor
 from rounds.encoding import batching
 from rounds.encoding.batching import Layout
 from rounds.models import dual_encoder, token_bound
-from rounds.models.devices import peak_memory
+from rounds.models.batch_support import evaluating
+from rounds.models.devices import peak_memory, total_memory
 from rounds.models.precision import autocast
 
 LEAST_TOKENS, MOST_TOKENS = 1024, 131_072  # of the chunks to try
 
 MEMORY_SHARE = 0.8  # of the device's memory that may be used
+
+MIN_GAIN = 1.05  # twice the tokens go this many times as fast, or larger chunks are not tried
+
+FIRST_SHARE = 0.25  # of the time, the most that the first step may be expected to take
+
+SLOWNESS = 2  # a step is expected to take this many times what the bound says
+
+WARM_UP_SECONDS = 1.0  # a step on one text that is expected to take longer is not worth a second one
+
+BOUND_REPEATS = 3  # products before a step, and as many behind it: a shared machine changes its speed by the minute
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second.
+
+    Attributes:
+        tokens: of the model.
+        bound: those that the device's matrix products allowed at that time (`models.token_bound`).
+    """
+
+    tokens: float
+    bound: float
+
+    @property
+    def share(self) -> float:
+        """Return the share of the bound."""
+        return self.tokens / self.bound
 
 
 @dataclass(frozen=True)
@@ -25,69 +55,127 @@ class ChunkFit:
     Attributes:
         tokens: tokens of the chunk.
         peak: highest memory use in MiB, including the model and everything else that the process holds.
-        speed: tokens per second.
-        bound: tokens per second that the device's matrix products allow (`models.token_bound`).
+        training: speed of the forward and backward pass.
+        encoding: speed of the forward pass alone, without gradients.
     """
 
     tokens: int
     peak: float
-    speed: float
-    bound: float
+    training: Speed
+    encoding: Speed
 
 
-def fit_batch(embedder: SentenceTransformer, length: int, precision: str, limit: float | None = None) -> list[ChunkFit]:
-    """Double the chunk until memory runs out, and return the chunks that fit; the last one is `micro_batch_tokens`.
+@dataclass(frozen=True)
+class BatchSizeFinder:
+    """Measures chunks of a model that trains.
 
-    Args:
+    Attributes:
         embedder: the model in training mode, with the recipe's weights trainable, and gradient checkpointing if the
             recipe trains with it.
         length: tokens of a text, the longest that can occur.
         precision: `fp32`, `bf16`, `fp16` or a 4-bit precision.
-        limit: MiB that may be used; default: `MEMORY_SHARE` of the GPU's memory, or of the machine's.
     """
-    limit = limit or MEMORY_SHARE * _total_memory(embedder.device)
-    layout = Layout.for_model(embedder, length)
-    fits: list[ChunkFit] = []
-    tokens = LEAST_TOKENS
-    transformer = dual_encoder.encoder_for(embedder, "query")[0].model
-    recomputes = bool(getattr(transformer, "is_gradient_checkpointing", False))
-    bound = token_bound.tokens_per_second(transformer, precision, trains=True, recomputes=recomputes)
-    while tokens <= MOST_TOKENS:
-        texts = max(tokens // length, 1)
-        try:
-            seconds = _time_step(embedder, _make_chunk(embedder, texts, length, layout), precision, recomputes)
-        except torch.OutOfMemoryError:
-            break
-        peak = peak_memory(str(embedder.device))
-        if peak > limit:
-            break
-        fits.append(ChunkFit(tokens, peak, texts * length / seconds, bound))
-        if len(fits) > 1 and peak + 2 * (peak - fits[-2].peak) > limit:
-            break  # Twice the tokens would not fit, and a CPU out of memory kills the process.
-        tokens *= 2
-    return fits
+
+    embedder: SentenceTransformer
+    length: int
+    precision: str
+
+    @property
+    def recomputes(self) -> bool:
+        """Return whether gradient checkpointing computes the forward pass twice."""
+        return bool(getattr(self._transformer, "is_gradient_checkpointing", False))
+
+    def bound(self, trains: bool) -> float:
+        """Measure how many tokens a second the device's matrix products allow now."""
+        recomputes = trains and self.recomputes
+        return token_bound.tokens_per_second(self._transformer, self.precision, trains, recomputes, BOUND_REPEATS)
+
+    def fits(self, seconds: float, limit: float | None = None) -> Iterator[ChunkFit]:
+        """Yield chunks of twice the tokens each, as soon as each is measured.
+
+        The chunks end where memory runs out, where twice the tokens go no faster, and where the next one would end
+        after `seconds`; the first is measured in any case.
+
+        Args:
+            seconds: time for all chunks.
+            limit: MiB that may be used; default: `MEMORY_SHARE` of the GPU's memory, or of the machine's.
+        """
+        end, peak_before, best = time.monotonic() + seconds, 0.0, 0.0
+        limit = limit or MEMORY_SHARE * total_memory(str(self.embedder.device))
+        tokens = self._first_size(seconds)
+        while tokens <= MOST_TOKENS:
+            start = time.monotonic()
+            try:
+                fit = self._measure(tokens)
+            except torch.OutOfMemoryError:
+                return
+            if fit.peak > limit:
+                return
+            yield fit
+            took = time.monotonic() - start
+            if peak_before and fit.peak + 2 * (fit.peak - peak_before) > limit:
+                return  # Twice the tokens would not fit, and a CPU out of memory kills the process.
+            if fit.training.share < MIN_GAIN * best or time.monotonic() + 2 * took > end:
+                return
+            peak_before, best = fit.peak, fit.training.share
+            tokens *= 2
+
+    @property
+    def _transformer(self) -> torch.nn.Module:
+        return dual_encoder.encoder_for(self.embedder, "query")[0].model
+
+    def _first_size(self, seconds: float) -> int:
+        """Return the tokens of the first chunk: of a slow model fewer, and a fast one is warmed up."""
+        tokens, bound = LEAST_TOKENS, self.bound(trains=True)
+        while tokens > self.length and SLOWNESS * tokens / bound > FIRST_SHARE * seconds:
+            tokens //= 2
+        if SLOWNESS * self.length / bound < WARM_UP_SECONDS:
+            self._train(self._make_chunk(self.length))
+        return tokens
+
+    def _measure(self, tokens: int) -> ChunkFit:
+        if self.embedder.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.embedder.device)
+        training = self._speed(self._train, tokens, trains=True)
+        peak = peak_memory(str(self.embedder.device))
+        with evaluating(self.embedder):
+            encoding = self._speed(self._encode, tokens, trains=False)
+        return ChunkFit(tokens, peak, training, encoding)
+
+    def _speed(self, work: Callable[[dict[str, Tensor]], None], tokens: int, trains: bool) -> Speed:
+        """Time the work on a chunk, between two measurements of the bound."""
+        chunk, before = self._make_chunk(tokens), self.bound(trains)
+        start = time.perf_counter()
+        work(chunk)
+        if self.embedder.device.type == "cuda":
+            torch.cuda.synchronize(self.embedder.device)
+        seconds = time.perf_counter() - start
+        return Speed(chunk["input_ids"].numel() / seconds, (before + self.bound(trains)) / 2)
+
+    def _make_chunk(self, tokens: int) -> dict[str, Tensor]:
+        """Return a chunk of texts of equal tokens, on the model's device; the last text is cut if texts are packed."""
+        layout = Layout.for_model(self.embedder, self.length)
+        lengths, rest = [self.length] * (tokens // self.length), tokens % self.length
+        if rest and layout.packed and lengths:
+            lengths.append(rest)
+        token = min(5, len(self.embedder.tokenizer) - 1)
+        tensors = batching.to_tensors([[token] * length for length in lengths or [self.length]], layout)
+        return {name: tensor.to(self.embedder.device) for name, tensor in tensors.items()}
+
+    def _train(self, chunk: dict[str, Tensor]) -> None:
+        """Compute a forward and backward pass."""
+        self.embedder.zero_grad()
+        with autocast(self.precision, str(self.embedder.device), keep_casts=not self.recomputes):
+            output = self.embedder(chunk)
+            output.get("sentence_embedding", output["token_embeddings"]).float().square().sum().backward()
+
+    def _encode(self, chunk: dict[str, Tensor]) -> None:
+        """Compute a forward pass."""
+        with torch.inference_mode(), autocast(self.precision, str(self.embedder.device)):
+            self.embedder(chunk)
 
 
-def _make_chunk(embedder: SentenceTransformer, texts: int, length: int, layout: Layout) -> dict[str, Tensor]:
-    """Return a chunk of `texts` texts of `length` equal tokens, on the model's device."""
-    token = min(5, len(embedder.tokenizer) - 1)
-    tensors = batching.to_tensors([[token] * length for _ in range(texts)], layout)
-    return {name: tensor.to(embedder.device) for name, tensor in tensors.items()}
-
-
-def _time_step(embedder: SentenceTransformer, chunk: dict[str, Tensor], precision: str, recomputes: bool) -> float:
-    """Return the seconds of a forward and backward pass."""
-    embedder.zero_grad()
-    start = time.perf_counter()
-    with autocast(precision, str(embedder.device), keep_casts=not recomputes):
-        output = embedder(chunk)
-        output.get("sentence_embedding", output["token_embeddings"]).float().square().sum().backward()
-    return time.perf_counter() - start
-
-
-def _total_memory(device: torch.device) -> float:
-    """Return the MiB of memory of the GPU, or of the machine."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory / 2**20
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("MemTotal")) / 1024
+def best_chunk(fits: list[ChunkFit]) -> ChunkFit:
+    """Return the smallest of the chunks beyond which the training gains nothing: the one for `micro_batch_tokens`."""
+    fastest = max(fit.training.share for fit in fits)
+    return next(fit for fit in fits if fit.training.share * MIN_GAIN >= fastest)

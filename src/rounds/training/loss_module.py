@@ -13,7 +13,7 @@ from rounds.encoding import prefix_cache
 from rounds.errors import UserError
 from rounds.models import dual_encoder
 from rounds.models.embedder_classes import representation_name
-from rounds.models.precision import autocast
+from rounds.models.precision import autocast, training_advice
 from rounds.training.losses import LOSSES, EmbeddedBatch, flops, truncate
 from rounds.training.similarity import select
 
@@ -73,7 +73,8 @@ class EmbeddingLoss(CachedLossMixin, nn.Module):
         loss = sum(compute(self._batch(embeddings, labels, dim), self.settings) for dim in dims or [None])
         loss = loss + self._flops(embeddings, labels)
         if not torch.isfinite(loss):
-            raise UserError("the loss is not a finite number: lower learning_rate or raise temperature and train again")
+            advice = f"{training_advice(self.model, self.precision)}lower learning_rate or raise temperature"
+            raise UserError(f"the loss is not a finite number: {advice} and train again")
         if with_backward:
             loss.backward()
         return loss
