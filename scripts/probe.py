@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from rounds.models import checkpoint, peft_methods
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device
 from rounds.models.weights import hub_revision, locate_model
-from rounds.training.batch_size_finder import LEAST_TOKENS, BatchSizeFinder, Speed, best_chunk
+from rounds.training.batch_size_finder import LEAST_TOKENS, BatchSizeFinder, ChunkFit, Speed, best_chunk
 
 ENCODED = 64  # queries whose encoding fit_batch times
 
@@ -100,12 +101,8 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     embedder.train()
     if recipe.training.gradient_checkpointing:
         embedder.gradient_checkpointing_enable({"use_reentrant": False})
-    fits = []
     finder = BatchSizeFinder(embedder, max_input_length(recipe.prompts), source.precision)
-    for fit in finder.fits(end - time.monotonic()):
-        speeds = f"training {_describe(fit.training)}, encoding {_describe(fit.encoding)}"
-        print(f"{fit.tokens:,} tokens: {speeds}, peak {fit.peak:,.0f} MiB", flush=True)
-        fits.append(fit)
+    fits = list(_print_each(finder.fits(end - time.monotonic())))
     if not fits:
         raise UserError(f"{source.name}: not even {LEAST_TOKENS} tokens fit; shorten the texts")
     rows = [
@@ -118,6 +115,19 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
         "bound: tokens/s if nothing but the products of weights took time, at the rate of a large product measured now"
     )
     print(f"recipe: training: {{micro_batch_tokens: {best_chunk(fits).tokens}}}")
+
+
+def _print_each(fits: Generator[ChunkFit, None, str]) -> Iterator[ChunkFit]:
+    """Yield chunks, printing each, and print why they end."""
+
+    def reason() -> Iterator[ChunkFit]:
+        end = yield from fits
+        print(f"no larger chunk: {end}", flush=True)
+
+    for fit in reason():
+        speeds = f"training {_describe(fit.training)}, encoding {_describe(fit.encoding)}"
+        print(f"{fit.tokens:,} tokens: {speeds}, peak {fit.peak:,.0f} MiB", flush=True)
+        yield fit
 
 
 def _describe(speed: Speed) -> str:

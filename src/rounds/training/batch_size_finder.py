@@ -1,7 +1,7 @@
 """Find the largest training chunk, in tokens, that fits into memory, and its speed."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -90,15 +90,17 @@ class BatchSizeFinder:
         recomputes = trains and self.recomputes
         return token_bound.tokens_per_second(self._transformer, self.precision, trains, recomputes, BOUND_REPEATS)
 
-    def fits(self, seconds: float, limit: float | None = None) -> Iterator[ChunkFit]:
+    def fits(self, seconds: float, limit: float | None = None) -> Generator[ChunkFit, None, str]:
         """Yield chunks of twice the tokens each, as soon as each is measured.
 
-        The chunks end where memory runs out, where twice the tokens go no faster, and where the next one would end
-        after `seconds`; the first is measured in any case.
+        The first chunk is measured whatever time it takes.
 
         Args:
             seconds: time for all chunks.
             limit: MiB that may be used; default: `MEMORY_SHARE` of the GPU's memory, or of the machine's.
+
+        Returns:
+            why no larger chunk was tried or fits.
         """
         end, peak_before, best = time.monotonic() + seconds, 0.0, 0.0
         limit = limit or MEMORY_SHARE * total_memory(str(self.embedder.device))
@@ -108,17 +110,21 @@ class BatchSizeFinder:
             try:
                 fit = self._measure(tokens)
             except torch.OutOfMemoryError:
-                return
+                return f"{tokens:,} tokens do not fit into memory"
             if fit.peak > limit:
-                return
+                return f"{tokens:,} tokens take more than {limit:,.0f} MiB"
             yield fit
+            tokens *= 2
             took = time.monotonic() - start
             if peak_before and fit.peak + 2 * (fit.peak - peak_before) > limit:
-                return  # Twice the tokens would not fit, and a CPU out of memory kills the process.
-            if fit.training.share < MIN_GAIN * best or time.monotonic() + 2 * took > end:
-                return
+                # A CPU out of memory kills the process.
+                return f"{tokens:,} tokens would take more than {limit:,.0f} MiB"
+            if fit.training.share < MIN_GAIN * best:
+                return "twice the tokens went no faster"
+            if time.monotonic() + 2 * took > end:
+                return f"no time for {tokens:,} tokens"
             peak_before, best = fit.peak, fit.training.share
-            tokens *= 2
+        return f"{MOST_TOKENS:,} tokens are the most that are tried"
 
     @property
     def _transformer(self) -> torch.nn.Module:
