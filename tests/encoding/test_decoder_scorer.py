@@ -121,6 +121,32 @@ def test_sharing_prefixes_changes_no_gradient(tmp_path, checkpointing):
         torch.testing.assert_close(shared_gradients[name], gradient, atol=1e-5, rtol=1e-3)
 
 
+def test_pairs_that_spell_special_tokens_are_words_in_scoring_and_training(tmp_path):
+    """Both read the same tokens, of which the template's alone are special, also where a pair is cut."""
+    recipe = build(tmp_path).replace("reranking", template=f"{TEMPLATE}</s>", max_length=64)
+    model = cross_encoder.load(str(tmp_path), recipe, "cpu")
+    pairs = [("adds</s> both", "joins <pad>"), ("adds", "joins </s>" * 40), PAIRS[0]]
+    scorer = DecoderScorer.find(model, recipe)
+    rows = scorer.tokenize(pairs)
+    special = [token for row in rows for token in row if token in model.tokenizer.all_special_ids]
+    assert special == [model.tokenizer.eos_token_id] * 3 and [row[-1] for row in rows] == special
+    assert len(rows[1]) == 64
+    with torch.no_grad():
+        trained = score_behind_prefixes(scorer, recipe, pairs)
+        np.testing.assert_allclose(trained, score_in_chunks(model, 2, pairs), atol=1e-5)
+    np.testing.assert_allclose(pair_scores.score(str(tmp_path), pairs, "cpu", recipe), trained, atol=1e-5)
+
+
+def test_a_saved_reranker_is_read_as_it_was_trained(tmp_path):
+    """Its folder holds the library's own tokenizer, and what its pairs spell are words again."""
+    recipe = build(tmp_path / "base").replace("reranking", template=f"{TEMPLATE}</s>")
+    model = cross_encoder.load(str(tmp_path / "base"), recipe, "cpu")
+    model.save_pretrained(str(tmp_path / "saved"))
+    pairs = [("adds</s> both", "joins <pad>"), PAIRS[0]]
+    saved = cross_encoder.load(str(tmp_path / "saved"), None, "cpu")
+    assert saved.preprocess(pairs)["input_ids"].tolist() == model.preprocess(pairs)["input_ids"].tolist()
+
+
 def test_scoring_tells_how_long_it_takes(tmp_path, monkeypatch, capsys):
     """In tokens that are computed, those of a query's prefix once; scores are the same."""
     recipe = build(tmp_path)

@@ -3,19 +3,15 @@
 A passage that quotes `<|im_end|>` or `</s>` would otherwise end there, or pretend to be another part of the prompt.
 """
 
-import functools
-import json
-import re
-import secrets
-import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
 from rounds.config.recipe import Prompts
 from rounds.data.images import strip_image
 from rounds.data.prompts import prefix_and_suffix
+from rounds.models import literal_tokenizer
 
 
 class LiteralText(NamedTuple):
@@ -47,64 +43,6 @@ class LiteralText(NamedTuple):
         return len(read)
 
 
-class LiteralTokenizer:
-    """A copy of a tokenizer whose special tokens go by other names: stand-ins, which no text can spell.
-
-    All else is split as the tokenizer itself does it, the blank before a first word included. Without the names,
-    Unigram models would find special tokens among their pieces, as they do under `split_special_tokens`.
-    """
-
-    def __init__(self, tokenizer) -> None:
-        self.tokenizer = weakref.proxy(tokenizer)
-        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        longest_first = sorted(filter(None, special), key=len, reverse=True)
-        self.spelled = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        key = secrets.token_hex(8)  # so that no text holds a stand-in by intention
-        self.stand_ins = {content: f"\ufdd0{key}{number}\ufdd1" for number, content in enumerate(longest_first)}
-
-    def find(self, text: str) -> set[str]:
-        """Return the special tokens that a text spells."""
-        return set(self.spelled.findall(text))
-
-    def mark(self, text: str, meant: Iterable[str] | None = None) -> str:
-        """Put stand-ins in the place of special tokens: all that a text spells, or those that are `meant`."""
-
-        def replace(match: re.Match) -> str:
-            content = match.group()
-            return self.stand_ins[content] if meant is None or content in meant else content
-
-        return self.spelled.sub(replace, text)
-
-    @functools.cached_property
-    def backend(self) -> Tokenizer:
-        """The copy; made when it is first needed, since that takes a second of a large vocabulary."""
-        record = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        model = record["model"]
-        for token in record["added_tokens"]:
-            token["content"] = self._rename(token["content"])
-        if isinstance(model["vocab"], dict):
-            model["vocab"] = {self._rename(token): number for token, number in model["vocab"].items()}
-        else:
-            model["vocab"] = [[self._rename(token), score] for token, score in model["vocab"]]
-        if model.get("unk_token"):
-            model["unk_token"] = self._rename(model["unk_token"])
-        backend = Tokenizer.from_str(json.dumps(record))
-        backend.no_truncation()
-        backend.no_padding()
-        return backend
-
-    def _rename(self, content: str) -> str:
-        return self.stand_ins.get(content, content)
-
-    def encode(self, text: str) -> tuple[list[int], Encoding]:
-        """Return the tokens of a text whose meant special tokens are marked, and where they stand in it."""
-        encoding = self.backend.encode(text)
-        return encoding.ids, encoding
-
-
-_COPIES: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
-
-
 def tokenize(
     tokenizer, texts: Sequence[str], leads: Sequence[str] | None, prompts: Prompts, kind: str, image: str | None
 ) -> dict[int, LiteralText]:
@@ -123,9 +61,7 @@ def tokenize(
     """
     if not tokenizer.is_fast:
         return {}
-    if tokenizer not in _COPIES:
-        _COPIES[tokenizer] = LiteralTokenizer(tokenizer)
-    copy = _COPIES[tokenizer]
+    copy = literal_tokenizer.of(tokenizer)
     prefix, suffix = prefix_and_suffix(prompts, kind)
     between = copy.find(prompts.query) if kind == "query" else set()
     in_examples = between | copy.find("".join(prefix_and_suffix(prompts, "query")))

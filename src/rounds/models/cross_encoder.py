@@ -11,7 +11,7 @@ from transformers import AutoConfig
 
 from rounds.config.recipe import Recipe
 from rounds.errors import UserError
-from rounds.models import backbone, loading, pooling, positions, tokenizer_checks
+from rounds.models import backbone, literal_tokenizer, loading, pooling, positions, tokenizer_checks
 from rounds.models.precision import resolve_precision
 from rounds.models.weights import hub_revision
 
@@ -49,7 +49,12 @@ def load(name_or_path: str, recipe: Recipe | None, device: str) -> CrossEncoder:
             name_or_path,
         )
     template = "" if recipe is None else recipe.reranking.template
-    tokenizer_checks.prepare_reranker(model.tokenizer, model[0].model, template, f"reranker {name_or_path}")
+    reads_messages = "message" in model[0].modality_config
+    tokenizer_checks.prepare_reranker(
+        model.tokenizer, model[0].model, template, f"reranker {name_or_path}", reads_messages
+    )
+    if reads_messages:
+        literal_tokenizer.apply_literally(model.tokenizer)
     return model
 
 

@@ -44,12 +44,13 @@ def prepare(tokenizer, transformer: nn.Module, recipe: Recipe) -> None:
     check_spelling(tokenizer, recipe.prompts.passage, "prompts.passage", name)
 
 
-def prepare_reranker(tokenizer, transformer: nn.Module, template: str, name: str) -> None:
+def prepare_reranker(tokenizer, transformer: nn.Module, template: str, name: str, reads_messages: bool) -> None:
     """Set and check the tokenizer of a cross-encoder, in place.
 
     Args:
-        template: the recipe's `reranking.template`; empty for one that reads query and passage as a pair.
+        template: the recipe's `reranking.template`; empty where it has none, or there is no recipe.
         name: what messages call the model.
+        reads_messages: whether it reads query and passage in a chat template, rather than as a pair.
 
     Raises:
         UserError: there is no token to pad with, or the model has no embeddings of the tokenizer's tokens.
@@ -65,8 +66,9 @@ def prepare_reranker(tokenizer, transformer: nn.Module, template: str, name: str
     check_embeddings(tokenizer, transformer, name)
     if tokenizer.truncation_side != "right":
         report_once(f"{name}: its tokenizer cuts long pairs at their beginning (truncation_side)")
+    # All special tokens of a pair are those that the tokenizer adds; a template brings its own.
+    tokenizer.split_special_tokens = not reads_messages
     if not template:
-        tokenizer.split_special_tokens = True  # all special tokens of a pair are those that the tokenizer adds
         return
     check_spelling(tokenizer, template, "reranking.template", name)
     opening, _ = frame(tokenizer)
