@@ -6,14 +6,14 @@ from pathlib import Path
 from rounds import cli
 from rounds.config import loader
 from rounds.data import collection
-from rounds.flags import ModelOutput, OneDevice, Replacing
+from rounds.flags import Clustered, ModelOutput, OneDevice, Replacing
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking import stage
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput, OneDevice, Replacing):
+class Flags(Clustered, ModelOutput, OneDevice, Replacing):
     """The checkpoints whose rankings are refined, and the queries."""
 
     data_dir: str = field(metadata={"help": "the split's collection"})
@@ -29,6 +29,7 @@ def main(flags: Flags) -> None:
     sources = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
     if flags.recipe:
         sources.insert(0, checkpoint.resolve(None, loader.load(flags.recipe), device))
+    sources = [source.with_options(cluster=flags.cluster) for source in sources]
     output, model_output = Path(flags.output_dir), Path(flags.model_output)
     print(stage.make_candidates(sources, data, output, model_output, flags.overwrite, flags.made_from))
 

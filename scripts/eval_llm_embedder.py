@@ -27,6 +27,7 @@ from rounds.evaluation.stage import (
 from rounds.evaluation.table import TABLE_FILE, Table
 from rounds.flags import (
     AllowingLeaks,
+    Clustered,
     Engine,
     ModelOutput,
     RecipeOfCheckpoint,
@@ -41,7 +42,7 @@ from rounds.models.devices import resolve_devices
 
 
 @dataclass(kw_only=True)
-class Flags(AllowingLeaks, Engine, ModelOutput, RecipeOfCheckpoint, Replacing, SeveralDevices, Truncated):
+class Flags(AllowingLeaks, Clustered, Engine, ModelOutput, RecipeOfCheckpoint, Replacing, SeveralDevices, Truncated):
     """The checkpoint and the split."""
 
     model_path: str = field(default="", metadata={"help": "checkpoint or finetune folder; default: the recipe's model"})
@@ -99,9 +100,8 @@ def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     devices = resolve_devices(flags.device)
     epochs = resolve_epochs(path or None, recipe, devices[0])
-    epochs = {
-        mark: source.with_options(devices=devices, truncate_dim=flags.truncate_dim) for mark, source in epochs.items()
-    }
+    options = {"devices": devices, "cluster": flags.cluster, "truncate_dim": flags.truncate_dim}
+    epochs = {mark: source.with_options(**options) for mark, source in epochs.items()}
     if flags.lora_path and flags.model_path:
         checkpoint.check_base_model(next(iter(epochs.values())), flags.model_path)
     return expand_variants(epochs, flags.precision, flags.use_examples_in_query, flags.engine)

@@ -8,7 +8,7 @@ from rounds.artifacts import store
 from rounds.config import loader
 from rounds.config.recipe import parse_range
 from rounds.data import collection
-from rounds.flags import Engine, ModelOutput, RecipeOfCheckpoint, Replacing, Seeded
+from rounds.flags import Clustered, Engine, ModelOutput, RecipeOfCheckpoint, Replacing, Seeded
 from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_devices
@@ -17,7 +17,7 @@ OVERRIDES = ("range_for_sampling", "negative_number", "relative_margin")
 
 
 @dataclass(kw_only=True)
-class Flags(Engine, ModelOutput, RecipeOfCheckpoint, Replacing, Seeded):
+class Flags(Clustered, Engine, ModelOutput, RecipeOfCheckpoint, Replacing, Seeded):
     """FlagEmbedding's hn_mine flags, and the recipe that fills in what they leave open."""
 
     input_file: str = field(metadata={"help": "JSONL with query and pos"})
@@ -51,7 +51,7 @@ def main(flags: Flags) -> None:
         recipe = checkpoint.recipe_for_model(name, flags.embedder_model_class, flags.pooling_method)
     devices = resolve_devices(",".join(flags.devices))
     source = checkpoint.resolve(name or None, recipe, devices[0], takes_recipe=True)
-    source = source.with_options(engine=flags.engine, devices=devices)
+    source = source.with_options(engine=flags.engine, devices=devices, cluster=flags.cluster)
     overrides = {name: getattr(flags, name) for name in OVERRIDES}
     job = MiningJob(
         checkpoint=source,

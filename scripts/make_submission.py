@@ -6,7 +6,7 @@ from pathlib import Path
 from rounds import cli
 from rounds.config import loader
 from rounds.data import collection
-from rounds.flags import ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated
+from rounds.flags import Clustered, ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated
 from rounds.kaggle.client import COMPETITION, Client
 from rounds.kaggle.stage import submit
 from rounds.models import checkpoint
@@ -14,7 +14,7 @@ from rounds.models.devices import resolve_devices
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated):
+class Flags(Clustered, ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated):
     """The checkpoint and the test queries that it ranks."""
 
     data_dir: str = field(metadata={"help": "collection with test queries"})
@@ -32,7 +32,7 @@ def main(flags: Flags) -> None:
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
     devices = resolve_devices(flags.device)
     source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision, takes_recipe=True)
-    source = source.with_options(devices=devices, truncate_dim=flags.truncate_dim)
+    source = source.with_options(devices=devices, cluster=flags.cluster, truncate_dim=flags.truncate_dim)
     output = Path(flags.output_file)
     sample = Path(flags.raw_dir) / "sample_submission.csv"
     rows = submit(source, data, sample, output, Path(flags.model_output))

@@ -25,6 +25,7 @@ ORDER = (
     "data",
     "retrieval",
     "models",
+    "cluster",
     "encoding",
     "evaluation",
     "mining",

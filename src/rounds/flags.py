@@ -35,6 +35,16 @@ class SeveralDevices:
 
 
 @dataclass(kw_only=True)
+class Clustered:
+    """For what encodes and searches, and may do so on several machines."""
+
+    cluster: str = field(
+        default="",
+        metadata={"help": "auto, or HOST:PORT of a Ray cluster's head: encode and search there (docs/cluster.md)"},
+    )
+
+
+@dataclass(kw_only=True)
 class ModelOutput:
     """For what keeps or reads runs of base models, the ledger or sweeps."""
 

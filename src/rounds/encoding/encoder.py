@@ -40,6 +40,7 @@ class EncodingOptions:
             corpus that is larger than memory.
         names: the id of each text, for messages; empty for numbers.
         on_cuts: gets what was left out of the texts.
+        on_tally: gets how many texts could not be read as they are; otherwise it is printed.
         on_overflow: gets the number of texts whose vectors were computed again; otherwise it is printed.
         on_tokens: gets the number of tokens computed so far and that of all, before the first batch and after each.
         kind: `query` or `passage`, where a model that embeds tokens leaves out some of passages.
@@ -52,6 +53,7 @@ class EncodingOptions:
     allocate: Allocate = allocate_in_memory
     names: Sequence[str] = ()
     on_cuts: Callable[[Cuts], None] | None = None
+    on_tally: Callable[[Tally], None] | None = None
     on_overflow: Callable[[int], None] | None = None
     on_tokens: OnProgress = ignore
     kind: str = "passage"
@@ -109,7 +111,10 @@ def encode(
     places = [place[row] for row in rows]
     distinct_texts = [text for text, _ in place]
     distinct_examples = [chosen for _, chosen in place] if examples is not None else None
-    ids, cuts = tokenize_with_cuts(embedder.tokenizer, distinct_texts, prompts, kind, distinct_examples)
+    tally = Tally() if options.on_tally else None
+    ids, cuts = tokenize_with_cuts(embedder.tokenizer, distinct_texts, prompts, kind, distinct_examples, tally=tally)
+    if options.on_tally:
+        options.on_tally(tally)
     if options.on_cuts:
         options.on_cuts(cuts.of_rows(places))
     repeats = len(place) < len(rows)
@@ -162,7 +167,10 @@ def _encode_in_blocks(
         for rows, places in block.parts():
             is_whole = len(places) == len(ids) == len(block.rows)
             builder.put(rows, vectors if is_whole else representation.select(vectors, places))
-    tally.report(prompts, kind)
+    if options.on_tally:
+        options.on_tally(tally)
+    else:
+        tally.report(prompts, kind)
     tell_overflow(precision, embedder, options, sum(lost), tally.texts)
     if options.on_cuts:
         options.on_cuts(cuts)

@@ -24,12 +24,14 @@ from tqdm import tqdm
 
 from rounds.artifacts import disk_space, hashing, store
 from rounds.artifacts.manifests import Origin, VectorsManifest
+from rounds.cluster import search as cluster_search
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
 from rounds.data.images import MODALITY_FILTERS
 from rounds.data.passage_pool import convert_texts, ids_of, texts_of
-from rounds.encoding import fingerprint
+from rounds.encoding import fingerprint, shards
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
+from rounds.encoding.content_key import content_key
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.fingerprint import EncodedTexts
 from rounds.encoding.tokenization import Cuts, model_texts
@@ -90,9 +92,10 @@ class RunStore:
         """
         texts = self._filtered(texts)
         config, folder = self._vectors_folder(texts, kind, title, examples)
+        parts = self.root / shards.FOLDER / folder.name
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
-                device = ", ".join(device_name(name) for name in self.checkpoint.options.devices)
+                device = ", ".join(map(device_name, self.checkpoint.options.devices))
                 origin = Origin(versions=library_versions(), device=device)
                 with store.writing(folder, VectorsManifest(config=config, made=origin)) as temporary:
                     options = EncodingOptions(
@@ -101,9 +104,19 @@ class RunStore:
                         names=names,
                         on_cuts=functools.partial(_write_cuts, temporary / CUTS_FILE),
                     )
-                    vectors = self.encoder.encode(texts, kind, examples, options)
+                    if self._uses_cluster:
+                        vectors = shards.encode(self.encoder, parts, texts, kind, examples, options)
+                    else:
+                        vectors = self.encoder.encode(texts, kind, examples, options)
                     representations.of(vectors).write_rest(vectors, temporary)
+                if self._uses_cluster:
+                    shards.remove(parts)
         return representations.KINDS[self.checkpoint.representation].load(folder), folder
+
+    @property
+    def _uses_cluster(self) -> bool:
+        """Whether a cluster encodes and searches; a model that is loaded already is used where it is."""
+        return bool(self.checkpoint.options.cluster) and self.encoder.embedder is None
 
     def has_vectors(self, texts: Sequence[str], kind: str, title: str, examples: list[list[str]] | None = None) -> bool:
         """Return whether the vectors of `texts` are on disk; arguments are those of `vectors`."""
@@ -168,14 +181,19 @@ class RunStore:
         )
         try:
             built = None if index == "exact" else representation.build_index(index, corpus_folder)
-            rank = functools.partial(
-                search.rank, list(queries), query_vectors, passage_ids, corpus_vectors, index=built
-            )
+            vectors = list(queries), query_vectors, passage_ids, corpus_vectors
+            rank = functools.partial(search.rank, *vectors, index=built, search=self._search(corpus_vectors, index))
             run = rank_without(lambda width: rank(depth=width), queries, left_out, depth, len(passages))
         except UserError as error:  # files of an earlier version, or damaged ones
             raise UserError(f"{error}; delete {query_folder} and {corpus_folder} to encode anew") from None
         save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
+
+    def _search(self, vectors: Vectors, index: str) -> search.Search | None:
+        """Return the cluster's search where there is one for such vectors; None searches in this process."""
+        if not self._uses_cluster or index != "exact" or not representations.is_dense(vectors):
+            return None
+        return functools.partial(cluster_search.search, self.checkpoint.options.cluster)
 
     def _run_name(self, corpus_folder: Path, ids: Iterable[str], index: str) -> str:
         """Return the name of a run's folder, which `load_run_vectors` takes apart."""
@@ -227,18 +245,6 @@ def _read_origin(folder: Path) -> Origin:
     """Return the library versions and the device that computed a folder's vectors."""
     manifest = store.read_manifest(folder)
     return manifest.made if isinstance(manifest, VectorsManifest) and manifest.made else UNKNOWN_ORIGIN
-
-
-def content_key(
-    checkpoint: Checkpoint, texts: Sequence[str], kind: str, examples: list[list[str]] | None = None
-) -> dict:
-    """Return everything that the vectors of `texts` depend on; vectors are stored before truncation."""
-    key = {**checkpoint.with_options(truncate_dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
-    is_passage = kind == "passage"  # the settings of queries and their examples leave the corpus's vectors alone
-    key["prompts"] = {
-        name: value for name, value in key["prompts"].items() if name.startswith("passage_") == is_passage
-    }
-    return key if examples is None else {**key, "examples": hashing.sha256_json(examples)}
 
 
 def load_run_vectors(run_file: Path) -> tuple[Vectors, Vectors] | None:

@@ -43,9 +43,13 @@ class TextBlock:
     def tokenize(self, tokenizer, prompts: Prompts, kind: str, tally: Tally) -> tuple[list[list[int]], Cuts]:
         """Return the token ids of each text, and what was left out of the corpus's rows."""
         ids, cuts = _tokenize(tokenizer, self.texts, prompts, kind, self.examples, tally)
+        return ids, self.cuts_of_rows(cuts)
+
+    def cuts_of_rows(self, cuts: Cuts) -> Cuts:
+        """Return what was left out of the corpus's rows, by what was left out of each text."""
         read = cuts.of_rows(self.places.tolist())
         rows = self.rows.tolist()
-        return ids, Cuts(*({rows[number]: value for number, value in part.items()} for part in vars(read).values()))
+        return Cuts(*({rows[number]: value for number, value in part.items()} for part in vars(read).values()))
 
 
 class TextBlocks:

@@ -17,9 +17,11 @@ class InferenceOptions:
         engine: `rounds`, or `flagembedding` for FlagEmbedding's own model class.
         truncate_dim: number of leading dimensions that a run keeps of each embedding; None keeps all.
         modality: which part of a text with an image is embedded, a key of `images.MODALITY_FILTERS`.
+        cluster: the Ray cluster whose workers encode and search in place of `devices`, as `ray_cluster.join` takes it;
+            empty for none.
 
     Raises:
-        UserError: the engine is unknown, or `truncate_dim` is below 1.
+        UserError: the engine is unknown, `truncate_dim` is below 1, or there are several devices beside a cluster.
     """
 
     precision: str
@@ -27,6 +29,7 @@ class InferenceOptions:
     engine: str = "rounds"
     truncate_dim: int | None = None
     modality: str = "with"
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         """Check the values that come from a command line."""
@@ -34,6 +37,8 @@ class InferenceOptions:
             raise UserError(f"engine {self.engine!r} is not one of {', '.join(ENGINES)}")
         if self.truncate_dim is not None and self.truncate_dim < 1:
             raise UserError(f"truncate_dim {self.truncate_dim}: must be at least 1")
+        if self.cluster and len(self.devices) > 1:
+            raise UserError(f"device {','.join(self.devices)}: a cluster takes its nodes' own devices; leave one out")
 
     @property
     def device(self) -> str:

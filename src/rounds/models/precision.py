@@ -50,10 +50,16 @@ def describe_overflow(model: nn.Module, precision: str, lost: int, count: int, u
         lost, count: how many of how many.
         unit: what they are, plural.
     """
-    dtype = compute_dtype(precision, str(next(model.parameters()).device))
+    device = str(next(model.parameters()).device)
+    return describe_overflow_of(describe_model(model), precision, device, lost, count, unit)
+
+
+def describe_overflow_of(name: str, precision: str, device: str, lost: int, count: int, unit: str) -> str:
+    """Return the line of `describe_overflow` on a model that is loaded elsewhere, given by its name and device."""
+    dtype = compute_dtype(precision, device)
     narrow, wider, advice = ("fp16", "bf16", "bf16 or fp32") if dtype == torch.float16 else ("bf16", "fp32", "fp32")
     return (
-        f"{describe_model(model)}: {narrow} overflows in {lost} of {count} {unit}; these are computed in {wider} "
+        f"{name}: {narrow} overflows in {lost} of {count} {unit}; these are computed in {wider} "
         f"(set precision {advice} to compute each once)"
     )
 

@@ -40,6 +40,7 @@ FLAGS = {
             "output_file": "",
             "embedder_name_or_path": "",
             "devices": "DEVICE",
+            "cluster": "CLUSTER",
             "engine": "ENGINE",
         },
     ),

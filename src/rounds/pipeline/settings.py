@@ -83,6 +83,11 @@ def _wrong_device(text: str) -> str:
     return "" if is_right else "must be cpu, cuda or cuda:N, or several of one kind, such as cuda:0,cuda:1"
 
 
+def _wrong_cluster(text: str) -> str:
+    is_right = text == "auto" or re.fullmatch(r"[\w.-]+:\d+", text)
+    return "" if is_right else "must be auto, or HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379"
+
+
 def _wrong_fields(text: str) -> str:
     names = [name.strip() for name in text.split(",")]
     return "" if len(names) in (2, 3) and all(names) else "must be query,positive or query,positive,group"
@@ -155,6 +160,11 @@ class Settings:
         "",
         "cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU if there is one",
         check=_wrong_device,
+    )
+    cluster: str = _setting(
+        "",
+        "auto, or HOST:PORT of a Ray cluster's head: encode, search, mine and list candidates there (docs/cluster.md)",
+        check=_wrong_cluster,
     )
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
     questions: int = _setting(1100, "questions of the generated sample", least=1)

@@ -24,6 +24,7 @@ def submit_checkpoint(session: Session, checkpoint: Path) -> None:
         data_dir=names.data,
         raw_dir=given.raw,
         device=given.device,
+        cluster=given.cluster,
         kaggle=given.kaggle,
         competition=given.competition,
         output_file=submitted(names),

@@ -56,6 +56,10 @@ class Representation(ABC):
     def dim(self, vectors: Vectors) -> int:
         """Return the number of dimensions of a vector."""
 
+    def lengths(self, vectors: Vectors) -> np.ndarray:
+        """Return the number of vectors of each text, (texts,) int64; most kinds have one."""
+        return np.ones(self.count(vectors), np.int64)
+
     @abstractmethod
     def select(self, vectors: Vectors, rows: np.ndarray | Sequence[int]) -> Vectors:
         """Return the vectors of some texts, in memory."""

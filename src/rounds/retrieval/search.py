@@ -1,6 +1,6 @@
 """Rank a corpus for each query by the similarity of their vectors; needs no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from rounds.errors import UserError
 from rounds.retrieval import exact_search, representations
 from rounds.retrieval.representation import Vectors
 from rounds.retrieval.run import Run
+
+Search = Callable[[Vectors, Vectors, int], tuple[np.ndarray, np.ndarray]]  # as `Representation.search`, to a depth
 
 
 def rank(
@@ -19,6 +21,7 @@ def rank(
     depth: int,
     index: object | None = None,
     block_size: int = exact_search.BLOCK_SIZE,
+    search: Search | None = None,
 ) -> Run:
     """Return the top `depth` passages of each query; passages with equal rounded scores keep the corpus's order.
 
@@ -35,6 +38,7 @@ def rank(
         index: an approximate index of `passages` (`Representation.build_index`) that proposes candidates; None
             searches exactly.
         block_size: numbers held at once beside the vectors and the run.
+        search: searches in place of this process, such as a cluster, given queries, passages and depth.
 
     Raises:
         UserError: vectors hold NaN or infinity; the line names their ids. Or they are so long that products overflow,
@@ -50,7 +54,10 @@ def rank(
     exact_search.refuse_not_finite("query", query_ids, kind.find_not_finite(queries, block_size))
     exact_search.refuse_not_finite("passage", passage_ids, kind.find_not_finite(passages, block_size))
     depth = min(depth, kind.count(passages))
-    scores, rows = kind.search(queries, passages, depth, index, block_size)
+    if search is None:
+        scores, rows = kind.search(queries, passages, depth, index, block_size)
+    else:
+        scores, rows = search(queries, passages, depth)
     scores = np.asarray(scores, np.float32)
     if not np.isfinite(scores).all():
         raise UserError("inner products of the vectors exceed what fp32 holds; set model.normalize: true")

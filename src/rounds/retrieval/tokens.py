@@ -49,6 +49,9 @@ class Tokens(Representation):
     def dim(self, vectors: TokenVectors) -> int:
         return vectors.values.shape[1]
 
+    def lengths(self, vectors: TokenVectors) -> np.ndarray:
+        return vectors.counts
+
     def select(self, vectors: TokenVectors, rows: np.ndarray | Sequence[int]) -> TokenVectors:
         return vectors.select(rows)
 

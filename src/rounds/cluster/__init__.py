@@ -1,0 +1,1 @@
+"""Several machines: work in shards on a Ray cluster."""

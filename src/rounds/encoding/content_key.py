@@ -1,0 +1,18 @@
+"""Content key: what vectors depend on, by whose hash their folder is named."""
+
+from collections.abc import Sequence
+
+from rounds.artifacts import hashing
+from rounds.models.checkpoint import Checkpoint
+
+
+def content_key(
+    checkpoint: Checkpoint, texts: Sequence[str], kind: str, examples: list[list[str]] | None = None
+) -> dict:
+    """Return everything that the vectors of `texts` depend on; vectors are stored before truncation."""
+    key = {**checkpoint.with_options(truncate_dim=None).key, "kind": kind, "texts": hashing.sha256_texts(texts)}
+    is_passage = kind == "passage"  # the settings of queries and their examples leave the corpus's vectors alone
+    key["prompts"] = {
+        name: value for name, value in key["prompts"].items() if name.startswith("passage_") == is_passage
+    }
+    return key if examples is None else {**key, "examples": hashing.sha256_json(examples)}

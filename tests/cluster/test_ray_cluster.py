@@ -1,0 +1,73 @@
+"""A Ray cluster: jobs are done whatever dies, and refusals are one line."""
+
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ray_nodes
+from helpers.tiny_task import refused
+
+from rounds.cluster import ray_cluster
+from rounds.cluster.ray_cluster import Node
+
+needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs Ray (pip install -e '.[cluster]')")
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch):
+    """The line says how to install it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with refused("CLUSTER=10.0.0.1:6379", "needs Ray", ".[cluster]"):
+        ray_cluster.join("10.0.0.1:6379")
+
+
+@needs_ray
+def test_a_node_with_another_version_is_refused_by_name():
+    """The line names the library, the version there and the version here."""
+    here = Node.here()
+    with refused("node ", "torch ", "(0.1 here)"):
+        Node(here.project, {**here.versions, "torch": "0.1"}).enter()
+
+
+@needs_ray
+def test_a_node_without_the_projects_folder_is_refused(tmp_path):
+    """Relative paths of checkpoints would lead elsewhere."""
+    with refused("node ", f"no folder {tmp_path}/absent"):
+        Node(str(tmp_path / "absent"), {}).enter()
+
+
+@needs_ray
+def test_a_node_like_this_one_works_in_the_projects_folder(tmp_path, monkeypatch):
+    """Whatever folder its Ray was started in."""
+    monkeypatch.chdir(tmp_path)
+    node = Node.here()
+    monkeypatch.chdir("/")
+    node.enter()
+    assert os.getcwd() == str(tmp_path)
+
+
+def square(number: int, folder: Path) -> int:
+    """Take a second, and leave a line for each time that the job begins."""
+    with open(folder / str(number), "a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(1)
+    return number**2
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_has_its_jobs_done_again(tmp_path, capfd):
+    """By the other node, once it has no jobs of its own; each job has one answer, and one line tells of the node."""
+    with ray_nodes.started(2) as nodes:
+        import ray
+
+        ray.cloudpickle.register_pickle_by_value(sys.modules[square.__module__])
+        answers = ray_cluster.join(nodes.address).map(square, [(number, tmp_path) for number in range(6)])
+        first = next(answers)
+        nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
+        assert sorted([first, *answers]) == [0, 1, 4, 9, 16, 25]
+        printed = capfd.readouterr()
+        assert printed.out.count("\n") == 1 and "was lost; its work is done again" in printed.out and not printed.err
+    starts = [len(set(path.read_text().splitlines())) for path in tmp_path.iterdir()]
+    assert max(starts) == 2
