@@ -7,6 +7,7 @@ from rounds.pipeline import status, targets
 from rounds.pipeline.runner import Failed
 
 FOLDED = ("ROUND=1", "FOLDS=0 1")
+AFTER = ["student_table", "make_submission"]  # written anew each time
 
 
 def calls(make_session, target: str, *arguments: str, is_dry: bool = False) -> list:
@@ -22,17 +23,17 @@ def scripts(make_session, target: str, *arguments: str) -> list[str]:
 
 
 def test_the_second_stage_comes_first_and_nothing_twice(session):
-    """Rounds of the folds and of all of train, teacher, student, submission; again, the submission alone."""
+    """Rounds of the folds and of all of train, teacher, student, table, submission; again, the last two alone."""
     first = scripts(session, "distil", *FOLDED)
     assert first.count("candidates") == 2 and first.count("finetune") == 3
-    assert first[-3:] == ["teach", "distil", "make_submission"]
-    assert scripts(session, "distil", *FOLDED) == ["make_submission"]
+    assert first[-4:] == ["teach", "distil", *AFTER]
+    assert scripts(session, "distil", *FOLDED) == AFTER
 
 
 def test_what_best_left_is_used(session):
     """After `make best`, only teacher, student and submission are to be made."""
     scripts(session, "best", *FOLDED)
-    assert scripts(session, "distil", *FOLDED) == ["teach", "distil", "make_submission"]
+    assert scripts(session, "distil", *FOLDED) == ["teach", "distil", *AFTER]
 
 
 @pytest.mark.parametrize("ended", ["teach", "distil"])
@@ -49,7 +50,7 @@ def test_a_killed_run_goes_on_where_it_was(ended, session, monkeypatch):
     monkeypatch.setattr(killed.runner, "call", end)
     with pytest.raises(Failed):
         targets.run("distil", killed)
-    left = ["teach", "distil", "make_submission"]
+    left = ["teach", "distil", *AFTER]
     assert scripts(session, "distil", *FOLDED) == left[left.index(ended) :]
 
 
@@ -58,15 +59,15 @@ def test_keys_of_the_student_leave_teacher_and_rounds_as_they_are(session, proje
     scripts(session, "distil", *FOLDED)
     recipe = project / "r.yaml"
     recipe.write_text("extends: tiny-mistral\ndistillation: {label_weight: 0.5}\n", encoding="utf-8")
-    assert scripts(session, "distil", *FOLDED) == ["distil", "make_submission"]
+    assert scripts(session, "distil", *FOLDED) == ["distil", *AFTER]
     recipe.write_text("extends: tiny-mistral\ndistillation: {candidates: 8}\n", encoding="utf-8")
-    assert scripts(session, "distil", *FOLDED) == ["teach", "distil", "make_submission"]
+    assert scripts(session, "distil", *FOLDED) == ["teach", "distil", *AFTER]
 
 
 def test_other_folds_are_another_student(session):
     """Each set of folds has a folder of its own, and a submission of its own name."""
     one, other = (calls(session, "distil", "ROUND=1", f"FOLDS={folds}") for folds in ("0 1", "0 1 2"))
-    for place, flag in ((-2, "output_dir"), (-1, "output_file")):
+    for place, flag in ((-3, "output_dir"), (-1, "output_file")):
         assert one[place].value(flag) != other[place].value(flag)
 
 

@@ -21,6 +21,17 @@ def distil(session: Session) -> None:
     names = whole.experiment
     student = training(names, tuple(folds))
     whole.ensure(student)
+    call = teacher(names, tuple(folds)).command
+    whole.call(
+        "student_table",
+        recipe=names.settings.model,
+        model_path=student.output,
+        teacher=names.distilled / TEACHER_FILE,
+        folds=list(dict(call.flags)["folds"]),
+        model_paths=list(dict(call.flags)["model_paths"]),
+        device=names.settings.first_device,
+        output=names.distilled_table,
+    )
     uploads.submit_checkpoint(whole.on(runs=(names.distilled_run,)), student.output)
 
 

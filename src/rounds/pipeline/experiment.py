@@ -148,6 +148,11 @@ class Experiment:
         """The distilled embedder as RUNS names it."""
         return f"{self.folder.name}/{self.distilled.name}"
 
+    @property
+    def distilled_table(self) -> Path:
+        """Table of the distilled embedder beside its teacher, without its suffix."""
+        return Path("model_output") / f"distil-{self.name}"
+
     def mined(self, number: int) -> Path:
         """A round's training rows with their negatives."""
         return self.round(number) / "finetune_data_minedHN.jsonl"
