@@ -19,7 +19,7 @@ from rounds.pipeline.settings import Settings
         (["round2", "ROUND=1"], "ROUND: make round2 does not read it"),
         (["round2", "KAGGLE=1"], "KAGGLE: make round2 does not read it; submit"),
         (["evaluate", "TASKS=SciFact"], "TASKS: make evaluate does not read it; mteb does; leave it out"),
-        (["status", "FOLDS=0 1"], "FOLDS: make status does not read it"),
+        (["candidates", "FOLDS=0 1"], "FOLDS: make candidates does not read it"),
     ],
 )
 def test_a_variable_that_the_target_ignores_is_one_line(arguments, part, project, capsys):

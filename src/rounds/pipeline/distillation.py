@@ -32,7 +32,8 @@ def distil(session: Session) -> None:
         device=names.settings.first_device,
         output=names.distilled_table,
     )
-    uploads.submit_checkpoint(whole.on(runs=(names.distilled_run,)), student.output)
+    name = f"{names.folder.name}-{names.distilled.name}.csv"  # as RUNS would call it
+    uploads.submit_checkpoint(whole, student.output, uploads.SUBMISSIONS / name)
 
 
 def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:

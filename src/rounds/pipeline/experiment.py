@@ -144,11 +144,6 @@ class Experiment:
         return self.folder / f"distil-{short_hash(named)}"
 
     @property
-    def distilled_run(self) -> str:
-        """The distilled embedder as RUNS names it."""
-        return f"{self.folder.name}/{self.distilled.name}"
-
-    @property
     def distilled_table(self) -> Path:
         """Table of the distilled embedder beside its teacher, without its suffix."""
         return Path("model_output") / f"distil-{self.name}"

@@ -8,15 +8,17 @@ from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import target
 from rounds.pipeline.session import Session
 
+SUBMISSIONS = Path("submissions")
+
 
 @target()
 def submit(session: Session) -> None:
     """Write and check a CSV of the chosen checkpoint."""
-    submit_checkpoint(session, averages.ensure_chosen(session))
+    submit_checkpoint(session, averages.ensure_chosen(session), submitted(session.experiment))
 
 
-def submit_checkpoint(session: Session, checkpoint: Path) -> None:
-    """Write and check a CSV of a checkpoint, under the name of the chosen one."""
+def submit_checkpoint(session: Session, checkpoint: Path, output: Path) -> None:
+    """Write and check a CSV of a checkpoint."""
     given, names = session.settings, session.experiment
     session.call(
         "make_submission",
@@ -27,13 +29,13 @@ def submit_checkpoint(session: Session, checkpoint: Path) -> None:
         cluster=given.cluster,
         kaggle=given.kaggle,
         competition=given.competition,
-        output_file=submitted(names),
+        output_file=output,
     )
 
 
 def submitted(names: Experiment) -> Path:
     """The CSV of the chosen checkpoint."""
-    return Path("submissions") / f"{names.submission}.csv"
+    return SUBMISSIONS / f"{names.submission}.csv"
 
 
 @target()

@@ -22,7 +22,7 @@ READERS: dict[str, tuple[str, ...]] = {
     ),
     "runs": ("compare", "average", *EVALUATED),
     "method": ("average", *EVALUATED),
-    "folds": ("rerank", "cv", "best", "distil", "pseudo_label"),
+    "folds": ("rerank", "cv", "best", "distil", "pseudo_label", "status"),
     "min_precision": ("pseudo_label",),
     "reranker": ("rerank", "cv"),
     "recipes": ("sweep",),
