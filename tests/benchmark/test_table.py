@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from helpers.answering_decoders import build
 from helpers.tiny_task import refused
 
 from rounds import process
@@ -76,6 +77,13 @@ def test_parties_score_pairs_the_same():
         ]
     for other in found[1:]:
         np.testing.assert_allclose(found[0], other, atol=1e-5)
+
+
+def test_a_decoder_that_changes_its_logits_is_refused(tmp_path):
+    """Its score is no difference of two rows of the head, so row g has nothing to compare."""
+    recipe = build(tmp_path, "gemma2")
+    with refused(f"recipe {recipe.name}: its decoder changes its logits", "no beginning can be shared"):
+        encoding_work.score_pairs(Contender(OURS, "fp32"), recipe, [("what is 1 and 1", "joins digits")])
 
 
 @pytest.mark.slow
