@@ -59,6 +59,18 @@ def test_what_needs_dense_vectors_runs_nothing_for_others(recipe, target, sessio
     assert made.runner.scripts == []
 
 
+IMAGELESS = ["bundle", "publish", "demo", "candidates", "rerank", "cv", "best", "distil", "baseline"]
+
+
+@pytest.mark.parametrize("target", IMAGELESS)
+def test_what_cannot_read_images_trains_nothing_for_a_recipe_that_does(target, session):
+    """The line comes before data are made or a round is trained."""
+    made = session("MODEL=kbvqa", "REPO=you/name", target=target)
+    with pytest.raises(UserError, match=f"{target}: reads words only, and kbvqa has model.vision"):
+        targets.run(target, made)
+    assert made.runner.scripts == []
+
+
 def test_a_round_of_no_epochs_runs_nothing(session, tmp_path):
     """Rerankers alone may have `training.epochs: 0`; the base model can still be evaluated, and EPOCHS counts."""
     recipe = tmp_path / "untrained.yaml"

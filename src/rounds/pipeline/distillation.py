@@ -9,11 +9,10 @@ from rounds.pipeline.stages import Stage
 TEACHER_FILE = "finetune_data_teacher.jsonl"  # in a distilled embedder's folder
 
 
-@target(is_dense=True)
+@target(is_dense=True, is_text_only=True)
 def distil(session: Session) -> None:
     """Teach an embedder the ensemble's scores of all training rows, and write its submission."""
     recipe = stages.load_recipe("MODEL", session.settings.model)
-    recipe.require_text_only("distil")
     recipe.for_student(session.settings.epochs).require_epochs()
     folds = second_stages.ensure_folds(session)
     session.runner.say("== all of train")

@@ -12,13 +12,13 @@ from rounds.pipeline.session import Session
 from rounds.pipeline.stages import Stage
 
 
-@target(is_dense=True)
+@target(is_dense=True, is_text_only=True)
 def candidates(session: Session) -> None:
     """List what the chosen round's ranking is refined with."""
     session.finish(stages.candidates(session.experiment))
 
 
-@target(is_dense=True)
+@target(is_dense=True, is_text_only=True)
 def rerank(session: Session) -> None:
     """Train a reranker for each fold on the other folds' candidates."""
     folds = ensure_folds(session)
@@ -26,14 +26,14 @@ def rerank(session: Session) -> None:
     _ensure_each(session, {f"fold {fold.settings.fold}: rerank": stages.rerank(fold, rest) for fold, rest in others})
 
 
-@target(is_dense=True)
+@target(is_dense=True, is_text_only=True)
 def cv(session: Session) -> None:
     """Print what each stage scores on the folds."""
     rerank(session)
     _cross_validate(session, ablate=True)
 
 
-@target(is_dense=True)
+@target(is_dense=True, is_text_only=True)
 def best(session: Session) -> None:
     """Fuse the rounds on all of train as the folds teach, and write the submission."""
     folds = ensure_folds(session)

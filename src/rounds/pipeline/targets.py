@@ -15,7 +15,7 @@ from rounds.pipeline import (
     stages,
     uploads,
 )
-from rounds.pipeline.registry import DENSE, TARGETS, VALIDATED, target
+from rounds.pipeline.registry import DENSE, TARGETS, TEXT_ONLY, VALIDATED, target
 from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
 
@@ -26,8 +26,8 @@ def run(name: str, session: Session) -> None:
     """Run a target.
 
     Raises:
-        UserError: the target needs validation queries and the split has none, or dense vectors and the recipe makes
-            others; or a setting is missing or wrong.
+        UserError: the target needs validation queries and the split has none, or dense vectors or texts alone and the
+            recipe has others; or a setting is missing or wrong.
         Failed: a script ended with an error.
     """
     if name in VALIDATED and not session.settings.is_validated:
@@ -39,6 +39,8 @@ def run(name: str, session: Session) -> None:
     recipe = stages.load_recipe("MODEL", session.settings.model)
     if name in DENSE:
         recipe.require_dense(name)
+    if name in TEXT_ONLY:
+        recipe.require_text_only(name)
     extra_flags.check(session.settings)
     if match := re.fullmatch(r"round(\d+)", name):
         finish_round(session, settings.read([f"ROUND={match[1]}"], {}).round)
@@ -141,7 +143,7 @@ def parity(session: Session) -> None:
 # ---- measuring ------------------------------------------------------------------------------------------------------
 
 
-@target(is_validated=True, is_dense=True)
+@target(is_validated=True, is_dense=True, is_text_only=True)
 def baseline(session: Session) -> None:
     """Compare the stock trainer with round 1, and round 2 where it was made."""
     names = session.experiment
@@ -238,7 +240,7 @@ def dashboard(session: Session) -> None:
     session.call("dashboard", experiment=names.folder, data_dir=names.data, port=session.settings.port)
 
 
-@target()
+@target(is_text_only=True)
 def demo(session: Session) -> None:
     """Serve a page where typed questions are ranked by the chosen round's checkpoint and by zero-shot."""
     given, names = session.settings, session.experiment

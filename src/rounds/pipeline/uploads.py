@@ -38,7 +38,7 @@ def submitted(names: Experiment) -> Path:
     return SUBMISSIONS / f"{names.submission}.csv"
 
 
-@target()
+@target(is_text_only=True)
 def bundle(session: Session) -> None:
     """Write the bundle and the notebook for the chosen checkpoint."""
     given, names = session.settings, session.experiment
@@ -66,7 +66,7 @@ def push(session: Session) -> None:
     session.call("push", dry=is_rehearsal)
 
 
-@target()
+@target(is_text_only=True)
 def publish(session: Session) -> None:
     """Write the chosen model with a card, and upload both; DRY=1 writes the folder only."""
     given, names = session.settings, session.experiment
