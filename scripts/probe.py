@@ -87,10 +87,9 @@ def _queries(data: Collection) -> list[str]:
 
 def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     """Print what each chunk takes as soon as it is measured, then the table and the size to take."""
-    recipe, end = source.recipe, time.monotonic() + flags.seconds
     chunks = f"training chunks of {LEAST_TOKENS:,} tokens and more, until memory, speed or time ends"
-    print(f"{source.name}: loading; then {ENCODED} queries, and {chunks}: about {flags.seconds} s in all", flush=True)
-    embedder = source.load()
+    print(f"{source.name}: loading; then {ENCODED} queries, and {chunks}: about {flags.seconds} s", flush=True)
+    recipe, embedder, end = source.recipe, source.load(), time.monotonic() + flags.seconds
     queries = list(dict.fromkeys(_queries(data)))[:ENCODED]
     seconds = ENCODING_SHARE * flags.seconds
     encoding = measure_speed(embedder, queries, recipe.prompts, "query", source.precision, seconds)

@@ -6,9 +6,16 @@ import pytest
 import torch
 from helpers.tiny_task import refused
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from rounds.models import precision as precision_module
-from rounds.models.precision import resolve_precision, widened, wider_precision
+from rounds.models.precision import (
+    native_precision,
+    resolve_precision,
+    training_advice,
+    widened,
+    wider_precision,
+)
 
 
 @pytest.mark.parametrize(("precision", "message"), [("fp16", "precision fp16: CPUs"), ("int3", "precision 'int3'")])
@@ -16,6 +23,22 @@ def test_unsupported_precisions_are_refused(precision, message):
     """fp16 on a CPU and an unknown precision are refused by name."""
     with refused(message):
         resolve_precision(precision, "cpu")
+
+
+def test_a_checkpoint_made_in_fp16_is_computed_on_a_cpu(capsys):
+    """It takes what suits the CPU, and a line names the checkpoint; other precisions stay."""
+    assert native_precision("fp16", "cpu", "some/folder") == resolve_precision("auto", "cpu")
+    assert "some/folder: was made in fp16" in capsys.readouterr().out
+    kept = [native_precision(precision, "cpu", "") for precision in ("fp32", "bf16", "nf4")]
+    assert kept == ["fp32", "bf16", "nf4"] and native_precision("fp16", "cuda:0", "") == "fp16"
+
+
+def test_a_loss_that_is_lost_in_fp16_is_advised_another_precision(monkeypatch):
+    """The model is named; in other precisions the loss is lost for another reason."""
+    model = BertModel(BertConfig(vocab_size=2, hidden_size=4, num_hidden_layers=1, num_attention_heads=1))
+    model.config.name_or_path = "someone/gemma"
+    assert "model someone/gemma may overflow in fp16" in training_advice(model, "fp16")
+    assert training_advice(model, "fp32") == ""
 
 
 def test_a_missing_bitsandbytes_is_named(monkeypatch):

@@ -22,7 +22,7 @@ def finder(tiny):
 
 def fit(tokens: int, share: float) -> ChunkFit:
     """Return a chunk whose training reaches a share of the bound."""
-    return ChunkFit(tokens, 100.0, Speed(share, 1.0), Speed(share, 1.0))
+    return ChunkFit(tokens, 100.0, Speed(1e6 * share, 1e6), Speed(1e6 * share, 1e6))
 
 
 def test_chunks_double_up_to_the_limit(finder, monkeypatch):

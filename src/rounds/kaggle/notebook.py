@@ -179,9 +179,7 @@ def _find_base(model: Model, manifest: CheckpointManifest, folder: Path, inputs:
 
 def resolve_checkpoint(folder: Path, device: str) -> Checkpoint:
     """Return a checkpoint in a precision and attention that a device supports: a T4 lacks bf16 and FlashAttention."""
-    manifest = store.read_manifest(folder)
-    lacks_fp16 = device == "cpu" and manifest.precision == "fp16"
-    is_chosen_anew = lacks_fp16 or (device.startswith("cuda") and manifest.precision in ("bf16", "fp16"))
+    is_chosen_anew = device.startswith("cuda") and store.read_manifest(folder).precision in ("bf16", "fp16")
     source = checkpoint.resolve(str(folder), device=device, precision="auto" if is_chosen_anew else None)
     if device.startswith("cuda") and torch.cuda.get_device_capability(device) < (8, 0):
         model = dataclasses.replace(source.recipe.model, attention="sdpa")

@@ -22,7 +22,7 @@ from rounds.models import backbone, dual_encoder, peft_methods, splade, weights_
 from rounds.models.devices import resolve_device
 from rounds.models.inference_options import InferenceOptions
 from rounds.models.library_versions import library_versions
-from rounds.models.precision import resolve_precision
+from rounds.models.precision import native_precision, resolve_precision
 from rounds.models.weights import adapter_digest, base_model_digest, have_digest, locate_model, weights_digest
 
 TEXT_PROMPTS = ("query", "passage", "latex")  # prompts that shape the texts, whose hashes are in a run's key already
@@ -185,8 +185,7 @@ def resolve(
     Args:
         name_or_path: a checkpoint folder, a finetune stage's folder (resolves to the epoch that the next round
             continues with), a model folder or hub name of another tool, or None for the recipe's base model.
-        recipe: required for models without a manifest; for a checkpoint, its model and prompts must agree with the
-            manifest's.
+        recipe: required without a manifest; with one, the recipe's model and prompts must agree with the manifest's.
         device: `cpu`, `cuda` or `cuda:N`; None takes a GPU if there is one.
         precision: compute in this precision instead of the checkpoint's own.
         takes_recipe: whether a user can name `recipe` with `--recipe`, as the message then says.
@@ -275,7 +274,8 @@ def _resolve_checkpoint(
         _check_recipe(folder, trained_recipe, recipe)
     if not have_digest(manifest.weights, folder, trained_recipe.model if manifest.adapter else None):
         raise Refused(f"{folder}: the weights are not those that its manifest describes; restore or train again")
-    options = InferenceOptions(resolve_precision(precision or manifest.precision, device), (device,))
+    own = native_precision(manifest.precision, device, str(folder)) if precision is None else precision
+    options = InferenceOptions(resolve_precision(own, device), (device,))
     return Checkpoint(trained_recipe, manifest.weights, options, folder, manifest.adapter, manifest, manifest.lineage)
 
 

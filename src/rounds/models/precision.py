@@ -9,6 +9,7 @@ from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS
 from rounds.errors import UserError
+from rounds.models.loading import report_once
 from rounds.retrieval.vectors import list_names
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -133,6 +134,19 @@ def resolve_precision(precision: str, device: str) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if native else "fp32"
+
+
+def native_precision(precision: str, device: str, name: str) -> str:
+    """Return the precision that a checkpoint was made in; for fp16 on a CPU `auto`'s, with a line that says so.
+
+    Args:
+        name: what the line calls the checkpoint.
+    """
+    if precision != "fp16" or device != "cpu":
+        return precision
+    best = resolve_precision("auto", device)
+    report_once(f"{name}: was made in fp16, in which CPUs do not compute; it is computed in {best}")
+    return best
 
 
 def compute_dtype(precision: str, device: str) -> torch.dtype:

@@ -27,7 +27,7 @@ SLOWNESS = 2  # a step is expected to take this many times what the bound says
 
 WARM_UP_SECONDS = 1.0  # a step on one text that is expected to take longer is not worth a second one
 
-BOUND_REPEATS = 3  # products before a step, and as many behind it: a shared machine changes its speed by the minute
+BOUND_REPEATS = 1  # product before a step, and another behind it: a shared machine changes its speed by the minute
 
 
 @dataclass(frozen=True)
@@ -115,13 +115,14 @@ class BatchSizeFinder:
                 return f"{tokens:,} tokens take more than {limit:,.0f} MiB"
             yield fit
             tokens *= 2
-            took = time.monotonic() - start
+            took = time.monotonic() - start  # that of the bound included, which the next chunk takes as long
+            took_next = took + tokens / 2 / fit.training.tokens + tokens / 2 / fit.encoding.tokens
             if peak_before and fit.peak + 2 * (fit.peak - peak_before) > limit:
                 # A CPU out of memory kills the process.
                 return f"{tokens:,} tokens would take more than {limit:,.0f} MiB"
             if fit.training.share < MIN_GAIN * best:
                 return "twice the tokens went no faster"
-            if time.monotonic() + 2 * took > end:
+            if time.monotonic() + took_next > end:
                 return f"no time for {tokens:,} tokens"
             peak_before, best = fit.peak, fit.training.share
         return f"{MOST_TOKENS:,} tokens are the most that are tried"
