@@ -265,6 +265,20 @@ def test_distil_ends_in_a_submission_and_its_student_is_scored_on_no_fold(projec
     assert str(file.relative_to(project)) in bundled
 
 
+@pytest.mark.slow
+def test_pseudo_labels_join_their_own_fold_alone(project, folded_raw):
+    """The table and the file are there; the fold that they were made for takes them, another one refuses them."""
+    flags = [f"RAW={folded_raw}", *FLAGS, "SPLIT=v5"]
+    choice = ["FOLD=1", "FOLDS=0 1", "ROUND=1", "MIN_PRECISION=0"]
+    shown = make(project, "pseudo_label", *flags, *choice).stdout
+    (file,) = (path.relative_to(project) for path in project.glob("model_output/folded-*/round1/pseudo_labels.jsonl"))
+    assert "held-out ones" in shown and f"make round1 with EXTRA={file}" in shown
+    assert f"{file}: up to date" in make(project, "pseudo_label", *flags, *choice).stdout
+    assert "rows join the training queries" in make(project, "data", *flags, "FOLD=1", f"EXTRA={file}").stdout
+    refused = make(project, "data", *flags, "FOLD=0", f"EXTRA={file}", check=False)
+    assert refused.returncode == 2 and "FOLD=1" in refused.stderr
+
+
 SEEING = {
     "beside": "  name_or_path: random:bert\n  vision:\n    name_or_path: model_output/vision-tiny\n",
     "joint": "  name_or_path: random:qwen3_vl\n  pooling: last_token\n  vision: {join: joint, image_size: 32}\n",
