@@ -4,23 +4,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
+from rounds.flags import ModelOutput
 from rounds.kaggle.stage import submit_fused
 
 
-@dataclass
-class Flags:
+@dataclass(kw_only=True)
+class Flags(ModelOutput):
     """The folds to learn from, and the queries to rank."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates with labels, one a fold"})
     table: str = field(metadata={"help": "folder of the test queries' candidates"})
     raw_dir: str = field(metadata={"help": "folder with sample_submission.csv"})
     output_file: str = field(metadata={"help": "the submission"})
+    named: bool = field(default=False, metadata={"help": "write the submission's name into the ledger"})
 
 
 def main(flags: Flags) -> None:
     """Rank the test queries by what the folds' candidates teach, and write the submission."""
     sample = Path(flags.raw_dir) / "sample_submission.csv"
-    print(submit_fused([Path(fold) for fold in flags.folds], Path(flags.table), sample, Path(flags.output_file)))
+    folds, model_output = [Path(fold) for fold in flags.folds], Path(flags.model_output) if flags.named else None
+    print(submit_fused(folds, Path(flags.table), sample, Path(flags.output_file), model_output))
 
 
 if __name__ == "__main__":

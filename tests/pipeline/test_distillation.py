@@ -91,6 +91,22 @@ def test_the_student_leaves_in_the_round_s_place(target, script, session):
         assert call.value("output_file") == submitted.value("output_file")
 
 
+def test_student_and_teacher_are_scored_on_questions_held_out(session, project):
+    """On a private leaderboard's data both have a submission, and one call scores both."""
+    (project / "data").mkdir(exist_ok=True)
+    (project / "data" / "private-raw").symlink_to(project / "raw")
+    private = ("RAW=data/private-raw", *FOLDED)
+    made = calls(session, "distil", *private)
+    student, teacher = (call.value("output_file") for call in made if call.script in ("make_submission", "fuse"))
+    assert teacher == student.replace(".csv", "-teacher.csv")
+    for file in (student, teacher):
+        (project / file).parent.mkdir(exist_ok=True)
+        (project / file).touch()
+    run = f"RUNS={'/'.join(made[-3].value('model_path').split('/')[1:3])}"
+    scored = calls(session, "private_lb", private[0], "SPLIT=submission", run)
+    assert [call.value("submission") for call in scored if call.script == "private_lb"] == [student, teacher]
+
+
 def test_a_single_run_is_evaluated_and_not_averaged(session):
     """Its row stands below zero-shot, in a folder beside the rounds; `make average` wants two."""
     run = f"RUNS={session().experiment.folder.name}/round1"

@@ -16,7 +16,9 @@ from rounds.models.checkpoint import Checkpoint
 from rounds.reranking import folds, fusion, views
 
 
-def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, output: Path) -> str:
+def submit_fused(
+    fold_folders: list[Path], table_folder: Path, sample: Path, output: Path, model_output: Path | None = None
+) -> str:
     """Fit the ensemble on the folds' candidates, rank the test queries by it, and write the checked CSV.
 
     Args:
@@ -24,6 +26,7 @@ def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, out
         table_folder: Folder of the test queries' candidates.
         sample: The competition's sample_submission.csv.
         output: The CSV to write.
+        model_output: The folder of the ledger, which then names the submission by its file; None names none.
 
     Returns:
         The line to print.
@@ -49,6 +52,15 @@ def submit_fused(fold_folders: list[Path], table_folder: Path, sample: Path, out
     fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]
     fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs)
     store.write_manifest(store.file_manifest(output), fused)
+    if model_output is not None:
+        about = {
+            "data": data.data,
+            "split": data.split,
+            "recipe": "ensemble",
+            "fingerprint": hashing.sha256_json([manifest.members, *fold_configs, manifest.config])[:12],
+            "checkpoint": os.path.relpath(table_folder, model_output),
+        }
+        ledger.name_submission(model_output / "ledger.csv", about, output.stem)
     return f"{output}: {rows} rows, checked"
 
 

@@ -20,19 +20,31 @@ def distil(session: Session) -> None:
     names = whole.experiment
     student = training(names, tuple(folds))
     whole.ensure(student)
-    call = teacher(names, tuple(folds)).command
-    whole.call(
+    _show_table(whole, student, tuple(folds))
+    name = f"{names.folder.name}-{names.distilled.name}.csv"  # as RUNS would call it
+    submission = uploads.SUBMISSIONS / name
+    uploads.submit_checkpoint(whole, student.output, submission)
+    if names.is_private:  # questions were held out that both can be scored on
+        ranked = stages.candidates(names)
+        whole.ensure(ranked)
+        second_stages.fuse(whole, folds, ranked.output, uploads.of_teacher(submission), is_named=True)
+
+
+def _show_table(session: Session, student: Stage, folds: tuple[Experiment, ...]) -> None:
+    """Print the student beside its teacher."""
+    names = session.experiment
+    taught = teacher(names, folds)
+    flags = dict(taught.command.flags)
+    session.call(
         "student_table",
-        recipe=names.settings.model,
+        recipe=session.settings.model,
         model_path=student.output,
-        teacher=names.distilled / TEACHER_FILE,
-        folds=list(dict(call.flags)["folds"]),
-        model_paths=list(dict(call.flags)["model_paths"]),
-        device=names.settings.first_device,
+        teacher=taught.output,
+        folds=flags["folds"],
+        model_paths=flags["model_paths"],
+        device=session.settings.first_device,
         output=names.distilled_table,
     )
-    name = f"{names.folder.name}-{names.distilled.name}.csv"  # as RUNS would call it
-    uploads.submit_checkpoint(whole, student.output, uploads.SUBMISSIONS / name)
 
 
 def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:

@@ -41,13 +41,18 @@ def best(session: Session) -> None:
     whole = session.on(split="submission", fold=0)
     whole.ensure(stages.candidates(whole.experiment))
     _cross_validate(session)
-    session.call(
-        "fuse",
-        folds=_tables(folds),
-        table=whole.experiment.candidates(session.settings.round),
-        raw_dir=session.settings.raw,
-        output_file="submissions/best.csv",
-    )
+    fuse(session, folds, whole.experiment.candidates(session.settings.round), Path("submissions/best.csv"))
+
+
+def fuse(session: Session, folds: Iterable[Experiment], table: Path, output: Path, is_named: bool = False) -> None:
+    """Rank the test queries by the ensemble that the folds teach, and write its submission.
+
+    Args:
+        table: Folder of the test queries' candidates.
+        is_named: Write the submission's name into the ledger, to be scored.
+    """
+    raw = session.settings.raw
+    session.call("fuse", folds=_tables(folds), table=table, raw_dir=raw, output_file=output, named=is_named)
 
 
 def _folds(session: Session) -> list[Experiment]:

@@ -114,7 +114,10 @@ def private_lb(session: Session) -> None:
     if names.is_private:
         session.ensure(averages.last_stage(names) if given.runs else stages.round_end(names, given.round))
         uploads.submit(session)
-        session.call("private_lb", folder=given.raw, submission=uploads.submitted(names))
+        submission = uploads.submitted(names)
+        session.call("private_lb", folder=given.raw, submission=submission)
+        if (beside := uploads.of_teacher(submission)).exists():
+            session.call("private_lb", folder=given.raw, submission=beside)
         return
     session.ensure(*stages.raw(names))
     session.call(

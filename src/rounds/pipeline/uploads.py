@@ -38,6 +38,11 @@ def submitted(names: Experiment) -> Path:
     return SUBMISSIONS / f"{names.submission}.csv"
 
 
+def of_teacher(submission: Path) -> Path:
+    """The CSV of the ensemble that taught a distilled embedder, by the embedder's."""
+    return submission.with_name(f"{submission.stem}-teacher.csv")
+
+
 @target(is_text_only=True)
 def bundle(session: Session) -> None:
     """Write the bundle and the notebook for the chosen checkpoint."""
