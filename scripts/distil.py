@@ -9,6 +9,7 @@ from rounds.config import loader
 from rounds.flags import ModelOutput, OneDevice, RecipeByName, Replacing, Seeded
 from rounds.models import checkpoint
 from rounds.models.devices import restrict_to_one_gpu
+from rounds.training.plan import DISTILLED
 from rounds.training.stage import FinetuneJob, finetune_round
 
 
@@ -43,7 +44,7 @@ def main(flags: Flags) -> None:
         tracker=flags.track,
         overwrite=flags.overwrite,
         made_from=flags.made_from,
-        title="distilled",
+        title=DISTILLED,
     )
     print(finetune_round(job))
 

@@ -29,6 +29,7 @@ from rounds.models import checkpoint
 from rounds.publishing import card as model_card
 from rounds.publishing import files, stage
 from rounds.publishing.files import Form
+from rounds.training.plan import DISTILLED
 
 TEXTS = ["Nine swallows.", "A text of some more words than the other one has, so that lengths differ."]
 
@@ -363,6 +364,16 @@ def test_prefixes_are_sentence_transformers_prompts_where_they_are_all(published
     folder = make_checkpoint(dataclasses.replace(recipe, prompts=prompts), tmp_path / "epoch_1")
     stage.write_folder(make_job(folder, tiny_collection, tmp_path / "out"))
     assert prompts_in(tmp_path / "out") == {"query": "query: ", "document": "passage: "}
+
+
+def test_a_distilled_checkpoint_is_told_from_its_round(tiny_collection, tmp_path):
+    """Card and chain say that it learned from an ensemble, and leave the rounds' hard negatives out."""
+    folder = make_checkpoint(tuned_recipe("lora"), tmp_path / "student", title=DISTILLED)
+    job = make_job(folder, tiny_collection, tmp_path / "published")
+    assert stage.trace_ancestors(job.source)[-1].name == "distilled, epoch 1"
+    text = model_card.render(stage.gather_facts(job, Form.MERGED))
+    assert "It then learned how an ensemble" in text and "- Weights: distilled" in text
+    assert "- Hard negatives:" not in text
 
 
 def test_an_average_names_its_parents(tiny_collection, tmp_path):

@@ -21,7 +21,7 @@ from rounds.retrieval.vectors import unit_vectors
 
 MIN_COSINE = 0.999  # of a passage's vectors before and after merging
 
-INHERITED = ("round", "epoch", "seed", "split", "data", "lineage_status")  # keys of the adapter's manifest
+INHERITED = ("round", "epoch", "seed", "split", "data", "lineage_status", "title")  # keys of the adapter's manifest
 
 
 def merge(source: Checkpoint, output: Path, texts: Sequence[str], overwrite: bool = False) -> float:

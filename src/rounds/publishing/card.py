@@ -14,6 +14,7 @@ from rounds.models.checkpoint import Checkpoint
 from rounds.models.embedder_classes import EMBEDDER_CLASSES
 from rounds.publishing import embedder_kinds, files
 from rounds.publishing.files import Form
+from rounds.training.plan import DISTILLED
 
 # Stand-ins for the parts of a query; they are no question of any data.
 PARTS = {
@@ -118,12 +119,14 @@ def render(facts: CardFacts) -> str:
     base = files.base_label(facts.source.recipe.model)
     manifest = facts.source.manifest
     times = "one round" if manifest.round == 1 else f"{manifest.round or ''} rounds".strip()
-    averaged = f" Its weights are the {manifest.title}." if manifest.parents else ""
+    further = f" Its weights are the {manifest.title}." if manifest.parents else ""
+    if manifest.title == DISTILLED:
+        further = " It then learned how an ensemble of such rounds, votes and networks scores passages."
     sections = [
         f"---\n{yaml.safe_dump(metadata(facts), sort_keys=False, allow_unicode=True)}---",
         f"# {facts.repo}",
         f"A text embedder for retrieval: `{base}`, fine-tuned on `{facts.data.name}` in {times} of hard-negative "
-        f"mining and training.{averaged} {embedder_kinds.of(facts.source).purpose}",
+        f"mining and training.{further} {embedder_kinds.of(facts.source).purpose}",
         *_warnings(facts),
         "## How to use it",
         *_usage_section(facts),
@@ -321,9 +324,11 @@ def _training_section(facts: CardFacts) -> str:
         "Loss": f"{training.loss}, temperature {training.temperature:g}",
         "Batch": f"{training.batch_size} queries, {training.group_size} passages each",
         "Learning rate": f"{training.learning_rate:g}, epochs {training.epochs}",
-        "Hard negatives": f"ranks {mining.range_for_sampling}, {mining.negative_number} per query, from {sources}",
+        "Hard negatives": None
+        if manifest.title == DISTILLED
+        else f"ranks {mining.range_for_sampling}, {mining.negative_number} per query, from {sources}",
         "Round and epoch": None if manifest.round is None else f"{manifest.round} and {manifest.epoch}",
-        "Weights": manifest.title if manifest.parents else None,
+        "Weights": manifest.title if manifest.parents or manifest.title == DISTILLED else None,
         "Seed": manifest.seed,
         "Precision": facts.source.manifest.precision,
         "Versions": ", ".join(f"{name} {number}" for name, number in manifest.versions.items()),

@@ -168,7 +168,8 @@ def trace_ancestors(source: Checkpoint) -> list[Ancestor]:
 
 def _name(manifest: CheckpointManifest) -> str:
     epoch = "" if manifest.epoch is None else f", epoch {manifest.epoch}"
-    name = f"round {manifest.round}{epoch}" if manifest.round is not None else manifest.title or "checkpoint"
+    trained = "checkpoint" if manifest.round is None else f"round {manifest.round}{epoch}"
+    name = f"{manifest.title}{epoch}" if manifest.title else trained
     return name + (" (merged)" if manifest.merged else "")
 
 
