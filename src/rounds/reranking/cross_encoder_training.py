@@ -181,6 +181,8 @@ def check_recipe(recipe: Recipe) -> None:
     for key in EMBEDDERS_KEYS:
         if getattr(recipe.training, key) != getattr(defaults, key):
             raise UserError(f"recipe {recipe.name}: a reranker trains without training.{key}; leave it out")
+    if recipe.mining.unlabelled_share is not None:
+        raise UserError(f"recipe {recipe.name}: a reranker mines nothing; leave mining.unlabelled_share out")
 
 
 def _load_model(recipe: Recipe, start: Path | None, device: str) -> CrossEncoder:
