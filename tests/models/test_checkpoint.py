@@ -117,7 +117,7 @@ def test_a_foreign_folder_without_recipe_is_refused(tmp_path):
     write_checkpoint("full", tmp_path / "c")
     (tmp_path / "c" / store.MANIFEST).unlink()
     with refused(tmp_path / "c", "--recipe"):
-        checkpoint.resolve(str(tmp_path / "c"), None, "cpu")
+        checkpoint.resolve(str(tmp_path / "c"), None, "cpu", takes_recipe=True)
 
 
 def test_a_finetune_folder_resolves_to_the_epoch_to_continue(tmp_path):
