@@ -18,7 +18,7 @@ def started(nodes: int) -> Iterator[Any]:
         Ray's `Cluster`, which has an `address` and can lose nodes.
     """
     pytest.importorskip("ray", reason="needs Ray (pip install -e '.[cluster]')")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
     import ray
     from ray.cluster_utils import Cluster
 

@@ -13,7 +13,8 @@ import pytest
 
 from rounds.errors import UserError
 from rounds.pipeline import freshness, locks, stages, targets
-from rounds.pipeline.runner import Failed, Runner, command_line
+from rounds.pipeline.launch import command_line
+from rounds.pipeline.runner import Failed, Runner
 from rounds.pipeline.session import Session
 
 ARGUMENTS = ["RAW=raw", "MODEL=r.yaml"]

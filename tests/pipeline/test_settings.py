@@ -45,6 +45,7 @@ def test_an_argument_comes_before_the_environment():
         ("DEVICE=cuda:0,cuda:1", "device", "cuda:0,cuda:1"),
         ("DEVICE=cpu,cpu", "device", "cpu,cpu"),
         ("CLUSTER=auto", "cluster", "auto"),
+        ("HOSTS=gpu-1, gpu-2", "host_names", ("gpu-1", "gpu-2")),
         ("CLUSTER=gpu-1.local:6379", "cluster", "gpu-1.local:6379"),
         ("ROUND=100", "round", 100),
         ("FOLD=3", "fold", 3),
@@ -60,6 +61,8 @@ def test_values_have_their_kinds(argument, name, value):
     [
         ("SPLIT=v9", ["SPLIT=v9", "v1"]),
         ("CLUSTER=10.0.0.1", ["CLUSTER=10.0.0.1", "HOST:PORT"]),
+        ("HOSTS=gpu-1,gpu-1", ["HOSTS=gpu-1,gpu-1", "each machine once"]),
+        ("HOSTS=gpu-1", ["HOSTS=gpu-1", "HOST,HOST"]),
         ("EXTRA=a.csv,,b.csv", ["EXTRA=a.csv,,b.csv", "FILE,FILE"]),
         ("EXTRA=a.csv,a.csv", ["EXTRA=", "each file once"]),
         ("SPLIT=submision", ["did you mean submission"]),

@@ -1,5 +1,7 @@
 """Stages: their commands and what each needs, and what their state says of an output."""
 
+from dataclasses import replace
+
 import pytest
 from helpers.tiny_task import refused
 
@@ -77,6 +79,15 @@ def test_flags_reach_the_scripts_that_take_them(experiment):
     assert first.train.command.value("group_size") == "4" and not first.train.command.value("model_name_or_path")
     assert second.train.command.value("model_name_or_path") == second.mine.command.value("embedder_name_or_path")
     assert second.train.command.value("seed") == "0" and stages.data(given).command.value("fold") == "2"
+
+
+def test_machines_multiply_processes_and_name_no_folder(experiment):
+    """HOSTS=a,b NPROC=2 trains what NPROC=4 trains."""
+    spread, alone = experiment("HOSTS=a,b", "NPROC=2"), experiment("NPROC=4")
+    call = stages.training(spread, 1).command
+    assert (call.processes, call.hosts) == (4, ("a", "b"))
+    assert spread.train(1) == alone.train(1)
+    assert stages.training(alone, 1).command == replace(call, hosts=())
 
 
 def test_the_training_seed_reaches_training_alone(experiment):

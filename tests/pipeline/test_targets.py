@@ -9,7 +9,7 @@ from helpers.scripts import SCRIPTS
 
 from rounds.errors import UserError
 from rounds.pipeline import __main__, extra_flags, targets
-from rounds.pipeline.runner import command_line
+from rounds.pipeline.launch import command_line
 
 ROUND = ["hn_mine", "finetune", "eval_llm_embedder"]
 

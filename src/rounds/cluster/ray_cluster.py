@@ -220,6 +220,10 @@ def join(address: str) -> RayCluster:
             include_dashboard=None if address != AUTO else False,
             runtime_env={"env_vars": kept},
         )
+    except ray.exceptions.AuthenticationError:
+        raise UserError(
+            f"CLUSTER={address}: asks for a token; copy ~/.ray/auth_token of its head here and set RAY_AUTH_MODE=token"
+        ) from None
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"CLUSTER={address}: cannot join ({reason}); start Ray on this machine as well") from None

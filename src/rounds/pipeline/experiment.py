@@ -185,7 +185,7 @@ class Experiment:
         named = {
             "epochs": given.epochs,
             "train_seed": None if given.training_seed == given.seed else str(given.train_seed),
-            "nproc": None if given.nproc == 1 else given.nproc,
+            "nproc": None if given.processes == 1 else given.processes,
             "engine": None if given.engine == "rounds" else given.engine,
             "mine": given.mine_flags,
             "tune": given.tune_flags,

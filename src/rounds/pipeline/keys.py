@@ -85,12 +85,14 @@ class Command:
     Attributes:
         script: its name in `scripts/`, without the suffix.
         flags: name and values of each flag, in order; a flag without values is one that is set.
-        processes: how many processes run it.
+        processes: how many processes run it, on all machines together.
+        hosts: the machines, this one first; empty for this one alone. They change nothing about the output.
     """
 
     script: str
     flags: tuple[tuple[str, tuple[str, ...]], ...]
     processes: int = 1
+    hosts: tuple[str, ...] = ()
 
     def value(self, name: str) -> str:
         """The first value of a flag; empty where the flag is not there."""

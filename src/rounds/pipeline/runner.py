@@ -4,7 +4,7 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +16,10 @@ from rounds.evaluation.table import TABLE_FILE, Table
 from rounds.pipeline import freshness, locks
 from rounds.pipeline.freshness import summary
 from rounds.pipeline.keys import Command
+from rounds.pipeline.launch import command_line, remote_lines
 from rounds.pipeline.stages import Stage
 
-TORCHRUN = ("-m", "torch.distributed.run", "--nproc_per_node")
+POLLING = 0.2  # seconds
 
 
 class Failed(Exception):
@@ -91,14 +92,18 @@ class Runner:
         Raises:
             Failed: the script ended with an error.
         """
-        line = command_line(command)
+        line, remote = command_line(command), remote_lines(command)
         if self.is_dry:
+            for words in remote:
+                print(f"{shlex.join(words)} &", flush=True)
             print(shlex.join(line) + (" > /dev/null" if is_quiet else ""), flush=True)
             return
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         output = subprocess.DEVNULL if is_quiet else None
-        with subprocess.Popen(line, env=environment, stdout=output) as process, _terminating(process):
-            status = _wait(process)
+        with _elsewhere(remote) as others:
+            with subprocess.Popen(line, env=environment, stdout=output) as process, _terminating(process):
+                _watch(process, others, command)
+                status = _wait(process)
         if status:
             raise Failed(status)
 
@@ -112,17 +117,16 @@ class Runner:
             Console().print(Table.load(stage.output / TABLE_FILE).screen())
 
 
-def command_line(command: Command) -> list[str]:
-    """The words of a script's call, from the project's folder.
-
-    >>> from rounds.pipeline.keys import command
-    >>> command_line(command("lb", competition="x"))[1:]
-    ['scripts/lb.py', '--competition', 'x']
-    """
-    inside = os.path.relpath(sys.executable)
-    python = sys.executable if inside.startswith("..") else inside
-    launch = (*TORCHRUN, str(command.processes)) if command.processes > 1 else ()
-    return [python, *launch, f"scripts/{command.script}.py", *command.arguments()]
+@contextmanager
+def _elsewhere(lines: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen]]:
+    """Start a script on other machines, whose output is that of the first; end what still runs behind the block."""
+    processes = [subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for line in lines]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+            process.wait()
 
 
 @contextmanager
@@ -137,6 +141,20 @@ def _terminating(process: subprocess.Popen) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _watch(process: subprocess.Popen, others: Sequence[subprocess.Popen], command: Command) -> None:
+    """Wait until a script or one of its other machines ends; end the script where a machine failed, which it misses."""
+    while others and process.poll() is None:
+        for host, other in zip(command.hosts[1:], others, strict=True):
+            if other.poll():
+                process.terminate()
+                process.wait()
+                raise UserError(
+                    f"HOSTS: {host} ended with status {other.returncode}; run make again, which goes on behind the "
+                    f"last epoch (the call there: {shlex.join(other.args)})"
+                )
+        time.sleep(POLLING)
 
 
 def _wait(process: subprocess.Popen) -> int:

@@ -88,6 +88,12 @@ def _wrong_cluster(text: str) -> str:
     return "" if is_right else "must be auto, or HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379"
 
 
+def _wrong_hosts(text: str) -> str:
+    names = [name.strip() for name in text.split(",")]
+    is_right = len(set(names)) == len(names) > 1 and all(re.fullmatch(r"[\w.-]+", name) for name in names)
+    return "" if is_right else "must be HOST,HOST,... with each machine once, this one first"
+
+
 def _wrong_fields(text: str) -> str:
     names = [name.strip() for name in text.split(",")]
     return "" if len(names) in (2, 3) and all(names) else "must be query,positive or query,positive,group"
@@ -167,6 +173,11 @@ class Settings:
         check=_wrong_cluster,
     )
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
+    hosts: str = _setting(
+        "",
+        "HOST,HOST,... that finetune runs on, NPROC processes each, this machine first (docs/cluster.md)",
+        check=_wrong_hosts,
+    )
     questions: int = _setting(1100, "questions of the generated sample", least=1)
     precision: str = _setting(
         "",
@@ -235,6 +246,16 @@ class Settings:
     def training_seed(self) -> int:
         """What training is seeded with."""
         return self.seed if self.train_seed is None else self.train_seed
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The machines that train together, this one first; none where it trains alone."""
+        return tuple(name.strip() for name in self.hosts.split(",") if name.strip())
+
+    @property
+    def processes(self) -> int:
+        """The number of processes that train together."""
+        return self.nproc * max(1, len(self.host_names))
 
     @property
     def first_device(self) -> str:

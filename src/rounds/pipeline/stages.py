@@ -1,7 +1,7 @@
 """Stages: the steps of an experiment, each with its command, its inputs and its output."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rounds.artifacts import store
@@ -248,7 +248,7 @@ def _train(experiment: Experiment, number: int, mined: Stage) -> Stage:
     call = keys.command(
         "finetune",
         shlex.split(given.tune_flags),
-        given.nproc,
+        given.processes,
         recipe=given.model,
         round=number,
         train_data=mined.output,
@@ -261,6 +261,7 @@ def _train(experiment: Experiment, number: int, mined: Stage) -> Stage:
         output_dir=experiment.train(number),
         replace_stale=True,
     )
+    call = replace(call, hosts=given.host_names)
     return _round_stage(experiment, number, "finetune", experiment.train(number), call, mined)
 
 

@@ -35,7 +35,9 @@ def command(kind: str, script: list[str], gpus: int) -> list[str]:
             f"training.sharding {kind}: needs CUDA GPUs (on CPUs accelerate would train unsharded); set it to none"
         )
     if "WORLD_SIZE" in os.environ:
-        raise UserError(f"training.sharding {kind}: starts one process per GPU itself; leave NPROC at 1")
+        raise UserError(
+            f"training.sharding {kind}: starts one process per GPU of this machine; leave NPROC at 1 and HOSTS out"
+        )
     if kind == "zero3" and importlib.util.find_spec("deepspeed") is None:
         raise UserError("training.sharding zero3: needs DeepSpeed; run pip install deepspeed, or set it to fsdp")
     config = resources.files("rounds.training") / "launch" / f"{kind}.yaml"
