@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rounds.config.recipe import Distillation
 from rounds.data import collection
 from rounds.data.collection import OUTSIDE
 from rounds.models import checkpoint
@@ -29,6 +30,14 @@ def test_the_best_candidates_are_kept_with_the_labels_behind_them():
     scores = teacher.best_candidates(table, np.array([0.1, 0.6, 0.25, 0.05, 0.0]), 2)
     assert [list(of_query) for of_query in scores.values()] == [["b", "c", "d"], ["a"]]
     assert scores["q"]["b"] == pytest.approx(np.log(0.6), abs=1e-6) and scores["r"]["a"] == round(np.log(1e-9), 6)
+
+
+@pytest.mark.parametrize(("rows", "number", "expected"), [("all", 1, True), ("folds", 1, False), ("all", 0, False)])
+def test_rows_of_no_fold_are_scored_if_asked_for_and_rounds_are_there(rows, number, expected, tmp_path):
+    """`distillation.rows: folds` leaves them out, and so do no rounds on all of train to rank them."""
+    settings = Distillation(rows=rows)
+    job = teacher.TeacherJob([], None, [None] * number, settings, tmp_path / "teacher.jsonl", tmp_path)
+    assert job.scores_others == expected
 
 
 def test_rows_are_divided_by_question_and_outside_rows_apart():

@@ -65,7 +65,9 @@ SCRIPTS = {
     "baseline": Reads("output_dir", (*BASE_MODEL, "mining", "training"), ("data_dir",)),
     "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths")),
     "teach": Reads(
-        "output_file", (*BASE_MODEL, "mining.bm25", "distillation.candidates"), ("folds", "data_dir", "model_paths")
+        "output_file",
+        (*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates"),
+        ("folds", "data_dir", "model_paths"),
     ),
     "distil": Reads(
         "output_dir",

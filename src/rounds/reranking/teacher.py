@@ -59,6 +59,11 @@ class TeacherJob:
     overwrite: bool = False
     made_from: dict | None = None
 
+    @property
+    def scores_others(self) -> bool:
+        """Return whether rows of no fold and outside ones are scored."""
+        return self.settings.rows == "all" and bool(self.checkpoints)
+
     def config(self) -> dict:
         """Return everything that shapes the file, for its manifest."""
         return {
@@ -66,6 +71,7 @@ class TeacherJob:
             "rows": hashing.sha256_file(self.data.folder / collection.FINETUNE),
             "checkpoints": [source.key for source in self.checkpoints],
             "candidates": self.settings.candidates,
+            "others": self.scores_others,
         }
 
 
@@ -166,7 +172,7 @@ def _score_others(
 ) -> Scores:
     """Score the rows of no fold and the outside ones by the ensemble of all folds."""
     blocks = divide(rows, {row["query_id"] for row in others}, len(job.data.passages))
-    if not (blocks and job.checkpoints):
+    if not (blocks and job.scores_others):
         return {}
     parts = stage.query_parts(collection.query_metadata(row) for row in rows)
     fused = stage.fused_checkpoints(job.checkpoints, parts)

@@ -16,6 +16,10 @@ class Distillation:
     those of `training`.
     """
 
+    rows: Literal["all", "folds"] = "all"
+    """Training rows that the student learns from: all, with outside questions; or those of the folds alone, whose
+    candidates were ranked by models that never trained on them."""
+
     candidates: Integer = Field(16, ge=2)
     """Passages of each query: its labels, and the best of the others by the ensemble. They take the place of
     `training.group_size`."""
