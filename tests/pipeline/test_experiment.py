@@ -69,6 +69,17 @@ def test_what_changes_the_result_changes_the_folder(changes):
     assert named(*changes).folder != named(*changes, "EPOCHS=2").folder
 
 
+def test_tables_of_other_texts_have_other_names():
+    """Explanations and outside questions tag the tables of folds and recipes, as they tag the folders."""
+    variants = [named(), named("EXPLANATIONS=a.csv"), named("EXPLANATIONS=b.csv"), named("EXTRA=a.csv")]
+    for path in ("cross_validation", "distilled_table"):
+        assert len({getattr(names, path) for names in variants}) == len(variants)
+    for kind in ("sweep", "compared"):
+        assert len({names.table(kind) for names in variants}) == len(variants)
+    assert variants[0].table_tag == "" and str(variants[0].table("sweep")) == "model_output/sweep-sample-v1"
+    assert str(variants[1].cross_validation) == f"model_output/cv-sample-minilm-{variants[1].table_tag}"
+
+
 def test_models_that_differ_in_the_training_seed_have_one_split():
     """TRAIN_SEED leaves the data's folder alone, and the seed that training has anyway leaves all folders alone."""
     other = named("SPLIT=v5", "TRAIN_SEED=7")

@@ -127,6 +127,20 @@ def test_outside_questions_are_counted_by_source(experiment):
     assert (lineages[0].questions, lineages[0].outside) == (3, {"a": 2}) and lineages[1].outside == {}
 
 
+def test_tables_of_other_texts_are_left_alone(experiment):
+    """A report on explanations or outside questions shows the tables of its own texts, and none of others."""
+    data = collection.read(experiment.data_dir)
+    folders = (experiment.folder, experiment.data_dir, experiment.model_output)
+    own, other = (Table([Column("")], [[name]]) for name in ("own", "other"))
+    for prefix in ("cv-tiny", f"sweep-{data.data}-v1"):
+        own.save(experiment.model_output / f"{prefix}-12345678.json")
+        other.save(experiment.model_output / f"{prefix}-87654321.json")
+    facts = gather_facts(*folders, table_tag="12345678")
+    assert facts.cross_validation == own and facts.sweep == own.lines
+    facts = gather_facts(*folders, table_tag="00000000")
+    assert facts.cross_validation is None and facts.sweep == []
+
+
 def test_ledger_sweep_and_folds_are_read(experiment):
     """LB scores of the split take one row a side; the tables of sweep and cross-validation keep their cells."""
     data = collection.read(experiment.data_dir)

@@ -102,11 +102,16 @@ class Experiment:
     @property
     def cross_validation(self) -> Path:
         """Table of all folds, without its suffix."""
-        return Path("model_output") / f"cv-{self.name}"
+        return Path("model_output") / f"cv-{self.name}{tag(self._added_texts)}"
 
     def table(self, kind: str) -> Path:
         """A table over several recipes (`sweep`, `compared`), without its suffix."""
-        return Path("model_output") / f"{kind}-{self.data_name}-{self.settings.split}"
+        return Path("model_output") / f"{kind}-{self.data_name}-{self.settings.split}{tag(self._added_texts)}"
+
+    @property
+    def table_tag(self) -> str:
+        """What tables over several experiments are tagged with: a hash of EXPLANATIONS and EXTRA, empty without."""
+        return tag(self._added_texts).removeprefix("-")
 
     @property
     def private(self) -> Path:
@@ -146,7 +151,7 @@ class Experiment:
     @property
     def distilled_table(self) -> Path:
         """Table of the distilled embedder beside its teacher, without its suffix."""
-        return Path("model_output") / f"distil-{self.name}"
+        return Path("model_output") / f"distil-{self.name}{tag(self._added_texts)}"
 
     def mined(self, number: int) -> Path:
         """A round's training rows with their negatives."""
@@ -175,9 +180,14 @@ class Experiment:
         parts = ["" if drawn == "42-0" else drawn, "" if given.task == "eedi" else given.task]
         parts.append(given.fields if given.task == "pairs" else "")
         parts.append(given.identical if given.task in IDENTICAL_TASKS and given.identical != "ignore" else "")
-        parts.append(f"explanations={path_name(given.explanations, stem=False)}" if given.explanations else "")
-        parts += [f"extra={path_name(name, stem=False)}" for name in given.extra_files]
-        return [part for part in parts if part]
+        return [part for part in parts if part] + self._added_texts
+
+    @property
+    def _added_texts(self) -> list[str]:
+        """The files that EXPLANATIONS and EXTRA add to the data."""
+        given = self.settings
+        parts = [f"explanations={path_name(given.explanations, stem=False)}"] if given.explanations else []
+        return parts + [f"extra={path_name(name, stem=False)}" for name in given.extra_files]
 
     @property
     def _differences(self) -> list[str]:

@@ -232,7 +232,9 @@ def report(session: Session) -> None:
     """Write the report on all rounds."""
     names = session.experiment
     session.ensure(stages.round_end(names, session.settings.round))
-    session.call("report", experiment=names.folder, data_dir=names.data, output_dir=names.report)
+    session.call(
+        "report", experiment=names.folder, data_dir=names.data, table_tag=names.table_tag, output_dir=names.report
+    )
 
 
 @target(is_validated=True)
@@ -240,7 +242,8 @@ def dashboard(session: Session) -> None:
     """Serve the report on this machine."""
     names = session.experiment
     session.ensure(stages.data(names))
-    session.call("dashboard", experiment=names.folder, data_dir=names.data, port=session.settings.port)
+    port = session.settings.port
+    session.call("dashboard", experiment=names.folder, data_dir=names.data, table_tag=names.table_tag, port=port)
 
 
 @target(is_text_only=True)

@@ -77,13 +77,14 @@ class Facts:
         return [ranked for ranked in self.ranked if ranked.label != BM25]
 
 
-def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
+def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag: str = "") -> Facts:
     """Read everything that is known of an experiment.
 
     Args:
         experiment: Folder `model_output/NAME-SPLIT` with `round0`, `round1`, ...; it may be empty.
         data_dir: The experiment's collection.
         model_output: Folder with the ledger, base models' runs and sweeps.
+        table_tag: The hash that the names of the sweep's and the cross-validation's tables end in, if they have one.
 
     Raises:
         UserError: `data_dir` is no collection, or its split has no validation queries.
@@ -91,7 +92,7 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
     data = collection.read(data_dir)
     if not data.validation:
         raise UserError(f"{data_dir}: split {data.split} has no validation queries to report on")
-    rounds = find_rounds(experiment)
+    rounds, ending = find_rounds(experiment), f"-{table_tag}" if table_tag else ""
     rows = results.distinct([row for folder in rounds.values() for row in read_results(folder)])
     ranked = [
         ranked_runs.rank_with_bm25(data, read_bm25(rounds)),
@@ -114,8 +115,10 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path) -> Facts:
         leaderboard=frames.leaderboard_scores(ledger_rows),
         correlations=[_describe_correlation(pair) for pair in ledger.correlations(ledger_rows)],
         truncation=frames.truncation_scores(ranked, data),
-        sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}.json"),
-        cross_validation=read_table(model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}.json"),
+        sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}{ending}.json"),
+        cross_validation=read_table(
+            model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}{ending}.json"
+        ),
         costs=frames.stage_costs(rounds),
         ranked=ranked,
         negatives=read_negatives(rounds, data),
