@@ -10,6 +10,7 @@ from typing import TypeVar
 from rounds import process
 from rounds.artifacts import disk_space, refusals
 from rounds.artifacts.store import is_main_process
+from rounds.config import loader
 from rounds.errors import Refused, UserError
 from rounds.flags import Replacing
 from rounds.pipeline import keys, locks
@@ -33,7 +34,7 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
     parser = HfArgumentParser(flags_class, description=main.__doc__, allow_abbrev=False)
     flags, unknown = parser.parse_args_into_dataclasses(return_remaining_strings=True)
     if unknown:
-        parser.error(f"unknown flag {unknown[0]}")
+        parser.error(f"unknown flag {unknown[0]}{_way_out(unknown[0], flags)}")
     try:
         with _stage(flags) if getattr(flags, "replace_stale", False) else nullcontext():
             with disk_space.required_for(_output(flags)):
@@ -51,6 +52,13 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _way_out(unknown: str, flags: object) -> str:
+    """Return how to set what an unknown flag names, where that is a key of the recipe that a script takes."""
+    key = unknown.removeprefix("--").partition("=")[0].replace("-", "_")
+    section = loader.section_of(key) if hasattr(flags, "recipe") else ""
+    return f"; {loader.way_to_set(key, section, flags.recipe or loader.DEFAULT_RECIPE)}" if section else ""
 
 
 def _output(flags: object) -> Path:

@@ -233,6 +233,14 @@ def test_a_missing_parent_is_named_with_its_child(tmp_path):
         loader.load(written(tmp_path, "extends: minilmm\n"))
 
 
+def test_the_way_to_set_a_key_is_a_file_that_extends_the_recipe():
+    """A recipe of the package is extended; a file of one's own takes the key itself, since one level is the limit."""
+    assert "`extends: minilm`" in loader.way_to_set("warmup_ratio", "training", "minilm")
+    assert "`training: {warmup_ratio: ...}`" in loader.way_to_set("warmup_ratio", "training", "minilm")
+    assert loader.way_to_set("seed", "training", "a/my.yaml").endswith("set it in a/my.yaml")
+    assert loader.section_of("epochs", "pretraining") == "pretraining" and loader.section_of("epochs") == "training"
+
+
 def test_a_recipe_extends_another_one_level_deep(tmp_path):
     """A file inherits what it does not set; a chain of three is refused with both files."""
     (tmp_path / "first.yaml").write_text("training: {epochs: 7, batch_size: 3}\nmining: {negatives: {bm25: 1}}\n")

@@ -103,6 +103,14 @@ def test_every_script_explains_its_flags(script, monkeypatch, capsys):
     assert not ended.value.code and "--" in capsys.readouterr().out
 
 
+def test_an_unknown_flag_that_is_a_key_of_the_recipe_says_where_to_set_it():
+    """A script takes a few keys as flags; the last line of its refusal tells how to set any other."""
+    result = call("finetune.py", "--train_data", "x", "--output_dir", "y", "--recipe", "minilm", "--warmup-ratio=0.2")
+    assert result.returncode == 2
+    line = result.stderr.splitlines()[-1]
+    assert "unknown flag --warmup-ratio=0.2; training.warmup_ratio is a key" in line and "`extends: minilm`" in line
+
+
 def test_scripts_name_the_flag_for_a_recipe_where_they_have_it():
     """A script says that it takes a model's recipe exactly where it has the flag whose default is the checkpoint's."""
     scripts = {path.stem: path.read_text() for path in sorted(SCRIPTS.glob("*.py"))}

@@ -299,6 +299,12 @@ def test_second_stages_want_two_folds_before_they_train(target, session):
     ("argument", "part"),
     [
         ("TUNE_FLAGS=--group_sze 4", "scripts/finetune.py takes no --group_sze"),
+        (
+            "TUNE_FLAGS=--warmup_ratio 0.2",
+            "training.warmup_ratio is a key of the recipe; set it in r.yaml (MODEL=FILE)",
+        ),
+        ("TUNE_FLAGS=--max-grad-norm 1", "training.max_grad_norm is a key of the recipe"),
+        ("MINE_FLAGS=--candidates labelled", "mining.candidates is a key of the recipe"),
         ("TUNE_FLAGS=--group_size 0", "training.group_size is 0"),
         ("TUNE_FLAGS=--group_size four", "training.group_size must be of type int"),
         ("TUNE_FLAGS=--group_size", "--group_size takes one value"),

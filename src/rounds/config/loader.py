@@ -1,5 +1,6 @@
 """Load recipes from YAML files, by name, by path, or for a model named on the command line."""
 
+from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -88,6 +89,30 @@ def names() -> list[str]:
     """Return the names of the recipes in the package, sorted."""
     files = (resources.files("rounds") / "recipes").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def section_of(key: str, first: str = "") -> str:
+    """Return the section of a recipe that has a key; empty where none has.
+
+    Args:
+        first: the section to look into before all others.
+
+    >>> section_of("warmup_ratio"), section_of("max_length"), section_of("batch")
+    ('training', 'reranking', '')
+    """
+    sections = {section.name: section.type for section in fields(Recipe) if is_dataclass(section.type)}
+    order = sorted(sections, key=lambda name: name != first)
+    return next((name for name in order if key in {each.name for each in fields(sections[name])}), "")
+
+
+def way_to_set(key: str, section: str, recipe: str) -> str:
+    """Return how a person sets a key that no flag sets, in the words that end a refusal."""
+    if recipe.endswith((".yaml", ".yml")):
+        return f"{section}.{key} is a key of the recipe; set it in {recipe}"
+    return (
+        f"{section}.{key} is a key of the recipe; set it in a YAML file that says `extends: {recipe}` and "
+        f"`{section}: {{{key}: ...}}`, and name that file as the recipe"
+    )
 
 
 def recipe_for_model(name_or_path: str, model_class: str = "", pooling: str = "") -> Recipe | None:

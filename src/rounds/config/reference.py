@@ -17,7 +17,7 @@ Generated from the recipe schema by `python -m rounds.config.reference docs/reci
 
 A recipe is a YAML file with the sections below. Keys that it leaves out have their defaults. Next to the sections it
 may set `name` (by default the file's name) and `extends: NAME`, which inherits all keys that the file does not set from
-another recipe.
+another recipe, which must not extend one itself.
 """
 
 

@@ -80,7 +80,7 @@ def _check(variable: str, text: str, script: str, recipe: str) -> None:
     for name, values in keys.parse(shlex.split(text)):
         name = name.replace("-", "_")  # the scripts take both spellings
         if not name or name not in (*flags.overrides, *flags.others):
-            raise UserError(f"{variable}={text}: {_refusal(name, values, script)}")
+            raise UserError(f"{variable}={text}: {_refusal(name, values, script, recipe)}")
         if name in flags.overrides:
             if len(values) != 1:
                 raise UserError(f"{variable}={text}: --{name} takes one value, not {len(values)}")
@@ -91,7 +91,7 @@ def _check(variable: str, text: str, script: str, recipe: str) -> None:
         raise UserError(f"{variable}={text}: {str(error).removeprefix('flags: ')}") from None
 
 
-def _refusal(name: str, values: tuple[str, ...], script: str) -> str:
+def _refusal(name: str, values: tuple[str, ...], script: str, recipe: str) -> str:
     """Return why a flag is not passed on."""
     flags = FLAGS[script]
     if not name:
@@ -100,6 +100,8 @@ def _refusal(name: str, values: tuple[str, ...], script: str) -> str:
         return f"--{name} is set by make; say {variable}= instead"
     if name in flags.variables:
         return f"--{name} is set by make; leave it out"
+    if section := loader.section_of(name, flags.section):
+        return f"scripts/{script}.py takes no --{name}; {loader.way_to_set(name, section, recipe)} (MODEL=FILE)"
     return f"scripts/{script}.py takes no --{name}; it takes --{', --'.join((*flags.overrides, *flags.others))}"
 
 
