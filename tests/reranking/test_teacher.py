@@ -5,9 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from rounds.artifacts import store
 from rounds.config.recipe import Distillation
 from rounds.data import collection
 from rounds.data.collection import OUTSIDE
+from rounds.data.loaders import eedi
+from rounds.data.splits import Split
 from rounds.models import checkpoint
 from rounds.reranking import stage, teacher
 from rounds.reranking.candidate_vectors import compute_training_candidates
@@ -82,3 +85,33 @@ def test_a_row_s_own_label_neither_votes_nor_counts(is_outside, tiny, tiny_colle
     assert table.features[f"{side}labels: count"][pair] == 0 and not table.features[f"{side}labels: labelled"][pair]
     other = next(n for n in range(len(table.passage_ids)) if table.passage_ids[n] in labels and n != pair)
     assert table.features[f"{votes}: score"][other] > -1
+
+
+@pytest.mark.slow
+def test_each_training_row_gets_scores_and_the_file_the_lineage_of_all(raw, tiny, tmp_path):
+    """Folds are scored by each other; rows of no fold by rounds that rank them, or not at all without these."""
+    task, folds = eedi.load(raw), []
+    groups = sorted({query.group for query in task.queries}, key=int)
+    base = checkpoint.resolve(None, tiny, "cpu")
+    for number in range(2):
+        held_out = set(groups[number::4])
+        folder = tmp_path / f"data{number}"
+        collection.write(task, Split("v5", set(groups) - held_out, held_out), tiny.prompts, folder, {})
+        folds.append(tmp_path / f"fold{number}")
+        stage.make_candidates([base], collection.read(folder), folds[-1], tmp_path, False)
+    collection.write(task, Split("submission", set(groups), set()), tiny.prompts, tmp_path / "all", {})
+    data, rows = collection.read(tmp_path / "all"), collection.read_rows(tmp_path / "all" / collection.FINETUNE, ())
+    held_out = {*groups[0::4], *groups[1::4]}
+    for checkpoints in ([], [base]):
+        job = teacher.TeacherJob(folds, data, checkpoints, Distillation(), tmp_path / "t.jsonl", tmp_path, True)
+        teacher.write_teacher(job)
+        written = store.read_jsonl(tmp_path / "t.jsonl", ("pos_scores", "neg_scores"))
+        expected = [row["query_id"] for row in rows if checkpoints or row["question_id"] in held_out]
+        assert [row["query_id"] for row in written] == expected
+        manifest = store.read_file_manifest(tmp_path / "t.jsonl")
+        assert manifest.lineage == data.questions["train"] and manifest.queries == len(written)
+    for row in written:
+        assert not set(row["neg_id"]) & set(row["pos_id"]) and len(row["neg"]) >= 15
+        assert [score is None for score in row["pos_scores"]] == [
+            text in row.get("unscored", ()) for text in row["pos"]
+        ]
