@@ -9,6 +9,7 @@ from rounds.config import loader
 from rounds.flags import ModelOutput, OneDevice, RecipeByName, Replacing, Seeded
 from rounds.models import checkpoint
 from rounds.models.devices import restrict_to_one_gpu
+from rounds.training import sharding
 from rounds.training.plan import DISTILLED
 from rounds.training.stage import FinetuneJob, finetune_round
 
@@ -30,6 +31,8 @@ class Flags(ModelOutput, OneDevice, RecipeByName, Replacing, Seeded):
 def main(flags: Flags) -> None:
     """Teach an embedder what the ensemble of the second stage says about the training rows' candidates."""
     recipe = loader.load(flags.recipe).for_student(flags.epochs)
+    if recipe.training.sharding != "none" and not sharding.is_on():
+        sharding.restart(recipe.training.sharding)
     device = restrict_to_one_gpu(flags.device)
     store.require_files(Path(flags.train_data))
     restart = recipe.training.start_from == "base"
@@ -41,12 +44,15 @@ def main(flags: Flags) -> None:
         model_output=Path(flags.model_output),
         seed=flags.seed,
         round_number=flags.round,
+        processes=sharding.process_count(),
         tracker=flags.track,
         overwrite=flags.overwrite,
         made_from=flags.made_from,
         title=DISTILLED,
     )
-    print(finetune_round(job))
+    line = finetune_round(job)
+    if store.is_main_process():
+        print(line)
 
 
 if __name__ == "__main__":

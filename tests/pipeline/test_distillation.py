@@ -64,6 +64,12 @@ def test_keys_of_the_student_leave_teacher_and_rounds_as_they_are(session, proje
     assert scripts(session, "distil", *FOLDED) == ["teach", "distil", *AFTER]
 
 
+def test_the_student_trains_in_as_many_processes_as_rounds(session):
+    """NPROC is for the student as well."""
+    made = {command.script: command for command in calls(session, "distil", *FOLDED, "NPROC=2")}
+    assert made["finetune"].processes == made["distil"].processes == 2 and made["teach"].processes == 1
+
+
 def test_other_folds_are_another_student(session):
     """Each set of folds has a folder of its own, and a submission of its own name."""
     one, other = (calls(session, "distil", "ROUND=1", f"FOLDS={folds}") for folds in ("0 1", "0 1 2"))

@@ -70,6 +70,7 @@ def training(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
     given, taught = experiment.settings, teacher(experiment, folds)
     call = keys.command(
         "distil",
+        processes=given.nproc,
         recipe=given.model,
         round=given.round,
         train_data=taught.output,
