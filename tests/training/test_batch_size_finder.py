@@ -40,6 +40,18 @@ def test_nothing_fits_below_the_memory_in_use(finder):
     assert list(finder.fits(60, limit=1)) == []
 
 
+def test_a_single_text_that_does_not_fit_is_a_reason(finder, monkeypatch):
+    """Memory that runs out while the model warms up ends the chunks as it does later."""
+
+    def run_out(self, chunk):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(BatchSizeFinder, "_train", run_out)
+    with pytest.raises(StopIteration) as end:
+        next(finder.fits(60))
+    assert end.value.value == "a text of 64 tokens does not fit into memory"
+
+
 def test_chunks_end_where_they_gain_no_speed(finder, monkeypatch):
     """Shares of 30%, 40% and 40%: the third chunk shows that the second is as fast, and the fourth is not tried."""
     shares = iter([0.3, 0.4, 0.4, 0.9])

@@ -104,7 +104,10 @@ class BatchSizeFinder:
         """
         end, peak_before, best = time.monotonic() + seconds, 0.0, 0.0
         limit = limit or MEMORY_SHARE * total_memory(str(self.embedder.device))
-        tokens = self._first_size(seconds)
+        try:
+            tokens = self._first_size(seconds)
+        except torch.OutOfMemoryError:
+            return f"a text of {self.length:,} tokens does not fit into memory"
         while tokens <= MOST_TOKENS:
             start = time.monotonic()
             try:
