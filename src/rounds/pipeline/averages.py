@@ -36,8 +36,9 @@ def ensure_chosen(session: Session) -> Path:
     """
     given, names = session.settings, session.experiment
     if len(given.runs) == 1:
+        (checkpoint,) = _checkpoints(names).values()
         session.ensure(stages.data(names))
-        return _checkpoints(names)[given.runs[0]]
+        return checkpoint
     stage = averaging(names) if given.runs else stages.training(names, given.round)
     session.ensure(stage)
     return stage.output

@@ -14,6 +14,7 @@ def distil(session: Session) -> None:
     """Teach an embedder the ensemble's scores of all training rows, and write its submission."""
     recipe = stages.load_recipe("MODEL", session.settings.model)
     recipe.for_student(session.settings.epochs).require_epochs()
+    uploads.require_test_queries(session.experiment)
     folds = second_stages.ensure_folds(session)
     session.runner.say("== all of train")
     whole = session.on(split="submission", fold=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
-from rounds.pipeline import freshness, stages
+from rounds.pipeline import freshness, stages, uploads
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import target
 from rounds.pipeline.session import Session
@@ -36,6 +36,7 @@ def cv(session: Session) -> None:
 @target(is_dense=True, is_text_only=True)
 def best(session: Session) -> None:
     """Fuse the rounds on all of train as the folds teach, and write the submission."""
+    uploads.require_test_queries(session.experiment)
     folds = ensure_folds(session)
     session.runner.say("== all of train")
     whole = session.on(split="submission", fold=0)

@@ -14,7 +14,18 @@ SUBMISSIONS = Path("submissions")
 @target()
 def submit(session: Session) -> None:
     """Write and check a CSV of the chosen checkpoint."""
+    require_test_queries(session.experiment)
     submit_checkpoint(session, averages.ensure_chosen(session), submitted(session.experiment))
+
+
+def require_test_queries(names: Experiment) -> None:
+    """Refuse data without queries to submit, before rounds are trained for them."""
+    given, raw = names.settings, Path(names.settings.raw)
+    if given.task != "eedi":
+        raise UserError(f"TASK={given.task}: has no test queries to write a submission for; evaluate prints its scores")
+    for name in ("test.csv", "sample_submission.csv"):
+        if (raw / "train.csv").exists() and not (raw / name).exists():
+            raise UserError(f"{raw / name}: no such file, and a submission needs it; evaluate needs none")
 
 
 def submit_checkpoint(session: Session, checkpoint: Path, output: Path) -> None:
