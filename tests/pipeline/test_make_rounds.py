@@ -244,8 +244,8 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
 @pytest.mark.slow
 def test_distil_ends_in_a_submission_and_its_student_is_scored_on_no_fold(project, folded_raw):
     """All training rows have a teacher's scores; again, nothing is made twice; every fold refuses the student."""
-    flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1"]
-    shown = make(project, "distil", *flags).stdout
+    flags, folds = [f"RAW={folded_raw}", *FLAGS, "ROUND=1"], "FOLDS=0 1"
+    shown = make(project, "distil", *flags, folds).stdout
     (folder,) = project.glob("model_output/folded-*-tiny-mistral-submission-*/distil-*")
     (file,) = project.glob(f"submissions/*-{folder.name}.csv")
     rows = list(csv.DictReader(file.open()))
@@ -255,14 +255,14 @@ def test_distil_ends_in_a_submission_and_its_student_is_scored_on_no_fold(projec
     (data,) = project.glob("data/folded-*-tiny-mistral/submission/finetune_data.jsonl")
     assert len(taught) == len(data.read_text().splitlines())
     stamps = {path: path.stat().st_mtime_ns for path in project.glob("model_output/folded-*/**/*manifest.json")}
-    assert "==" not in make(project, "distil", *flags).stdout.partition("== all of train")[2]
+    assert "==" not in make(project, "distil", *flags, folds).stdout.partition("== all of train")[2]
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
     run = f"RUNS={folder.parent.name}/{folder.name}"
     for fold in (0, 1):
         refused = make(project, "evaluate", *flags, run, "SPLIT=v5", f"FOLD={fold}", check=False)
         assert refused.returncode == 2 and "was trained on" in refused.stderr
-    bundled = make(project, "submit", *flags, run, "SPLIT=submission").stdout
-    assert str(file.relative_to(project)) in bundled
+    submitted = make(project, "submit", *flags, run, "SPLIT=submission").stdout
+    assert str(file.relative_to(project)) in submitted
 
 
 @pytest.mark.slow
