@@ -127,6 +127,8 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, decoder):
         cross_encoder_training.train(prompting, GROUPS, tmp_path, 42, "cpu")
     with refused("leave mining.unlabelled_share out"):
         cross_encoder_training.check_recipe(recipe.replace("mining", candidates="corpus", unlabelled_share=0.5))
+    with refused("a reranker trains without training.label_weight"):
+        cross_encoder_training.check_recipe(recipe.replace("training", loss="distillation", label_weight=0.5))
     with refused("a reranker trains without training.average"):
         cross_encoder_training.train(recipe.replace("training", average="ema"), GROUPS, tmp_path, 42, "cpu")
     elsewhere = dataclasses.replace(recipe.tuning, method="lora")

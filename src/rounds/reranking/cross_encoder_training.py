@@ -30,7 +30,8 @@ from rounds.training.chunks import ChunkBuilder
 
 TUNING_METHODS = ("full", "lora", "qlora")
 
-EMBEDDERS_KEYS = ("average", "false_negative_margin", "hardness_mode", "matryoshka_dims")  # that a reranker never reads
+# Keys of `training` that a reranker never reads.
+EMBEDDERS_KEYS = ("average", "false_negative_margin", "hardness_mode", "label_weight", "matryoshka_dims")
 
 Example = tuple[str, dict[str, float]]  # a query, and text -> first-stage score of its passages, a positive first
 
