@@ -298,6 +298,36 @@ def test_lora_targets_that_match_nothing_are_refused():
         build_tuned_model(dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, lora=lora)))
 
 
+def test_lora_without_casts_computes_the_same_numbers():
+    """Under autocast, vectors and gradients are equal bit by bit whether LoRA casts its input or autocast does."""
+    recipe = tuned_recipe("lora")
+    lora = dataclasses.replace(recipe.tuning.lora, dropout=0.0)
+    embedder = build_tuned_model(dataclasses.replace(recipe, tuning=dataclasses.replace(recipe.tuning, lora=lora)))
+    batch = embedder.tokenizer(TEXTS, padding=True, return_tensors="pt")
+
+    def embed_and_differentiate() -> list[torch.Tensor]:
+        embedder.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            vectors = embedder({"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]})
+        vectors["sentence_embedding"].square().cumsum(1).sum().backward()
+        gradients = [parameter.grad.clone() for parameter in peft_methods.trainable_parameters(embedder).values()]
+        return [vectors["sentence_embedding"].detach(), *gradients]
+
+    cast = embed_and_differentiate()
+    peft_methods.leave_casts_to_autocast(embedder)
+    layers = [layer for layer in embedder.modules() if hasattr(layer, "cast_input_dtype_enabled")]
+    assert layers and not any(layer.cast_input_dtype_enabled for layer in layers)
+    for before, after in zip(cast, embed_and_differentiate(), strict=True):
+        assert torch.equal(before, after)
+
+
+def test_lora_with_dropout_keeps_its_casts():
+    """Dropout draws masks for what was cast, so its layers are left as they are."""
+    embedder = build_tuned_model(tuned_recipe("lora"))
+    peft_methods.leave_casts_to_autocast(embedder)
+    assert all(getattr(layer, "cast_input_dtype_enabled", True) for layer in embedder.modules())
+
+
 def test_a_training_that_moves_no_lora_b_is_refused():
     """LoRA whose B matrices stay at zero changes nothing, even where A moved."""
     embedder = build_tuned_model(tuned_recipe("lora"), step=0)

@@ -19,6 +19,7 @@ from peft import (
     PromptTuningConfig,
     get_peft_model,
 )
+from peft.tuners.lora import LoraLayer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Normalize, WeightedLayerPooling
@@ -133,6 +134,18 @@ def _peft_config(
     if tuning.method == "prefix":
         return PrefixTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK_TYPE)
     return None
+
+
+def leave_casts_to_autocast(embedder: SentenceTransformer) -> None:
+    """Keep LoRA layers from casting their input to fp32, in place, for a training in mixed precision.
+
+    peft casts it to the dtype of the factors, and autocast casts it back before the product: the numbers are the same,
+    and each cast writes all activations. Layers with dropout keep the casts, since peft draws their masks in between.
+    Such a model computes under autocast only.
+    """
+    for layer in embedder.modules():
+        if isinstance(layer, LoraLayer) and all(isinstance(one, nn.Identity) for one in layer.lora_dropout.values()):
+            layer.cast_input_dtype_enabled = False
 
 
 def add_virtual_tokens(embedder: SentenceTransformer, tuning: Tuning) -> None:
