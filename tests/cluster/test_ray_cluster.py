@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ def test_ray_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with refused("CLUSTER=10.0.0.1:6379", "needs Ray", ".[cluster]"):
         ray_cluster.join("10.0.0.1:6379")
+
+
+@needs_ray
+def test_an_address_without_an_answer_is_refused(unused_port):
+    """At once; Ray itself would try for minutes."""
+    with refused(f"CLUSTER=127.0.0.1:{unused_port}", "nobody answers"):
+        ray_cluster.join(f"127.0.0.1:{unused_port}")
 
 
 @needs_ray
@@ -56,18 +64,38 @@ def square(number: int, folder: Path) -> int:
     return number**2
 
 
-@pytest.mark.slow
-def test_a_node_that_dies_has_its_jobs_done_again(tmp_path, capfd):
-    """By the other node, once it has no jobs of its own; each job has one answer, and one line tells of the node."""
-    with ray_nodes.started(2) as nodes:
+def die() -> None:
+    """End the worker, as the system does with a process that takes all memory."""
+    os._exit(1)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator:
+    """Two nodes of one CPU, which may call the functions of this file."""
+    with ray_nodes.started(2) as cluster:
         import ray
 
         ray.cloudpickle.register_pickle_by_value(sys.modules[square.__module__])
-        answers = ray_cluster.join(nodes.address).map(square, [(number, tmp_path) for number in range(6)])
-        first = next(answers)
-        nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
-        assert sorted([first, *answers]) == [0, 1, 4, 9, 16, 25]
-        printed = capfd.readouterr()
-        assert printed.out.count("\n") == 1 and "was lost; its work is done again" in printed.out and not printed.err
+        yield cluster
+
+
+@pytest.mark.slow
+def test_a_job_that_ends_its_workers_is_given_up(nodes, tmp_path):
+    """The line gives the likely cause; other jobs go on with new workers."""
+    cluster = ray_cluster.join(nodes.address)
+    with refused("a worker of the cluster died again and again (out of memory?)"):
+        list(cluster.map(die, [()]))
+    assert list(cluster.map(square, [(3, tmp_path)])) == [9]
+
+
+@pytest.mark.slow
+def test_a_node_that_dies_has_its_jobs_done_again(nodes, tmp_path, capfd):
+    """By the other node, once it has no jobs of its own; each job has one answer, and one line tells of the node."""
+    answers = ray_cluster.join(nodes.address).map(square, [(number, tmp_path) for number in range(6)])
+    first = next(answers)
+    nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
+    assert sorted([first, *answers]) == [0, 1, 4, 9, 16, 25]
+    printed = capfd.readouterr()
+    assert printed.out.count("\n") == 1 and "was lost; its work is done again" in printed.out and not printed.err
     starts = [len(set(path.read_text().splitlines())) for path in tmp_path.iterdir()]
     assert max(starts) == 2

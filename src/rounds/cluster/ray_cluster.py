@@ -7,6 +7,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ MOST_CPUS = 4  # cores of a worker without a GPU
 RESTARTS = 4  # of a worker whose node or process dies, and of its job
 
 PATIENCE = 10.0  # seconds that a worker without a job waits for another one
+
+SECONDS_TO_ANSWER = 10.0  # of a cluster's head
 
 KEPT_VARIABLES = ("ROUNDS_", "HF_", "TRANSFORMERS_", "OMP_", "TOKENIZERS_")  # workers get these of this process
 
@@ -107,17 +110,15 @@ class RayCluster:
     """
 
     def __init__(self, workers: int, has_gpus: bool, cpus: int) -> None:
-        from ray.util import ActorPool
-
         self.workers, self.has_gpus, self.cpus = workers, has_gpus, cpus
-        self._node, self._pool, self._started = Node.here(), ActorPool([]), 0
-        self._alive = _alive_nodes()
+        self._node, self._alive = Node.here(), _alive_nodes()
+        self._drop_workers()
 
     def map(self, function: Callable[..., Answer], jobs: Iterable[tuple]) -> Iterator[Answer]:
         """Yield what a function returns for each job, in the order in which they finish.
 
         A job is made when a worker is free to take it. Ray starts a worker that died again, on another node if need be,
-        and does its job again. All answers must be taken.
+        and does its job again.
 
         Args:
             function: a function of a module; it must return the same whenever it is called.
@@ -126,14 +127,24 @@ class RayCluster:
         Raises:
             UserError: a job failed, or its worker died again and again.
         """
-        for job in jobs:
-            if not self._pool.has_free() and self._started < self.workers:
-                self._pool.push(self._start())
-            elif not self._pool.has_free():
+        try:
+            for job in jobs:
+                if not self._pool.has_free() and self._started < self.workers:
+                    self._pool.push(self._start())
+                elif not self._pool.has_free():
+                    yield self._next()
+                self._pool.submit(lambda worker, job: worker.call.remote(function, *job), job)
+            while self._pool.has_next():
                 yield self._next()
-            self._pool.submit(lambda worker, job: worker.call.remote(function, *job), job)
-        while self._pool.has_next():
-            yield self._next()
+        finally:
+            if self._pool.has_next():  # answers that nobody wants any more
+                self._drop_workers()
+
+    def _drop_workers(self) -> None:
+        """Forget all workers, which end with the last reference to them."""
+        from ray.util import ActorPool
+
+        self._pool, self._started = ActorPool([]), 0
 
     def _start(self) -> Any:
         import ray
@@ -165,10 +176,12 @@ class RayCluster:
                     self._pool.pop_idle()
                     self._started -= 1
             except ray.exceptions.RayError as error:
+                self._drop_workers()
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 reason = lines[-1][:200] if lines else type(error).__name__
                 raise UserError(f"a worker of the cluster died again and again (out of memory?): {reason}") from None
             else:
+                self._tell_lost_nodes()
                 break
         if isinstance(answer, Failure):
             raise UserError(answer.line)
@@ -194,6 +207,17 @@ def _leave_out(data: dict, ignore_prefix: bool) -> None:
     """Take the place of Ray's function that prints the messages of daemons, which no option switches off."""
 
 
+def _require_answer(address: str) -> None:
+    """Refuse an address at which nobody answers, which Ray would try for minutes."""
+    if address == AUTO:
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+    except (OSError, ValueError) as error:
+        raise UserError(f"CLUSTER={address}: nobody answers there ({error}); is Ray's head running?") from None
+
+
 @functools.cache
 def join(address: str) -> RayCluster:
     """Join a cluster for the rest of this process.
@@ -206,6 +230,7 @@ def join(address: str) -> RayCluster:
     """
     if importlib.util.find_spec("ray") is None:
         raise UserError(f"CLUSTER={address}: needs Ray; install it with pip install -e '.[cluster]'")
+    _require_answer(address)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray would otherwise warn about
     import ray
