@@ -86,6 +86,7 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, tmp_path, capsys
     """Shards that are there are not encoded again; a truncated one is, and the result is the same bytes."""
     alone, together = rank(base(), tmp_path / "alone"), tmp_path / "together"
     flags = [together, cluster.address, str(BLOCK), *PASSAGES.values()]
+    ray_nodes.leave()
     killed = subprocess.run([sys.executable, "-c", DRIVER, *map(str, flags)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     files = sorted(together.rglob(f"{shards.FOLDER}/*/*/{VECTORS_FILE}"))

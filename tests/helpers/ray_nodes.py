@@ -10,6 +10,14 @@ import pytest
 from rounds.cluster import ray_cluster
 
 
+def leave() -> None:
+    """Leave the cluster, whose nodes this process's workers then make free for others."""
+    import ray
+
+    ray.shutdown()
+    ray_cluster.join.cache_clear()
+
+
 @contextlib.contextmanager
 def started(nodes: int) -> Iterator[Any]:
     """Start nodes of one CPU each; the test is skipped where Ray is not installed.
@@ -19,7 +27,6 @@ def started(nodes: int) -> Iterator[Any]:
     """
     pytest.importorskip("ray", reason="needs Ray (pip install -e '.[cluster]')")
     os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
-    import ray
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
@@ -29,6 +36,5 @@ def started(nodes: int) -> Iterator[Any]:
             cluster.add_node(**node)
         yield cluster
     finally:
-        ray.shutdown()
-        ray_cluster.join.cache_clear()
+        leave()
         cluster.shutdown()
