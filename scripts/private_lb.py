@@ -14,7 +14,7 @@ class Flags(ModelOutput, Overwriting, Seeded):
 
     folder: str = field(metadata={"help": "the private leaderboard's folder, with the competition's files"})
     raw_dir: str = field(default="", metadata={"help": "hold out of this folder's train.csv"})
-    submission: str = field(default="", metadata={"help": "score this CSV, once"})
+    submission: list[str] = field(default_factory=list, metadata={"help": "score these CSVs, each once"})
     size: float = field(default=0.2, metadata={"help": "share of the labelled rows that is held out"})
     unseen: float = field(default=0.6, metadata={"help": "share of these on misconceptions that the rest never labels"})
 
@@ -28,9 +28,9 @@ def main(flags: Flags) -> None:
         )
         share = counts.unseen_rows / counts.rows
         print(f"{folder}: {counts.questions} questions held out, {counts.rows} labelled rows ({share:.0%} unseen)")
-    if flags.submission:
-        csv = Path(flags.submission)
-        scores = private_leaderboard.score(csv, folder, Path(flags.model_output) / "ledger.csv")
+    ledger_file = Path(flags.model_output) / "ledger.csv"
+    for csv in private_leaderboard.select_unscored([Path(name) for name in flags.submission], ledger_file):
+        scores = private_leaderboard.score(csv, folder, ledger_file)
         print(f"{csv.stem}: LB public {scores['public']:.5f}, private {scores['private']:.5f}")
 
 

@@ -103,6 +103,18 @@ def test_a_name_is_scored_once(held, tmp_path):
         private_leaderboard.score(csv_file, folder, path)
 
 
+def test_a_killed_call_goes_on_with_what_has_no_score(tmp_path):
+    """Of a student and its teacher, the one that was scored is left out; both are asked for where both were."""
+    path, both = tmp_path / "ledger.csv", [tmp_path / "a.csv", tmp_path / "a-teacher.csv"]
+    assert private_leaderboard.select_unscored(both, path) == both
+    for file in both:
+        ledger.record(path, [{"data": "t", "split": "v1", "fingerprint": file.stem, "submission": file.stem}])
+    ledger.score(path, {"a": ("0.5", "0.5")})
+    assert private_leaderboard.select_unscored(both, path) == both[1:]
+    ledger.score(path, {"a-teacher": ("0.6", "0.6")})
+    assert private_leaderboard.select_unscored(both, path) == both
+
+
 def test_a_broken_submission_is_refused_and_not_counted(held, tmp_path):
     """A missing row is named, and the name may still be scored."""
     folder, path = held[0], tmp_path / "ledger.csv"

@@ -83,6 +83,12 @@ def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], se
     store.write_text(path, table.to_csv(index=False))
 
 
+def select_unscored(csvs: list[Path], ledger_file: Path) -> list[Path]:
+    """Return the submissions without a score in the ledger, such as those that a killed call left; all if none is."""
+    scored = {row["submission"] for row in ledger.read(ledger_file) if row["LB private"]}
+    return [csv for csv in csvs if csv.stem not in scored] or csvs
+
+
 def score(csv: Path, folder: Path, ledger_file: Path) -> dict[str, float]:
     """Return MAP@25 of a submission on the held-out rows, and write it to the ledger as the submission's LB.
 

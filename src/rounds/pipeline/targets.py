@@ -115,9 +115,9 @@ def private_lb(session: Session) -> None:
         session.ensure(averages.last_stage(names) if given.runs else stages.round_end(names, given.round))
         uploads.submit(session)
         submission = uploads.submitted(names)
-        session.call("private_lb", folder=given.raw, submission=submission)
-        if (beside := uploads.of_teacher(submission)).exists():
-            session.call("private_lb", folder=given.raw, submission=beside)
+        beside = uploads.of_teacher(submission)
+        scored = [submission, beside] if beside.exists() else [submission]
+        session.call("private_lb", folder=given.raw, submission=scored)
         return
     session.ensure(*stages.raw(names))
     session.call(
