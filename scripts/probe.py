@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from rounds import cli
@@ -24,7 +23,6 @@ from rounds.flags import OneDevice, RecipeOfCheckpoint
 from rounds.models import checkpoint, peft_methods
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import resolve_device
-from rounds.models.precision import compute_dtype
 from rounds.models.weights import hub_revision, locate_model
 from rounds.training.batch_size_finder import LEAST_TOKENS, BatchSizeFinder, ChunkFit, Speed, best_chunk
 
@@ -99,8 +97,7 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     print(line, flush=True)
     base = locate_model(recipe.model)
     peft_methods.apply(embedder, recipe.tuning, base, hub_revision(base, recipe.model))
-    if compute_dtype(source.precision, str(embedder.device)) != torch.float32:
-        peft_methods.leave_casts_to_autocast(embedder)
+    peft_methods.leave_casts_to_autocast(embedder, source.precision)
     embedder.train()
     if recipe.training.gradient_checkpointing:
         embedder.gradient_checkpointing_enable({"use_reentrant": False})

@@ -314,7 +314,7 @@ def test_lora_without_casts_computes_the_same_numbers():
         return [vectors["sentence_embedding"].detach(), *gradients]
 
     cast = embed_and_differentiate()
-    peft_methods.leave_casts_to_autocast(embedder)
+    peft_methods.leave_casts_to_autocast(embedder, "bf16")
     layers = [layer for layer in embedder.modules() if hasattr(layer, "cast_input_dtype_enabled")]
     assert layers and not any(layer.cast_input_dtype_enabled for layer in layers)
     for before, after in zip(cast, embed_and_differentiate(), strict=True):
@@ -324,7 +324,7 @@ def test_lora_without_casts_computes_the_same_numbers():
 def test_lora_with_dropout_keeps_its_casts():
     """Dropout draws masks for what was cast, so its layers are left as they are."""
     embedder = build_tuned_model(tuned_recipe("lora"))
-    peft_methods.leave_casts_to_autocast(embedder)
+    peft_methods.leave_casts_to_autocast(embedder, "bf16")
     assert all(getattr(layer, "cast_input_dtype_enabled", True) for layer in embedder.modules())
 
 

@@ -37,6 +37,7 @@ from rounds.models import (
     vision_language,
     vision_tower,
 )
+from rounds.models.precision import compute_dtype
 
 TASK_TYPE = "FEATURE_EXTRACTION"
 
@@ -136,13 +137,15 @@ def _peft_config(
     return None
 
 
-def leave_casts_to_autocast(embedder: SentenceTransformer) -> None:
+def leave_casts_to_autocast(embedder: SentenceTransformer, precision: str) -> None:
     """Keep LoRA layers from casting their input to fp32, in place, for a training in mixed precision.
 
     peft casts it to the dtype of the factors, and autocast casts it back before the product: the numbers are the same,
     and each cast writes all activations. Layers with dropout keep the casts, since peft draws their masks in between.
-    Such a model computes under autocast only.
+    Such a model computes under autocast only. In fp32, where there is none, nothing changes.
     """
+    if compute_dtype(precision, str(embedder.device)) == torch.float32:
+        return
     for layer in embedder.modules():
         if isinstance(layer, LoraLayer) and all(isinstance(one, nn.Identity) for one in layer.lora_dropout.values()):
             layer.cast_input_dtype_enabled = False

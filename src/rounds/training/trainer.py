@@ -223,8 +223,7 @@ def _load_trainable(plan: Plan) -> SentenceTransformer:
     else:
         embedder, base = start.load(), locate_model(start.recipe.model)
         peft_methods.apply(embedder, plan.recipe.tuning, base, hub_revision(base, start.recipe.model))
-    if compute_dtype(start.precision, start.device) != torch.float32:
-        peft_methods.leave_casts_to_autocast(embedder)
+    peft_methods.leave_casts_to_autocast(embedder, start.precision)
     if plan.feature_cache:
         vision_tower.set_feature_cache(embedder, plan.feature_cache)
     if plan.recipe.training.compile:
