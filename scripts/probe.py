@@ -16,6 +16,7 @@ from rounds.data.prompts import max_input_length
 from rounds.encoding import run_store
 from rounds.encoding.encoding_speed import measure_speed
 from rounds.encoding.token_statistics import count_tokens
+from rounds.encoding.tokenization import tokenize
 from rounds.errors import UserError
 from rounds.evaluation import robustness
 from rounds.evaluation.table import Column, Table
@@ -26,9 +27,9 @@ from rounds.models.devices import resolve_device
 from rounds.models.weights import hub_revision, locate_model
 from rounds.training.batch_size_finder import LEAST_TOKENS, BatchSizeFinder, ChunkFit, Speed, best_chunk
 
-ENCODED = 64  # queries whose encoding fit_batch times
+ENCODED = 64  # queries that fit_batch encodes and trains on
 
-ENCODING_SHARE = 0.2  # of fit_batch's time that these queries may take
+TEXTS_SHARE = 0.2  # of fit_batch's time that encoding these queries may take, and training on them
 
 PROBES = ("brittle", "tokens", "fit_batch")
 
@@ -91,7 +92,7 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     print(f"{source.name}: loading; then {ENCODED} queries, and {chunks}: about {flags.seconds} s", flush=True)
     recipe, embedder, end = source.recipe, source.load(), time.monotonic() + flags.seconds
     queries = list(dict.fromkeys(_queries(data)))[:ENCODED]
-    seconds = ENCODING_SHARE * flags.seconds
+    seconds = TEXTS_SHARE * flags.seconds
     encoding = measure_speed(embedder, queries, recipe.prompts, "query", source.precision, seconds)
     line = f"encoding {encoding.texts} queries: {_describe(Speed(encoding.speed, encoding.bound))}"
     print(line, flush=True)
@@ -102,19 +103,23 @@ def _fit_batch(source: Checkpoint, data: Collection, flags: Flags) -> None:
     if recipe.training.gradient_checkpointing:
         embedder.gradient_checkpointing_enable({"use_reentrant": False})
     finder = BatchSizeFinder(embedder, max_input_length(recipe.prompts), source.precision)
-    fits = list(_print_each(finder.fits(end - time.monotonic())))
+    fits = list(_print_each(finder.fits(end - seconds - time.monotonic())))
     if not fits:
         raise UserError(f"{source.name}: not even {LEAST_TOKENS} tokens fit; shorten the texts")
     rows = [
         [f"{fit.tokens:,}", f"{fit.peak:,.0f}", f"{fit.training.tokens:,.0f}", f"{fit.training.share:.0%}"]
         for fit in fits
     ]
+    chunk = best_chunk(fits).tokens
+    ids = tokenize(embedder.tokenizer, queries, recipe.prompts, "query")
+    trained, training = finder.train_on(ids, chunk, seconds)
     _show(["tokens", "peak MiB", "tokens/s", "of the bound"], rows, f"{recipe.name}, training")
     print(line)
+    print(f"training on {trained} queries: {_describe(training)}")
     print(
         "bound: tokens/s if nothing but the products of weights took time, at the rate of a large product measured now"
     )
-    print(f"recipe: training: {{micro_batch_tokens: {best_chunk(fits).tokens}}}")
+    print(f"recipe: training: {{micro_batch_tokens: {chunk}}}")
 
 
 def _print_each(fits: Generator[ChunkFit, None, str]) -> Iterator[ChunkFit]:

@@ -82,3 +82,16 @@ def test_packed_chunks_hold_as_many_tokens_as_they_say(finder, monkeypatch):
     monkeypatch.setattr(BatchSizeFinder, "_train", lambda self, chunk: widths.append(chunk["input_ids"].numel()))
     next(BatchSizeFinder(finder.embedder, 100, "fp32").fits(60))
     assert widths[-1] == LEAST_TOKENS
+
+
+def test_own_texts_are_trained_on_chunk_by_chunk(finder):
+    """Every text is in one chunk, and the texts' tokens are those that count, not their padding."""
+    ids = [[5] * length for length in (3, 9, 40, 64, 17)]
+    texts, speed = finder.train_on(ids, 64, 60)
+    assert texts == 5 and speed.tokens > 0 and speed.bound > 0
+
+
+def test_own_texts_end_before_the_time_does(finder):
+    """Without time the first chunk is measured alone."""
+    texts, _ = finder.train_on([[5] * 64, [5] * 64, [5] * 64], 64, 0)
+    assert texts == 1

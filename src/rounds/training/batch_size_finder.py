@@ -130,6 +130,30 @@ class BatchSizeFinder:
             peak_before, best = fit.peak, fit.training.share
         return f"{MOST_TOKENS:,} tokens are the most that are tried"
 
+    def train_on(self, ids: list[list[int]], tokens: int, seconds: float) -> tuple[int, Speed]:
+        """Time the forward and backward pass of the data's own texts, longest first, between measurements of the bound.
+
+        Args:
+            ids: token ids of each text, at least one; whole chunks are left out where time ends.
+            tokens: of a chunk.
+            seconds: time for all chunks; the first is measured whatever time it takes.
+
+        Returns:
+            the number of texts, and their speed.
+        """
+        end, longest = time.monotonic() + seconds, max(map(len, ids))
+        layout = Layout.for_model(self.embedder, longest)
+        texts, done, spent, least = 0, 0, 0.0, 0.0
+        for rows in batching.plan_batches([len(row) for row in ids], layout, tokens):
+            before, start = self.bound(trains=True), time.monotonic()
+            took = self._time(self._train, self._on_device([ids[row] for row in rows], layout))
+            count = sum(len(ids[row]) for row in rows)
+            texts, done, spent = texts + len(rows), done + count, spent + took
+            least += 2 * count / (before + self.bound(trains=True))
+            if 2 * time.monotonic() - start > end:
+                break
+        return texts, Speed(done / spent, done / least)
+
     @property
     def _transformer(self) -> torch.nn.Module:
         return dual_encoder.encoder_for(self.embedder, "query")[0].model
@@ -155,12 +179,17 @@ class BatchSizeFinder:
     def _speed(self, work: Callable[[dict[str, Tensor]], None], tokens: int, trains: bool) -> Speed:
         """Time the work on a chunk, between two measurements of the bound."""
         chunk, before = self._make_chunk(tokens), self.bound(trains)
+        count = chunk["input_ids"].numel()
+        seconds = self._time(work, chunk)
+        return Speed(count / seconds, (before + self.bound(trains)) / 2)
+
+    def _time(self, work: Callable[[dict[str, Tensor]], None], chunk: dict[str, Tensor]) -> float:
+        """Return the seconds of the work on a chunk, until the device has finished it."""
         start = time.perf_counter()
         work(chunk)
         if self.embedder.device.type == "cuda":
             torch.cuda.synchronize(self.embedder.device)
-        seconds = time.perf_counter() - start
-        return Speed(chunk["input_ids"].numel() / seconds, (before + self.bound(trains)) / 2)
+        return time.perf_counter() - start
 
     def _make_chunk(self, tokens: int) -> dict[str, Tensor]:
         """Return a chunk of texts of equal tokens, on the model's device; the last text is cut if texts are packed."""
@@ -169,8 +198,10 @@ class BatchSizeFinder:
         if rest and layout.packed and lengths:
             lengths.append(rest)
         token = min(5, len(self.embedder.tokenizer) - 1)
-        tensors = batching.to_tensors([[token] * length for length in lengths or [self.length]], layout)
-        return {name: tensor.to(self.embedder.device) for name, tensor in tensors.items()}
+        return self._on_device([[token] * length for length in lengths or [self.length]], layout)
+
+    def _on_device(self, ids: list[list[int]], layout: Layout) -> dict[str, Tensor]:
+        return {name: tensor.to(self.embedder.device) for name, tensor in batching.to_tensors(ids, layout).items()}
 
     def _train(self, chunk: dict[str, Tensor]) -> None:
         """Compute a forward and backward pass."""
