@@ -1,0 +1,116 @@
+"""Rows of prompt recovery: a text, its rewriting, and the prompt that a language model was given with the text."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rounds.artifacts import jsonl, store
+from rounds.artifacts.prompt_manifests import PromptSplitManifest
+from rounds.data.cells import is_empty, read_id, read_name, read_text
+from rounds.data.loaders.tables import read_table
+from rounds.errors import UserError
+
+SIDES = ("train", "validation", "test")
+COLUMNS = ("id", "original_text", "rewritten_text")
+
+
+@dataclass(frozen=True)
+class PromptRow:
+    """A text and its rewriting.
+
+    Attributes:
+        id: the row's name, without blanks.
+        original_text: the text before.
+        rewritten_text: the text that the language model wrote.
+        rewrite_prompt: what it was told to do; empty for a test row.
+        family: the kind of rewriting, for scores by family; empty where the data name none.
+    """
+
+    id: str
+    original_text: str
+    rewritten_text: str
+    rewrite_prompt: str = ""
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The rows of a split's folder.
+
+    Attributes:
+        train, validation: rows with prompts; no validation rows where training takes everything.
+        test: rows without prompts, for a submission; none where the data have none.
+    """
+
+    train: list[PromptRow] = field(default_factory=list)
+    validation: list[PromptRow] = field(default_factory=list)
+    test: list[PromptRow] = field(default_factory=list)
+
+
+def read_rows(path: Path, is_test: bool = False) -> list[PromptRow]:
+    """Read a CSV, JSONL or parquet file with `id`, `original_text`, `rewritten_text`, `rewrite_prompt`, `family`.
+
+    Args:
+        path: the file; further columns are ignored.
+        is_test: whether the rows may lack `rewrite_prompt`, which the others need. `family` is always optional.
+
+    Raises:
+        UserError: the file or a column is missing, a cell is empty or not a text, or an id has a blank or comes
+            twice. The message names the row.
+    """
+    table = read_table(Path(path))
+    present = dict.fromkeys(column for _, row in table for column in row)
+    for column in COLUMNS if is_test else (*COLUMNS, "rewrite_prompt"):
+        if column not in present:
+            raise UserError(f"{path}: column {column} is missing (found: {', '.join(list(present)[:20])})")
+    rows: dict[str, PromptRow] = {}
+    for place, cells in table:
+        row = _read_row(cells, place, is_test, rows)
+        rows[row.id] = row
+    return list(rows.values())
+
+
+def _read_row(cells: dict, place: str, is_test: bool, rows: dict[str, PromptRow]) -> PromptRow:
+    prompt, family = cells.get("rewrite_prompt"), cells.get("family")
+    return PromptRow(
+        id=read_id(cells.get("id"), place, "id", rows),
+        original_text=read_text(cells.get("original_text"), place, "original_text"),
+        rewritten_text=read_text(cells.get("rewritten_text"), place, "rewritten_text"),
+        rewrite_prompt="" if is_test and is_empty(prompt) else read_text(prompt, place, "rewrite_prompt"),
+        family="" if is_empty(family) else read_name(family, place, "family"),
+    )
+
+
+def write_split(split: Split, folder: Path, manifest: PromptSplitManifest) -> None:
+    """Write `train.jsonl`, `validation.jsonl`, `test.jsonl` and the manifest, whole or not at all."""
+    with store.writing(folder, manifest) as temporary:
+        for side in SIDES:
+            store.write_jsonl(temporary / f"{side}.jsonl", map(asdict, getattr(split, side)))
+
+
+def read_split(folder: Path) -> Split:
+    """Read the rows that `make data TASK=prompt_recovery` wrote.
+
+    Raises:
+        UserError: the folder is no such split, or a file of it is missing or broken.
+    """
+    read_split_manifest(folder)
+    sides = {}
+    for side in SIDES:
+        path = Path(folder) / f"{side}.jsonl"
+        try:
+            sides[side] = [PromptRow(**row) for _, row in jsonl.read_lines(path)]
+        except TypeError:
+            raise UserError(f"{path}: has other columns than make data writes; run it again") from None
+    return Split(**sides)
+
+
+def read_split_manifest(folder: Path) -> PromptSplitManifest:
+    """Read the manifest of a split's folder.
+
+    Raises:
+        UserError: the folder is missing or holds something else.
+    """
+    manifest = store.read_manifest(Path(folder))
+    if not isinstance(manifest, PromptSplitManifest):
+        raise UserError(f"{folder}: no split of prompts; make data TASK=prompt_recovery writes one")
+    return manifest

@@ -1,0 +1,66 @@
+"""Rows: files are read as they are, and what a split's folder holds comes back; bad cells are named."""
+
+import json
+
+import pytest
+from helpers.tiny_task import refused
+
+from rounds.artifacts.prompt_manifests import PromptSplitManifest
+from rounds.generation import rows
+from rounds.generation.rows import PromptRow, Split
+
+HEADER = "id,original_text,rewrite_prompt,rewritten_text\n"
+
+
+def write(tmp_path, text, name="rows.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_and_jsonl_give_the_same_rows(tmp_path):
+    """The format of a file changes nothing, and further columns are ignored."""
+    table = write(tmp_path, "id,original_text,rewrite_prompt,rewritten_text,other\n7,a b,Shout,A B,x\n")
+    lines = {"id": 7, "original_text": "a b", "rewrite_prompt": "Shout", "rewritten_text": "A B"}
+    expected = [PromptRow("7", "a b", "A B", "Shout")]
+    assert rows.read_rows(table) == rows.read_rows(write(tmp_path, json.dumps(lines), "rows.jsonl")) == expected
+
+
+def test_test_rows_need_no_prompt(tmp_path):
+    """Rows to predict may lack the column, or leave it empty."""
+    assert (
+        rows.read_rows(write(tmp_path, "id,original_text,rewritten_text\n7,a,A\n"), is_test=True)[0].rewrite_prompt
+        == ""
+    )
+    assert rows.read_rows(write(tmp_path, HEADER + "7,a,,A\n"), is_test=True)[0].rewrite_prompt == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,original_text,rewritten_text\n7,a,A\n", "column rewrite_prompt is missing"),
+        (HEADER + "7,a,Shout,A\n8,b, ,B\n", "row 3: column rewrite_prompt is empty"),
+        (HEADER + "7,a,Shout,\n", "row 2: column rewritten_text is empty"),
+        (HEADER + "7,a,Shout,A\n7,b,Shout,B\n", "row 3: id '7' appears twice"),
+        (HEADER + "7 b,a,Shout,A\n", "row 2: id '7 b' has a blank"),
+        (HEADER, "has no rows"),
+        ("", "the file is empty"),
+    ],
+)
+def test_bad_rows_are_refused(tmp_path, text, message):
+    """A missing column, an empty cell and a repeated id are refused in one line that names the row."""
+    with refused(message):
+        rows.read_rows(write(tmp_path, text))
+
+
+def test_a_split_comes_back_as_it_was_written(tmp_path):
+    """All three sides are kept, empty ones and line separators included."""
+    split = Split([PromptRow("1", "a\u2028b", "A", "Shout", "capitals")], [], [PromptRow("2", "c", "C")])
+    rows.write_split(split, tmp_path / "v1", PromptSplitManifest(data="d", split="v1", config={}))
+    assert rows.read_split(tmp_path / "v1") == split
+
+
+def test_another_folder_is_refused(tmp_path):
+    """A folder that make data did not write is not read as a split."""
+    with refused("no split of prompts"):
+        rows.read_split(tmp_path)
