@@ -30,7 +30,7 @@ from rounds.artifacts.manifests import (
     VectorsManifest,
     VisionManifest,
 )
-from rounds.artifacts.prompt_manifests import PredictionsManifest, PromptSplitManifest
+from rounds.artifacts.prompt_manifests import PromptBaselinesManifest, PromptSplitManifest
 
 CONFIG = {"seed": 42, "nested": {"b": [1, 0.5, None], "a": "Größe"}}
 ORIGIN = Origin(versions={"torch": "2.9"}, device="cpu")
@@ -44,7 +44,7 @@ MANIFESTS = [
     PrivateLeaderboardManifest(config=CONFIG, held_out=HeldOut(questions=3, rows=7, unseen_rows=2)),
     CollectionManifest(data="eedi", split="v1", config=CONFIG),
     PromptSplitManifest(data="prompts", split="v1", config=CONFIG),
-    PredictionsManifest(title="copy", rows=3, lineage={"5": "aa"}, config=CONFIG),
+    PromptBaselinesManifest(titles={"copy": "copy the original"}, config=CONFIG),
     mined_manifest(recall={"recall@25": 0.99, "queries": 200}),
     mined_manifest(kinds={"unlabelled": 3, "labelled": 2, "refilled": 1}),
     PseudoLabelManifest(config=CONFIG, lineage={"5": "aa"}, unlabelled=9, rows=2, threshold=0.25, precision=0.5),

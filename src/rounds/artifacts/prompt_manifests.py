@@ -1,10 +1,10 @@
-"""Manifests of prompt recovery: splits of rows with prompts, and predictions."""
+"""Manifests of prompt recovery: splits of rows with prompts, and predictions of baselines."""
 
 from typing import Literal
 
-from pydantic import StrictInt, StrictStr
+from pydantic import StrictStr
 
-from rounds.artifacts.manifests import ConfiguredManifest, Lineage
+from rounds.artifacts.manifests import ConfiguredManifest
 
 
 class PromptSplitManifest(ConfiguredManifest):
@@ -20,16 +20,12 @@ class PromptSplitManifest(ConfiguredManifest):
     split: StrictStr
 
 
-class PredictionsManifest(ConfiguredManifest):
-    """Predicted prompts of a split's rows (`predictions.jsonl`).
+class PromptBaselinesManifest(ConfiguredManifest):
+    """Predictions of the baselines, each in a folder with `predictions.jsonl`.
 
     Attributes:
-        title: name of the row in tables.
-        rows: number of predictions.
-        lineage: training rows of the checkpoint that predicted, if any; None if unknown.
+        titles: names of the baselines in tables, by folder.
     """
 
-    kind: Literal["predictions"] = "predictions"
-    title: StrictStr
-    rows: StrictInt
-    lineage: Lineage | None = None
+    kind: Literal["prompt_baselines"] = "prompt_baselines"
+    titles: dict[str, StrictStr]
