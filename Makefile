@@ -100,7 +100,7 @@ parity: $(SETUP)  ## whether the runs A and B agree, and if not, which setting i
 baseline: $(SETUP)  ## the stock sentence-transformers trainer beside round 1 (and 2, if made)
 	$(PIPELINE)
 
-compare: $(SETUP)  ## all metrics of RUNS with superscripts, beside chance and BM25
+compare: $(SETUP)  ## RUNS with significance, beside chance and BM25: all metrics, or MAP@25 over several folds
 	$(PIPELINE)
 sweep: $(SETUP)  ## round 1 of each of RECIPES on one split, in one table
 	$(PIPELINE)

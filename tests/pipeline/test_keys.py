@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rounds.artifacts import store
+from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import SampleManifest
 from rounds.config.recipe import FILE_SOURCES
 from rounds.pipeline import keys
@@ -154,7 +154,7 @@ def test_an_artefact_counts_by_its_key(project):
         with store.writing(project / f"data{seed}", SampleManifest(config={}, made_from={"seed": seed})) as folder:
             (folder / "rows.jsonl").write_text("{}\n", encoding="utf-8")
     assert mining(input_file="data1/rows.jsonl") != mining(input_file="data2/rows.jsonl")
-    assert mining(input_file="data1/rows.jsonl")["input_file"] == keys.digest({"seed": 1})
+    assert mining(input_file="data1/rows.jsonl")["input_file"] == hashing.made_from_digest({"seed": 1})
 
 
 def raw_key(task: str, raw: str = "raw") -> object:
@@ -220,7 +220,7 @@ def test_files_that_a_recipe_names_count(project):
     for seed in (1, 2):
         with store.writing(project / "start", SampleManifest(config={}, made_from={"seed": seed})):
             pass
-        assert mining()["recipe"]["files"] == {"./start": keys.digest({"seed": seed})}
+        assert mining()["recipe"]["files"] == {"./start": hashing.made_from_digest({"seed": seed})}
     assert "files" not in absent["recipe"]
 
 

@@ -214,6 +214,11 @@ def folded_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def _evaluated(project: Path, split: str) -> list[Path]:
+    """The folders of round 1 on a split."""
+    return [path.parent for path in project.glob(f"model_output/*-{split}-*/round1/eval")]
+
+
 @pytest.mark.slow
 def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw, tmp_path):
     """Rounds on folds, a table of all stages, 24 checked rows; rerankers are trained on the same folds afterwards."""
@@ -235,6 +240,9 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     again = make(project, "best", *flags).stdout
     assert stamps == {path: path.stat().st_mtime for path in stamps}
     assert again.splitlines()[-1] == shown.splitlines()[-1]
+    runs = " ".join(str(path.relative_to(project / "model_output")) for path in _evaluated(project, "v5"))
+    shown = make(project, "compare", flags[0], *FLAGS, f"RUNS={runs}").stdout
+    assert "2 folds of v5" in shown and "round 1" in shown and "compared-folds-folded-" in shown
     make(project, "cv", *flags, f"RERANKER={reranker}")
     table = file.with_suffix(".md").read_text()
     assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))

@@ -5,6 +5,7 @@ import importlib
 
 import pytest
 from helpers import slow_clock
+from helpers.fold_experiments import FoldedProject
 from helpers.scripts import SCRIPTS
 
 from rounds.errors import UserError
@@ -159,6 +160,19 @@ def test_round_zero_prints_its_table_each_time(session, capsys):
 def test_every_bm25_row_has_the_recipes_parameters(session, arguments):
     """Tables name the recipe whose BM25 stands in round 0's table, so one experiment has one BM25."""
     assert last_call(session, *arguments, "MODEL=tiny-qwen2").value("recipe") == "tiny-qwen2"
+
+
+def test_runs_of_several_folds_are_compared_over_all_of_them(session, project):
+    """Their split names the table, whatever SPLIT is, and no data are made."""
+    folders = [FoldedProject(project).round("plain", fold) for fold in (1, 2)]
+    runs = " ".join(str(folder.parent.relative_to(project / "model_output")) for folder in folders)
+    made = session(f"RUNS={runs}", target="compare")
+    targets.run("compare", made)
+    (call,) = made.runner.calls
+    assert ("folds", ()) in call.flags and dict(call.flags)["runs"] == tuple(
+        str(folder.relative_to(project)) for folder in folders
+    )
+    assert call.value("output").startswith("model_output/compared-folds-raw-") and call.value("output").endswith("-v5")
 
 
 def test_a_finished_round_says_so_and_prints_its_table(session, capsys):

@@ -46,6 +46,11 @@ def sha256_json(value: object) -> str:
     return digest.hexdigest()
 
 
+def made_from_digest(record: dict) -> str:
+    """Return the short name by which an artefact that reads another one records what that was made from."""
+    return sha256_json(record)[:16]
+
+
 def _to_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.artifacts import store
+from rounds.artifacts import hashing, store
 from rounds.pipeline import keys
 from rounds.pipeline.stages import Stage
 
@@ -54,7 +54,7 @@ def state(stage: Stage, planned: Mapping[str, str] | None = None) -> State:
         planned: digests of inputs that are to be made first, by path.
     """
     made_from = keys.made_from(stage.command, planned)
-    digest = keys.digest(made_from)
+    digest = hashing.made_from_digest(made_from)
     if store.is_made_from(stage.output, made_from):
         return State(FRESH, (), digest)
     record = store.read_made_from(stage.output)

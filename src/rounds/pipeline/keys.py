@@ -163,11 +163,6 @@ def made_from(call: Command, planned: Mapping[str, str] | None = None) -> dict:
     return json.loads(json.dumps(record))
 
 
-def digest(record: dict) -> str:
-    """A short name of a key."""
-    return hashing.sha256_json(record)[:16]
-
-
 def _plain(values: tuple[str, ...]) -> object:
     """A flag's value as JSON has it: a number where it reads as one."""
     if len(values) != 1:
@@ -239,7 +234,7 @@ def _content(name: str, planned: Mapping[str, str]) -> object:
         if place.as_posix() in planned:
             return planned[place.as_posix()]
         if record := store.read_made_from(place):
-            return digest(record)
+            return hashing.made_from_digest(record)
     if path.is_file():
         return hashing.sha256_file(path)[:16]
     if (path / store.MANIFEST).is_file() and not store.has_foreign_manifest(path):

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rounds.errors import UserError
+from rounds.evaluation import fold_runs
 from rounds.pipeline import (
     averages,
     distillation,  # noqa: F401  registers its targets
@@ -158,12 +159,16 @@ def baseline(session: Session) -> None:
 
 @target(is_validated=True)
 def compare(session: Session) -> None:
-    """Compare all metrics of some evaluated rounds."""
+    """Compare all metrics of some evaluated rounds; of rounds on several folds, MAP@25 over all of them."""
     given, names = session.settings, session.experiment
     if not given.runs:
         raise UserError(f"RUNS: name evaluated rounds, such as RUNS='{names.folder.name}/round1'")
-    session.ensure(stages.data(names))
     runs = [Path("model_output") / name / "eval" for name in given.runs]
+    if (split := fold_runs.spanned_split(runs)) is not None:
+        output = session.on(split=split).experiment.table("compared-folds")
+        session.call("compare", recipe=given.model, runs=runs, folds=True, output=output)
+        return
+    session.ensure(stages.data(names))
     session.call("compare", recipe=given.model, runs=runs, data_dir=names.data, output=names.table("compared"))
 
 

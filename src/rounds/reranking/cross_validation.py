@@ -12,7 +12,8 @@ from rounds.artifacts import store
 from rounds.data import lineage
 from rounds.errors import Refused, UserError
 from rounds.estimate import Counter, Estimate
-from rounds.evaluation import significance
+from rounds.evaluation import fold_table, significance
+from rounds.evaluation.fold_table import COSTS, FIGURES
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
 from rounds.evaluation.table import Column, Table
 from rounds.models.devices import peak_memory
@@ -22,7 +23,7 @@ from rounds.reranking.fusion import View
 from rounds.reranking.learning_curve import LearningCurve
 from rounds.retrieval.run import Run
 
-HEADER = ("", "MAP@25", "±", "seen", "unseen", "Recall@25", "p (before)", "min", "peak MiB")
+HEADER = ("", *FIGURES, "p (before)", *COSTS)
 
 P_ENSEMBLE = "p (ensemble)"  # a further column where there are ablations
 
@@ -138,31 +139,20 @@ def stage_table(rows: list[StageResult], folds: list[Fold], title: str) -> Table
     A stage is tested against the stage in the row above, an ablation against what it changes and, in a column of its
     own, against the ensemble.
     """
-    unseen = [np.array([query in fold.data.unseen for query in fold.data.validation]) for fold in folds]
-    seen = [~mask for mask in unseen]
+    unseen = fold_table.unseen_masks([fold.data for fold in folds])
     pooled = {row.label: np.concatenate(row.scores[MAIN_METRIC]) for row in rows}
     lines, p_ensemble, previous = [], [], ""
     for row in rows:
-        main = row.scores[MAIN_METRIC]
-        means = [values.mean() for values in main]
-        figures = [
-            np.mean(means),
-            np.std(means, ddof=1),
-            _mean_within(main, seen),
-            _mean_within(main, unseen),
-            np.mean([values.mean() for values in row.scores["Recall@25"]]),
-        ]
         changed = views.changed_label(row.label)
-        minutes = "" if row.minutes is None else f"{row.minutes:.1f}"
-        peak = "" if row.peak_mib is None else f"{row.peak_mib:.0f}"
         p_before = _p_value(pooled, row.label, changed or previous)
-        lines.append([row.label, *(f"{figure:.4f}" for figure in figures), p_before, minutes, peak])
+        figures, costs = fold_table.fold_figures(row.scores, unseen), fold_table.cost_cells(row.minutes, row.peak_mib)
+        lines.append([row.label, *figures, p_before, *costs])
         p_ensemble.append(_p_value(pooled, row.label, views.ENSEMBLE if changed else ""))
         previous = row.label
     columns = [Column(HEADER[0], is_text=True, wraps=True), *map(Column, HEADER[1:])]
     if not any(p_ensemble):
         return Table(columns, lines, title, CAPTION)
-    place = HEADER.index("min")
+    place = HEADER.index(COSTS[0])
     columns.insert(place, Column(P_ENSEMBLE))
     for line, p in zip(lines, p_ensemble, strict=True):
         line.insert(place, p)
@@ -173,22 +163,12 @@ def screens(table: Table) -> list[Table]:
     """Return a table of stages for a terminal of 80 columns: with ablations, what they cost stands apart."""
     if P_ENSEMBLE not in table.header:
         return [table]
-    costs = HEADER.index("min") + 1  # behind the further column
-    columns, rows = table.columns, table.rows
-    return [
-        replace(table, columns=columns[:costs], rows=[row[:costs] for row in rows]),
-        Table([columns[0], *columns[costs:]], [[row[0], *row[costs:]] for row in rows]),
-    ]
+    return fold_table.apart(table, COSTS[0])
 
 
 def _p_value(pooled: dict[str, np.ndarray], label: str, against: str) -> str:
     """Return p between two rows as a cell; empty where there is no row to test against."""
     return f"{significance.fisher_p_value(pooled[label], pooled[against]):.4f}" if against in pooled else ""
-
-
-def _mean_within(scores: list[np.ndarray], masks: list[np.ndarray]) -> float:
-    """Return the mean over the folds of the mean over a part of the queries."""
-    return np.mean([values[mask].mean() for values, mask in zip(scores, masks, strict=True)])
 
 
 def write_table(table: Table, path: Path, curve: LearningCurve | None = None) -> list[Path]:
