@@ -80,6 +80,23 @@ def test_tables_of_other_texts_have_other_names():
     assert str(variants[1].cross_validation) == f"model_output/cv-sample-minilm-{variants[1].table_tag}"
 
 
+@pytest.mark.parametrize(
+    "change", ["FOLDS=0 1 2", "ROUND=3", "SEED=7", "TRAIN_SEED=7", "EPOCHS=3", "TUNE_FLAGS=--bf16"]
+)
+def test_tables_over_folds_of_other_settings_have_other_names(change):
+    """No cross-validation overwrites another one's table; SPLIT and FOLD, which it does not read, change nothing."""
+    for path in ("cross_validation", "distilled_table"):
+        assert getattr(named(change), path) != getattr(named(), path)
+    assert named("SPLIT=v5", "FOLD=1").cross_validation == named().cross_validation
+    assert str(named(change).cross_validation).endswith(named(change).cv_tag)
+
+
+def test_the_defaults_of_the_samples_second_stages_change_no_name():
+    """make report, whose own defaults are others, finds the table that make cv wrote of the sample."""
+    plain, written = named(), Experiment(settings.read(["FOLDS=0 1", "ROUND=1"], {}).resolve("cv"))
+    assert written.cross_validation == plain.cross_validation
+
+
 def test_models_that_differ_in_the_training_seed_have_one_split():
     """TRAIN_SEED leaves the data's folder alone, and the seed that training has anyway leaves all folders alone."""
     other = named("SPLIT=v5", "TRAIN_SEED=7")

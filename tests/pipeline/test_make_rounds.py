@@ -231,7 +231,7 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     shown = make(project, "best", *flags).stdout
     rows = list(csv.DictReader((project / "submissions" / "best.csv").open()))
     assert len(rows) == 24 and all(len(set(row["MisconceptionId"].split())) == 25 for row in rows)
-    (file,) = project.glob("model_output/cv-folded-*-tiny-mistral.csv")
+    (file,) = project.glob("model_output/cv-folded-*-tiny-mistral-*.csv")
     table = file.read_text().splitlines()
     stages = [line.partition(",")[0] for line in table[1:]]
     assert stages == ["BM25", "zero-shot", "round 1", "fusion", "ensemble"] and all(name in shown for name in stages)

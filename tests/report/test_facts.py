@@ -135,9 +135,9 @@ def test_tables_of_other_texts_are_left_alone(experiment):
     for prefix in ("cv-tiny", f"sweep-{data.data}-v1"):
         own.save(experiment.model_output / f"{prefix}-12345678.json")
         other.save(experiment.model_output / f"{prefix}-87654321.json")
-    facts = gather_facts(*folders, table_tag="12345678")
+    facts = gather_facts(*folders, table_tag="12345678", cv_tag="12345678")
     assert facts.cross_validation == own and facts.sweep == own.lines
-    facts = gather_facts(*folders, table_tag="00000000")
+    facts = gather_facts(*folders, table_tag="00000000", cv_tag="00000000")
     assert facts.cross_validation is None and facts.sweep == []
 
 

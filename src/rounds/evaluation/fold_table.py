@@ -16,7 +16,7 @@ from rounds.evaluation.fold_runs import FoldRow
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC
 from rounds.evaluation.results import ResultRow
 from rounds.evaluation.stage import bm25_row, chance_row
-from rounds.evaluation.table import Column, Table
+from rounds.evaluation.table import Column, Table, files_of
 
 FIGURES = ("MAP@25", "±", "seen", "unseen", "Recall@25")
 
@@ -160,7 +160,7 @@ def apart(table: Table, name: str) -> list[Table]:
 
 def write(table: Table, path: Path) -> list[Path]:
     """Write the table as Markdown and CSV and return the two files."""
-    markdown, csv = (path.with_name(f"{path.name}{suffix}") for suffix in (".md", ".csv"))
+    markdown, csv = files_of(path, ".md", ".csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_text(markdown, f"{table.title}\n\n{table.markdown()}\n{table.caption}\n")
     store.write_text(csv, replace(table, columns=[Column("run"), *table.columns[1:]]).csv())

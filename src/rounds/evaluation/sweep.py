@@ -9,7 +9,7 @@ from rounds.errors import UserError
 from rounds.evaluation import ledger, results, tables
 from rounds.evaluation.metrics import MAIN_METRIC
 from rounds.evaluation.results import ResultRow
-from rounds.evaluation.table import Column, Table
+from rounds.evaluation.table import Column, Table, files_of
 from rounds.evaluation.tables import Comparison
 
 FIGURES = ("trained", "s", "peak MiB", "train loss", "valid. loss", MAIN_METRIC, "LB")
@@ -100,7 +100,7 @@ def write(entries: list[SweepEntry], comparison: Comparison, path: Path) -> list
 
     The CSV holds the unrounded figures of all metrics; the JSON file is what the report reads.
     """
-    markdown, csv, json = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
+    markdown, csv, json = files_of(path, ".md", ".csv", ".json")
     table = sweep_table(entries, comparison)
     path.parent.mkdir(parents=True, exist_ok=True)
     store.write_text(markdown, f"{table.markdown()}\n{tables.note(comparison)}\n")

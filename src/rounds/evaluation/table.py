@@ -165,6 +165,15 @@ class Table:
         return cls(columns, stored["rows"], stored["title"], stored["caption"])
 
 
+def files_of(path: Path, *suffixes: str) -> list[Path]:
+    """Return a table's files from their path without a suffix, whose name may hold dots.
+
+    >>> [file.name for file in files_of(Path("cv-raw-Qwen2.5-0.5B"), ".md", ".csv")]
+    ['cv-raw-Qwen2.5-0.5B.md', 'cv-raw-Qwen2.5-0.5B.csv']
+    """
+    return [path.with_name(f"{path.name}{suffix}") for suffix in suffixes]
+
+
 def _text(cell: Cell) -> str:
     return "" if cell is None else str(cell)
 

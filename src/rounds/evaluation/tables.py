@@ -9,7 +9,7 @@ from rounds.artifacts import store
 from rounds.errors import UserError
 from rounds.evaluation import results, significance
 from rounds.evaluation.results import ResultRow
-from rounds.evaluation.table import SUPERSCRIPTS, Column, Table
+from rounds.evaluation.table import SUPERSCRIPTS, Column, Table, files_of
 
 LETTERS = "".join(SUPERSCRIPTS)  # they name the rows of a comparison
 
@@ -119,7 +119,7 @@ def write_comparison(comparison: Comparison, path: Path) -> list[Path]:
 
     The LaTeX has the best figures of each metric in bold; the CSV holds the unrounded means without letters.
     """
-    markdown, latex, csv = (path.with_suffix(suffix) for suffix in (".md", ".tex", ".csv"))
+    markdown, latex, csv = files_of(path, ".md", ".tex", ".csv")
     path.parent.mkdir(parents=True, exist_ok=True)
     table = comparison_table(comparison)
     store.write_text(markdown, f"{table.markdown()}\n{note(comparison)}\n")

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.data.source import IDENTICAL_TASKS
-from rounds.pipeline.settings import DOWNLOADED, SAMPLES, Settings
+from rounds.pipeline.settings import DOWNLOADED, SAMPLE_DEFAULTS, SAMPLES, Settings
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
+OVER_FOLDS = ("folds", "round", "epochs", "seed", "train_seed", "engine", "mine_flags", "tune_flags")
 PRIVATE = "data/private-"  # followed by the name of the data that make private_lb holds questions out of
 
 
@@ -102,7 +103,12 @@ class Experiment:
     @property
     def cross_validation(self) -> Path:
         """Table of all folds, without its suffix."""
-        return Path("model_output") / f"cv-{self.name}{tag(self._added_texts)}"
+        return Path("model_output") / f"cv-{self.name}{tag(self._over_folds)}"
+
+    @property
+    def cv_tag(self) -> str:
+        """The hash that the cross-validation's table ends in; empty without one."""
+        return tag(self._over_folds).removeprefix("-")
 
     def table(self, kind: str) -> Path:
         """A table over several recipes (`sweep`, `compared`), without its suffix."""
@@ -151,7 +157,7 @@ class Experiment:
     @property
     def distilled_table(self) -> Path:
         """Table of the distilled embedder beside its teacher, without its suffix."""
-        return Path("model_output") / f"distil-{self.name}{tag(self._added_texts)}"
+        return Path("model_output") / f"distil-{self.name}{tag(self._over_folds)}"
 
     def mined(self, number: int) -> Path:
         """A round's training rows with their negatives."""
@@ -188,6 +194,14 @@ class Experiment:
         given = self.settings
         parts = [f"explanations={path_name(given.explanations, stem=False)}"] if given.explanations else []
         return parts + [f"extra={path_name(name, stem=False)}" for name in given.extra_files]
+
+    @property
+    def _over_folds(self) -> list[str]:
+        """What tables over all folds depend on, as far as it was given and differs from the second stages' defaults."""
+        given = self.settings
+        defaults = {name: getattr(Settings, name) for name in OVER_FOLDS} | (SAMPLE_DEFAULTS if given.is_sample else {})
+        changed = [name for name in OVER_FOLDS if name in given.given and getattr(given, name) != defaults[name]]
+        return self._added_texts + [f"{name}={getattr(given, name)}" for name in changed]
 
     @property
     def _differences(self) -> list[str]:

@@ -5,8 +5,6 @@ Only the standard library and modules that keep to it are imported, so `make hel
 
 import difflib
 import os
-import re
-import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from rounds.data.source import OFFICIAL_SPLITS, TASKS
 from rounds.errors import UserError
+from rounds.pipeline import value_checks
 
 SPLITS = ("v1", "v2", "v3", "v4", "v5", "v6", *OFFICIAL_SPLITS, "submission")
 SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
@@ -52,7 +51,6 @@ SECOND_STAGES = ("rerank", "cv", "best", "distil", "pseudo_label")
 SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
 LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
 LAST_FOLD = 3  # of splits v5 and v6
-DEVICES = re.compile(r"cpu(,cpu)*|cuda(:\d+)?(,cuda(:\d+)?)*")
 # Variables that a command line may set without being settings: the Makefile's own, and those of libraries.
 OTHER_VARIABLES = ("PY", "SETUP", "SHELL", "PATH", "HOME", "MAKEFLAGS")
 OTHER_PREFIXES = ("ROUNDS_", "HF_", "CUDA_", "OMP_", "PIP_", "KAGGLE_", "TORCH_", "TOKENIZERS_", "PYTHON", "WANDB_")
@@ -78,44 +76,6 @@ def listed(names: Iterable[str], conjunction: str = "or") -> str:
     return f"{', '.join(most)} {conjunction} {last}"
 
 
-def _wrong_device(text: str) -> str:
-    is_right = DEVICES.fullmatch(text)
-    return "" if is_right else "must be cpu, cuda or cuda:N, or several of one kind, such as cuda:0,cuda:1"
-
-
-def _wrong_cluster(text: str) -> str:
-    is_right = text == "auto" or re.fullmatch(r"[\w.-]+:\d+", text)
-    return "" if is_right else "must be auto, or HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379"
-
-
-def _wrong_hosts(text: str) -> str:
-    names = [name.strip() for name in text.split(",")]
-    is_right = len(set(names)) == len(names) > 1 and all(re.fullmatch(r"[\w.-]+", name) for name in names)
-    return "" if is_right else "must be HOST,HOST,... with each machine once, this one first"
-
-
-def _wrong_fields(text: str) -> str:
-    names = [name.strip() for name in text.split(",")]
-    return "" if len(names) in (2, 3) and all(names) else "must be query,positive or query,positive,group"
-
-
-def _wrong_extra(text: str) -> str:
-    files = [name.strip() for name in text.split(",")]
-    return "" if all(files) and len(set(files)) == len(files) else "must be FILE or FILE,FILE,... with each file once"
-
-
-def _wrong_repo(text: str) -> str:
-    return "" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else "must be OWNER/NAME, such as you/name"
-
-
-def _wrong_quotes(text: str) -> str:
-    try:
-        shlex.split(text)
-    except ValueError as error:
-        return f"cannot be split into flags ({str(error).lower()}); close each quote"
-    return ""
-
-
 @dataclass(frozen=True)
 class Settings:
     """The variables of one call; the upper-case name of a field is its name on the command line.
@@ -134,9 +94,11 @@ class Settings:
     extra: str = _setting(
         "",
         f"FILE,... of outside questions that train too (docs/data.md); {SAMPLE_OUTSIDE}: generated",
-        check=_wrong_extra,
+        check=value_checks.wrong_extra,
     )
-    fields: str = _setting("", "TASK=pairs: query,positive[,group], the names of the columns", check=_wrong_fields)
+    fields: str = _setting(
+        "", "TASK=pairs: query,positive[,group], the names of the columns", check=value_checks.wrong_fields
+    )
     identical: str = _setting(
         "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
     )
@@ -165,18 +127,18 @@ class Settings:
     device: str = _setting(
         "",
         "cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU if there is one",
-        check=_wrong_device,
+        check=value_checks.wrong_device,
     )
     cluster: str = _setting(
         "",
         "auto, or HOST:PORT of a Ray cluster's head: encode, search, mine and list candidates there (docs/cluster.md)",
-        check=_wrong_cluster,
+        check=value_checks.wrong_cluster,
     )
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
     hosts: str = _setting(
         "",
         "HOST,HOST,... that finetune runs on, NPROC processes each, this machine first (docs/cluster.md)",
-        check=_wrong_hosts,
+        check=value_checks.wrong_hosts,
     )
     questions: int = _setting(1100, "questions of the generated sample", least=1)
     precision: str = _setting(
@@ -207,7 +169,7 @@ class Settings:
     kaggle_python: str = _setting("3.11", "Python version of the notebook")
     base: str = _setting("", "Kaggle input with an adapter's base model (owner/model/framework/variation/version)")
     merged: bool = _setting(False, "1: make bundle and publish take the adapter merged into its base model")
-    repo: str = _setting("", "make publish: OWNER/NAME on the Hugging Face hub", check=_wrong_repo)
+    repo: str = _setting("", "make publish: OWNER/NAME on the Hugging Face hub", check=value_checks.wrong_repo)
     public: bool = _setting(False, "1: make publish lets everybody see the repository")
     license: str = _setting("", "make publish: the licence that the model card names, such as mit")
     hours: float = _setting(8.5, "time limit of the notebook; beyond it, queries get fewer examples", least=0)
@@ -223,8 +185,8 @@ class Settings:
     )
     gpu: bool = _setting(False, "1: make setup installs for a CUDA machine")
     python: str = _setting("", "make setup: the Python of .venv, such as python3.12; default: python3, or .venv's own")
-    mine_flags: str = _setting("", "more flags for scripts/hn_mine.py", check=_wrong_quotes)
-    tune_flags: str = _setting("", "more flags for scripts/finetune.py", check=_wrong_quotes)
+    mine_flags: str = _setting("", "more flags for scripts/hn_mine.py", check=value_checks.wrong_quotes)
+    tune_flags: str = _setting("", "more flags for scripts/finetune.py", check=value_checks.wrong_quotes)
     given: frozenset[str] = frozenset()
 
     @property

@@ -16,6 +16,7 @@ from rounds.pipeline import (
     stages,
     uploads,
 )
+from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import DENSE, TARGETS, TEXT_ONLY, VALIDATED, target
 from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
@@ -237,9 +238,7 @@ def report(session: Session) -> None:
     """Write the report on all rounds."""
     names = session.experiment
     session.ensure(stages.round_end(names, session.settings.round))
-    session.call(
-        "report", experiment=names.folder, data_dir=names.data, table_tag=names.table_tag, output_dir=names.report
-    )
+    session.call("report", **_reported(names), output_dir=names.report)
 
 
 @target(is_validated=True)
@@ -247,8 +246,13 @@ def dashboard(session: Session) -> None:
     """Serve the report on this machine."""
     names = session.experiment
     session.ensure(stages.data(names))
-    port = session.settings.port
-    session.call("dashboard", experiment=names.folder, data_dir=names.data, table_tag=names.table_tag, port=port)
+    session.call("dashboard", **_reported(names), port=session.settings.port)
+
+
+def _reported(names: Experiment) -> dict[str, object]:
+    """Flags that say what a report is on."""
+    tags = {"table_tag": names.table_tag, "cv_tag": names.cv_tag}
+    return {"experiment": names.folder, "data_dir": names.data, **tags}
 
 
 @target(is_text_only=True)

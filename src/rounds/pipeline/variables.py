@@ -16,13 +16,13 @@ SUBMITTING = ("submit", "private_lb", "distil")
 
 READERS: dict[str, tuple[str, ...]] = {
     "round": (
-        *("status", "mteb", "demo", "dims", "brittle", "report"),
+        *("status", "mteb", "demo", "dims", "brittle", "report", "dashboard"),
         *EVALUATED,
         *SECOND_STAGES,
     ),
     "runs": ("compare", "average", *EVALUATED),
     "method": ("average", *EVALUATED),
-    "folds": ("rerank", "cv", "best", "distil", "pseudo_label", "status"),
+    "folds": ("rerank", "cv", "best", "distil", "pseudo_label", "status", "report", "dashboard"),
     "min_precision": ("pseudo_label",),
     "reranker": ("rerank", "cv"),
     "recipes": ("sweep",),

@@ -77,14 +77,15 @@ class Facts:
         return [ranked for ranked in self.ranked if ranked.label != BM25]
 
 
-def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag: str = "") -> Facts:
+def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag: str = "", cv_tag: str = "") -> Facts:
     """Read everything that is known of an experiment.
 
     Args:
         experiment: Folder `model_output/NAME-SPLIT` with `round0`, `round1`, ...; it may be empty.
         data_dir: The experiment's collection.
         model_output: Folder with the ledger, base models' runs and sweeps.
-        table_tag: The hash that the names of the sweep's and the cross-validation's tables end in, if they have one.
+        table_tag: The hash that the name of the sweep's table ends in, if it has one.
+        cv_tag: The hash that the name of the cross-validation's table ends in, if it has one.
 
     Raises:
         UserError: `data_dir` is no collection, or its split has no validation queries.
@@ -92,7 +93,8 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag
     data = collection.read(data_dir)
     if not data.validation:
         raise UserError(f"{data_dir}: split {data.split} has no validation queries to report on")
-    rounds, ending = find_rounds(experiment), f"-{table_tag}" if table_tag else ""
+    rounds = find_rounds(experiment)
+    sweep_end, cv_end = (f"-{each}" if each else "" for each in (table_tag, cv_tag))
     rows = results.distinct([row for folder in rounds.values() for row in read_results(folder)])
     ranked = [
         ranked_runs.rank_with_bm25(data, read_bm25(rounds)),
@@ -115,9 +117,9 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag
         leaderboard=frames.leaderboard_scores(ledger_rows),
         correlations=[_describe_correlation(pair) for pair in ledger.correlations(ledger_rows)],
         truncation=frames.truncation_scores(ranked, data),
-        sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}{ending}.json"),
+        sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}{sweep_end}.json"),
         cross_validation=read_table(
-            model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}{ending}.json"
+            model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}{cv_end}.json"
         ),
         costs=frames.stage_costs(rounds),
         ranked=ranked,

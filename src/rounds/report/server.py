@@ -24,12 +24,14 @@ class ReportSite:
     """The page of an experiment, cached until a file that it is made from changes.
 
     Args:
-        experiment, data_dir, model_output, table_tag: As `gather_facts` takes them.
+        experiment, data_dir, model_output, table_tag, cv_tag: As `gather_facts` takes them.
     """
 
-    def __init__(self, experiment: Path, data_dir: Path, model_output: Path, table_tag: str = "") -> None:
+    def __init__(
+        self, experiment: Path, data_dir: Path, model_output: Path, table_tag: str = "", cv_tag: str = ""
+    ) -> None:
         self.experiment, self.data_dir, self.model_output = experiment, data_dir, model_output
-        self.table_tag = table_tag
+        self.tags = (table_tag, cv_tag)
         self._lock = threading.Lock()
         self._cached_stamp, self._cached_page = "", ""
 
@@ -45,7 +47,7 @@ class ReportSite:
         with self._lock:
             stamp = self.stamp()
             if stamp != self._cached_stamp:
-                facts = gather_facts(self.experiment, self.data_dir, self.model_output, self.table_tag)
+                facts = gather_facts(self.experiment, self.data_dir, self.model_output, *self.tags)
                 self._cached_page = render_page(facts, charts.draw_plots(facts), live=True)
                 self._cached_stamp = stamp
             return self._cached_page

@@ -15,7 +15,7 @@ from rounds.estimate import Counter, Estimate
 from rounds.evaluation import fold_table, significance
 from rounds.evaluation.fold_table import COSTS, FIGURES
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
-from rounds.evaluation.table import Column, Table
+from rounds.evaluation.table import Column, Table, files_of
 from rounds.models.devices import peak_memory
 from rounds.reranking import fusion, views
 from rounds.reranking.folds import RERANKER, Fold
@@ -179,7 +179,7 @@ def write_table(table: Table, path: Path, curve: LearningCurve | None = None) ->
         path: The files' path without a suffix.
         curve: The fusion's learning curve, which stands below the table in Markdown and as `learning_curve` in JSON.
     """
-    markdown, csv, json = (path.with_suffix(suffix) for suffix in (".md", ".csv", ".json"))
+    markdown, csv, json = files_of(path, ".md", ".csv", ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     below = "" if curve is None else f"\n{curve}\n"
     store.write_text(markdown, f"{table.title}\n\n{table.markdown()}{below}")
