@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
-from rounds.data import collection
+from rounds.data import collection, remote_files
 from rounds.demo import page, questions
 from rounds.demo.search import DemoSearch, ModelSearch, training_rows
 from rounds.encoding import run_store
@@ -35,7 +35,7 @@ def main(flags: Flags) -> None:
     recipe = sources[0].recipe
     recipe.require_text_only("make demo")
     form = questions.make_form(recipe.prompts, data, rows)
-    examples = questions.example_values(form, data, Path(flags.raw_dir) if flags.raw_dir else None)
+    examples = questions.example_values(form, data, remote_files.local_path(flags.raw_dir) if flags.raw_dir else None)
     listening = page.listen(flags.port)
     models = []
     for source in sources:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
+from rounds.data import remote_files
 from rounds.flags import ModelOutput
 from rounds.kaggle.stage import submit_fused
 
@@ -21,7 +22,7 @@ class Flags(ModelOutput):
 
 def main(flags: Flags) -> None:
     """Rank the test queries by what the folds' candidates teach, and write the submission."""
-    sample = Path(flags.raw_dir) / "sample_submission.csv"
+    sample = remote_files.local_path(flags.raw_dir) / "sample_submission.csv"
     folds, model_output = [Path(fold) for fold in flags.folds], Path(flags.model_output) if flags.named else None
     print(submit_fused(folds, Path(flags.table), sample, Path(flags.output_file), model_output))
 

@@ -8,7 +8,7 @@ from rounds.artifacts import hashing, store
 from rounds.config import loader
 from rounds.config.recipe import Outside
 from rounds.config.sections.prompts import DEFAULT_PASSAGE
-from rounds.data import collection, official_split, outside, splits
+from rounds.data import collection, official_split, outside, remote_files, splits
 from rounds.data.loaders import outside as outside_loader
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
@@ -64,7 +64,8 @@ def main(flags: Flags) -> None:
         raise UserError(f"mode {flags.mode!r} is not validation or submission")
     version = "submission" if flags.mode == "submission" else splits.parse_version(flags.validation_version)
     recipe = loader.load(flags.recipe)
-    raw = Path(flags.raw_dir)
+    raw = remote_files.local_path(flags.raw_dir)
+    explanations = remote_files.local_path(flags.explanations) if flags.explanations else None
     default = Path(flags.output_root) / flags.sub_dir_name / collection.folder_name(version)
     folder = Path(flags.output_dir) if flags.output_dir else default
     check_passage_format(recipe.prompts, flags.task, flags.explanations)
@@ -74,13 +75,13 @@ def main(flags: Flags) -> None:
         group=flags.group_column,
         identical=flags.identical,
         passage=recipe.prompts.passage,
-        explanations=flags.explanations,
+        explanations=str(explanations or ""),
     )
     task, unused = registry.load_dataset(flags.task, raw, columns)
     prompts = ("query", "latex", "task", *(["passage"] if has_passage_parts(recipe.prompts) else []))
     if flags.extra_files and flags.task != "eedi":
         raise UserError(f"extra_files: outside questions join task eedi alone, not {flags.task}; leave it out")
-    files = [Path(name) for name in flags.extra_files]
+    files = [remote_files.local_path(name) for name in flags.extra_files]
     outside_rows = outside_loader.load(files, task.passages) if files else []
     config = {
         "data": registry.source_digests(flags.task, raw),
@@ -89,7 +90,7 @@ def main(flags: Flags) -> None:
         "seed": flags.seed,
         "fold": flags.fold,
         "prompts": {name: getattr(recipe.prompts, name) for name in prompts},
-        **({"explanations": hashing.sha256_file(Path(flags.explanations))} if flags.explanations else {}),
+        **({"explanations": hashing.sha256_file(explanations)} if explanations else {}),
         **({"outside": _outside_config(files, recipe.outside)} if files else {}),
     }
     if store.is_finished(folder, config, flags.overwrite, flags.made_from):

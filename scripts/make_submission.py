@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
-from rounds.data import collection
+from rounds.data import collection, remote_files
 from rounds.flags import Clustered, ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated
 from rounds.kaggle.client import COMPETITION, Client
 from rounds.kaggle.stage import submit
@@ -34,7 +34,7 @@ def main(flags: Flags) -> None:
     source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision, takes_recipe=True)
     source = source.with_options(devices=devices, cluster=flags.cluster, truncate_dim=flags.truncate_dim)
     output = Path(flags.output_file)
-    sample = Path(flags.raw_dir) / "sample_submission.csv"
+    sample = remote_files.local_path(flags.raw_dir) / "sample_submission.csv"
     rows = submit(source, data, sample, output, Path(flags.model_output))
     print(f"{output}: {rows} rows, 25 ids each, checked against {sample}")
     Client(dry=not flags.kaggle).run("competitions", "submit", flags.competition, "-f", output, "-m", output.stem)

@@ -8,6 +8,7 @@ from rounds.artifacts import store
 from rounds.artifacts.manifests import VisionManifest
 from rounds.config import loader
 from rounds.config.recipe import Vision
+from rounds.data import remote_files
 from rounds.errors import UserError
 from rounds.flags import OneDevice, Replacing, Seeded
 from rounds.models import backbone
@@ -28,7 +29,7 @@ class Flags(OneDevice, Replacing, Seeded):
 
 def main(flags: Flags) -> None:
     """Train a small vision tower on pictures and captions, beside a recipe's text model."""
-    recipe, folder, output = loader.load(flags.recipe), Path(flags.raw_dir), Path(flags.output_dir)
+    recipe, folder, output = loader.load(flags.recipe), remote_files.local_path(flags.raw_dir), Path(flags.output_dir)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     text = recipe.replace("model", vision=Vision())

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
+from rounds.data import remote_files
 from rounds.flags import ModelOutput, Overwriting, Seeded
 from rounds.kaggle import private_leaderboard
 
@@ -24,7 +25,7 @@ def main(flags: Flags) -> None:
     folder = Path(flags.folder)
     if flags.raw_dir:
         counts = private_leaderboard.hold_out(
-            Path(flags.raw_dir), folder, flags.size, flags.unseen, flags.seed, flags.overwrite
+            remote_files.local_path(flags.raw_dir), folder, flags.size, flags.unseen, flags.seed, flags.overwrite
         )
         share = counts.unseen_rows / counts.rows
         print(f"{folder}: {counts.questions} questions held out, {counts.rows} labelled rows ({share:.0%} unseen)")

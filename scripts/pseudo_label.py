@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
-from rounds.data import collection
+from rounds.data import collection, remote_files
 from rounds.data.loaders import eedi
 from rounds.errors import UserError
 from rounds.flags import ModelOutput, OneDevice, Replacing
@@ -37,7 +37,7 @@ def main(flags: Flags) -> None:
     job = PseudoLabelJob(
         checkpoint=checkpoint.resolve(flags.model_path, device=device),
         data=collection.read(Path(flags.data_dir)),
-        raw=eedi.load(Path(flags.raw_dir)),
+        raw=eedi.load(remote_files.local_path(flags.raw_dir)),
         held_out=[(checkpoint.resolve(path, device=device), collection.read(Path(data))) for path, data in pairs],
         min_precision=flags.min_precision,
         output=Path(flags.output_file),

@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from rounds import cli
-from rounds.data import collection
+from rounds.data import collection, remote_files
 from rounds.flags import ModelOutput, OneDevice
 from rounds.models import checkpoint
 from rounds.publishing import hub, stage
@@ -41,7 +41,7 @@ def main(flags: Flags) -> None:
     job = PublishJob(
         source=checkpoint.resolve(flags.model_path, device=flags.device),
         data=collection.read(Path(flags.data_dir)),
-        raw=Path(flags.raw_dir) if flags.raw_dir else None,
+        raw=remote_files.local_path(flags.raw_dir) if flags.raw_dir else None,
         evaluations=[Path(folder) for folder in flags.evaluations],
         repo=flags.repo,
         output=output,

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds.artifacts import hashing, store
+from rounds.artifacts import hashing, object_storage, store
 from rounds.config import loader, stand_ins
 from rounds.config.recipe import Recipe, split_source
+from rounds.data import remote_files
 from rounds.data.eedi_schema import FILES
 from rounds.pipeline.settings import SAMPLE_OUTSIDE
 
@@ -209,18 +210,23 @@ def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
 
 def _inputs(call: Command, name: str, paths: tuple[str, ...], planned: Mapping[str, str]) -> object:
     if name == "raw_dir":
-        return raw_content(Path(paths[0]), _raw_files(call, Path(paths[0])))
+        raw = remote_files.local_path(paths[0])
+        url = {"url": paths[0]} if object_storage.is_url(paths[0]) else {}
+        return url | raw_content(raw, _raw_files(call, raw))
     if name == "explanations":
-        return _file_content(paths[0], planned)
+        content = _file_content(paths[0], planned)
+        return [paths[0], content] if object_storage.is_url(paths[0]) else content
     if name == "extra_files":  # a file's name is the source of rows that name none
-        return [[Path(path).name, _file_content(path, planned)] for path in paths]
+        return [
+            [path if object_storage.is_url(path) else Path(path).name, _file_content(path, planned)] for path in paths
+        ]
     keys = [_content(path, planned) for path in paths]
     return keys[0] if len(keys) == 1 else keys
 
 
 def _file_content(name: str, planned: Mapping[str, str]) -> object:
     """The content of a file that people write, also where it lies beside an artefact that it is no part of."""
-    path = Path(name)
+    path = remote_files.local_path(name)
     return hashing.sha256_file(path)[:16] if name != SAMPLE_OUTSIDE and path.is_file() else _content(name, planned)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rounds.artifacts import store
 from rounds.config import loader, stand_ins
 from rounds.config.recipe import Recipe
+from rounds.data import remote_files
 from rounds.data.prompts import check_passage_format
 from rounds.data.source import IDENTICAL_TASKS, check_source
 from rounds.errors import UserError
@@ -104,8 +105,9 @@ def extra(experiment: Experiment) -> tuple[Stage, ...]:
             f"others in RAW={given.raw}; leave it out, or say RAW={SAMPLES[given.task]}"
         )
     for name in given.extra_files:
-        if name != SAMPLE_OUTSIDE and not Path(name).is_file():
-            reason = "is a folder; name files" if Path(name).is_dir() else "no such file"
+        path = remote_files.local_path(name)
+        if name != SAMPLE_OUTSIDE and not path.is_file():
+            reason = "is a folder; name files" if path.is_dir() else "no such file"
             raise UserError(f"EXTRA={given.extra}: {name}: {reason} of outside questions, CSV or JSONL")
     return (outside_sample(experiment),) if SAMPLE_OUTSIDE in given.extra_files else ()
 
@@ -119,7 +121,7 @@ def raw(experiment: Experiment) -> tuple[Stage, ...]:
     given = experiment.settings
     if given.is_sample:
         return (sample(experiment),)
-    check_source(given.task, Path(given.raw), f"RAW={given.raw}")
+    check_source(given.task, remote_files.local_path(given.raw), f"RAW={given.raw}")
     return ()
 
 
@@ -131,7 +133,7 @@ def data(experiment: Experiment) -> Stage:
     """
     given, output = experiment.settings, experiment.data
     check_passage_format(load_recipe("MODEL", given.model).prompts, given.task, given.explanations)
-    if given.explanations and not Path(given.explanations).is_file():
+    if given.explanations and not remote_files.local_path(given.explanations).is_file():
         raise UserError(f"EXPLANATIONS={given.explanations}: no such file")
     query, positive, group = (*given.fields.split(","), "", "", "")[:3] if given.task == "pairs" else ("", "", "")
     call = keys.command(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rounds.data import remote_files
 from rounds.errors import UserError
 from rounds.pipeline import averages, stages
 from rounds.pipeline.experiment import Experiment
@@ -20,9 +21,10 @@ def submit(session: Session) -> None:
 
 def require_test_queries(names: Experiment) -> None:
     """Refuse data without queries to submit, before rounds are trained for them."""
-    given, raw = names.settings, Path(names.settings.raw)
+    given = names.settings
     if given.task != "eedi":
         raise UserError(f"TASK={given.task}: has no test queries to write a submission for; evaluate prints its scores")
+    raw = remote_files.local_path(given.raw)
     for name in ("test.csv", "sample_submission.csv"):
         if (raw / "train.csv").exists() and not (raw / name).exists():
             raise UserError(f"{raw / name}: no such file, and a submission needs it; evaluate needs none")
