@@ -30,11 +30,19 @@ from rounds.artifacts.manifests import (
     VectorsManifest,
     VisionManifest,
 )
-from rounds.artifacts.prompt_manifests import PromptBaselinesManifest, PromptSplitManifest
+from rounds.artifacts.prompt_manifests import (
+    GeneratorCheckpointManifest,
+    GeneratorManifest,
+    GeneratorStep,
+    PredictionsManifest,
+    PromptBaselinesManifest,
+    PromptSplitManifest,
+)
 
 CONFIG = {"seed": 42, "nested": {"b": [1, 0.5, None], "a": "Größe"}}
 ORIGIN = Origin(versions={"torch": "2.9"}, device="cpu")
 DIGEST = TextsDigest(number=2, list="l", texts="t")
+STEPS = [GeneratorStep(folder="step_2", step=2, train_loss=1.5, validation_loss=None)]
 PROBES = {"p1": Probe(text="a", vector=[0.5, -0.25])}
 MADE_FROM = {"script": "finetune", "seed": 42}
 
@@ -45,6 +53,30 @@ MANIFESTS = [
     CollectionManifest(data="eedi", split="v1", config=CONFIG),
     PromptSplitManifest(data="prompts", split="v1", config=CONFIG),
     PromptBaselinesManifest(titles={"copy": "copy the original"}, config=CONFIG),
+    PredictionsManifest(
+        title="m", rows=3, lineage={}, config=CONFIG, cut_texts=1, empty=0, step=2, validation_loss=1.5
+    ),
+    GeneratorCheckpointManifest(
+        recipe=CONFIG,
+        precision="fp32",
+        base_digest="b",
+        weights_digest="w",
+        data_digest="d",
+        lineage={},
+        seed=1,
+        step=2,
+    ),
+    GeneratorManifest(
+        config=CONFIG,
+        checkpoints=STEPS,
+        last="step_2",
+        best="step_2",
+        rows=3,
+        cut_texts=0,
+        cut_targets=1,
+        trainable_parameters=9,
+        device="cpu",
+    ),
     mined_manifest(recall={"recall@25": 0.99, "queries": 200}),
     mined_manifest(kinds={"unlabelled": 3, "labelled": 2, "refilled": 1}),
     PseudoLabelManifest(config=CONFIG, lineage={"5": "aa"}, unlabelled=9, rows=2, threshold=0.25, precision=0.5),

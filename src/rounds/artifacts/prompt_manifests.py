@@ -1,10 +1,10 @@
-"""Manifests of prompt recovery: splits of rows with prompts, and predictions of baselines."""
+"""Manifests of prompt recovery: splits of rows with prompts, baselines, tuned generators, and predictions."""
 
 from typing import Literal
 
-from pydantic import StrictStr
+from pydantic import StrictInt, StrictStr
 
-from rounds.artifacts.manifests import ConfiguredManifest
+from rounds.artifacts.manifests import Config, ConfiguredManifest, Entry, Lineage, Manifest, Number
 
 
 class PromptSplitManifest(ConfiguredManifest):
@@ -29,3 +29,87 @@ class PromptBaselinesManifest(ConfiguredManifest):
 
     kind: Literal["prompt_baselines"] = "prompt_baselines"
     titles: dict[str, StrictStr]
+
+
+class GeneratorCheckpointManifest(Manifest):
+    """One checkpoint of a tuned generator.
+
+    Attributes:
+        recipe: how it was tuned.
+        precision: resolved precision that it was trained in.
+        base_digest: digest of the base model's weights.
+        weights_digest: digest of the weights in the folder.
+        data_digest: digest of the training rows.
+        lineage: digests of the training rows' texts by id.
+        seed: of the tuned weights' start and the order of the rows.
+        step: optimizer steps so far.
+        train_loss: mean loss since the checkpoint before, for each token of the targets; None where none was logged.
+        validation_loss: mean loss for each token of the validation rows' targets; None without such rows.
+    """
+
+    kind: Literal["generator_checkpoint"] = "generator_checkpoint"
+    recipe: Config
+    precision: StrictStr
+    base_digest: StrictStr
+    weights_digest: StrictStr
+    data_digest: StrictStr
+    lineage: Lineage
+    seed: StrictInt
+    step: StrictInt
+    train_loss: Number | None = None
+    validation_loss: Number | None = None
+
+
+class GeneratorStep(Entry):
+    """A checkpoint in the list of a tuned generator's checkpoints."""
+
+    folder: StrictStr
+    step: StrictInt
+    train_loss: Number | None
+    validation_loss: Number | None
+
+
+class GeneratorManifest(ConfiguredManifest):
+    """A tuned generator: its checkpoints, oldest first.
+
+    Attributes:
+        last: folder of the last checkpoint.
+        best: folder of the one with the lowest validation loss; the last one without validation rows.
+        rows: number of training rows.
+        cut_texts: rows whose texts were cut in the middle.
+        cut_targets: rows whose prompt was cut.
+        trainable_parameters: number of tuned weights.
+    """
+
+    kind: Literal["generator"] = "generator"
+    checkpoints: list[GeneratorStep]
+    last: StrictStr
+    best: StrictStr
+    rows: StrictInt
+    cut_texts: StrictInt
+    cut_targets: StrictInt
+    trainable_parameters: StrictInt
+    device: StrictStr
+
+
+class PredictionsManifest(ConfiguredManifest):
+    """A generator's predictions (`predictions.jsonl`).
+
+    Attributes:
+        title: name of the row in tables.
+        rows: number of predictions.
+        lineage: the checkpoint's; empty of an untuned generator.
+        cut_texts: rows whose texts were cut in the middle.
+        empty: rows for which nothing was written; they have the recipe's fallback.
+        step: optimizer steps of the checkpoint; 0 of an untuned generator.
+        validation_loss: the checkpoint's, for each token of the targets; None where there was none.
+    """
+
+    kind: Literal["predictions"] = "predictions"
+    title: StrictStr
+    rows: StrictInt
+    lineage: Lineage
+    cut_texts: StrictInt
+    empty: StrictInt
+    step: StrictInt
+    validation_loss: Number | None

@@ -12,6 +12,8 @@ from rounds.config.recipe import SPLADE, Recipe, check_combinations
 from rounds.config.validation import one_line_errors
 from rounds.errors import UserError
 
+FOLDER = "recipes"  # in the package
+
 DEFAULT_RECIPE = "bge-en-icl"  # recipe of the scripts; the Makefile names its own
 
 DEFAULT_MODEL = "BAAI/bge-en-icl"
@@ -34,20 +36,20 @@ def load(name_or_path: str) -> Recipe:
         UserError: the recipe does not exist, has an unknown key, or a key has a value that it does not take.
     """
     try:
-        path, values = _read(name_or_path)
+        path, values = read_values(name_or_path)
     except FileNotFoundError as error:
         raise UserError(f"recipe {name_or_path!r}: {error}") from None
     if parent := values.pop("extends", None):
         inherited = load_parent(str(parent), path)
         becomes_sparse = not inherited.model.is_sparse  # an inherited temperature would be that of cosines
-        values = _merge(inherited.to_dict(), _with_sparse_defaults(values) if becomes_sparse else values)
+        values = merge(inherited.to_dict(), _with_sparse_defaults(values) if becomes_sparse else values)
     return from_dict(values, str(path))
 
 
 def load_parent(name_or_path: str, child: Path) -> Recipe:
     """Read the recipe that `child` extends, which must not extend another one itself."""
     try:
-        path, values = _read(name_or_path)
+        path, values = read_values(name_or_path)
     except FileNotFoundError as error:
         raise UserError(f"{child}: extends {name_or_path}, {error}") from None
     if "extends" in values:
@@ -55,8 +57,11 @@ def load_parent(name_or_path: str, child: Path) -> Recipe:
     return from_dict(values, str(path))
 
 
-def _read(name_or_path: str) -> tuple[Path, dict]:
+def read_values(name_or_path: str, folder: str = FOLDER) -> tuple[Path, dict]:
     """Return a recipe's file and its keys, as they stand in the file.
+
+    Args:
+        folder: where in the package recipes of this kind lie.
 
     Raises:
         FileNotFoundError: there is no such recipe.
@@ -64,9 +69,9 @@ def _read(name_or_path: str) -> tuple[Path, dict]:
     """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        path = Path(str(resources.files("rounds") / "recipes" / f"{name_or_path}.yaml"))
+        path = Path(str(resources.files("rounds") / folder / f"{name_or_path}.yaml"))
     if not path.is_file():
-        raise FileNotFoundError(f"no such file; the package carries {', '.join(names())}")
+        raise FileNotFoundError(f"no such file; the package carries {', '.join(names(folder))}")
     try:
         values = unique_keys.load(path.read_text(encoding="utf-8"), str(path))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -76,18 +81,18 @@ def _read(name_or_path: str) -> tuple[Path, dict]:
     return path, {"name": path.stem, **values}
 
 
-def _merge(parent: dict, child: dict) -> dict:
+def merge(parent: dict, child: dict) -> dict:
     """Return the parent's values with the child's in their place, key by key; `negatives` is replaced as a whole."""
     merged = dict(parent)
     for key, value in child.items():
         are_sections = isinstance(value, dict) and isinstance(parent.get(key), dict)
-        merged[key] = _merge(parent[key], value) if are_sections and key != "negatives" else value
+        merged[key] = merge(parent[key], value) if are_sections and key != "negatives" else value
     return merged
 
 
-def names() -> list[str]:
-    """Return the names of the recipes in the package, sorted."""
-    files = (resources.files("rounds") / "recipes").iterdir()
+def names(folder: str = FOLDER) -> list[str]:
+    """Return the names of the recipes in a folder of the package, sorted."""
+    files = (resources.files("rounds") / folder).iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 

@@ -122,7 +122,7 @@ def assemble(
         multi_vector.describe_inputs(embedder, recipe.prompts)
     tokenizer_checks.prepare(embedder.tokenizer, transformer.model, recipe)
     _freeze_pooler(embedder)
-    _keep_four_bit_layout(embedder)
+    keep_four_bit_layout(embedder)
     if not model.vision.is_joint:  # a sequence with images is not packed: its positions have three dimensions
         batch_support.choose_attention(embedder, model.attention, device)
     positions.check_limits(transformer.model, recipe)
@@ -181,7 +181,7 @@ def _freeze_pooler(embedder: SentenceTransformer) -> None:
             parameter.requires_grad_(False)
 
 
-def _keep_four_bit_layout(embedder: nn.Module) -> None:
+def keep_four_bit_layout(embedder: nn.Module) -> None:
     """Keep bitsandbytes from repacking 4-bit weights for CPUs in evaluation mode: gradients would be garbage after."""
     for module in embedder.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

@@ -74,7 +74,7 @@ def apply(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str = "", re
 def _apply_to_encoder(embedder: SentenceTransformer, tuning: Tuning, tokenizer: str, revision: str | None) -> None:
     if tuning.method != "full":
         embedder.requires_grad_(False)
-    config = _peft_config(tuning, embedder[0].model, tokenizer, revision)
+    config = peft_config(tuning, embedder[0].model, tokenizer, revision)
     if config is not None:
         _insert_peft(embedder, config, tuning)
     add_modules(embedder, tuning)
@@ -94,10 +94,14 @@ def _insert_peft(embedder: SentenceTransformer, config: PeftConfig, tuning: Tuni
         raise UserError(f"tuning.{section}.targets {targets}: {reason}") from None
 
 
-def _peft_config(
-    tuning: Tuning, transformer: nn.Module, tokenizer: str = "", revision: str | None = None
+def peft_config(
+    tuning: Tuning, transformer: nn.Module, tokenizer: str = "", revision: str | None = None, task_type: str = TASK_TYPE
 ) -> PeftConfig | None:
     """Return peft's configuration of the tuning method; None for methods that peft does not implement.
+
+    Args:
+        tokenizer, revision: as `apply` takes them.
+        task_type: what peft calls the task of the model.
 
     Raises:
         UserError: a target matches no module of the transformer, or `ia3.feedforward` is not among `ia3.targets`.
@@ -113,7 +117,7 @@ def _peft_config(
             ),
             # The weights of a masked-LM head are trained themselves.
             exclude_modules="|".join([r".*pooler.*", *splade.head_patterns(transformer)]),
-            task_type=TASK_TYPE,
+            task_type=task_type,
         )
     if tuning.method == "ia3":
         modules = target_modules.adaptable(transformer)
@@ -123,17 +127,17 @@ def _peft_config(
         )
         if isinstance(targets, list) and isinstance(feedforward, list) and (rest := set(feedforward) - set(targets)):
             raise UserError(f"tuning.ia3.feedforward: {min(rest)} is not one of tuning.ia3.targets; add it there, too")
-        return IA3Config(target_modules=targets, feedforward_modules=feedforward, task_type=TASK_TYPE)
+        return IA3Config(target_modules=targets, feedforward_modules=feedforward, task_type=task_type)
     if tuning.method == "prompt":
         text = {"prompt_tuning_init_text": virtual.init_text, "tokenizer_name_or_path": tokenizer}
         text |= {"tokenizer_kwargs": {"revision": revision}} if revision else {}
         initial = {"prompt_tuning_init": "TEXT", **text} if virtual.init == "text" else {}
-        return PromptTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK_TYPE, **initial)
+        return PromptTuningConfig(num_virtual_tokens=virtual.tokens, task_type=task_type, **initial)
     if tuning.method == "p_tuning":
         hidden = virtual.hidden_size
-        return PromptEncoderConfig(num_virtual_tokens=virtual.tokens, encoder_hidden_size=hidden, task_type=TASK_TYPE)
+        return PromptEncoderConfig(num_virtual_tokens=virtual.tokens, encoder_hidden_size=hidden, task_type=task_type)
     if tuning.method == "prefix":
-        return PrefixTuningConfig(num_virtual_tokens=virtual.tokens, task_type=TASK_TYPE)
+        return PrefixTuningConfig(num_virtual_tokens=virtual.tokens, task_type=task_type)
     return None
 
 
@@ -154,7 +158,7 @@ def leave_casts_to_autocast(embedder: SentenceTransformer, precision: str) -> No
 def add_virtual_tokens(embedder: SentenceTransformer, tuning: Tuning) -> None:
     """Put random virtual tokens before each text, in place, to be overwritten by a checkpoint's."""
     random = replace(tuning, virtual=replace(tuning.virtual, init="random"))
-    prompt_tuning.attach(embedder, _peft_config(random, embedder[0].model))
+    prompt_tuning.attach(embedder, peft_config(random, embedder[0].model))
     embedder[0].model.requires_grad_(False)
 
 

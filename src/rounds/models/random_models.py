@@ -1,4 +1,4 @@
-"""Tiny models of random weights for tests: `random:mistral`, `random:qwen2`, `random:qwen3_vl` and `random:bert`."""
+"""Tiny models of random weights for tests, such as `random:mistral`; `random:mistral_lm` writes texts."""
 
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from transformers import (
     BertConfig,
     BertModel,
     MistralConfig,
+    MistralForCausalLM,
     MistralModel,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -33,7 +34,7 @@ VOCABULARY = 1000
 
 MAX_LENGTH = 1024
 
-KINDS = ("mistral", "qwen2", "qwen3_vl", "bert")
+KINDS = ("mistral", "mistral_lm", "qwen2", "qwen3_vl", "bert")
 
 
 def random_model_folder(kind: str) -> Path:
@@ -103,6 +104,8 @@ def _build_transformer(kind: str) -> PreTrainedModel:
     if kind == "bert":
         return BertModel(BertConfig(**shared))
     decoder = {**shared, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2}
+    if kind == "mistral_lm":
+        return MistralForCausalLM(MistralConfig(**decoder, sliding_window=None))
     if kind == "mistral":
         return MistralModel(MistralConfig(**decoder, sliding_window=None))
     return Qwen2Model(Qwen2Config(**decoder))

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds.artifacts import hashing, object_storage, store
-from rounds.config import loader, stand_ins
+from rounds.config import generator, loader, stand_ins
+from rounds.config.generator import GeneratorRecipe
 from rounds.config.recipe import Recipe, split_source
 from rounds.data import remote_files
 from rounds.data.eedi_schema import FILES
@@ -32,15 +33,22 @@ class Reads:
         recipe: sections or keys of the recipe that the script reads.
         inputs: flags that name artefacts or files; these count by their keys or content, not by their names.
         values: further values, such as the version of a generator.
+        is_generator: the recipe is one of `config.generator`.
     """
 
     output: str
     recipe: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     values: Mapping[str, object] = field(default_factory=dict)
+    is_generator: bool = False
+
+    def load_recipe(self, name: str) -> Recipe | GeneratorRecipe:
+        """Read a recipe of the script's kind."""
+        return generator.load(name) if self.is_generator else loader.load(name)
 
 
 BASE_MODEL = ("name", "model", "prompts", "tuning")
+GENERATOR_MODEL = ("name", "model", "prompt", "tuning")
 SCRIPTS = {
     "make_sample": Reads("output_dir", values={"generator": GENERATOR}),
     "gen_data_for_hn_mine": Reads(
@@ -74,6 +82,15 @@ SCRIPTS = {
         "output_dir",
         (*BASE_MODEL, "mining", "training", "outside.ratio", "outside.first", "outside.weight", "distillation"),
         ("train_data", "model_name_or_path"),
+    ),
+    "tune": Reads(
+        "output_dir", (*GENERATOR_MODEL, "training", "generation.max_new_tokens"), ("data_dir",), is_generator=True
+    ),
+    "predict": Reads(
+        "output_dir",
+        (*GENERATOR_MODEL, "training.max_length", "generation"),
+        ("data_dir", "model_path"),
+        is_generator=True,
     ),
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
 }
@@ -151,8 +168,9 @@ def made_from(call: Command, planned: Mapping[str, str] | None = None) -> dict:
     inputs = {name: flags[name] for name in reads.inputs if name in flags}
     hidden = {reads.output, "recipe", *reads.inputs, *IGNORED}
     plain = {name: _plain(values) for name, values in sorted(flags.items()) if name not in hidden}
-    recipe = loader.load(call.value("recipe")) if "recipe" in flags else None
-    if recipe is None or recipe.training.sharding == "none":  # a sharded run takes all cards of the machine
+    recipe = reads.load_recipe(call.value("recipe")) if "recipe" in flags else None
+    is_sharded = isinstance(recipe, Recipe) and recipe.training.sharding != "none"
+    if not is_sharded:  # which takes all cards of the machine
         plain |= {"processes": call.processes} if call.processes > 1 else {}
     record = {
         "script": call.script,
@@ -174,7 +192,7 @@ def _plain(values: tuple[str, ...]) -> object:
         return values[0]
 
 
-def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]) -> dict:
+def _sections(recipe: Recipe | GeneratorRecipe, names: tuple[str, ...], planned: Mapping[str, str]) -> dict:
     """The parts of a resolved recipe that a script reads, with the content of files that it names only by path."""
     values = recipe.to_dict()
     parts: dict = {}
@@ -195,7 +213,7 @@ def _sections(recipe: Recipe, names: tuple[str, ...], planned: Mapping[str, str]
     return parts
 
 
-def _named_paths(recipe: Recipe, names: tuple[str, ...]) -> set[str]:
+def _named_paths(recipe: Recipe | GeneratorRecipe, names: tuple[str, ...]) -> set[str]:
     """Paths in the sections that are read: local models, a checkpoint to start from, files of negatives."""
     paths, files = [], set()
     if "model" in names:

@@ -20,17 +20,15 @@ from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
 from rounds.models.precision import compute_dtype
 from rounds.models.weights import hub_revision, locate_model
-from rounds.training import sharding
+from rounds.training import partial_folder, sharding
 from rounds.training.batch_sampler import BatchSampler
 from rounds.training.callbacks import EpochCheckpointCallback, FlopsRamp, StepEstimate
 from rounds.training.collator import Collator
 from rounds.training.dataset import TrainingGroups, read_training_groups, row_dataset
 from rounds.training.epoch_rows import EpochRows
 from rounds.training.loss_module import EmbeddingLoss
-from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
+from rounds.training.plan import STATE, Evaluate, Plan
 from rounds.training.progress import PROGRESS_FILE
-
-CONFIG = "config.json"  # in the unfinished output folder: what it is trained from
 
 
 def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
@@ -51,18 +49,18 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
     groups = read_training_groups(plan.data, plan.seed, plan.recipe)
     partial = plan.output.with_name(f"{plan.output.name}.partial")
     if store.is_main_process():
-        _prepare_folder(partial, plan.config)
+        partial_folder.prepare(partial, plan.config)
     set_seed(plan.seed)
     embedder = _load_trainable(plan)
     start = time.perf_counter()
     callback = EpochCheckpointCallback(plan, partial, embedder, evaluate)
     trainer = _make_trainer(plan, partial, embedder, groups, callback)
     sharding.wait_for_all_processes()
-    trainer.train(resume_from_checkpoint=None if sharding.is_on() else _find_last_state(partial / STATE))
+    trainer.train(resume_from_checkpoint=None if sharding.is_on() else partial_folder.find_last_state(partial / STATE))
     manifest = _make_manifest(plan, callback.history(), groups, trainer, round(time.perf_counter() - start, 1))
     if store.is_main_process():
         shutil.rmtree(partial / STATE)
-        (partial / CONFIG).unlink()
+        (partial / partial_folder.CONFIG).unlink()
         (partial / PROGRESS_FILE).unlink(missing_ok=True)
         store.write_manifest(partial / store.MANIFEST, manifest)
         store.put_in_place(partial, plan.output)
@@ -240,26 +238,6 @@ def _load_with_adapter(start: Checkpoint, folder: Path) -> SentenceTransformer:
     if not (start.is_dual_encoder and folder == start.folder):
         weights_io.attach_adapter(embedder, folder, start.tuning, trainable=True)
     return embedder
-
-
-def _prepare_folder(partial: Path, config: dict) -> None:
-    """Create the unfinished output folder; keep a killed run's only if it was trained from the same config."""
-    file = partial / CONFIG
-    if file.is_file() and store.differences(store.read_json(file), config):
-        shutil.rmtree(partial)
-    elif partial.exists() and not file.is_file():
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    store.write_json(file, config)
-
-
-def _find_last_state(folder: Path) -> str | None:
-    """Return the folder of the newest complete Trainer state, or None; remove the incomplete ones."""
-    states = sorted(folder.glob(f"checkpoint-*/{COMPLETE}"), key=lambda f: int(f.parent.name.rpartition("-")[2]))
-    for state in folder.glob("checkpoint-*"):
-        if not (state / COMPLETE).is_file() and store.is_main_process():
-            shutil.rmtree(state)
-    return str(states[-1].parent) if states else None
 
 
 def _check_process_count(recipe: Recipe) -> None:

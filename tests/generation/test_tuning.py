@@ -1,0 +1,136 @@
+"""Tuning: what a tiny model learns, what its checkpoints say, and how a killed call goes on."""
+
+import json
+
+import pytest
+import torch
+from helpers.tiny_generator import PROMPT, make_recipe, make_rows
+
+from rounds.artifacts import store
+from rounds.config.generator import GeneratorRecipe
+from rounds.errors import UserError
+from rounds.generation import generator, tuning
+from rounds.generation.tuning import TuningJob, tune
+
+
+def make_job(output, recipe: GeneratorRecipe, **values: object) -> TuningJob:
+    return TuningJob(
+        **{
+            "train": make_rows(8),
+            "validation": make_rows(3, 8),
+            **values,
+            "recipe": recipe,
+            "output": output,
+            "device": "cpu",
+        }
+    )
+
+
+def test_a_tiny_model_learns_a_fixed_prompt(tmp_path):
+    """After some steps on rows with one prompt, the model writes it behind new texts and ends it with EOS."""
+    tune(make_job(tmp_path / "out", make_recipe(steps=30, checkpoint_steps=30, learning_rate=1e-2)))
+    tuned = generator.find_checkpoint(tmp_path / "out").load("cpu")
+    contexts = [tuned.tokenization.context(row) for row in make_rows(2, 20)]
+    assert tuned.write(contexts) == [[PROMPT], [PROMPT]]
+
+
+@pytest.mark.parametrize("method", ["lora", "prompt", "prefix"])
+def test_a_checkpoint_computes_what_the_model_in_training_did(tmp_path, method):
+    """A loaded checkpoint has the validation loss of its manifest, and its folder has no weights of the base model."""
+    tune(make_job(tmp_path / "out", make_recipe(method, steps=2, checkpoint_steps=2, learning_rate=0.1)))
+    saved = generator.find_checkpoint(tmp_path / "out")
+    tuned = saved.load("cpu")
+    examples = [tuned.tokenization.example(row) for row in make_rows(3, 8)]
+    assert tuning.validation_loss(tuned, examples) == pytest.approx(saved.manifest.validation_loss, abs=1e-5)
+    assert not (saved.folder / "model.safetensors").exists()
+
+
+def test_a_killed_call_goes_on_and_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    """Killed behind its first checkpoint, a tuning resumes there and writes the same weights and losses."""
+    recipe = make_recipe("lora", steps=4, checkpoint_steps=2, learning_rate=1e-2)
+    tune(make_job(tmp_path / "whole", recipe))
+    original = tuning.CheckpointCallback.on_step_end
+
+    def die(self, args, state, control, **kwargs):
+        original(self, args, state, control, **kwargs)
+        if state.global_step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning.CheckpointCallback, "on_step_end", die)
+        with pytest.raises(KeyboardInterrupt):
+            tune(make_job(tmp_path / "killed", recipe))
+    assert not (tmp_path / "killed").exists()
+    tune(make_job(tmp_path / "killed", recipe))
+    whole, killed = (store.read_manifest(tmp_path / name) for name in ("whole", "killed"))
+    assert [step.validation_loss for step in killed.checkpoints] == [step.validation_loss for step in whole.checkpoints]
+    digests = {
+        json.loads((tmp_path / name / "step_4/manifest.json").read_text())["weights_digest"]
+        for name in ("whole", "killed")
+    }
+    assert len(digests) == 1
+    assert tune(make_job(tmp_path / "killed", recipe)) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
+
+
+def test_parts_of_a_batch_change_nothing(tmp_path):
+    """Gradients added up over parts of a batch train the weights that the whole batch does."""
+    losses = []
+    for parts in (1, 4):
+        recipe = make_recipe(steps=2, checkpoint_steps=2, learning_rate=1e-2, gradient_accumulation_steps=parts)
+        tune(make_job(tmp_path / str(parts), recipe))
+        losses.append(store.read_manifest(tmp_path / str(parts)).checkpoints[-1].validation_loss)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_rows_are_shuffled_unless_the_recipe_says_otherwise(tmp_path):
+    """With shuffle false, training sees the rows in their order; with it, in another one."""
+    orders = []
+    for shuffle in (True, False):
+        recipe = make_recipe(steps=2, checkpoint_steps=2, shuffle=shuffle)
+        job = make_job(tmp_path / "out", recipe)
+        tuned = generator.load(recipe, "cpu", trains=True)
+        train = [tuned.tokenization.example(row) for row in job.train]
+        callback = tuning.CheckpointCallback(job, tmp_path, tuned, [])
+        trainer = tuning._make_trainer(job, tmp_path, tuned, train, callback)
+        orders.append(list(trainer._get_train_sampler()))
+    assert orders[0] != orders[1] == list(range(8))
+
+
+def test_rows_on_both_sides_are_refused(tmp_path):
+    """A validation row that is a training row, too, is refused with the count, and nothing is written."""
+    with pytest.raises(UserError, match="1 of 3 validation rows are training rows, too, such as r7"):
+        tune(make_job(tmp_path / "out", make_recipe(), validation=make_rows(3, 7)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_without_prompt_is_refused(tmp_path):
+    """A training row whose prompt is empty is named."""
+    with pytest.raises(UserError, match="row r0: rewrite_prompt is empty"):
+        tune(make_job(tmp_path / "out", make_recipe(), train=make_rows(1, prompt=" ")))
+
+
+def test_changed_weights_are_refused(tmp_path):
+    """A checkpoint whose weights are not those of its manifest is not loaded."""
+    tune(make_job(tmp_path / "out", make_recipe("prompt", steps=1, checkpoint_steps=1, learning_rate=0.1)))
+    saved = generator.find_checkpoint(tmp_path / "out")
+    file = saved.folder / "adapter_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="weights are not those of its manifest"):
+        saved.load("cpu")
+
+
+def test_a_folder_without_generator_is_refused(tmp_path):
+    """A folder that tuning did not write is refused, and so is one that is not there."""
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(UserError, match="holds no tuned generator"):
+            generator.find_checkpoint(folder)
+
+
+def test_virtual_tokens_alone_are_trained(tmp_path):
+    """Prompt tuning trains the virtual tokens and nothing of the base model."""
+    tuned = generator.load(make_recipe("prompt"), "cpu", trains=True)
+    trained = {name: value.shape for name, value in tuned.model.named_parameters() if value.requires_grad}
+    assert list(trained.values()) == [torch.Size([4, 64])]
