@@ -135,25 +135,42 @@ def fail_on_batches(embedder, error: Exception, limit: int = 0) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("limit", [32, 64, 128])
-def test_out_of_memory_halves_the_batches(limit, capsys):
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize(
+    ("limit", "error"), [(32, OUT_OF_MEMORY[0]), (128, OUT_OF_MEMORY[0]), *((64, error) for error in OUT_OF_MEMORY)]
+)
+def test_out_of_memory_halves_the_batches(limit, error, capsys):
     """Batches that do not fit are tried again smaller, every text has its vector, and a line says so."""
     embedder, prompts = model("mistral")
     texts = [f"{text} {n}" for n in range(8) for text in ("two thirds", "an angle in a kite and some more words " * 2)]
     expected = encode(embedder, texts, prompts, "passage", "fp32")
-    sizes = fail_on_batches(embedder, torch.OutOfMemoryError("CUDA out of memory"), limit)
+    sizes = fail_on_batches(embedder, error, limit)
     vectors = encode(embedder, texts, prompts, "passage", "fp32")
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert sizes and max(sizes) <= limit
     assert "out of memory with" in "".join(capsys.readouterr())
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("another")])
-def test_errors_that_smaller_batches_do_not_help_are_raised(error):
-    """A single text that does not fit into memory, or any other error, is not swallowed."""
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_a_single_text_that_does_not_fit_is_refused(error):
+    """The line gives its tokens and the way out."""
     embedder, prompts = model("mistral")
     fail_on_batches(embedder, error)
-    with pytest.raises(type(error), match=str(error)):
+    with refused("out of memory with a single text of ", "prompts.query_max_length or passage_max_length"):
+        encode(embedder, ["a"], prompts, "passage", "fp32")
+
+
+def test_errors_that_smaller_batches_do_not_help_are_raised():
+    """An error that is no lack of memory is not swallowed."""
+    embedder, prompts = model("mistral")
+    fail_on_batches(embedder, RuntimeError("another"))
+    with pytest.raises(RuntimeError, match="another"):
         encode(embedder, ["a"], prompts, "passage", "fp32")
 
 

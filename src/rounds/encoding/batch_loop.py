@@ -8,9 +8,12 @@ from tqdm import tqdm
 
 from rounds.encoding import batching
 from rounds.encoding.batching import Layout
+from rounds.errors import UserError
 from rounds.estimate import Estimate
 
 Output = TypeVar("Output")
+
+CPU_ALLOCATOR = "DefaultCPUAllocator: "  # begins what torch's RuntimeError says where the system refuses memory
 
 
 def progress_bar(total: int, title: str) -> tqdm:
@@ -28,7 +31,7 @@ def within_memory(
         compute: returns a batch's output from its row numbers and the token budget.
 
     Raises:
-        torch.OutOfMemoryError: a single row does not fit.
+        UserError: a single row does not fit.
     """
     waiting, budget = list(range(len(lengths))), layout.token_budget
     while waiting:
@@ -37,9 +40,14 @@ def within_memory(
             rows = [waiting[place] for place in places]
             try:
                 output = compute(rows, budget)
-            except torch.OutOfMemoryError:
-                if len(rows) == 1:
+            except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+                if not is_out_of_memory(error):
                     raise
+                if len(rows) == 1:
+                    raise UserError(
+                        f"out of memory with a single text of {lengths[rows[0]]} tokens; free memory, or lower "
+                        "prompts.query_max_length or passage_max_length"
+                    ) from None
                 torch.cuda.empty_cache()
                 budget //= 2
                 tqdm.write(f"out of memory with {len(rows)} texts; continuing with {budget} tokens a batch")
@@ -47,6 +55,11 @@ def within_memory(
             yield rows, output
             done.update(rows)
         waiting = [row for row in waiting if row not in done]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a GPU, or this machine, has no memory left for an array."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or CPU_ALLOCATOR in str(error)
 
 
 class BlockProgress:

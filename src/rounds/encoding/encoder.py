@@ -199,8 +199,8 @@ def encode_ids(
         (rows, dim) float32, or the vectors of another kind of model, in the order of `ids`.
 
     Raises:
-        torch.OutOfMemoryError: a single row does not fit into memory.
-        UserError: a vector of the batch just computed is not finite, whatever the precision.
+        UserError: a single row does not fit into memory, or a vector of the batch just computed is not finite, whatever
+            the precision.
     """
     ids = multi_vector.expand_queries(embedder, ids, options.kind)
     longest = max(map(len, ids))
