@@ -96,7 +96,7 @@ class Worker:
             return function(*arguments)
         except UserError as error:
             return Failure(str(error))
-        except (RuntimeError, OSError, ValueError) as error:  # RuntimeError: torch's lack of memory, too
+        except (RuntimeError, OSError, ValueError, MemoryError) as error:
             return Failure(f"node {node_name()}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
@@ -113,6 +113,12 @@ class RayCluster:
         self.workers, self.has_gpus, self.cpus = workers, has_gpus, cpus
         self._node, self._alive = Node.here(), _alive_nodes()
         self._drop_workers()
+
+    def share(self, value: object) -> object:
+        """Put a value where all workers read it; it takes the value's place among a job's arguments."""
+        import ray
+
+        return ray.put(value)
 
     def map(self, function: Callable[..., Answer], jobs: Iterable[tuple]) -> Iterator[Answer]:
         """Yield what a function returns for each job, in the order in which they finish.

@@ -167,6 +167,7 @@ class RunStore:
             run = read_trec(path)
             if run.scores.shape[1] >= depth:
                 return run.top(depth), path
+        on_cluster = self._search(index)
         dim, normalizes = self.checkpoint.options.truncate_dim, self.checkpoint.normalizes
         query_vectors = truncate_vectors(query_vectors, dim, normalizes)
         corpus_vectors = truncate_vectors(corpus_vectors, dim, normalizes)
@@ -180,25 +181,27 @@ class RunStore:
             self._encoded_texts(passages, "passage", corpus_vectors, corpus_folder),
         )
         try:
-            built = None if index == "exact" else representation.build_index(index, corpus_folder)
+            is_built = index != "exact" and on_cluster is None
+            built = representation.build_index(index, corpus_folder) if is_built else None
             vectors = list(queries), query_vectors, passage_ids, corpus_vectors
-            rank = functools.partial(search.rank, *vectors, index=built, search=self._search(corpus_vectors, index))
+            rank = functools.partial(search.rank, *vectors, index=built, search=on_cluster)
             run = rank_without(lambda width: rank(depth=width), queries, left_out, depth, len(passages))
         except UserError as error:  # files of an earlier version, or damaged ones
             raise UserError(f"{error}; delete {query_folder} and {corpus_folder} to encode anew") from None
         save_run(run, path, self.checkpoint.weights_digest[:12])
         return run, path
 
-    def _search(self, vectors: Vectors, index: str) -> search.Search | None:
-        """Return the cluster's search where there is one for such vectors; None searches in this process."""
-        if not self._uses_cluster or index != "exact" or not representations.is_dense(vectors):
+    def _search(self, index: str) -> search.Search | None:
+        """Return the cluster's search; None without one searches in this process."""
+        if not self._uses_cluster:
             return None
-        return functools.partial(cluster_search.search, self.checkpoint.options.cluster)
+        return functools.partial(cluster_search.search, self.checkpoint.options.cluster, index=index)
 
     def _run_name(self, corpus_folder: Path, ids: Iterable[str], index: str) -> str:
         """Return the name of a run's folder, which `load_run_vectors` takes apart."""
         dim = self.checkpoint.options.truncate_dim
-        marks = [index] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
+        name = f"{index}-parts" if self._uses_cluster else index  # the indexes of parts propose other passages
+        marks = [name] * (index != "exact") + [f"dim{dim}"] * (dim is not None)
         return "-".join([corpus_folder.name, hashing.sha256_texts(ids)[:12], *marks])
 
     def _filtered(self, texts: Sequence[str]) -> Sequence[str]:

@@ -21,6 +21,8 @@ MAX_POINTS_PER_CENTROID = 64
 
 MIN_CODE_BITS = 4
 
+LEAST_TO_TRAIN = MIN_POINTS_PER_CENTROID << MIN_CODE_BITS  # vectors of an IVF-PQ index
+
 
 def check_index(kind: str, corpus_size: int) -> None:
     """Refuse an index that cannot be trained on so small a corpus.
@@ -32,10 +34,9 @@ def check_index(kind: str, corpus_size: int) -> None:
     Raises:
         UserError: the index is IVF-PQ and the corpus has too few passages to train it.
     """
-    minimum = MIN_POINTS_PER_CENTROID << MIN_CODE_BITS
-    if kind == "ivfpq" and corpus_size < minimum:
+    if kind == "ivfpq" and corpus_size < LEAST_TO_TRAIN:
         raise UserError(
-            f"mining.index ivfpq trains on {minimum} passages or more, the corpus has {corpus_size}; "
+            f"mining.index ivfpq trains on {LEAST_TO_TRAIN} passages or more, the corpus has {corpus_size}; "
             "set mining.index: exact"
         )
 
@@ -63,6 +64,11 @@ def build(kind: str, passages: np.ndarray) -> faiss.Index:
         index.add(block)
         estimate.update(start + len(block), len(passages))
     return index
+
+
+def build_part(kind: str, vectors: np.ndarray) -> faiss.Index | None:
+    """Build an index of a part of a corpus, or none of a part with too few vectors to train one."""
+    return None if kind == "ivfpq" and len(vectors) < LEAST_TO_TRAIN else build(kind, vectors)
 
 
 def _train_ivfpq(passages: np.ndarray) -> faiss.Index:

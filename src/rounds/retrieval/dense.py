@@ -1,6 +1,6 @@
 """Dense vectors: one for each text, in a (texts, dim) array."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,13 @@ class Dense(Representation):
     def part(self, vectors: np.ndarray, start: int, stop: int) -> np.ndarray:
         return vectors[start:stop]
 
+    def blocks(self, vectors: np.ndarray, numbers: int) -> Iterator[tuple[int, int]]:
+        rows = max(1, numbers // vectors.shape[1])
+        return ((start, min(start + rows, len(vectors))) for start in range(0, len(vectors), rows))
+
+    def plain(self, vectors: np.ndarray) -> np.ndarray:
+        return np.asarray(vectors)
+
     def find_not_finite(self, vectors: np.ndarray, block_size: int = BLOCK_SIZE) -> np.ndarray:
         return np.array(exact_search.not_finite_rows(vectors, block_size), dtype=np.int64)
 
@@ -70,7 +77,7 @@ class Dense(Representation):
     def search(
         self, queries: np.ndarray, passages: np.ndarray, depth: int, index: object | None, block_size: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        scores = np.empty((len(queries), depth), np.float32)
+        scores = np.empty((len(queries), depth))
         rows = np.empty((len(queries), depth), np.int64)
         queries_at_once = max(1, block_size // (depth + exact_search.EXTRA_CANDIDATES + queries.shape[1]))
         estimate = estimate_search(len(passages), len(queries))
@@ -88,6 +95,9 @@ class Dense(Representation):
 
     def build_index(self, kind: str, folder: Path) -> object:
         return ann_index.build_from_file(kind, folder / VECTORS_FILE)
+
+    def build_part_index(self, kind: str, vectors: np.ndarray) -> object | None:
+        return ann_index.build_part(kind, vectors)
 
     def training_scores(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
         return np.asarray(queries, dtype=np.float64) @ np.asarray(passages, dtype=np.float64).T

@@ -8,7 +8,7 @@ To add a kind, subclass `Representation` and register it in `representations.KIN
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -21,6 +21,25 @@ VECTORS_FILE = "vectors.npy"  # dense vectors, or those of all tokens
 Vectors = Any  # (texts, dim) ndarray, `token_vectors.TokenVectors` or a sparse matrix: as `representations.KINDS` says
 
 Allocate = Callable[[tuple[int, int]], np.ndarray]  # returns a float32 array of a shape, in memory or in a file
+
+
+def offset_blocks(offsets: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+    """Yield the first text, and the one behind the last, of consecutive blocks of at most `most` vectors or entries.
+
+    A text that has more is a block by itself.
+
+    Args:
+        offsets: (texts + 1,) where each text begins and the last one ends.
+
+    >>> list(offset_blocks(np.array([0, 1, 3, 9, 10]), 3))
+    [(0, 2), (2, 3), (3, 4)]
+    """
+    start, count = 0, len(offsets) - 1
+    while start < count:
+        stop = int(np.searchsorted(offsets, offsets[start] + most, side="right")) - 1
+        stop = min(max(stop, start + 1), count)
+        yield start, stop
+        start = stop
 
 
 class VectorsBuilder(Protocol):
@@ -69,6 +88,17 @@ class Representation(ABC):
         """Return the vectors of consecutive texts, not copied where that can be."""
 
     @abstractmethod
+    def blocks(self, vectors: Vectors, numbers: int) -> Iterator[tuple[int, int]]:
+        """Yield the first text, and the one behind the last, of consecutive blocks of at most `numbers` numbers.
+
+        A text that has more is a block by itself.
+        """
+
+    @abstractmethod
+    def plain(self, vectors: Vectors) -> Vectors:
+        """Return the same vectors in plain arrays in place of memory-mapped ones, as other machines can read them."""
+
+    @abstractmethod
     def find_not_finite(self, vectors: Vectors, block_size: int = BLOCK_SIZE) -> np.ndarray:
         """Return the rows of texts whose vectors hold NaN or infinity; `block_size` numbers are read at once."""
 
@@ -113,15 +143,23 @@ class Representation(ABC):
             block_size: numbers held at once beside the vectors and the result; it changes memory, never results.
 
         Returns:
-            (queries, depth) float32 scores, falling along each row, and (queries, depth) rows of `passages`.
+            (queries, depth) float64 scores, falling along each row, and (queries, depth) rows of `passages`.
         """
 
     @abstractmethod
     def build_index(self, kind: str, folder: Path) -> object:
-        """Build an approximate index of a folder's vectors.
+        """Build an approximate index of a folder's vectors, and keep the last one.
 
         Raises:
             UserError: there is no such index for this kind, or the corpus is too small for it.
+        """
+
+    @abstractmethod
+    def build_part_index(self, kind: str, vectors: Vectors) -> object | None:
+        """Build an approximate index of a part of a corpus; return None for a part that is too small for it.
+
+        Raises:
+            UserError: there is no such index for this kind.
         """
 
     @abstractmethod

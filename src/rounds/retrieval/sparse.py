@@ -2,7 +2,7 @@
 
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from scipy.sparse import linalg
 
 from rounds.errors import UserError
 from rounds.retrieval import sparse_search
-from rounds.retrieval.representation import BLOCK_SIZE, VECTORS_FILE, Allocate, Representation
+from rounds.retrieval.representation import BLOCK_SIZE, VECTORS_FILE, Allocate, Representation, offset_blocks
 from rounds.retrieval.vectors import MIN_NORM
 
 ROWS_FILE = "sparse.npz"  # `indptr`: where each text's entries begin and the last one's end; `dim`
@@ -121,6 +121,13 @@ class Sparse(Representation):
     def part(self, vectors: sparse.csr_array, start: int, stop: int) -> sparse.csr_array:
         return vectors[start:stop]
 
+    def blocks(self, vectors: sparse.csr_array, numbers: int) -> Iterator[tuple[int, int]]:
+        return offset_blocks(vectors.indptr, numbers // 2)  # an entry is a weight and a word
+
+    def plain(self, vectors: sparse.csr_array) -> sparse.csr_array:
+        arrays = map(np.asarray, (vectors.data, vectors.indices, vectors.indptr))
+        return sparse.csr_array(tuple(arrays), shape=vectors.shape, copy=False)
+
     def find_not_finite(self, vectors: sparse.csr_array, block_size: int = BLOCK_SIZE) -> np.ndarray:
         places = [
             start + np.flatnonzero(~np.isfinite(vectors.data[start : start + block_size]))
@@ -169,6 +176,9 @@ class Sparse(Representation):
         return sparse_search.search(queries, passages, depth, block_size)
 
     def build_index(self, kind: str, folder: Path) -> object:
+        return self.build_part_index(kind, None)
+
+    def build_part_index(self, kind: str, vectors: sparse.csr_array | None) -> None:
         raise UserError(f"index {kind}: indexes dense vectors, and these are sparse; set mining.index: exact")
 
     def training_scores(self, queries: sparse.csr_array, passages: sparse.csr_array) -> np.ndarray:

@@ -4,14 +4,12 @@ A passage's score is the sum, over the query's tokens, of the highest inner prod
 Passages with equal scores keep the order of the corpus.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from rounds.errors import UserError
 from rounds.estimate import OnProgress, estimate_search, ignore
 from rounds.retrieval.exact_search import EXTRA_CANDIDATES, select_from_proposed
-from rounds.retrieval.representation import BLOCK_SIZE
+from rounds.retrieval.representation import BLOCK_SIZE, offset_blocks
 from rounds.retrieval.run import DECIMALS
 from rounds.retrieval.token_vectors import TokenVectors
 
@@ -41,7 +39,7 @@ def search(
     scores = np.empty((len(queries), depth))
     rows = np.empty((len(queries), depth), np.int64)
     estimate = estimate_search(len(passages), len(queries))
-    for start, stop in text_blocks(queries, max(1, block_size // MAX_BLOCK_TOKENS)):
+    for start, stop in offset_blocks(queries.offsets, max(1, block_size // MAX_BLOCK_TOKENS)):
         on_passages = estimate.of_part(start, stop - start, len(queries))
         part = queries.part(start, stop)
         scores[start:stop], rows[start:stop] = _search_block(part, passages, depth, block_size, on_passages)
@@ -89,7 +87,7 @@ def scan(
     best, best_rows = np.empty((count, 0), dtype), np.empty((count, 0), np.int64)
     query_values = np.asarray(queries.values, dtype)
     tokens_at_once = max(1, min(MAX_BLOCK_TOKENS, block_size // max(len(query_values), 1)))
-    for start, stop in text_blocks(passages, tokens_at_once):
+    for start, stop in offset_blocks(passages.offsets, tokens_at_once):
         scores = _block_scores(query_values, queries.offsets, passages.part(start, stop), dtype)
         best = np.hstack([best, np.round(scores, DECIMALS) if is_final else scores])
         block_rows = np.broadcast_to(np.arange(start, stop), (count, stop - start))
@@ -113,19 +111,6 @@ def _block_scores(query_values: np.ndarray, offsets: np.ndarray, block: TokenVec
     similarity = query_values @ np.asarray(block.values, dtype).T
     best = np.maximum.reduceat(similarity, block.offsets[:-1], axis=1)  # (query tokens, passages)
     return np.add.reduceat(best, offsets[:-1], axis=0)
-
-
-def text_blocks(vectors: TokenVectors, tokens: int) -> Iterator[tuple[int, int]]:
-    """Yield the first text, and the one behind the last, of consecutive blocks of at most `tokens` tokens.
-
-    A text that has more tokens is a block by itself.
-    """
-    start, offsets = 0, vectors.offsets
-    while start < len(vectors):
-        stop = int(np.searchsorted(offsets, offsets[start] + tokens, side="right")) - 1
-        stop = min(max(stop, start + 1), len(vectors))
-        yield start, stop
-        start = stop
 
 
 def candidate_scores(
@@ -170,11 +155,11 @@ def all_scores(queries: TokenVectors, passages: TokenVectors, block_size: int = 
     """Return the MaxSim of every query with every passage, (queries, passages) float32."""
     check_dims(queries, passages)
     scores = np.empty((len(queries), len(passages)), np.float32)
-    for start, stop in text_blocks(queries, max(1, block_size // MAX_BLOCK_TOKENS)):
+    for start, stop in offset_blocks(queries.offsets, max(1, block_size // MAX_BLOCK_TOKENS)):
         part = queries.part(start, stop)
         values = np.asarray(part.values, np.float32)
         tokens_at_once = max(1, min(MAX_BLOCK_TOKENS, block_size // len(values)))
-        for first, last in text_blocks(passages, tokens_at_once):
+        for first, last in offset_blocks(passages.offsets, tokens_at_once):
             block = passages.part(first, last)
             scores[start:stop, first:last] = _block_scores(values, part.offsets, block, np.float32)
     return scores

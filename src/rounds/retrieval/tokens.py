@@ -1,14 +1,14 @@
 """Late interaction as a representation: a vector for each token, compared by MaxSim (ColBERT, arXiv:2004.12832)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from rounds.errors import UserError
-from rounds.retrieval import token_index, token_search
+from rounds.retrieval import ann_index, token_index, token_search
 from rounds.retrieval.exact_search import not_finite_rows
-from rounds.retrieval.representation import BLOCK_SIZE, VECTORS_FILE, Allocate, Representation
+from rounds.retrieval.representation import BLOCK_SIZE, VECTORS_FILE, Allocate, Representation, offset_blocks
 from rounds.retrieval.token_vectors import TokenVectors, to_offsets
 from rounds.retrieval.vectors import unit_vectors
 
@@ -58,6 +58,12 @@ class Tokens(Representation):
     def part(self, vectors: TokenVectors, start: int, stop: int) -> TokenVectors:
         return vectors.part(start, stop)
 
+    def blocks(self, vectors: TokenVectors, numbers: int) -> Iterator[tuple[int, int]]:
+        return offset_blocks(vectors.offsets, numbers // self.dim(vectors))
+
+    def plain(self, vectors: TokenVectors) -> TokenVectors:
+        return TokenVectors(np.asarray(vectors.values), vectors.offsets)
+
     def find_not_finite(self, vectors: TokenVectors, block_size: int = BLOCK_SIZE) -> np.ndarray:
         tokens = not_finite_rows(vectors.values, block_size)
         return np.unique(np.searchsorted(vectors.offsets, tokens, side="right") - 1).astype(np.int64)
@@ -101,6 +107,9 @@ class Tokens(Representation):
 
     def build_index(self, kind: str, folder: Path) -> object:
         return token_index.build_from_folder(kind, folder)
+
+    def build_part_index(self, kind: str, vectors: TokenVectors) -> object | None:
+        return ann_index.build_part(kind, vectors.values)
 
     def training_scores(self, queries: TokenVectors, passages: TokenVectors) -> np.ndarray:
         return token_search.all_scores(queries, passages) / queries.counts[:, None]
