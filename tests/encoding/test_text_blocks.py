@@ -1,6 +1,9 @@
 """Large corpora are encoded block by block: the vectors, and what is told of them, are those of one block."""
 
+import functools
 import json
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +68,31 @@ def test_blocks_give_the_vectors_of_one_block(small_blocks, name, size, capsys):
     assert (vectors[[60, 61]] == vectors[[1, 2]]).all()  # also across blocks
     assert cuts == expected_cuts and len(cuts.characters) == 8
     assert capsys.readouterr().out == lines and "8 of 54 passage texts are longer" in lines
+
+
+def peak_of_encoding(count: int, file: Path) -> int:
+    """Return the most bytes held at once while texts get vectors of 16 KB, which go to a file."""
+    embedder, prompts = model("mistral")
+    texts = [f"two thirds {number}" for number in range(count)]
+    options = EncodingOptions(allocate=functools.partial(np.lib.format.open_memmap, file, "w+", np.float32))
+
+    def backend(embedder, ids, *_) -> np.ndarray:
+        return np.ones((len(ids), 4096), np.float32)
+
+    tracemalloc.start()
+    try:
+        encode(embedder, texts, prompts, "passage", "fp32", options=options, backend=backend)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_grows_by_what_is_known_of_a_text_not_by_its_vector(small_blocks, tmp_path):
+    """A corpus of four times as many texts takes less than 1 KB more for each, of vectors that have 16."""
+    small_blocks(50)
+    peaks = [peak_of_encoding(count, tmp_path / f"{count}.npy") for count in (200, 200, 800)]  # the first warms up
+    assert peaks[2] - peaks[1] < 600 * 1024
+    assert np.load(tmp_path / "800.npy", mmap_mode="r").shape == (800, 4096)
 
 
 def test_a_corpus_of_one_block_is_encoded_as_ever(small_blocks):
