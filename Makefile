@@ -35,7 +35,7 @@ $(DEV): $(SETUP)
 sample: $(SETUP)  ## generate the sample (QUESTIONS=1100, SEED=42); the other targets do so where there are no data
 	$(PIPELINE)
 
-download: $(SETUP)  ## fetch the competition's CSVs into data/raw (kaggle client)
+download: $(SETUP)  ## fetch COMPETITION's CSVs into data/raw, or data/raw-prompts (kaggle client)
 	$(PIPELINE)
 
 data: $(SETUP)  ## queries, corpus and qrels of SPLIT
@@ -152,7 +152,7 @@ help:  ## this list
 	@PYTHONPATH=src $(or $(wildcard $(PY)),python3) -m rounds.pipeline.help
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
-	@rm -rf model_output/*/ model_output/.locks data/sample data/sample-{pairs,kbvqa,outside}
+	@rm -rf model_output/*/ model_output/.locks data/sample data/sample-{pairs,kbvqa,outside,rewrites}
 	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook,publish} $(filter-out data/raw/%,$(dir $(wildcard data/*/validation_v*/manifest.json data/*/submission/manifest.json)))
 	@find data -mindepth 1 -maxdepth 1 -type d -empty ! -name raw -delete
 

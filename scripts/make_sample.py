@@ -8,7 +8,7 @@ from tqdm import tqdm
 from rounds import cli
 from rounds.artifacts import store
 from rounds.artifacts.manifests import SampleManifest
-from rounds.data.synthetic import french_pairs, maths, places
+from rounds.data.synthetic import french_pairs, maths, places, rewrites
 from rounds.errors import UserError
 from rounds.flags import Replacing, Seeded
 
@@ -24,14 +24,20 @@ class Flags(Replacing, Seeded):
         default="eedi",
         metadata={
             "help": "eedi; outside: other questions in outside.csv; pairs: French questions and answers in pairs.csv; "
-            "kbvqa: questions on emblems"
+            "kbvqa: questions on emblems; prompt_recovery: texts, rewritten under prompts"
         },
     )
 
 
 def main(flags: Flags) -> None:
     """Generate the sample data in the competition's schema."""
-    generators = {"eedi": _competition, "outside": _outside, "pairs": _pairs, "kbvqa": _pictures}
+    generators = {
+        "eedi": _competition,
+        "outside": _outside,
+        "pairs": _pairs,
+        "kbvqa": _pictures,
+        "prompt_recovery": _rewrites,
+    }
     if flags.task not in generators:
         raise UserError(f"task {flags.task!r}: there are samples of {', '.join(generators)}")
     if flags.task == "eedi":
@@ -63,6 +69,10 @@ def _pairs(folder: Path, flags: Flags) -> dict[str, int]:
 
 def _pictures(folder: Path, flags: Flags) -> dict[str, int]:
     return places.generate(folder, seed=flags.seed, progress=_bar)
+
+
+def _rewrites(folder: Path, flags: Flags) -> dict[str, int]:
+    return {f"rows in {name}": count for name, count in rewrites.generate(folder, seed=flags.seed).items()}
 
 
 def _bar(items, total: int):

@@ -8,7 +8,7 @@ from helpers.tiny_task import refused
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CollectionManifest, SampleManifest
 from rounds.errors import UserError
-from rounds.pipeline import freshness, keys, settings, stages, status
+from rounds.pipeline import freshness, keys, settings, stages, status, task_defaults
 from rounds.pipeline.freshness import FRESH, MISSING, STALE
 
 
@@ -164,7 +164,7 @@ def test_outside_questions_that_are_no_file_are_one_line(experiment):
 
 def test_the_sample_of_outside_questions_is_generated(experiment):
     """Its file is made before the data are, like the sample's; SEED and QUESTIONS shape it when it is made anew."""
-    given = experiment("RAW=data/sample", f"EXTRA={settings.SAMPLE_OUTSIDE}", "SEED=7", "QUESTIONS=50")
+    given = experiment("RAW=data/sample", f"EXTRA={task_defaults.SAMPLE_OUTSIDE}", "SEED=7", "QUESTIONS=50")
     assert outputs(stages.data(given)) == ["sample", "outside questions", "data"]
     call = stages.outside_sample(given, anew=True).command
     assert [call.value(name) for name in ("task", "questions", "seed")] == ["outside", "50", "7"]
@@ -173,7 +173,7 @@ def test_the_sample_of_outside_questions_is_generated(experiment):
 
 def test_generated_outside_questions_join_generated_data_alone(experiment):
     """Their labels are ids of the sample's misconceptions, which are others in other data."""
-    extra = f"EXTRA={settings.SAMPLE_OUTSIDE}"
+    extra = f"EXTRA={task_defaults.SAMPLE_OUTSIDE}"
     with pytest.raises(UserError, match="labelled with the sample's misconceptions, whose ids mean others in RAW=raw"):
         stages.extra(experiment(extra))
     for raw in ("data/sample", "data/private-sample"):

@@ -281,7 +281,7 @@ def test_a_private_leaderboard_is_held_out_then_scored(session, project):
         ("dashboard", {"port": "1"}),
         ("ledger", {}),
         ("tune_bm25", {}),
-        ("download", {"output_dir": "data/raw"}),
+        ("download", {"output_dir": "data/raw", "competition": "eedi-mining-misconceptions-in-mathematics"}),
     ],
 )
 def test_calls_carry_their_settings(target, flags, session):

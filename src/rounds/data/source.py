@@ -31,6 +31,10 @@ TASKS = {
     "kbvqa": Source("the folder with the tables of questions and passages and their images"),
 }
 
+PROMPT_TASK = "prompt_recovery"  # its data are no retrieval dataset (`rounds.generation`)
+
+PROMPT_VERSIONS = ("v1", "v6", "submission")  # splits of its rows
+
 OFFICIAL_SPLITS = ("official", "dev")  # sides from files of labels, which task beir has
 
 IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well

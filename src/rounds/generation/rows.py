@@ -5,9 +5,11 @@ from pathlib import Path
 
 from rounds.artifacts import jsonl, store
 from rounds.artifacts.prompt_manifests import PromptSplitManifest
+from rounds.data import lineage
 from rounds.data.cells import is_empty, read_id, read_name, read_text
 from rounds.data.loaders.tables import read_table
-from rounds.errors import UserError
+from rounds.data.text import normalize_text
+from rounds.errors import Refused, UserError
 
 SIDES = ("train", "validation", "test")
 COLUMNS = ("id", "original_text", "rewritten_text")
@@ -92,8 +94,9 @@ def read_split(folder: Path) -> Split:
 
     Raises:
         UserError: the folder is no such split, or a file of it is missing or broken.
+        Refused: a split by prompt has a prompt on both sides.
     """
-    read_split_manifest(folder)
+    version = read_split_manifest(folder).split
     sides = {}
     for side in SIDES:
         path = Path(folder) / f"{side}.jsonl"
@@ -101,7 +104,42 @@ def read_split(folder: Path) -> Split:
             sides[side] = [PromptRow(**row) for _, row in jsonl.read_lines(path)]
         except TypeError:
             raise UserError(f"{path}: has other columns than make data writes; run it again") from None
-    return Split(**sides)
+    split = Split(**sides)
+    check_prompts(split, version)
+    return split
+
+
+def prompt_key(prompt: str) -> str:
+    """Return the prompt without differences of white space and case, which make no other prompt.
+
+    >>> prompt_key("  Write it\\n as a POEM ")
+    'write it as a poem'
+    """
+    return normalize_text(prompt).casefold()
+
+
+def shared_prompts(split: Split) -> list[PromptRow]:
+    """Return the validation rows whose prompt, without case and white space, is a training row's as well."""
+    known = {prompt_key(row.rewrite_prompt) for row in split.train}
+    return [row for row in split.validation if prompt_key(row.rewrite_prompt) in known]
+
+
+def check_prompts(split: Split, version: str) -> None:
+    """Check that a split by prompt has no prompt on both sides.
+
+    Raises:
+        Refused: training rows of split v6 have prompts of validation rows; the line counts these.
+    """
+    if version == "v6" and (shared := shared_prompts(split)):
+        raise Refused(
+            f"split v6: {len(shared)} of {len(split.validation)} validation rows (such as {shared[0].id}) have a "
+            "prompt that training rows have as well; make data writes the split anew"
+        )
+
+
+def row_digests(rows: list[PromptRow]) -> dict[str, str]:
+    """Return the lineage of training on rows: id -> digest of its texts."""
+    return {row.id: lineage.digest(f"{row.original_text}\n{row.rewritten_text}") for row in rows}
 
 
 def read_split_manifest(folder: Path) -> PromptSplitManifest:
@@ -110,7 +148,7 @@ def read_split_manifest(folder: Path) -> PromptSplitManifest:
     Raises:
         UserError: the folder is missing or holds something else.
     """
-    manifest = store.read_manifest(Path(folder))
+    manifest = store.read_manifest(Path(folder)) if Path(folder).is_dir() else None
     if not isinstance(manifest, PromptSplitManifest):
         raise UserError(f"{folder}: no split of prompts; make data TASK=prompt_recovery writes one")
     return manifest

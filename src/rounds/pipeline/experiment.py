@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.data.source import IDENTICAL_TASKS
-from rounds.pipeline.settings import DOWNLOADED, SAMPLE_DEFAULTS, SAMPLES, Settings
+from rounds.pipeline.settings import Settings
+from rounds.pipeline.task_defaults import DOWNLOADED, DOWNLOADED_PROMPTS, SAMPLE_DEFAULTS, SAMPLES
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
 OVER_FOLDS = ("folds", "round", "epochs", "seed", "train_seed", "engine", "mine_flags", "tune_flags")
@@ -57,7 +58,10 @@ class Experiment:
         """Name of the raw data."""
         raw, is_folder = self.settings.raw, self.settings.task == "eedi"
         name = Path(raw).name if is_folder else Path(raw).stem
-        is_plain = raw in (DOWNLOADED, *SAMPLES.values()) or raw == f"{PRIVATE}{name.removeprefix('private-')}"
+        is_plain = (
+            raw in (DOWNLOADED, DOWNLOADED_PROMPTS, *SAMPLES.values())
+            or raw == f"{PRIVATE}{name.removeprefix('private-')}"
+        )
         return name if is_plain else path_name(raw, stem=not is_folder)
 
     @property

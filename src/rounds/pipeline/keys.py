@@ -18,7 +18,7 @@ from rounds.config.generator import GeneratorRecipe
 from rounds.config.recipe import Recipe, split_source
 from rounds.data import remote_files
 from rounds.data.eedi_schema import FILES
-from rounds.pipeline.settings import SAMPLE_OUTSIDE
+from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
 MOST_LISTED = 16  # files of a folder that a key lists one by one
@@ -59,6 +59,8 @@ SCRIPTS = {
         ),
         ("raw_dir", "explanations", "extra_files"),
     ),
+    "gen_prompt_data": Reads("output_dir", (), ("raw_dir",)),
+    "prompt_baselines": Reads("output_dir", (), ("data_dir",)),
     "pretrain_vision": Reads("output_dir", ("model.name_or_path", "model.revision", "pretraining"), ("raw_dir",)),
     "hn_mine": Reads("output_file", (*BASE_MODEL, "mining"), ("input_file", "embedder_name_or_path")),
     "finetune": Reads(
@@ -274,7 +276,8 @@ def _raw_files(call: Command, raw: Path) -> list[Path]:
         return [raw / "captions.jsonl", *_captioned(raw)]
     if raw.is_file():
         return [raw]
-    return [raw / name for name in FILES] if call.value("task") in ("", "eedi") else files_below(raw)
+    is_eedi = call.script != "gen_prompt_data" and call.value("task") in ("", "eedi")
+    return [raw / name for name in FILES] if is_eedi else files_below(raw)
 
 
 def _captioned(raw: Path) -> list[Path]:

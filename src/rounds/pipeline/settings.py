@@ -10,45 +10,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
-from rounds.data.source import OFFICIAL_SPLITS, TASKS
+from rounds.data.source import OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
 from rounds.errors import UserError
 from rounds.pipeline import value_checks
+from rounds.pipeline.task_defaults import (
+    DOWNLOADS,
+    RECIPES,
+    SAMPLE_DEFAULTS,
+    SAMPLE_OUTSIDE,
+    SAMPLES,
+    SECOND_STAGES,
+    TASK_DEFAULTS,
+)
 
 SPLITS = ("v1", "v2", "v3", "v4", "v5", "v6", *OFFICIAL_SPLITS, "submission")
-SAMPLES = {"eedi": "data/sample", "pairs": "data/sample-pairs/pairs.csv", "kbvqa": "data/sample-kbvqa"}
-SAMPLE_OUTSIDE = "data/sample-outside/outside.csv"
-DOWNLOADED = "data/raw"
 PRECISIONS = ("", "fp32", "bf16", "fp16")
-RECIPES = (
-    "minilm",
-    "minilm-lora",
-    "minilm-ia3",
-    "minilm-bottleneck",
-    "minilm-prompt",
-    "minilm-p_tuning",
-    "minilm-prefix",
-    "minilm-splade",
-    "minilm-tokens",
-)
-TASK_DEFAULTS: dict[str, dict[str, object]] = {
-    "beir": {"model": "minilm-beir", "precision": "fp32"},  # published scores are fp32's
-    "kbvqa": {
-        "model": "kbvqa",
-        "recipes": (
-            "kbvqa-prompt",
-            "kbvqa-prompt-shared",
-            "kbvqa-bottleneck-flat",
-            "kbvqa-bottleneck",
-            "kbvqa-projection",
-            "kbvqa-words",
-            "kbvqa-words-then-pictures",
-            "kbvqa",
-        ),
-    },
-}
-# Second stages train on several folds; on the generated sample each of them does less.
-SECOND_STAGES = ("rerank", "cv", "best", "distil", "pseudo_label")
-SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
 LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
 LAST_FOLD = 3  # of splits v5 and v6
 # Variables that a command line may set without being settings: the Makefile's own, and those of libraries.
@@ -87,7 +63,7 @@ class Settings:
         "v1", "v1 v2 v3 v4 v5 v6, or submission (train on everything); TASK=beir: official, dev", SPLITS
     )
     model: str = _setting("minilm", "recipe: a name in src/rounds/recipes or a YAML file")
-    task: str = _setting("eedi", f"kind of data: {listed(TASKS)}", tuple(TASKS))
+    task: str = _setting("eedi", f"kind of data: {listed((*TASKS, PROMPT_TASK))}", (*TASKS, PROMPT_TASK))
     raw: str = _setting(
         "", "data to read: the competition's CSVs (default: data/raw if filled, else a sample), or TASK's"
     )
@@ -98,6 +74,9 @@ class Settings:
     )
     fields: str = _setting(
         "", "TASK=pairs: query,positive[,group], the names of the columns", check=value_checks.wrong_fields
+    )
+    embedder: str = _setting(
+        "minilm", "TASK=prompt_recovery: embedder of the metric: minilm, sentence-t5-base, or a model's name or folder"
     )
     identical: str = _setting(
         "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
@@ -236,20 +215,25 @@ class Settings:
         """
         if self.split in OFFICIAL_SPLITS and self.task != "beir":
             raise UserError(f"SPLIT={self.split}: only TASK=beir has files of labels for it; choose one of v1 to v5")
-        if self.split == "v6" and self.task != "eedi":
+        if self.task == PROMPT_TASK and self.split not in PROMPT_VERSIONS:
+            raise UserError(
+                f"SPLIT={self.split}: TASK={self.task} has {listed(PROMPT_VERSIONS)} (docs/prompt-recovery.md)"
+            )
+        if self.split == "v6" and self.task not in ("eedi", PROMPT_TASK):
             raise UserError(f"SPLIT=v6: groups questions by ConstructId, which TASK={self.task} lacks; choose v1 to v5")
         if self.extra and self.task != "eedi":
             raise UserError(
                 f"EXTRA={self.extra}: outside questions join TASK=eedi alone, not {self.task}; leave it out"
             )
         defaults = dict(TASK_DEFAULTS.get(self.task, {}))
-        is_downloaded = (root / DOWNLOADED / "train.csv").exists()
+        downloaded = Path(DOWNLOADS.get(self.task, ""))
+        is_downloaded = downloaded.name != "" and (root / downloaded).exists()
         if target in SECOND_STAGES and not self.raw and not is_downloaded:
             defaults |= SAMPLE_DEFAULTS
         changes = {name: value for name, value in defaults.items() if name not in self.given}
         raw = self.raw.rstrip("/") or self.raw
         if not raw:
-            raw = DOWNLOADED if self.task == "eedi" and is_downloaded else SAMPLES.get(self.task, "")
+            raw = str(downloaded.parent) if is_downloaded else SAMPLES.get(self.task, "")
         if not raw:
             raise UserError(f"TASK={self.task}: name its folder with RAW=DIR")
         if self.fields:  # blanks within a name are its own, those beside a comma are not

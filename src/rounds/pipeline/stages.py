@@ -9,12 +9,13 @@ from rounds.config import loader, stand_ins
 from rounds.config.recipe import Recipe
 from rounds.data import remote_files
 from rounds.data.prompts import check_passage_format
-from rounds.data.source import IDENTICAL_TASKS, check_source
+from rounds.data.source import IDENTICAL_TASKS, PROMPT_TASK, check_source
 from rounds.errors import UserError
 from rounds.pipeline import keys
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
 from rounds.pipeline.keys import Command
-from rounds.pipeline.settings import SAMPLE_OUTSIDE, SAMPLES, Settings
+from rounds.pipeline.settings import Settings
+from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE, SAMPLES
 
 VISION = "model_output/vision"  # a recipe whose vision model is in such a folder has it pretrained
 SAMPLE_NOTES = {
@@ -22,6 +23,7 @@ SAMPLE_NOTES = {
     "(for the real data, make download, or RAW=DIR with the competition's CSVs)",
     "pairs": "no pairs: generating French ones in {folder} (for your own, RAW=FILE FIELDS=query,positive,group)",
     "kbvqa": "no questions on pictures: generating some in {folder} (for your own, RAW=DIR)",
+    PROMPT_TASK: "no rewritten texts: generating some in {folder} (for your own, RAW=FILE or RAW=DIR)",
 }
 
 

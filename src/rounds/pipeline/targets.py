@@ -4,16 +4,19 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+from rounds.data.source import PROMPT_TASK
 from rounds.errors import UserError
 from rounds.evaluation import fold_runs
 from rounds.pipeline import (
     averages,
     distillation,  # noqa: F401  registers its targets
     extra_flags,
+    prompt_targets,
     pseudo_labels,  # noqa: F401  registers its target
     second_stages,  # noqa: F401  registers its targets
     settings,
     stages,
+    task_defaults,
     uploads,
 )
 from rounds.pipeline.experiment import Experiment
@@ -32,6 +35,9 @@ def run(name: str, session: Session) -> None:
             recipe has others; or a setting is missing or wrong.
         Failed: a script ended with an error.
     """
+    if session.settings.task == PROMPT_TASK:
+        prompt_targets.run(name, session)
+        return
     if name in VALIDATED and not session.settings.is_validated:
         raise UserError(
             f"{name}: SPLIT=submission trains on everything and has no validation queries; choose one of v1 to v5"
@@ -63,14 +69,19 @@ def sample(session: Session) -> None:
     """Generate the sample anew if QUESTIONS or SEED are others, and outside questions where EXTRA names their file."""
     names = session.on(task="eedi").experiment
     session.finish(stages.sample(names, anew=True))
-    if settings.SAMPLE_OUTSIDE in names.settings.extra_files:
+    if task_defaults.SAMPLE_OUTSIDE in names.settings.extra_files:
         session.finish(stages.outside_sample(names, anew=True))
 
 
 @target()
 def download(session: Session) -> None:
-    """Fetch the competition's CSVs."""
-    session.call("download", output_dir="data/raw")
+    """Fetch the CSVs of COMPETITION."""
+    competition = session.settings.competition
+    if competition not in task_defaults.COMPETITIONS:
+        known = settings.listed(task_defaults.COMPETITIONS)
+        raise UserError(f"COMPETITION={competition}: make download knows the files of {known}")
+    folder = task_defaults.COMPETITIONS[competition]
+    session.call("download", output_dir=folder, competition=competition)
 
 
 @target()

@@ -1,0 +1,51 @@
+"""Write the training, validation and test rows of a split of prompt recovery."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rounds import cli
+from rounds.artifacts import hashing, store
+from rounds.artifacts.prompt_manifests import PromptSplitManifest
+from rounds.flags import Replacing, Seeded
+from rounds.generation import raw, rows, splits
+
+
+@dataclass(kw_only=True)
+class Flags(Replacing, Seeded):
+    """The rows and the split."""
+
+    raw_dir: str = field(metadata={"help": "file of rows with prompts, or folder with train.csv and test.csv"})
+    output_dir: str = field(metadata={"help": "folder for train.jsonl, validation.jsonl and test.jsonl"})
+    validation_version: str = field(
+        default="v1", metadata={"help": "v1 (by row), v6 (by prompt), or submission (train on everything)"}
+    )
+    fold: int = field(default=0, metadata={"help": "v6 only: 0 to 3"})
+
+
+def main(flags: Flags) -> None:
+    """Write the training, validation and test rows of a split of prompt recovery."""
+    source, folder = Path(flags.raw_dir), Path(flags.output_dir)
+    with_prompts, test = raw.load(source)
+    config = {
+        "data": {file.name: hashing.sha256_file(file) for file in raw.table_files(source)},
+        "split": flags.validation_version,
+        "seed": flags.seed,
+        "fold": flags.fold,
+    }
+    if store.is_finished(folder, config, flags.overwrite, flags.made_from):
+        print(f"{folder}: up to date")
+        return
+    split = splits.divide(with_prompts, test, flags.validation_version, flags.seed, flags.fold)
+    rows.check_prompts(split, flags.validation_version)
+    manifest = PromptSplitManifest(
+        data=source.stem, split=flags.validation_version, config=config, made_from=flags.made_from
+    )
+    rows.write_split(split, folder, manifest)
+    print(
+        f"{folder}: {len(split.train)} training rows, {len(split.validation)} validation rows "
+        f"({len(rows.shared_prompts(split))} of them with a prompt of training), {len(split.test)} test rows"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, Flags)

@@ -1,0 +1,48 @@
+"""Stages of prompt recovery: its data, in folders that no recipe shapes, since every generator reads the same rows."""
+
+from pathlib import Path
+
+from rounds.errors import UserError
+from rounds.pipeline import keys, stages
+from rounds.pipeline.experiment import Experiment, tag
+from rounds.pipeline.settings import Settings
+from rounds.pipeline.stages import Stage
+
+
+def _tag(given: Settings) -> str:
+    """The end of folders' names, where SEED or FOLD are not the default."""
+    drawn = f"{given.seed}-{given.fold}"
+    return tag([] if drawn == "42-0" else [drawn])
+
+
+def data_folder(names: Experiment) -> Path:
+    """The rows of the split."""
+    given = names.settings
+    split = f"validation_{given.split}" if given.is_validated else "submission"
+    return Path("data") / f"prompts-{names.data_name}{_tag(given)}" / split
+
+
+def home(names: Experiment) -> Path:
+    """What is made from the split: predictions in folders of any depth, and tables of their scores."""
+    return Path("model_output") / f"prompts-{names.data_name}-{names.settings.split}{_tag(names.settings)}"
+
+
+def data(names: Experiment) -> Stage:
+    """Training, validation and test rows.
+
+    Raises:
+        UserError: RAW names nothing.
+    """
+    given, output = names.settings, data_folder(names)
+    if not given.is_sample and not Path(given.raw).exists():
+        raise UserError(f"RAW={given.raw}: no such file or folder; docs/prompt-recovery.md says what it holds")
+    call = keys.command(
+        "gen_prompt_data",
+        raw_dir=given.raw,
+        validation_version=given.split,
+        seed=given.seed,
+        fold=given.fold,
+        output_dir=output,
+        replace_stale=True,
+    )
+    return Stage("data", output, call, (stages.sample(names),) if given.is_sample else (), home=output)
