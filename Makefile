@@ -50,6 +50,11 @@ round: ; @echo "error: round: name its number, such as make round1 (make help li
 round%: $(SETUP) FORCE
 	$(PIPELINE)
 
+tune: $(SETUP)  ## TASK=prompt_recovery: tune MODEL's generator (docs/prompt-recovery.md)
+	$(PIPELINE)
+predict: $(SETUP)  ## TASK=prompt_recovery: let the tuned generator write prompts
+	$(PIPELINE)
+
 evaluate: $(SETUP)  ## print ROUND's table again
 	$(PIPELINE)
 pseudo_label: $(SETUP)  ## label SPLIT's unlabelled training answers with ROUND's checkpoint, for EXTRA (docs/data.md)
@@ -63,10 +68,8 @@ submit: $(SETUP)  ## write and check submissions/NAME.csv with ROUND's checkpoin
 # ---- second stages: they refine ROUND's ranking of the validation queries, or SPLIT=submission's test queries ------
 candidates: $(SETUP)  ## what ROUND's ranking is refined with: votes, words, tokens
 	$(PIPELINE)
-
 rerank: $(SETUP)  ## train RERANKER on what the other FOLDS rank first, and rerank each fold with it
 	$(PIPELINE)
-
 cv: $(SETUP)  ## what each stage scores on FOLDS of v5; second stages never learn from the fold that they rank
 	$(PIPELINE)
 
@@ -78,10 +81,8 @@ distil: $(SETUP)  ## one embedder that learns what the ensemble of best says, an
 # ---- Kaggle: a bundle of wheels and weights, and a notebook that runs it without internet --------------------------
 bundle: $(SETUP)  ## submissions/bundle and submissions/notebook for ROUND's checkpoint
 	$(PIPELINE)
-
 push: $(SETUP)  ## upload bundle and notebook, run it on Kaggle, submit what it wrote (DRY=1: print the commands)
 	$(PIPELINE)
-
 publish: $(SETUP)  ## ROUND's model and a card in submissions/publish, uploaded to REPO on the Hugging Face hub (DRY=1: not)
 	$(PIPELINE)
 
@@ -99,7 +100,6 @@ parity: $(SETUP)  ## whether the runs A and B agree, and if not, which setting i
 # ---- measuring ----------------------------------------------------------------------------------------------------
 baseline: $(SETUP)  ## the stock sentence-transformers trainer beside round 1 (and 2, if made)
 	$(PIPELINE)
-
 compare: $(SETUP)  ## RUNS with significance, beside chance and BM25: all metrics, or MAP@25 over several folds
 	$(PIPELINE)
 sweep: $(SETUP)  ## round 1 of each of RECIPES on one split, in one table

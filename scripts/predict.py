@@ -8,8 +8,11 @@ from rounds.config import generator as recipes
 from rounds.errors import UserError
 from rounds.flags import OneDevice, Replacing, Seeded
 from rounds.generation import generator, rows
-from rounds.generation.predicting import PredictionJob, describe, predict
+from rounds.generation.metric_embedder import load_embedder
+from rounds.generation.predicting import PredictionJob, describe, predict, title
 from rounds.models.devices import resolve_device
+
+OVERRIDES = ("batch_size", "max_new_tokens", "samples")
 
 SIDES = ("validation", "test")
 
@@ -23,9 +26,11 @@ class Flags(OneDevice, Replacing, Seeded):
     model_path: str = field(default="", metadata={"help": "tuned generator; default: the recipe's untuned model"})
     recipe: str = field(default="", metadata={"help": "a generator's recipe; default: the tuned generator's own"})
     side: str = field(default="validation", metadata={"help": "rows: validation or test"})
-    title: str = field(default="", metadata={"help": "name in tables; default: the recipe's, with steps"})
+    title: str = field(default="", metadata={"help": "name in tables; default: recipe, method and steps"})
     batch_size: int | None = field(default=None, metadata={"help": "rows that are generated together"})
     max_new_tokens: int | None = None
+    samples: int | None = field(default=None, metadata={"help": "texts to draw, of which the most typical is taken"})
+    embedder: str = field(default="minilm", metadata={"help": "recipe whose base model compares the drawn texts"})
 
 
 def main(flags: Flags) -> None:
@@ -37,20 +42,21 @@ def main(flags: Flags) -> None:
     split = rows.read_split(Path(flags.data_dir))
     source = generator.find_checkpoint(Path(flags.model_path)) if flags.model_path else recipes.load(flags.recipe)
     recipe = source if flags.recipe else source.recipe
-    steps = 0 if flags.recipe else source.manifest.step
-    recipe = recipe.replace("generation", batch_size=flags.batch_size, max_new_tokens=flags.max_new_tokens)
+    recipe = recipe.replace("generation", **{name: getattr(flags, name) for name in OVERRIDES})
+    device, has_samples = resolve_device(flags.device), recipe.generation.samples > 1
     job = PredictionJob(
         source=source,
         rows=getattr(split, flags.side),
         output=Path(flags.output_dir),
-        device=resolve_device(flags.device),
+        device=device,
         recipe=recipe,
-        title=flags.title or f"{recipe.name}, {f'{steps} steps' if steps else 'untuned'}",
+        title=flags.title or title(recipe, 0 if flags.recipe else source.manifest.step),
+        embedder=flags.embedder if has_samples else "",
         seed=flags.seed,
         overwrite=flags.overwrite,
         made_from=flags.made_from,
     )
-    print(describe(job.output, predict(job)))
+    print(describe(job.output, predict(job, load_embedder(flags.embedder, device) if has_samples else None)))
 
 
 if __name__ == "__main__":

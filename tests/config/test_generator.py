@@ -34,6 +34,10 @@ def test_a_recipe_inherits_another(tmp_path):
     """With extends, keys that a file leaves out are those of the other recipe."""
     recipe = generator.load(write(tmp_path, "extends: tiny-generator\ntraining:\n  steps: 7\n"))
     assert (recipe.name, recipe.training.steps, recipe.training.max_length) == ("mine", 7, 256)
+    recipe = generator.load(write(tmp_path, "extends: gemma-3-270m-it\n"))  # which extends another one itself
+    assert (recipe.tuning.method, recipe.training.max_length) == ("lora", 640)
+    with pytest.raises(UserError, match="mine.yaml: extends itself, by way of"):
+        generator.load(write(tmp_path, f"extends: {tmp_path / 'mine.yaml'}\n"))
 
 
 def test_the_kinds_of_recipes_are_kept_apart(tmp_path):

@@ -27,7 +27,11 @@ def test_from_a_split_to_predictions(tmp_path):
     assert result.stdout == f"{output}: 3 predictions\n", result.stderr
     lines = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == ["r6", "r7", "r8"]
-    assert json.loads((output / "manifest.json").read_text())["title"] == "tiny-generator, 3 steps"
+    assert json.loads((output / "manifest.json").read_text())["title"] == "tiny-generator, prompt 2 tokens, 3 steps"
+    result = scripts.call("predict.py", *predict, "--samples", 3, "--output_dir", tmp_path / "drawn")
+    assert result.stdout.endswith("drawn: 3 predictions\n"), result.stderr
+    result = scripts.call("prompt_brittle.py", "--model_path", train, "--data_dir", data, "--device", "cpu")
+    assert result.returncode == 0 and "a trailing newline" in result.stdout, result.stderr
     assert scripts.call("tune.py", *tune).stdout == f"{train}: up to date\n"
     scripts.assert_one_line(scripts.call("tune.py", *tune, "--recipe", "minilm"), "minilm", "is an embedder's")
     assert scripts.call("predict.py", *predict).stdout == f"{output}: up to date\n"

@@ -182,19 +182,19 @@ def names() -> list[str]:
 def load(name_or_path: str) -> GeneratorRecipe:
     """Read a generator's recipe of the package by its name, or a YAML file by its path.
 
-    With `extends: NAME`, the file inherits all keys of a recipe of the package that it does not set; one level deep.
+    With `extends: NAME`, the file inherits all keys of another generator's recipe that it does not set.
 
     Raises:
         UserError: the recipe does not exist or is an embedder's, has an unknown key, or a key has a value that it does
             not take.
     """
     path, values = _read(name_or_path, f"recipe {name_or_path!r}")
-    if parent := values.pop("extends", None):
-        parent_path, inherited = _read(str(parent), f"{path}: extends {parent}")
-        if "extends" in inherited:
-            raise UserError(
-                f"{parent_path}: extends {inherited['extends']}, and {path} extends it; one level is the limit"
-            )
+    child, files = path, [path]
+    while parent := values.pop("extends", None):
+        child, inherited = _read(str(parent), f"{child}: extends {parent}")
+        if child in files:
+            raise UserError(f"{path}: extends itself, by way of {files[-1]}; leave one extends out")
+        files.append(child)
         values = loader.merge(inherited, values)
     return from_dict(values, str(path))
 

@@ -258,7 +258,8 @@ class SavedGenerator:
         """
         if weights.weights_digest(str(self.folder)) != self.manifest.weights_digest:
             raise UserError(f"{self.folder}: its weights are not those of its manifest; run make tune again")
-        if base_digest(self.recipe) != self.manifest.base_digest:
+        # A fully tuned checkpoint holds all weights, and loads where its base model is not.
+        if self.recipe.tuning.method != "full" and base_digest(self.recipe) != self.manifest.base_digest:
             raise UserError(
                 f"{self.folder}: was tuned from other weights of {self.recipe.model.name_or_path} than are here now; "
                 "restore them (ROUNDS_MODEL, revision) or run make tune again"

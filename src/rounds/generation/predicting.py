@@ -182,6 +182,20 @@ def _read_finished(file: Path) -> dict[str, str]:
     return done
 
 
+def title(recipe: GeneratorRecipe, steps: int) -> str:
+    """Return the name of a generator in tables.
+
+    Args:
+        recipe: its recipe.
+        steps: optimizer steps that it was tuned for; 0 for the untuned model.
+    """
+    tuning = recipe.tuning
+    if not steps:
+        return f"{recipe.name}, untuned"
+    size = f" {tuning.virtual.tokens} tokens" if tuning.has_virtual_tokens else f" r={tuning.lora.r}" * tuning.has_lora
+    return f"{recipe.name}, {tuning.method}{size}, {steps} steps"
+
+
 def describe(output: Path, manifest: PredictionsManifest | None) -> str:
     """Return the line to print.
 

@@ -1,5 +1,6 @@
 """Rows of prompt recovery: a text, its rewriting, and the prompt that a language model was given with the text."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def check_prompts(split: Split, version: str) -> None:
         )
 
 
-def row_digests(rows: list[PromptRow]) -> dict[str, str]:
+def row_digests(rows: Sequence[PromptRow]) -> dict[str, str]:
     """Return the lineage of training on rows: id -> digest of its texts."""
     return {row.id: lineage.digest(f"{row.original_text}\n{row.rewritten_text}") for row in rows}
 

@@ -19,7 +19,7 @@ from rounds.errors import UserError
 from rounds.generation import generator
 from rounds.generation.generator import Generator
 from rounds.generation.loss import target_loss
-from rounds.generation.rows import PromptRow
+from rounds.generation.rows import PromptRow, row_digests
 from rounds.generation.sequences import Example, collate
 from rounds.models import peft_methods, weights
 from rounds.models.precision import compute_dtype, training_advice
@@ -75,11 +75,6 @@ def _rows_digest(rows: Sequence[PromptRow]) -> str:
     )
 
 
-def row_lineage(rows: Sequence[PromptRow]) -> dict[str, str]:
-    """Return the lineage of training on rows: id -> digest of its texts."""
-    return {row.id: lineage.digest(f"{row.original_text}\n{row.rewritten_text}") for row in rows}
-
-
 def tune(job: TuningJob) -> GeneratorManifest | None:
     """Train a generator and put the finished folder in place; go on with an earlier call that was killed.
 
@@ -130,8 +125,8 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
 def _check_rows(job: TuningJob) -> None:
     if not job.train:
         raise UserError(f"{job.output}: no training rows; choose another split")
-    held_out = row_lineage(job.validation)
-    if shared := lineage.overlap(row_lineage(job.train), held_out):
+    held_out = row_digests(job.validation)
+    if shared := lineage.overlap(row_digests(job.train), held_out):
         raise UserError(
             f"{len(shared)} of {len(held_out)} validation rows are training rows, too, such as {shared[0]}; "
             "run make data again"
@@ -272,7 +267,7 @@ class CheckpointCallback(TrainerCallback):
                 base_digest=self.job.config["base"],
                 weights_digest=weights.weights_digest(str(draft.folder)),
                 data_digest=self.job.data_digest,
-                lineage=row_lineage(self.job.train),
+                lineage=row_digests(self.job.train),
                 seed=self.job.seed,
                 step=step,
                 train_loss=train_loss,

@@ -1,8 +1,9 @@
 """Targets of TASK=prompt_recovery, by the names that they have for other tasks where these mean the same."""
 
+from rounds.data.source import PROMPT_TASK
 from rounds.errors import UserError
-from rounds.pipeline import prompt_stages, settings, stages
-from rounds.pipeline.registry import Action
+from rounds.pipeline import generator_stages, prompt_stages, settings, stages
+from rounds.pipeline.registry import Action, target
 from rounds.pipeline.session import Session
 
 
@@ -28,4 +29,38 @@ def data(session: Session) -> None:
     session.finish(prompt_stages.data(session.experiment))
 
 
-TARGETS: dict[str, Action] = {"sample": sample, "data": data}
+@target()
+def tune(session: Session) -> None:
+    """Tune MODEL's generator on the split's training rows."""
+    _require_task("tune", session)
+    session.finish(generator_stages.tuning(session.experiment))
+
+
+@target()
+def predict(session: Session) -> None:
+    """Let the tuned generator write prompts: of the validation rows, or of the test rows where the split has none."""
+    _require_task("predict", session)
+    side = "validation" if session.settings.is_validated else "test"
+    session.finish(generator_stages.predictions(session.experiment, side))
+
+
+def brittle(session: Session) -> None:
+    """Show how the tuned generator's prompts change with a space, a newline or the case of a word."""
+    given, names = session.settings, session.experiment
+    tuned = generator_stages.tuning(names)
+    session.ensure(tuned)
+    session.call(
+        "prompt_brittle",
+        model_path=tuned.output,
+        data_dir=prompt_stages.data_folder(names),
+        embedder=given.embedder,
+        device=given.first_device,
+    )
+
+
+def _require_task(name: str, session: Session) -> None:
+    if session.settings.task != PROMPT_TASK:
+        raise UserError(f"{name}: is for TASK={PROMPT_TASK}; make round1 fine-tunes an embedder")
+
+
+TARGETS: dict[str, Action] = {"sample": sample, "data": data, "tune": tune, "predict": predict, "brittle": brittle}

@@ -165,7 +165,9 @@ class Settings:
     gpu: bool = _setting(False, "1: make setup installs for a CUDA machine")
     python: str = _setting("", "make setup: the Python of .venv, such as python3.12; default: python3, or .venv's own")
     mine_flags: str = _setting("", "more flags for scripts/hn_mine.py", check=value_checks.wrong_quotes)
-    tune_flags: str = _setting("", "more flags for scripts/finetune.py", check=value_checks.wrong_quotes)
+    tune_flags: str = _setting(
+        "", "more flags for scripts/finetune.py, or scripts/tune.py", check=value_checks.wrong_quotes
+    )
     given: frozenset[str] = frozenset()
 
     @property

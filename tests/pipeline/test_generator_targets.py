@@ -1,0 +1,60 @@
+"""Targets of prompt recovery's generators: which scripts they run, and what they refuse."""
+
+import pytest
+
+from rounds.errors import UserError
+from rounds.pipeline import settings, targets
+
+
+def ran(make_session, target: str, *arguments: str) -> list[str]:
+    session = make_session(*arguments, target=target)
+    targets.run(target, session)
+    return session.runner.scripts
+
+
+def last_call(make_session, target: str, *arguments: str):
+    session = make_session(*arguments, target=target)
+    targets.run(target, session)
+    return session.runner.calls[-1]
+
+
+PROMPTS = ("TASK=prompt_recovery", "RAW=raw", "MODEL=tiny-generator", "SPLIT=v6")
+
+
+def test_a_generator_is_tuned_then_writes(session):
+    """Predictions are those of the tuned checkpoint; flags for tuning reach its script and name its folder."""
+    assert ran(session, "predict", *PROMPTS) == ["gen_prompt_data", "tune", "predict"]
+    assert ran(session, "tune", *PROMPTS) == []
+    call = last_call(session, "tune", *PROMPTS, "TUNE_FLAGS=--steps 5 --method lora --rank 1")
+    assert settings.read(["TASK=prompt_recovery"], {}).resolve().model == "tiny-generator"
+    assert [call.value(name) for name in ("recipe", "steps", "method", "rank")] == ["tiny-generator", "5", "lora", "1"]
+    assert call.value("output_dir").startswith("model_output/prompts-raw") and "tiny-generator-" in call.value(
+        "output_dir"
+    )
+    test = last_call(session, "predict", *PROMPTS[:3], "SPLIT=submission")
+    assert (test.value("side"), test.value("output_dir")[-4:]) == ("test", "test")
+
+
+def test_brittle_takes_the_tuned_generator(session):
+    """It is tuned first where it is missing."""
+    assert ran(session, "brittle", *PROMPTS) == ["gen_prompt_data", "tune", "prompt_brittle"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("MODEL=minilm",), "MODEL=minilm: recipe 'minilm': is an embedder's; recipes of generators are"),
+        (("MODEL=none.yaml",), "MODEL=none.yaml: no recipe none.yaml"),
+        (("TUNE_FLAGS=--epochs 3",), "TUNE_FLAGS=--epochs 3: --epochs is not one of --steps"),
+    ],
+)
+def test_what_a_generator_is_not_tuned_with_is_refused(session, arguments, message):
+    """The line names the variable, before any stage runs."""
+    with pytest.raises(UserError, match=message):
+        ran(session, "tune", *PROMPTS, *arguments)
+
+
+def test_generators_are_for_prompt_recovery(session):
+    """Other tasks have no generator, and the line says what they have."""
+    with pytest.raises(UserError, match="tune: is for TASK=prompt_recovery; make round1 fine-tunes an embedder"):
+        ran(session, "tune")
