@@ -29,6 +29,8 @@ def main(flags: Flags) -> None:
     fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])
     queries = sum(len(fold.data.validation) for fold in read)
     title = f"{read[0].data.data}, {len(read)} folds of {read[0].data.split}, {queries} queries"
+    if read[0].seeds > 1:
+        title += f"; rounds: means over {read[0].seeds} training seeds"
     rows = cross_validation.evaluate_stages(read, fusions)
     table = cross_validation.stage_table(rows, read, title)
     for screen in cross_validation.screens(table):

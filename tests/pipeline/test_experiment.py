@@ -81,7 +81,7 @@ def test_tables_of_other_texts_have_other_names():
 
 
 @pytest.mark.parametrize(
-    "change", ["FOLDS=0 1 2", "ROUND=3", "SEED=7", "TRAIN_SEED=7", "EPOCHS=3", "TUNE_FLAGS=--bf16"]
+    "change", ["FOLDS=0 1 2", "ROUND=3", "SEED=7", "TRAIN_SEED=7", "TRAIN_SEEDS=7 8", "EPOCHS=3", "TUNE_FLAGS=--bf16"]
 )
 def test_tables_over_folds_of_other_settings_have_other_names(change):
     """No cross-validation overwrites another one's table; SPLIT and FOLD, which it does not read, change nothing."""

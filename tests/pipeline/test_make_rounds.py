@@ -250,6 +250,18 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
 
 
 @pytest.mark.slow
+def test_best_takes_the_mean_of_training_seeds(project, folded_raw):
+    """Rounds of both seeds on each fold and on all of train; the table has a row of their mean similarity."""
+    flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1", "TRAIN_SEEDS=42 43"]
+    shown = make(project, "best", *flags).stdout
+    assert "TRAIN_SEED=43" in shown and "means over 2 training seeds" in shown
+    (file,) = project.glob("model_output/cv-folded-*-tiny-mistral-*.csv")
+    stages = [line.partition(",")[0].strip('"') for line in file.read_text().splitlines()[1:]]
+    assert stages[:3] == ["BM25", "zero-shot", "round 1"] and stages[-2:] == ["fusion", "ensemble"]
+    assert '"round 1, 2 seeds"' in file.read_text() and (project / "submissions" / "best.csv").is_file()
+
+
+@pytest.mark.slow
 def test_distil_ends_in_a_submission_and_its_student_is_scored_on_no_fold(project, folded_raw):
     """All training rows have a teacher's scores; again, nothing is made twice; every fold refuses the student."""
     flags, folds = [f"RAW={folded_raw}", *FLAGS, "ROUND=1"], "FOLDS=0 1"

@@ -224,6 +224,20 @@ def test_a_reranker_learns_from_the_other_folds(experiment):
     assert stage.command.value("table") == str(folds[1].candidates(2))
 
 
+def test_candidates_of_several_seeds_are_made_from_all_their_rounds(experiment):
+    """Rounds go into the folders that TRAIN_SEED names; the candidates' folder and the reranker's name the seeds."""
+    names = experiment("SPLIT=v5", "ROUND=2", "TRAIN_SEEDS=42 43")
+    members = [experiment("SPLIT=v5"), experiment("SPLIT=v5", "TRAIN_SEED=43")]
+    stage = stages.candidates(names)
+    expected = [str(member.train(number)) for number in (1, 2) for member in members]
+    assert dict(stage.command.flags)["model_paths"] == tuple(expected)
+    assert [end.output for end in stage.inputs] == [member.evaluation(2) for member in members]
+    assert stage.output == members[0].round(2) / "seeds-42-43" / "candidates"
+    rerank = stages.rerank(names, (experiment("SPLIT=v5", "FOLD=1", "ROUND=2", "TRAIN_SEEDS=42 43"),))
+    assert rerank.output == members[0].round(2) / "seeds-42-43" / "rerank"
+    assert rerank.command.value("refined") == str(members[1].train(2))
+
+
 def test_states_follow_from_keys(session, project):
     """Missing, then fresh; a changed recipe makes stale what reads the changed part, and says what changed."""
     end = stages.round_end(session().experiment, 1)

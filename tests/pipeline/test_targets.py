@@ -300,6 +300,29 @@ def test_missing_variables_are_one_line(session):
             targets.run(target, session(target=target))
 
 
+def test_each_seed_of_training_has_its_rounds_on_each_fold(session):
+    """Missing rounds run first, again nothing does; the table's name carries the seeds."""
+    arguments = ("FOLDS=0 1", "ROUND=1", "TRAIN_SEEDS=42 43")
+    scripts = ran(session, "best", *arguments)
+    assert (scripts.count("finetune"), scripts.count("candidates")) == (6, 3)
+    made = session(*arguments, target="best")
+    targets.run("best", made)
+    assert made.runner.scripts == ["cv", "fuse"]
+    assert all("seeds-42-43" in path for path in dict(made.runner.calls[0].flags)["folds"])
+    plain = session("FOLDS=0 1", "ROUND=1", target="best")
+    assert plain.experiment.cross_validation != made.experiment.cross_validation
+
+
+def test_training_seeds_are_refused_where_one_is_meant(session):
+    """Beside TRAIN_SEED, a single one, and for the one embedder of make distil."""
+    with pytest.raises(UserError, match="TRAIN_SEEDS=7: name two seeds or more; a single one is TRAIN_SEED"):
+        session("TRAIN_SEEDS=7", target="cv")
+    with pytest.raises(UserError, match="TRAIN_SEED=7: TRAIN_SEEDS names all seeds"):
+        session("TRAIN_SEED=7", "TRAIN_SEEDS=7 8", target="cv")
+    with pytest.raises(UserError, match="TRAIN_SEEDS: make distil teaches by the rounds of one seed"):
+        targets.run("distil", session("TRAIN_SEEDS=7 8", target="distil"))
+
+
 @pytest.mark.parametrize("target", ["rerank", "cv", "best", "distil"])
 def test_second_stages_want_two_folds_before_they_train(target, session):
     """One fold has no other to learn from: refused before anything runs."""

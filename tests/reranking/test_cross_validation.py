@@ -1,5 +1,7 @@
 """Cross-validation and fusion: learned on the other folds only, means and spread as by hand, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -159,6 +161,29 @@ def test_ablations_fit_a_terminal_of_80_columns(capsys):
     assert text.count("ensemble ") >= 2 and text.count("siblings") == 2
     first, second = (screen.rows for screen in screens)
     assert [scores + costs[1:] for scores, costs in zip(first, second, strict=True)] == table.rows
+
+
+def test_several_seeds_have_a_row_of_their_mean_similarity():
+    """It ranks by the last model's similarity, below the rounds; folds of one and of two seeds do not go together."""
+    folds = [replace(fold(seed), seeds=2) for seed in (0, 1)]
+    for each in folds:
+        each.table.features["m: score"] = each.table.features["m: signal"]
+    rows = cross_validation.evaluate_stages(folds, [])
+    assert [row.label for row in rows] == ["BM25", "zero-shot", "zero-shot, 2 seeds"]
+    for each, values in zip(folds, rows[-1].scores["MAP@25"], strict=True):
+        run = each.table.to_run(each.table.features["m: signal"])
+        np.testing.assert_array_equal(values, cross_validation.evaluate_run(each, run)["MAP@25"])
+    with refused("different rounds, or seeds"):
+        cross_validation.evaluate_stages([folds[0], replace(folds[1], seeds=1)], [])
+
+
+def test_scores_of_seeds_are_means_and_their_minutes_add_up():
+    """Query by query; the peak is the larger one, and None where no seed has one."""
+    one, two = ({"round 1": {"MAP@25": np.array(values)}} for values in ([0.0, 1.0], [0.5, 0.5]))
+    scores, costs = folds._mean_of_seeds(
+        [(one, {"round 1": folds.Cost(2.0, 10.0)}), (two, {"round 1": folds.Cost(3.0, None)})]
+    )
+    assert scores["round 1"]["MAP@25"].tolist() == [0.25, 0.75] and costs == {"round 1": folds.Cost(5.0, 10.0)}
 
 
 def test_folds_that_do_not_belong_together_are_refused():

@@ -323,6 +323,8 @@ class CandidatesManifest(ConfiguredManifest):
         data, split: of the collection.
         members: names of the fused models; the ranking of the last is the one to improve.
         collection: the collection's folder, relative to this one.
+        rounds: folders of the last round of each training seed, relative to this one; None for a single seed, whose
+            round's folder holds this one.
     """
 
     kind: Literal["candidates"] = "candidates"
@@ -330,6 +332,12 @@ class CandidatesManifest(ConfiguredManifest):
     split: StrictStr
     members: list[StrictStr]
     collection: StrictStr
+    rounds: list[StrictStr] | None = None
+
+    @property
+    def seeds(self) -> int:
+        """Return the number of seeds that each round was trained with."""
+        return len(self.rounds or [""])
 
 
 class RerankerManifest(ConfiguredManifest):

@@ -36,9 +36,10 @@ def submit_fused(
     """
     folds.require_distinct(fold_folders)
     *fold_manifests, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
-    if any(fold_manifest.members != manifest.members for fold_manifest in fold_manifests):
+    if any(each.members != manifest.members or each.seeds != manifest.seeds for each in fold_manifests):
         raise UserError(
-            f"{table_folder}: fuses other models than {fold_folders[0]}; make both with the same rounds of one recipe"
+            f"{table_folder}: fuses other models than {fold_folders[0]}; make both with the same rounds of one recipe, "
+            "and the same number of training seeds"
         )
     data = collection.read(table_folder / manifest.collection)
     if data.validation:

@@ -1,5 +1,6 @@
 """Distillation: the target that teaches one embedder what the ensemble of the second stage says, and its stages."""
 
+from rounds.errors import UserError
 from rounds.pipeline import keys, second_stages, stages, uploads
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import target
@@ -12,6 +13,8 @@ TEACHER_FILE = "finetune_data_teacher.jsonl"  # in a distilled embedder's folder
 @target(is_dense=True, is_text_only=True)
 def distil(session: Session) -> None:
     """Teach an embedder the ensemble's scores of all training rows, and write its submission."""
+    if session.settings.train_seeds:
+        raise UserError("TRAIN_SEEDS: make distil teaches by the rounds of one seed; leave it out, or name TRAIN_SEED")
     recipe = stages.load_recipe("MODEL", session.settings.model)
     recipe.for_student(session.settings.epochs).require_epochs()
     uploads.require_test_queries(session.experiment)

@@ -16,7 +16,7 @@ from rounds.pipeline.settings import Settings
 from rounds.pipeline.task_defaults import DOWNLOADED, DOWNLOADED_PROMPTS, SAMPLE_DEFAULTS, SAMPLES
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
-OVER_FOLDS = ("folds", "round", "epochs", "seed", "train_seed", "engine", "mine_flags", "tune_flags")
+OVER_FOLDS = ("folds", "round", "epochs", "seed", "train_seed", "train_seeds", "engine", "mine_flags", "tune_flags")
 PRIVATE = "data/private-"  # followed by the name of the data that make private_lb holds questions out of
 
 
@@ -179,9 +179,20 @@ class Experiment:
         """A round's results on tasks of mteb, in mteb's own layout."""
         return self.round(number) / "mteb"
 
+    @property
+    def of_each_seed(self) -> list["Experiment"]:
+        """The experiments whose rounds second stages refine: one for each of TRAIN_SEEDS, or this one."""
+        seeds = self.settings.train_seeds
+        return [Experiment(self.settings.on(train_seed=seed, train_seeds=())) for seed in seeds] or [self]
+
+    def second_stage(self, number: int) -> Path:
+        """Where second stages write; those of several seeds in a folder that names these."""
+        seeds = "-".join(map(str, self.settings.train_seeds))
+        return self.round(number) / f"seeds-{seeds}" if seeds else self.round(number)
+
     def candidates(self, number: int) -> Path:
         """What a round's ranking is refined with."""
-        return self.round(number) / "candidates"
+        return self.second_stage(number) / "candidates"
 
     @property
     def _data_differences(self) -> list[str]:

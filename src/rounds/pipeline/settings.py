@@ -102,6 +102,9 @@ class Settings:
     train_seed: int | None = _setting(
         None, "seeds training alone, so that models of one split differ; default: SEED", least=0
     )
+    train_seeds: tuple[int, ...] = _setting(
+        (), "make candidates, rerank, cv, best: train the rounds with each of these, and take their mean", least=0
+    )
     fold: int = _setting(0, "fold of split v5 or v6: 0 to 3", least=0, most=LAST_FOLD)
     device: str = _setting(
         "",
@@ -227,6 +230,10 @@ class Settings:
             raise UserError(
                 f"EXTRA={self.extra}: outside questions join TASK=eedi alone, not {self.task}; leave it out"
             )
+        if self.train_seeds and self.train_seed is not None:
+            raise UserError(f"TRAIN_SEED={self.train_seed}: TRAIN_SEEDS names all seeds of training; leave one out")
+        if len(self.train_seeds) == 1:
+            raise UserError(f"TRAIN_SEEDS={self.train_seeds[0]}: name two seeds or more; a single one is TRAIN_SEED")
         defaults = dict(TASK_DEFAULTS.get(self.task, {}))
         downloaded = Path(DOWNLOADS.get(self.task, ""))
         is_downloaded = downloaded.name != "" and (root / downloaded).exists()

@@ -312,20 +312,21 @@ def evaluation_command(experiment: Experiment, trained: Path, compare: list[Path
 
 
 def candidates(experiment: Experiment) -> Stage:
-    """What the chosen round's ranking is refined with."""
-    given, number = experiment.settings, experiment.settings.round
+    """What the chosen round's ranking is refined with; of several seeds, their rounds' mean similarity."""
+    given, number, members = experiment.settings, experiment.settings.round, experiment.of_each_seed
     call = keys.command(
         "candidates",
         recipe=given.model,
         data_dir=experiment.data,
         device=given.first_device,
         cluster=given.cluster,
-        model_paths=[experiment.train(earlier) for earlier in range(1, number + 1)],
+        model_paths=[member.train(earlier) for earlier in range(1, number + 1) for member in members],
         output_dir=experiment.candidates(number),
         replace_stale=True,
     )
     output = experiment.candidates(number)
-    return Stage("candidates", output, call, (round_end(experiment, number),), home=experiment.folder)
+    ends = tuple(round_end(member, number) for member in members)
+    return Stage("candidates", output, call, ends, home=experiment.folder)
 
 
 def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:
@@ -333,14 +334,14 @@ def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:
     given, number = experiment.settings, experiment.settings.round
     models = [load_recipe("MODEL", given.model).model, load_recipe("RERANKER", given.reranker).model]
     stand_ins.check_one_model([model.name_or_path for model in models])
-    output = experiment.round(number) / "rerank"
+    output = experiment.second_stage(number) / "rerank"
     call = keys.command(
         "rerank",
         recipe=given.reranker,
         folds=[other.candidates(number) for other in others],
         table=experiment.candidates(number),
         output_dir=output,
-        refined=experiment.train(number),
+        refined=experiment.of_each_seed[-1].train(number),
         device=given.first_device,
         seed=given.training_seed,
         replace_stale=True,
@@ -377,5 +378,6 @@ def baseline(experiment: Experiment) -> Stage:
 
 
 def _round_stage(experiment: Experiment, number: int, step: str, output: Path, call: Command, *inputs: Stage) -> Stage:
-    name = f"round {number}: {step}"
-    return Stage(name, output, call, inputs, f"== {name}", home=experiment.folder)
+    name, seed = f"round {number}: {step}", experiment.settings.train_seed
+    note = f"== {name}" if seed is None else f"== {name}, TRAIN_SEED={seed}"
+    return Stage(name, output, call, inputs, note, home=experiment.folder)

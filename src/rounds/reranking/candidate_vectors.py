@@ -20,10 +20,22 @@ from rounds.retrieval import bm25, late_interaction
 
 @dataclass(frozen=True)
 class FusedCheckpoint:
-    """A checkpoint to fuse, with the part of the query that it reads; an empty part is the whole query."""
+    """A checkpoint to fuse, with the part of the query that it reads; an empty part is the whole query.
+
+    Attributes:
+        checkpoint: The checkpoint.
+        part: Of the query.
+        other_seeds: Checkpoints of the same round that were trained with other seeds; the similarity is the mean.
+    """
 
     checkpoint: Checkpoint
     part: str = ""
+    other_seeds: tuple[Checkpoint, ...] = ()
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All checkpoints, one a seed."""
+        return (self.checkpoint, *self.other_seeds)
 
     @property
     def name(self) -> str:
@@ -150,11 +162,38 @@ def _embed(
     queries: dict[str, QueryMetadata] | None = None,
 ) -> _ModelVectors:
     """Embed passages, training queries (`labels`: own and outside ones) and, where they are given, queries."""
-    encoder = run_store.open_store(model.checkpoint, model_output)
-    bank = collection.example_bank(training_rows, model.checkpoint.recipe.prompts)
+    seeds = [
+        _embed_by(checkpoint, model.part, data, labels, training_rows, model_output, queries)
+        for checkpoint in model.checkpoints
+    ]
+    return seeds[0] if len(seeds) == 1 else _ModelVectors(*map(_joined, zip(*seeds, strict=True)))
+
+
+def _joined(vectors: tuple[np.ndarray | None, ...]) -> np.ndarray | None:
+    """Put the vectors of several seeds side by side, so that inner products are the mean over the seeds.
+
+    >>> one, other = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])
+    >>> float((_joined((one, other)) @ _joined((one, one)).T).round(6).item())
+    0.5
+    """
+    return None if vectors[0] is None else np.hstack(vectors) / np.float32(np.sqrt(len(vectors)))
+
+
+def _embed_by(
+    checkpoint: Checkpoint,
+    part: str,
+    data: Collection,
+    labels: tuple[_Labels, _Labels],
+    training_rows: list[dict],
+    model_output: Path,
+    queries: dict[str, QueryMetadata] | None,
+) -> _ModelVectors:
+    """Embed with one checkpoint."""
+    encoder = run_store.open_store(checkpoint, model_output)
+    bank = collection.example_bank(training_rows, checkpoint.recipe.prompts)
 
     def embed(texts: Iterable[QueryMetadata], title: str) -> np.ndarray:
-        return _embed_queries(encoder, model.part, list(texts), bank, title)
+        return _embed_queries(encoder, part, list(texts), bank, title)
 
     passages, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
     ranked = None
@@ -215,7 +254,9 @@ def _with_tokens(
     texts, passages = [query.text for query in queries.values()], list(data.passages.values())
     for model in fused:
         if compares_tokens(model.checkpoint):
-            values = _token_features(model.checkpoint, texts, passages, (table.query_rows, columns))
+            pairs = (table.query_rows, columns)
+            seeds = [_token_features(checkpoint, texts, passages, pairs) for checkpoint in model.checkpoints]
+            values = {name: np.mean([each[name] for each in seeds], axis=0) for name in seeds[0]}
             table = table.with_features(f"tokens {model.name}", values)
     return table
 

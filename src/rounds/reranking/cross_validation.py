@@ -70,9 +70,13 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     first = folds[0]
     if any(_stages_of(fold) != _stages_of(first) for fold in folds):
         raise UserError(
-            "the folds have different rounds, or only some a reranker; run all to the same ROUND, and rerank all"
+            "the folds have different rounds, or seeds, or only some a reranker; run all to the same ROUND, and rerank "
+            "all"
         )
     rows = [_summarize(folds, label, [fold.round_scores[label] for fold in folds]) for label in first.round_scores]
+    if first.seeds > 1:
+        label = f"{rows[-1].label}, {first.seeds} seeds"
+        rows.append(_of_runs(label, [evaluate_run(fold, first_stage_run(fold)) for fold in folds]))
     if f"{RERANKER}: score" in first.table.features:
         rows.append(_summarize(folds, "rerank", [evaluate_run(fold, reranked_run(fold)) for fold in folds]))
     fusions = list(fusions)
@@ -97,12 +101,22 @@ def require_disjoint(folds: list[Fold]) -> None:
 
 def _stages_of(fold: Fold) -> tuple:
     """Return what folds must share to be averaged: labels of the rounds, fused models, names of the features."""
-    return fold.round_scores.keys(), fold.models, fold.table.features.keys()
+    return fold.round_scores.keys(), fold.models, fold.table.features.keys(), fold.seeds
 
 
 def evaluate_run(fold: Fold, run: Run) -> dict[str, np.ndarray]:
     """Return MAP@25 and Recall@25 of each validation query, (queries,) each."""
     return per_query(run, fold.data.qrels, HEADLINE_METRICS)
+
+
+def first_stage_run(fold: Fold) -> Run:
+    """Rank the candidates by the last model's similarity, the mean of all its seeds."""
+    return fold.table.to_run(fold.table.features[f"{fold.models[-1]}: score"])
+
+
+def _of_runs(label: str, scores: list[dict[str, np.ndarray]]) -> StageResult:
+    """Gather each fold's scores of rankings that took no time of their own."""
+    return StageResult(label, {name: [each[name] for each in scores] for name in HEADLINE_METRICS}, None, None)
 
 
 def reranked_run(fold: Fold) -> Run:

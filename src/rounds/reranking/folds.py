@@ -1,5 +1,6 @@
 """Folds: read the candidates of a cross-validation fold, with the scores and costs of the rounds that led to them."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +38,7 @@ class Fold:
         costs: Row label -> cost, where it is known.
         table: Candidates of the validation queries.
         models: Names of the fused models (feature groups); the ranking of the last is the one to improve.
+        seeds: Number of seeds that each round was trained with; `round_scores` are means over them.
     """
 
     data: Collection
@@ -44,6 +46,7 @@ class Fold:
     costs: dict[str, Cost]
     table: Candidates
     models: list[str]
+    seeds: int = 1
 
 
 def require_distinct(folders: list[Path]) -> None:
@@ -87,32 +90,54 @@ def read_scored_candidates(folder: Path) -> Candidates:
 def read_fold(folder: Path) -> Fold:
     """Read a fold from its folder of candidates, which stands in the folder of the round that it improves.
 
+    Scores of several training seeds are means over these, query by query, and their minutes add up.
+
     Raises:
         UserError: A round was evaluated on other queries than the candidates', or the collection has changed.
     """
     manifest = read_candidates_manifest(folder)
     data = collection.read(folder / manifest.collection)
     table = read_scored_candidates(folder)
-    scores, costs = _read_rounds(folder, table.queries)
+    seeds = [folder / round_folder for round_folder in manifest.rounds or [".."]]
+    scores, costs = _mean_of_seeds([_read_rounds(seed, table.queries) for seed in seeds])
     if (reranked := store.read_manifest(folder.with_name("rerank"))) is not None:
         costs["rerank"] = Cost(reranked.seconds / 60, reranked.peak_mib)
     if table.queries != list(data.validation):
         raise UserError(f"{folder}: has other queries than {data.folder}; run the fold again")
-    return Fold(data, scores, costs, table, manifest.members)
+    return Fold(data, scores, costs, table, manifest.members, manifest.seeds)
 
 
-def _read_rounds(folder: Path, queries: list[str]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]:
-    """Read scores and costs of all rounds up to the one whose folder holds the candidates, keyed by row label."""
+def _mean_of_seeds(
+    seeds: list[tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]],
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]:
+    """Return the scores and costs of the rounds of several seeds as those of one."""
+    (scores, costs), *_ = seeds
+    peaks = {name: [each[name].peak_mib for _, each in seeds if each[name].peak_mib is not None] for name in costs}
+    return (
+        {
+            label: {name: np.mean([each[label][name] for each, _ in seeds], axis=0) for name in by_metric}
+            for label, by_metric in scores.items()
+        },
+        {
+            label: Cost(sum(each[label].minutes for _, each in seeds), max(peaks[label], default=None))
+            for label in costs
+        },
+    )
+
+
+def _read_rounds(last_round: Path, queries: list[str]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]:
+    """Read scores and costs of all rounds up to the last, whose folder is given, keyed by row label."""
     scores: dict[str, dict[str, np.ndarray]] = {}
     costs: dict[str, Cost] = {}
-    last = int(folder.parent.name.removeprefix("round"))
-    for round_folder in [folder.parent.with_name(f"round{number}") for number in range(last + 1)]:
+    place = Path(os.path.normpath(last_round))
+    last = int(place.name.removeprefix("round"))
+    for round_folder in [place.with_name(f"round{number}") for number in range(last + 1)]:
         for row in results.load(round_folder / "eval"):
             label = row.short_name
             if not row.in_chain or label in scores:
                 continue
             if row.queries != queries:
-                raise UserError(f"{round_folder}: evaluated on other queries than {folder}; run the fold again")
+                raise UserError(f"{round_folder}: evaluated on other queries than its candidates; run the fold again")
             scores[label] = {name: row.scores[name] for name in HEADLINE_METRICS}
             costs[label] = _round_cost(round_folder)
     return scores, costs

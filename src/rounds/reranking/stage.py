@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -120,12 +120,15 @@ def make_candidates(
     with store.drafting(output) as draft:
         table = compute_candidates(fused, data, queries, collection.read_rows(rows, ("pos",)), model_output)
         write_candidates(table, draft.folder / FILE)
+        last = fused[-1].checkpoints
+        rounds = {"rounds": [os.path.relpath(seed.folder.parents[1], output) for seed in last]} if last[1:] else {}
         draft.manifest = CandidatesManifest(
             config=config,
             data=data.data,
             split=data.split,
             members=[model.name for model in fused],
             collection=os.path.relpath(data.folder, output),
+            **rounds,
             peak_mib=round(peak_memory(checkpoints[-1].device), 1),
             made_from=made_from,
         )
@@ -141,18 +144,38 @@ def query_parts(queries: Iterable[QueryMetadata]) -> tuple[str, ...]:
 def fused_checkpoints(checkpoints: list[Checkpoint], parts: tuple[str, ...]) -> list[FusedCheckpoint]:
     """Return each checkpoint with the part of the query that it ranks by; a base model ranks by every part.
 
+    Checkpoints of one round that differ in the seed of training alone are one model.
+
     Raises:
-        UserError: two have one name.
+        UserError: two others have one name.
     """
-    fused = [
-        FusedCheckpoint(checkpoint, part)
-        for checkpoint in checkpoints
-        for part in (parts if checkpoint.is_base else ("",))
-    ]
-    names = [model.name for model in fused]
-    if len(set(names)) < len(names):
-        raise UserError(f"models {', '.join(names)}: two have one name; give each recipe a name of its own")
-    return fused
+    fused: dict[str, FusedCheckpoint] = {}
+    for checkpoint in checkpoints:
+        for part in parts if checkpoint.is_base else ("",):
+            model = FusedCheckpoint(checkpoint, part)
+            present = fused.get(model.name)
+            if present is not None and not _is_another_seed(checkpoint, present.checkpoints):
+                raise UserError(
+                    f"{checkpoint.name}: a second model named {model.name}, which is no other seed of the first; give "
+                    "each recipe a name of its own"
+                )
+            fused[model.name] = (
+                model if present is None else replace(present, other_seeds=(*present.other_seeds, checkpoint))
+            )
+    counts = {len(model.checkpoints) for model in fused.values() if not model.checkpoint.is_base}
+    if len(counts) > 1:
+        raise UserError(
+            f"models {', '.join(fused)}: some have more training seeds than others; name each seed's rounds"
+        )
+    return list(fused.values())
+
+
+def _is_another_seed(checkpoint: Checkpoint, others: tuple[Checkpoint, ...]) -> bool:
+    """Return whether a checkpoint is of a round like the others', trained with another seed."""
+    if any(each.manifest is None or each.manifest.seed is None for each in (checkpoint, *others)):
+        return False
+    seeds = [each.manifest.seed for each in others]
+    return checkpoint.recipe == others[0].recipe and checkpoint.manifest.seed not in seeds
 
 
 def _require_clean(checkpoints: list[Checkpoint], data: Collection) -> None:
