@@ -120,20 +120,24 @@ def make_candidates(
     with store.drafting(output) as draft:
         table = compute_candidates(fused, data, queries, collection.read_rows(rows, ("pos",)), model_output)
         write_candidates(table, draft.folder / FILE)
-        last = fused[-1].checkpoints
-        rounds = {"rounds": [os.path.relpath(seed.folder.parents[1], output) for seed in last]} if last[1:] else {}
         draft.manifest = CandidatesManifest(
             config=config,
             data=data.data,
             split=data.split,
             members=[model.name for model in fused],
             collection=os.path.relpath(data.folder, output),
-            **rounds,
+            **_rounds_of_seeds(fused[-1], output),
             peak_mib=round(peak_memory(checkpoints[-1].device), 1),
             made_from=made_from,
         )
     relevant = f", {table.relevant.sum()} of them relevant" if data.validation else ""
     return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
+
+
+def _rounds_of_seeds(last: FusedCheckpoint, output: Path) -> dict[str, list[str]]:
+    """Return what the manifest says of the last round's folders where there are several training seeds."""
+    folders = [os.path.relpath(seed.folder.parents[1], output) for seed in last.checkpoints if seed.folder]
+    return {"rounds": folders} if len(folders) > 1 else {}
 
 
 def query_parts(queries: Iterable[QueryMetadata]) -> tuple[str, ...]:
