@@ -122,7 +122,7 @@ def test_minimum_risk_equals_a_loop():
     """The chosen text has the highest mean cube of the cosine to the others, counted pair by pair."""
     vectors = np.random.default_rng(0).normal(size=(6, 4))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    gains = [sum((vectors[i] @ vectors[j]) ** 3 for j in range(6) if j != i) for i in range(6)]
+    gains = [sum(max(0.0, vectors[i] @ vectors[j]) ** 3 for j in range(6) if j != i) for i in range(6)]
     assert minimum_risk.choose(list("abcdef"), lambda texts: vectors) == "abcdef"[int(np.argmax(gains))]
 
 

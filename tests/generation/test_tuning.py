@@ -134,3 +134,12 @@ def test_virtual_tokens_alone_are_trained(tmp_path):
     tuned = generator.load(make_recipe("prompt"), "cpu", trains=True)
     trained = {name: value.shape for name, value in tuned.model.named_parameters() if value.requires_grad}
     assert list(trained.values()) == [torch.Size([4, 64])]
+
+
+def test_experts_that_4_bits_leave_out_are_counted(capsys):
+    """Joined weights of three dimensions are no linear layer: a line says how many stay in 16 bits."""
+    layer = torch.nn.Linear(3, 3)
+    generator._say_unquantized(layer, "model m")
+    layer.experts = torch.nn.Parameter(torch.zeros(2, 3, 4))
+    generator._say_unquantized(layer, "model m")
+    assert capsys.readouterr().out.startswith("model m: 24 weights of its experts stay in 16 bits (0.0 GiB)")

@@ -44,7 +44,8 @@ def brittleness(writer: Generator, rows: Sequence[PromptRow], embed: Embed) -> l
         changed = [dataclasses.replace(row, original_text=change(row.original_text)) for row in rows]
         after = _write(writer, changed, name)
         vectors = np.asarray(embed([*before, *after]))
-        cubes = (vectors[: len(rows)] * vectors[len(rows) :]).sum(axis=1) ** POWER
+        cosines = (vectors[: len(rows)] * vectors[len(rows) :]).sum(axis=1)
+        cubes = np.clip(cosines, 0.0, 1.0) ** POWER
         share = float(np.mean([first != second for first, second in zip(before, after, strict=True)]))
         effects.append(Brittle(name, share, float(cubes.mean()), float(cubes.min())))
     return effects

@@ -180,7 +180,9 @@ def load(recipe: GeneratorRecipe, device: str, folder: Path | None = None, train
     backbone.keep_four_bit_layout(model)
     tokenization = Tokenization(tokenizer, recipe)
     _check_positions(model, recipe)
-    if resolved not in FOUR_BIT_PRECISIONS:  # which were loaded onto the device
+    if resolved in FOUR_BIT_PRECISIONS:  # loaded onto the device
+        _say_unquantized(model, label)
+    else:
         model = model.to(device)
     if folder is not None and not is_full:
         with loading.one_line_errors(label, ()):
@@ -188,6 +190,19 @@ def load(recipe: GeneratorRecipe, device: str, folder: Path | None = None, train
     if trains and recipe.tuning.method != "full":
         model = _insert(model, recipe, name)
     return Generator(recipe, model, tokenization, resolved, device)
+
+
+def _say_unquantized(model: PreTrainedModel, label: str) -> None:
+    """Print how many weights of experts are not in 4 bits: bitsandbytes packs linear layers alone.
+
+    transformers 5 holds the experts of a layer in joined weights of three dimensions.
+    """
+    joined = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 3)
+    if joined:
+        loading.report_once(
+            f"{label}: {joined:,} weights of its experts stay in 16 bits ({joined * 2 / 2**30:.1f} GiB), since "
+            "bitsandbytes packs linear layers alone"
+        )
 
 
 def _insert(model: PreTrainedModel, recipe: GeneratorRecipe, name: str) -> PeftModel:

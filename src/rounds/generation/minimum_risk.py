@@ -10,7 +10,7 @@ POWER = 3  # of the cosine, in the metric
 
 
 def choose(texts: Sequence[str], embed: Embed) -> str:
-    """Return the text with the highest mean cube of the cosine to the others; of equals, the first.
+    """Return the text with the highest mean cube of the cosine (negative: 0) to the others; of equals, the first.
 
     A text that was drawn more than once counts as often.
 
@@ -25,6 +25,6 @@ def choose(texts: Sequence[str], embed: Embed) -> str:
     if len(set(texts)) == 1:
         return texts[0]
     vectors = np.asarray(embed(texts))
-    gains = (vectors @ vectors.T) ** POWER
+    gains = np.clip(vectors @ vectors.T, 0.0, 1.0) ** POWER
     np.fill_diagonal(gains, 0.0)
     return texts[int(gains.sum(axis=1).argmax())]

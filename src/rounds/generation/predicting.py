@@ -193,7 +193,8 @@ def title(recipe: GeneratorRecipe, steps: int) -> str:
     if not steps:
         return f"{recipe.name}, untuned"
     size = f" {tuning.virtual.tokens} tokens" if tuning.has_virtual_tokens else f" r={tuning.lora.r}" * tuning.has_lora
-    return f"{recipe.name}, {tuning.method}{size}, {steps} steps"
+    order = "" if recipe.training.shuffle else ", not shuffled"
+    return f"{recipe.name}, {tuning.method}{size}, {steps} steps{order}"
 
 
 def describe(output: Path, manifest: PredictionsManifest | None) -> str:
