@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +12,8 @@ from helpers.tiny_task import refused
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import SampleManifest
 from rounds.errors import UserError
+
+THIS = re.sub(r"\W+", "-", socket.gethostname())  # this machine, in the names of temporary files
 
 CONFIG = {"seed": 42, "flags": {"epochs": 2, "range": (2, 200)}}
 
@@ -110,10 +114,10 @@ def test_parents_are_made(tmp_path):
     assert (tmp_path / "a" / "b" / "out" / "manifest.json").is_file()
 
 
-@pytest.mark.parametrize("name", [".out.{}.tmp", ".out.{}.old.tmp"])
+@pytest.mark.parametrize("name", ["{}.tmp", "{}.old.tmp"])
 def test_leftovers_of_dead_processes_are_removed(tmp_path, dead_process, name):
     """What a killed process left beside the folder goes when it is written again."""
-    (tmp_path / name.format(dead_process)).mkdir()
+    (tmp_path / f".out.{THIS}-{name.format(dead_process)}").mkdir()
     finish(tmp_path / "out")
     assert entries(tmp_path) == ["out"]
 
@@ -121,31 +125,45 @@ def test_leftovers_of_dead_processes_are_removed(tmp_path, dead_process, name):
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.manifest.json"])
 def test_leftover_files_of_dead_processes_are_removed(tmp_path, dead_process, name):
     """What a killed process left of a file artefact or its manifest goes when the artefact is written again."""
-    (tmp_path / f".{name}.{dead_process}.tmp").write_text("half")
+    (tmp_path / f".{name}.{THIS}-{dead_process}.tmp").write_text("half")
     store.write_file_artifact(tmp_path / "rows.jsonl", [{"a": 1}], SampleManifest(config={}))
     assert entries(tmp_path) == ["rows.jsonl", "rows.manifest.json"]
 
 
 def test_a_file_that_a_living_process_writes_is_kept(tmp_path):
     """Another process that is writing the same file keeps its temporary file."""
-    other = tmp_path / f".a.json.{os.getppid()}.tmp"
+    other = tmp_path / f".a.json.{THIS}-{os.getppid()}.tmp"
     other.write_text("half")
     store.write_json(tmp_path / "a.json", {})
     assert entries(tmp_path) == [other.name, "a.json"]
 
 
-@pytest.mark.parametrize("name", [".out.{}.tmp", ".out.{}.old.tmp"])
+@pytest.mark.parametrize("name", ["{}.tmp", "{}.old.tmp"])
 def test_what_living_processes_write_is_kept(tmp_path, name):
     """Another process that is writing the same folder keeps its temporary folder."""
-    other = tmp_path / name.format(os.getppid())
+    other = tmp_path / f".out.{THIS}-{name.format(os.getppid())}"
     other.mkdir()
     finish(tmp_path / "out")
     assert entries(tmp_path) == [other.name, "out"]
 
 
+def test_what_another_machine_writes_is_kept(tmp_path, dead_process, monkeypatch):
+    """Whether its process lives cannot be told from here; and the same process id there is another file."""
+    other = tmp_path / f".out.gpu-2-{dead_process}.tmp"
+    other.mkdir()
+    finish(tmp_path / "out")
+    assert entries(tmp_path) == [other.name, "out"]
+    with store.replacing(tmp_path / "a.json") as here, monkeypatch.context() as patched:
+        patched.setattr(socket, "gethostname", lambda: "gpu-2.local")
+        with store.replacing(tmp_path / "a.json") as there:
+            assert there.name == f".a.json.gpu-2-local-{os.getpid()}.tmp" != here.name
+            here.touch()
+            there.touch()
+
+
 def test_what_is_written_for_another_folder_is_kept(tmp_path, dead_process):
     """`out.7` is not `out`: a living process that writes the one keeps its folder while the other is written."""
-    other = tmp_path / f".out.{dead_process}.{os.getppid()}.tmp"
+    other = tmp_path / f".out.{dead_process}.{THIS}-{os.getppid()}.tmp"
     other.mkdir()
     finish(tmp_path / "out")
     assert entries(tmp_path) == [other.name, "out"]

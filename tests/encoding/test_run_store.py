@@ -3,6 +3,8 @@
 import dataclasses
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,6 +52,24 @@ def test_stored_vectors_are_not_encoded_again(source, tmp_path, no_encoding):
     stored, same_folder = run_store.open_store(source, tmp_path).vectors(texts, "passage", "corpus")
     assert folder == same_folder
     np.testing.assert_array_equal(stored, vectors)
+
+
+def test_of_two_at_once_one_encodes(source, tmp_path, monkeypatch):
+    """The second waits until the vectors are there, and reads them."""
+    calls, encode = [], CheckpointEncoder.encode
+
+    def encode_slowly(self, *arguments):
+        calls.append(arguments)
+        time.sleep(0.3)  # the other has come to the lock by then
+        return encode(self, *arguments)
+
+    monkeypatch.setattr(CheckpointEncoder, "encode", encode_slowly)
+    stores = [run_store.open_store(source, tmp_path) for _ in range(2)]  # each takes the lock for itself
+    with ThreadPoolExecutor() as pool:
+        first, second = pool.map(lambda store: store.vectors(list(PASSAGES.values()), "passage", "corpus"), stores)
+    assert len(calls) == 1 and first[1] == second[1]
+    np.testing.assert_array_equal(first[0], second[0])
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_store_says_whether_it_has_vectors(source, tmp_path, no_encoding):

@@ -13,6 +13,7 @@ import pytest
 
 from rounds.errors import UserError
 from rounds.pipeline import freshness, locks, stages, targets
+from rounds.pipeline.keys import Command
 from rounds.pipeline.launch import command_line
 from rounds.pipeline.runner import Failed, Runner
 from rounds.pipeline.session import Session
@@ -118,6 +119,16 @@ def test_terminating_make_ends_its_script(stub_scripts, project, experiment):
     (project / "hold").unlink()
     time.sleep(0.2)
     assert not experiment().train(1).exists()
+
+
+def test_a_machine_that_is_lost_ends_the_script_here(stub_scripts, project):
+    """The line names the machine, and what to do; nothing is left that looks finished."""
+    (project / "hold").touch()
+    lose = "sh -c 'while ! [ -e held ]; do sleep 0.05; done; exit 3' {host}"
+    call = Command("finetune", (("output_dir", ("out",)),), 2, ("a", "b"), lose, is_sharded=True)
+    with pytest.raises(UserError, match="HOSTS: b ended with status 3; run make again"):
+        Runner().call(call)
+    assert not (project / "out").exists()
 
 
 def test_a_second_make_waits_and_says_so(stub_scripts, project):

@@ -90,6 +90,16 @@ def test_machines_multiply_processes_and_name_no_folder(experiment):
     assert stages.training(alone, 1).command == replace(call, hosts=())
 
 
+def test_a_sharded_recipe_takes_all_gpus_of_each_machine(experiment, project):
+    """Its script starts the processes, so NPROC is refused before anything runs, with the way out."""
+    recipe = "extends: tiny-mistral\ntraining: {sharding: fsdp, micro_batch_tokens: 512}\n"
+    (project / "r.yaml").write_text(recipe, encoding="utf-8")
+    call = stages.training(experiment("HOSTS=a,b"), 1).command
+    assert call.is_sharded and call.processes == 2
+    with pytest.raises(UserError, match="NPROC=4: training.sharding fsdp of MODEL=r.yaml .* say NPROC=1"):
+        stages.training(experiment("HOSTS=a,b", "NPROC=4"), 1)
+
+
 def test_the_training_seed_reaches_training_alone(experiment):
     """TRAIN_SEED seeds what trains; the split and the mining keep SEED."""
     given = experiment("SEED=5", "TRAIN_SEED=0", "SPLIT=v5")

@@ -4,10 +4,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed.run
+from accelerate.commands import launch
 from accelerate.commands.config.config_args import load_config_from_file
 from helpers.tiny_task import refused
 
@@ -22,7 +25,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 @pytest.fixture(autouse=True)
 def without_launcher(monkeypatch):
     """Unset the variables that a launcher sets."""
-    for name in ("WORLD_SIZE", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
+    for name in ("WORLD_SIZE", "PET_NNODES", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -35,6 +38,30 @@ def test_the_command_starts_accelerate_with_our_configuration(kind, expected, mo
     assert command[-5:] == ["--num_processes", "2", "finetune.py", "--epochs", "1"]
     config = load_config_from_file(command[command.index("--config_file") + 1])
     assert config.distributed_type.value == expected and not config.use_cpu
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("kind", ["fsdp", "zero3"])
+def test_machines_meet_at_the_first(kind, rank, monkeypatch):
+    """Accelerate makes of the command what torchrun needs on each machine: their number, its own, and the first."""
+    here = f"gpu-{rank + 1}"
+    variables = {"PET_NNODES": "2", "PET_NODE_RANK": str(rank), "PET_RDZV_ENDPOINT": "gpu-1:29400"}
+    for name, value in {**variables, "PET_LOCAL_ADDR": here, "PET_RDZV_ID": "rounds-7"}.items():
+        monkeypatch.setenv(name, value)
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.util, "find_spec", lambda name: object())
+        command = sharding.command(kind, ["finetune.py", "--epochs", "1"], 4)
+    started = []
+    monkeypatch.setattr(torch.distributed.run, "run", started.append)
+    monkeypatch.setattr(launch, "is_deepspeed_available", lambda: True)
+    for name in ("deepspeed", "deepspeed.launcher", "deepspeed.launcher.runner"):  # from which a file's name is read
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(DEEPSPEED_ENVIRONMENT_NAME=""))
+    launch.launch_command(launch.launch_command_parser().parse_args(command[3:]))
+    (torchrun,) = started
+    assert (torchrun.nnodes, torchrun.node_rank, torchrun.nproc_per_node) == ("2", rank, "4")
+    assert (torchrun.rdzv_backend, torchrun.rdzv_endpoint, torchrun.rdzv_id) == ("c10d", "gpu-1:29400", "rounds-7")
+    assert (torchrun.rdzv_conf, torchrun.local_addr) == (f"is_host={1 - rank}", here)
+    assert (torchrun.max_restarts, torchrun.training_script) == (sharding.RESTARTS, "finetune.py")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

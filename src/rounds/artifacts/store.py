@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     picks the format by the ending, hand it an open file instead. What killed processes left of `path` is removed first.
     """
     _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.tmp")
     try:
         with disk_space.required_for(path):
             yield temporary
@@ -256,7 +257,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+    temporary = folder.parent / f".{folder.name}.{_machine()}-{os.getpid()}.tmp"
     temporary.mkdir()
     try:
         with disk_space.required_for(folder):
@@ -282,7 +283,7 @@ def lock(folder: Path) -> Iterator[None]:
 def put_in_place(temporary: Path, folder: Path) -> None:
     """Rename a finished temporary folder to `folder`, replacing an older one."""
     if folder.exists():
-        retired = folder.parent / f".{folder.name}.{os.getpid()}.old.tmp"
+        retired = folder.parent / f".{folder.name}.{_machine()}-{os.getpid()}.old.tmp"
         os.replace(folder, retired)
         os.replace(temporary, folder)
         shutil.rmtree(retired)
@@ -290,12 +291,20 @@ def put_in_place(temporary: Path, folder: Path) -> None:
         os.replace(temporary, folder)
 
 
+def _machine() -> str:
+    """Return this machine's name as part of a file's name: processes of others that share the disk may have our id."""
+    return re.sub(r"\W+", "-", socket.gethostname())
+
+
 def _remove_leftovers(path: Path) -> None:
-    """Remove temporary files and folders that killed processes left beside the file or folder `path`."""
+    """Remove temporary files and folders that killed processes left beside the file or folder `path`.
+
+    Those of another machine are left alone: whether its process lives cannot be told from here.
+    """
     if not path.parent.is_dir():
         return
     for leftover in path.parent.iterdir():
-        match = re.fullmatch(rf"\.{re.escape(path.name)}\.(\d+)(\.old)?\.tmp", leftover.name)
+        match = re.fullmatch(rf"\.{re.escape(path.name)}\.{_machine()}-(\d+)(\.old)?\.tmp", leftover.name)
         if not match or _is_alive(int(match[1])):
             continue
         if leftover.is_dir():

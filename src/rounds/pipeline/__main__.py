@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from rounds.errors import UserError
-from rounds.pipeline import settings, status, targets, variables
+from rounds.pipeline import hosts, settings, status, targets, variables
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.runner import Failed, Runner
 from rounds.pipeline.session import Session
@@ -50,6 +50,9 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         raise UserError(f"{name}: no such target; did you mean {near}? make help lists all")
     named += [argument.partition("=")[0] for argument in arguments if "=" in argument]
     variables.check(named, [name, *environment.get(GOALS, "").split()])
+    if given.hosts and (number := hosts.copy_number(environment)):
+        print(f"{name}: copy {number} of this make ends here; the first trains on all of HOSTS", flush=True)
+        return 0
     given = given.resolve(name)
     if name == "status":
         status.show(Experiment(given), Console())

@@ -109,12 +109,17 @@ class Command:
         flags: name and values of each flag, in order; a flag without values is one that is set.
         processes: how many processes run it, on all machines together.
         hosts: the machines, this one first; empty for this one alone. They change nothing about the output.
+        launch_by: the command that starts another one on a machine, with `{host}` in its name's place; empty for
+            ssh.
+        is_sharded: the script itself starts a process for each GPU of its machine.
     """
 
     script: str
     flags: tuple[tuple[str, tuple[str, ...]], ...]
     processes: int = 1
     hosts: tuple[str, ...] = ()
+    launch_by: str = ""
+    is_sharded: bool = False
 
     def value(self, name: str) -> str:
         """The first value of a flag; empty where the flag is not there."""

@@ -1,6 +1,5 @@
 """Runner: brings stages up to date, in order and under a lock, or prints the calls that would."""
 
-import os
 import shlex
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from rounds.evaluation.table import TABLE_FILE, Table
 from rounds.pipeline import freshness, locks
 from rounds.pipeline.freshness import summary
 from rounds.pipeline.keys import Command
-from rounds.pipeline.launch import command_line, remote_lines
+from rounds.pipeline.launch import command_line, remote_lines, script_environment
 from rounds.pipeline.stages import Stage
 
 POLLING = 0.2  # seconds
@@ -98,7 +97,7 @@ class Runner:
                 print(f"{shlex.join(words)} &", flush=True)
             print(shlex.join(line) + (" > /dev/null" if is_quiet else ""), flush=True)
             return
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        environment = {**script_environment(), "PYTHONUNBUFFERED": "1"}
         output = subprocess.DEVNULL if is_quiet else None
         with _elsewhere(remote) as others:
             with subprocess.Popen(line, env=environment, stdout=output) as process, _terminating(process):
@@ -120,7 +119,8 @@ class Runner:
 @contextmanager
 def _elsewhere(lines: Sequence[Sequence[str]]) -> Iterator[list[subprocess.Popen]]:
     """Start a script on other machines, whose output is that of the first; end what still runs behind the block."""
-    processes = [subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) for line in lines]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "env": script_environment()}
+    processes = [subprocess.Popen(line, **quiet) for line in lines]
     try:
         yield processes
     finally:

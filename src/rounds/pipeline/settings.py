@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rounds.data.source import OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
 from rounds.errors import UserError
-from rounds.pipeline import value_checks
+from rounds.pipeline import hosts, value_checks
 from rounds.pipeline.task_defaults import (
     DOWNLOADS,
     RECIPES,
@@ -119,8 +119,14 @@ class Settings:
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
     hosts: str = _setting(
         "",
-        "HOST,HOST,... that finetune runs on, NPROC processes each, this machine first (docs/cluster.md)",
+        "HOST,HOST,... that finetune runs on, NPROC processes each, this machine first; @HOSTFILE; or slurm, for the "
+        "job's nodes (docs/cluster.md)",
         check=value_checks.wrong_hosts,
+    )
+    launch_by: str = _setting(
+        "",
+        "what starts a command on one of HOSTS, such as 'kubectl exec {name} --'; default: ssh, or srun for slurm",
+        check=value_checks.wrong_launcher,
     )
     questions: int = _setting(1100, "questions of the generated sample", least=1)
     precision: str = _setting(
@@ -216,7 +222,7 @@ class Settings:
         """Fill in what depends on the task, the target and the data at hand.
 
         Raises:
-            UserError: the task has no sample, and RAW names no data, or no labels for SPLIT.
+            UserError: the task has no sample, and RAW names no data, or no labels for SPLIT; or HOSTS no machines.
         """
         if self.split in OFFICIAL_SPLITS and self.task != "beir":
             raise UserError(f"SPLIT={self.split}: only TASK=beir has files of labels for it; choose one of v1 to v5")
@@ -249,7 +255,18 @@ class Settings:
             changes["fields"] = ",".join(name.strip() for name in self.fields.split(","))
         elif self.task == "pairs":
             changes["fields"] = "query,positive" if self.raw else "question,passage,animal"
-        return replace(self, raw=raw, **changes)
+        return replace(self, raw=raw, **changes, **self._machines())
+
+    def _machines(self) -> dict[str, object]:
+        """What HOSTS stands for, as changes of settings; one machine alone trains as without it."""
+        if not self.hosts:
+            return {"launch_by": ""}
+        machines = hosts.resolve(self.hosts, os.environ, "nproc" in self.given)
+        nproc = machines.slots or self.nproc
+        if len(machines.names) == 1:
+            return {"hosts": "", "launch_by": "", "nproc": nproc}
+        launch_by = self.launch_by or machines.launch_by
+        return {"hosts": ",".join(machines.names), "launch_by": launch_by, "nproc": nproc}
 
 
 def variables() -> list[Field]:

@@ -226,6 +226,17 @@ def _check_epochs(given: Settings) -> None:
     recipe.require_epochs()
 
 
+def _is_sharded(given: Settings) -> bool:
+    """Whether the recipe is sharded over all GPUs that there are, which NPROC must leave to it."""
+    kind = load_recipe("MODEL", given.model).training.sharding
+    if kind != "none" and given.nproc > 1:
+        raise UserError(
+            f"NPROC={given.nproc}: training.sharding {kind} of MODEL={given.model} starts a process for each GPU of "
+            "each machine; say NPROC=1"
+        )
+    return kind != "none"
+
+
 def _mine(experiment: Experiment, number: int, parent: Stage | None) -> Stage:
     """Hard negatives, mined with the round before."""
     given = experiment.settings
@@ -249,6 +260,7 @@ def _mine(experiment: Experiment, number: int, parent: Stage | None) -> Stage:
 def _train(experiment: Experiment, number: int, mined: Stage) -> Stage:
     """A round's checkpoints, continued from the round before."""
     given = experiment.settings
+    is_sharded = _is_sharded(given)
     call = keys.command(
         "finetune",
         shlex.split(given.tune_flags),
@@ -265,7 +277,7 @@ def _train(experiment: Experiment, number: int, mined: Stage) -> Stage:
         output_dir=experiment.train(number),
         replace_stale=True,
     )
-    call = replace(call, hosts=given.host_names)
+    call = replace(call, hosts=given.host_names, launch_by=given.launch_by, is_sharded=is_sharded)
     return _round_stage(experiment, number, "finetune", experiment.train(number), call, mined)
 
 

@@ -1,10 +1,12 @@
 """Checks of values: each returns what is wrong with the text of a variable, or nothing.
 
-Only the standard library is imported, so `make help` works before the set-up.
+Only the standard library and `hosts`, which keeps to it, are imported, so `make help` works before the set-up.
 """
 
 import re
 import shlex
+
+from rounds.pipeline import hosts
 
 DEVICES = re.compile(r"cpu(,cpu)*|cuda(:\d+)?(,cuda(:\d+)?)*")
 
@@ -23,9 +25,17 @@ def wrong_cluster(text: str) -> str:
 
 def wrong_hosts(text: str) -> str:
     """Check HOSTS."""
+    if text == hosts.SLURM or re.fullmatch("@.+", text):
+        return ""
     names = [name.strip() for name in text.split(",")]
     is_right = len(set(names)) == len(names) > 1 and all(re.fullmatch(r"[\w.-]+", name) for name in names)
-    return "" if is_right else "must be HOST,HOST,... with each machine once, this one first"
+    return "" if is_right else "must be HOST,HOST,... with each machine once, this one first; or @HOSTFILE, or slurm"
+
+
+def wrong_launcher(text: str) -> str:
+    """Check LAUNCH_BY."""
+    is_right = hosts.HOST in text or hosts.NAME in text
+    return wrong_quotes(text, "words") if is_right else "must have {host} (or {name}), as in 'ssh {host}'"
 
 
 def wrong_fields(text: str) -> str:
@@ -45,10 +55,10 @@ def wrong_repo(text: str) -> str:
     return "" if re.fullmatch(r"[\w.-]+/[\w.-]+", text) else "must be OWNER/NAME, such as you/name"
 
 
-def wrong_quotes(text: str) -> str:
-    """Check flags that a shell must be able to split."""
+def wrong_quotes(text: str, parts: str = "flags") -> str:
+    """Check flags, or other parts, that a shell must be able to split."""
     try:
         shlex.split(text)
     except ValueError as error:
-        return f"cannot be split into flags ({str(error).lower()}); close each quote"
+        return f"cannot be split into {parts} ({str(error).lower()}); close each quote"
     return ""
