@@ -2,7 +2,8 @@
 
 transformers finds it under the name `packed`. Given `cu_seq_lens_q` (the flattened inputs of transformers'
 FlashAttention path, which sentence-transformers pools), a token attends to its own text only, and to a shared prefix if
-there is one; without `cu_seq_lens_q` it is SDPA.
+there is one; without `cu_seq_lens_q` it is SDPA. Torch's fused kernels compute it in fp32; decoders that train in bf16
+without a prefix take `blocked_attention`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rounds.models import prompt_tuning
+from rounds.models.blocked_attention import BlockedAttention, split_into_blocks
 from rounds.models.vision_language import IMAGE_INDEX
 from rounds.models.vision_tower import IMAGE_FEATURES, IMAGE_ONLY, IMAGE_PIXELS
 
@@ -66,6 +68,11 @@ def attend(
     is_causal = kwargs.get("is_causal")
     if is_causal is None:
         is_causal = getattr(module, "is_causal", False)
+    scale, starts = scaling or query.shape[-1] ** -0.5, cu_seq_lens_q.tolist()
+    if prefix is None and module.training and _takes_blocks(query, value):
+        states = (states[0].transpose(0, 1).to(value.dtype) for states in (query, key, value))
+        output = BlockedAttention.apply(*states, split_into_blocks(tuple(starts), is_causal), scale)
+        return output.to(query.dtype)[None], None
     heads = query.shape[1]
     queries, keys, values = (states[0].transpose(0, 1).float().contiguous() for states in (query, key, value))
     prefix_keys = prefix_values = None
@@ -80,11 +87,19 @@ def attend(
         _repeat_heads(values, heads),
         prefix_keys,
         prefix_values,
-        equal_length_runs(cu_seq_lens_q.tolist()),
+        equal_length_runs(starts),
         is_causal,
-        scaling or query.shape[-1] ** -0.5,
+        scale,
     )
     return output.to(query.dtype)[None], None
+
+
+def _takes_blocks(query: Tensor, value: Tensor) -> bool:
+    """Return whether blocks of bf16 products train faster: on a CPU, where query heads share key heads."""
+    if value.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    # A model with fp32 weights rotates query and key in fp32; the values come right out of a product.
+    return value.dtype == torch.bfloat16 and query.shape[1] > value.shape[1]
 
 
 def _changes_attention(name: str, value) -> bool:
