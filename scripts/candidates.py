@@ -29,7 +29,7 @@ def main(flags: Flags) -> None:
     sources = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
     if flags.recipe:
         sources.insert(0, checkpoint.resolve(None, loader.load(flags.recipe), device))
-    sources = [source.with_options(cluster=flags.cluster) for source in sources]
+    sources = [source.with_options(cluster=flags.cluster, shards=flags.shards) for source in sources]
     output, model_output = Path(flags.output_dir), Path(flags.model_output)
     print(stage.make_candidates(sources, data, output, model_output, flags.overwrite, flags.made_from))
 

@@ -100,7 +100,7 @@ def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
     devices = resolve_devices(flags.device)
     epochs = resolve_epochs(path or None, recipe, devices[0])
-    options = {"devices": devices, "cluster": flags.cluster, "truncate_dim": flags.truncate_dim}
+    options = {"devices": devices, "cluster": flags.cluster, "shards": flags.shards, "truncate_dim": flags.truncate_dim}
     epochs = {mark: source.with_options(**options) for mark, source in epochs.items()}
     if flags.lora_path and flags.model_path:
         checkpoint.check_base_model(next(iter(epochs.values())), flags.model_path)

@@ -51,7 +51,7 @@ def main(flags: Flags) -> None:
         recipe = checkpoint.recipe_for_model(name, flags.embedder_model_class, flags.pooling_method)
     devices = resolve_devices(",".join(flags.devices))
     source = checkpoint.resolve(name or None, recipe, devices[0], takes_recipe=True)
-    source = source.with_options(engine=flags.engine, devices=devices, cluster=flags.cluster)
+    source = source.with_options(engine=flags.engine, devices=devices, cluster=flags.cluster, shards=flags.shards)
     overrides = {name: getattr(flags, name) for name in OVERRIDES}
     job = MiningJob(
         checkpoint=source,

@@ -32,7 +32,9 @@ def main(flags: Flags) -> None:
     recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
     devices = resolve_devices(flags.device)
     source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision, takes_recipe=True)
-    source = source.with_options(devices=devices, cluster=flags.cluster, truncate_dim=flags.truncate_dim)
+    source = source.with_options(
+        devices=devices, cluster=flags.cluster, shards=flags.shards, truncate_dim=flags.truncate_dim
+    )
     output = Path(flags.output_file)
     sample = remote_files.local_path(flags.raw_dir) / "sample_submission.csv"
     rows = submit(source, data, sample, output, Path(flags.model_output))

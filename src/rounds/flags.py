@@ -42,6 +42,9 @@ class Clustered:
         default="",
         metadata={"help": "auto, or HOST:PORT of a Ray cluster's head: encode and search there (docs/cluster.md)"},
     )
+    shards: str = field(
+        default="", metadata={"help": "URL, such as s3://bucket/folder, that the cluster's workers write to"}
+    )
 
 
 @dataclass(kw_only=True)

@@ -45,6 +45,7 @@ def test_an_argument_comes_before_the_environment():
         ("DEVICE=cuda:0,cuda:1", "device", "cuda:0,cuda:1"),
         ("DEVICE=cpu,cpu", "device", "cpu,cpu"),
         ("CLUSTER=auto", "cluster", "auto"),
+        ("SHARDS=s3://bucket/shards", "shards", "s3://bucket/shards"),
         ("HOSTS=gpu-1, gpu-2", "host_names", ("gpu-1", "gpu-2")),
         ("CLUSTER=gpu-1.local:6379", "cluster", "gpu-1.local:6379"),
         ("ROUND=100", "round", 100),
@@ -61,6 +62,7 @@ def test_values_have_their_kinds(argument, name, value):
     [
         ("SPLIT=v9", ["SPLIT=v9", "v1"]),
         ("CLUSTER=10.0.0.1", ["CLUSTER=10.0.0.1", "HOST:PORT"]),
+        ("SHARDS=shards", ["SHARDS=shards", "s3://bucket/folder"]),
         ("HOSTS=gpu-1,gpu-1", ["HOSTS=gpu-1,gpu-1", "each machine once"]),
         ("HOSTS=gpu-1", ["HOSTS=gpu-1", "HOST,HOST", "@HOSTFILE", "slurm"]),
         ("LAUNCH_BY=ssh", ["LAUNCH_BY=ssh", "{host}"]),
@@ -170,6 +172,13 @@ def test_every_task_has_a_loader():
     from rounds.data.loaders.registry import LOADERS
 
     assert set(settings.TASKS) == set(LOADERS)
+
+
+def test_shards_are_a_cluster_s():
+    """SHARDS without CLUSTER is refused, since nothing would be written there."""
+    with pytest.raises(UserError, match="SHARDS=s3://b/f: only CLUSTER's workers write shards"):
+        settings.read(["SHARDS=s3://b/f"], {}).resolve()
+    assert settings.read(["SHARDS=s3://b/f", "CLUSTER=auto"], {}).resolve().shards == "s3://b/f"
 
 
 def test_constructs_are_the_competition_s_alone():

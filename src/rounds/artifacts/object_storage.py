@@ -13,6 +13,8 @@ from rounds.errors import UserError
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://.")
 
+STORAGE_VARIABLES = ("AWS_", "GOOGLE_", "AZURE_", "FSSPEC_")  # prefixes of those with credentials and addresses
+
 # By protocol: the variables that hold credentials.
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",

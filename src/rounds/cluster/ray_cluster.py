@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import rounds
 from rounds import process
+from rounds.artifacts.object_storage import STORAGE_VARIABLES
 from rounds.errors import UserError
 from rounds.models.library_versions import library_versions
 
@@ -32,7 +33,10 @@ PATIENCE = 10.0  # seconds that a worker without a job waits for another one
 
 SECONDS_TO_ANSWER = 10.0  # of a cluster's head
 
-KEPT_VARIABLES = ("ROUNDS_", "HF_", "TRANSFORMERS_", "OMP_", "TOKENIZERS_")  # workers get these of this process
+KEPT_VARIABLES = (  # workers get these of this process
+    *("ROUNDS_", "HF_", "TRANSFORMERS_", "OMP_", "TOKENIZERS_"),
+    *STORAGE_VARIABLES,
+)
 
 
 @dataclass(frozen=True)

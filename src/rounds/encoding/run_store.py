@@ -34,6 +34,7 @@ from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.content_key import content_key
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.fingerprint import EncodedTexts
+from rounds.encoding.shard_storage import shards_of
 from rounds.encoding.tokenization import Cuts, model_texts
 from rounds.errors import UserError
 from rounds.models.checkpoint import Checkpoint
@@ -92,7 +93,7 @@ class RunStore:
         """
         texts = self._filtered(texts)
         config, folder = self._vectors_folder(texts, kind, title, examples)
-        parts = self.root / shards.FOLDER / folder.name
+        parts = shards_of(self.checkpoint.options.shards, self.root / shards.FOLDER / folder.name)
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
                 device = ", ".join(map(device_name, self.checkpoint.options.devices))
@@ -110,7 +111,7 @@ class RunStore:
                         vectors = self.encoder.encode(texts, kind, examples, options)
                     representations.of(vectors).write_rest(vectors, temporary)
                 if self._uses_cluster:
-                    shards.remove(parts)
+                    parts.remove_all()
         return representations.KINDS[self.checkpoint.representation].load(folder), folder
 
     @property

@@ -1,16 +1,14 @@
 """Shards: encode a corpus on a cluster, block by block; each block is an artefact, where a later run goes on.
 
 A shard is a block of `TextBlocks`, which one machine encodes at a time, so its vectors do not depend on how many
-machines there are. The folders `shards/corpus-HASH/HASH` of a store are named by what their vectors depend on, and are
-removed when the corpus's vectors are complete.
+machines there are. The folders `shards/corpus-HASH/HASH` of a store, or the objects `corpus-HASH/HASH.zip` of object
+storage, are named by what their vectors depend on, and are removed when the corpus's vectors are complete.
 """
 
 import dataclasses
 import functools
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from rounds.encoding import batch_loop
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.content_key import content_key
 from rounds.encoding.encoder import EncodingOptions
+from rounds.encoding.shard_storage import RemoteShards, Shards
 from rounds.encoding.text_blocks import TextBlock, TextBlocks
 from rounds.encoding.tokenization import Cuts, Tally, report_once
 from rounds.errors import UserError
@@ -42,7 +41,8 @@ class EncodedShard:
 
     Attributes:
         number: of the shard.
-        vectors: of its distinct texts.
+        lengths: how many vectors each of its distinct texts has.
+        vectors: of these texts; None where the worker has written them.
         cuts: what was left out of them.
         tally: counts of texts that could not be read as they are.
         overflowed: texts that were computed again in a wider precision.
@@ -50,7 +50,8 @@ class EncodedShard:
     """
 
     number: int
-    vectors: Vectors
+    lengths: np.ndarray
+    vectors: Vectors | None
     cuts: Cuts
     tally: Tally
     overflowed: int
@@ -109,50 +110,88 @@ def _encode_shard(
         "encode a shard", names=names, on_cuts=cuts.update, on_tally=tally.add, on_overflow=lost.append
     )
     vectors = _loaded.encoder.encode(texts, kind, examples, options)
-    return EncodedShard(number, vectors, cuts, tally, sum(lost), source.device)
+    lengths = representations.of(vectors).lengths(vectors)
+    return EncodedShard(number, lengths, vectors, cuts, tally, sum(lost), source.device)
 
 
-@dataclass(frozen=True)
+def _encode_and_write(kept: RemoteShards, name: str, config: dict, *job: object) -> EncodedShard:
+    """Encode a shard on a worker, and write it to object storage.
+
+    Args:
+        name: of the shard.
+        config: what its vectors depend on.
+        job: arguments of `_encode_shard`.
+
+    Raises:
+        UserError: it cannot be written; the line names the node.
+    """
+    answer = _encode_shard(*job)
+    try:
+        _write(kept, name, config, answer)
+    except UserError as error:
+        raise UserError(f"node {ray_cluster.node_name()}: {error}") from None
+    return dataclasses.replace(answer, vectors=None)
+
+
+def _write(kept: Shards, name: str, config: dict, answer: EncodedShard) -> None:
+    """Keep a shard's vectors and what a worker reports of it."""
+    representation = representations.of(answer.vectors)
+    origin = Origin(versions=library_versions(), device=answer.device)
+    with kept.writing(name, VectorsManifest(config=config, made=origin)) as temporary:
+        allocate = functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE)
+        rows = range(representation.count(answer.vectors))
+        representation.write_rest(representation.take(answer.vectors, rows, allocate), temporary)
+        store.write_json(temporary / REPORT_FILE, answer.report())
+
+
+@dataclass
 class _Shard:
-    """A block of texts, and the folder of its vectors.
+    """A block of texts, and the shard of its vectors.
 
     Attributes:
         block: its rows; the texts themselves are dropped.
         config: what the vectors depend on.
-        folder: where they are, or will be.
+        lengths: as in `EncodedShard`, once the shard is there; so is `report`.
+        report: what the worker reported.
     """
 
     block: TextBlock
     config: dict
-    folder: Path
+    lengths: np.ndarray | None = None
+    report: dict | None = None
 
-    def load(self, representation: Representation) -> Vectors | None:
-        """Return the shard's vectors; None if they are missing, or damaged and therefore removed."""
-        if not store.is_finished(self.folder, self.config):
-            return None
-        try:
-            vectors = representation.load(self.folder)
-            if representation.count(vectors) == len(self.block.first_rows):
-                return vectors
-        except (OSError, ValueError, EOFError, UserError):  # a truncated file
-            pass
-        tqdm.write(f"{self.folder}: is damaged; it is encoded again")
-        shutil.rmtree(self.folder)
-        return None
+    @functools.cached_property
+    def name(self) -> str:
+        """The shard's name."""
+        return hashing.sha256_json(self.config)[:12]
 
-    def write(self, answer: EncodedShard, representation: Representation) -> None:
+    def is_in(self, kept: Shards, representation: Representation) -> bool:
+        """Return whether the shard is kept; a damaged one is removed."""
+        if not kept.is_finished(self.name, self.config):
+            return False
+        with kept.opened(self.name) as folder:
+            try:
+                vectors = representation.load(folder)
+                if representation.count(vectors) == len(self.block.first_rows):
+                    self.report = store.read_json(folder / REPORT_FILE)
+                    self.lengths = representation.lengths(vectors)
+                    return True
+            except (OSError, ValueError, EOFError, UserError):  # a truncated file
+                pass
+        tqdm.write(f"{kept.place(self.name)}: is damaged; it is encoded again")
+        kept.remove(self.name)
+        return False
+
+    def keep(self, answer: EncodedShard, kept: Shards) -> None:
         """Keep a worker's answer."""
-        origin = Origin(versions=library_versions(), device=answer.device)
-        with store.writing(self.folder, VectorsManifest(config=self.config, made=origin)) as temporary:
-            allocate = functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE)
-            rows = range(representation.count(answer.vectors))
-            representation.write_rest(representation.take(answer.vectors, rows, allocate), temporary)
-            store.write_json(temporary / REPORT_FILE, answer.report())
+        if answer.vectors is not None:
+            _write(kept, self.name, self.config, answer)
+        self.lengths, self.report = answer.lengths, answer.report()
 
 
 def encode(
     encoder: CheckpointEncoder,
-    folder: Path,
+    kept: Shards,
     texts: Sequence[str],
     kind: str,
     examples: list[list[str]] | None,
@@ -162,7 +201,7 @@ def encode(
 
     Args:
         encoder: the checkpoint, which this process does not load.
-        folder: folder of the shards.
+        kept: the shards of the corpus.
         kind: `query` or `passage`.
         examples: few-shot examples of each text.
         options: as `encoder.encode` takes them.
@@ -171,43 +210,42 @@ def encode(
         the vectors that `CheckpointEncoder.encode` computes on one machine.
 
     Raises:
-        UserError: a worker failed; the line says where and why.
+        UserError: a worker failed, or the shards cannot be kept; the line says where and why.
     """
+    kept.require_writable()
     cluster = ray_cluster.join(encoder.checkpoint.options.cluster)
-    remote = encoder.checkpoint.with_options(devices=("cuda" if cluster.has_gpus else "cpu",), cluster="")
+    remote = encoder.checkpoint.with_options(devices=("cuda" if cluster.has_gpus else "cpu",), cluster="", shards="")
     common = dataclasses.replace(encoder, checkpoint=remote), cluster.cpus
     representation = representations.KINDS[encoder.checkpoint.representation]
     blocks, shards, encoded = TextBlocks(texts, examples), [], 0
+    is_remote = isinstance(kept, RemoteShards)
 
     def jobs() -> Iterator[tuple]:
         for number, block in enumerate(blocks):
             config = content_key(encoder.checkpoint, block.texts, kind, block.examples)
             rows_only = dataclasses.replace(block, texts=[], examples=None)
-            shards.append(_Shard(rows_only, config, folder / hashing.sha256_json(config)[:12]))
-            if shards[-1].load(representation) is None:
-                yield *common, number, block.texts, kind, block.examples, options.names_of(block.first_rows.tolist())
+            shards.append(shard := _Shard(rows_only, config))
+            if not shard.is_in(kept, representation):
+                names = options.names_of(block.first_rows.tolist())
+                job = *common, number, block.texts, kind, block.examples, names
+                yield (kept, shard.name, config, *job) if is_remote else job
 
     with batch_loop.progress_bar(blocks.distinct_count, options.title) as bar:
-        for answer in cluster.map(_encode_shard, jobs()):
-            shards[answer.number].write(answer, representation)
-            bar.update(representation.count(answer.vectors))
+        for answer in cluster.map(_encode_and_write if is_remote else _encode_shard, jobs()):
+            shards[answer.number].keep(answer, kept)
+            bar.update(len(answer.lengths))
             encoded += 1
     if done := len(shards) - encoded:
         tqdm.write(f"{options.title}: {done} of {len(shards)} shards were there already")
     _report(shards, encoder, kind, options)
-    return _join(shards, blocks.count, representation, options)
-
-
-def remove(folder: Path) -> None:
-    """Remove the shards of vectors that are complete."""
-    shutil.rmtree(folder, ignore_errors=True)
+    return _join(shards, kept, blocks.count, representation, options)
 
 
 def _report(shards: list[_Shard], encoder: CheckpointEncoder, kind: str, options: EncodingOptions) -> None:
     """Say what could not be read or computed as it is, in all shards together."""
     tally, cuts, lost, device = Tally(), Cuts(), 0, "cpu"
     for shard in shards:
-        report = store.read_json(shard.folder / REPORT_FILE)
+        report = shard.report
         tally.add(Tally(**report["tally"]))
         parts = ({int(row): value for row, value in part.items()} for part in report["cuts"].values())
         cuts.update(shard.block.cuts_of_rows(Cuts(*parts)))
@@ -220,14 +258,20 @@ def _report(shards: list[_Shard], encoder: CheckpointEncoder, kind: str, options
         options.on_cuts(cuts)
 
 
-def _join(shards: list[_Shard], count: int, representation: Representation, options: EncodingOptions) -> Vectors:
+def _join(
+    shards: list[_Shard], kept: Shards, count: int, representation: Representation, options: EncodingOptions
+) -> Vectors:
     """Return the vectors of all rows, from those of each shard's distinct texts."""
     lengths = np.ones(count, np.int64)
     for shard in shards:
-        lengths[shard.block.rows] = representation.lengths(representation.load(shard.folder))[shard.block.places]
+        lengths[shard.block.rows] = shard.lengths[shard.block.places]
     builder = representation.builder(lengths, options.allocate)
     for shard in shards:
-        vectors = representation.load(shard.folder)
-        for rows, places in shard.block.parts():
-            builder.put(rows, representation.select(vectors, places))
+        with kept.opened(shard.name) as folder:
+            try:
+                vectors = representation.load(folder)
+            except (OSError, ValueError, EOFError):
+                raise UserError(f"{kept.place(shard.name)}: is damaged; run again, and it is encoded again") from None
+            for rows, places in shard.block.parts():
+                builder.put(rows, representation.select(vectors, places))
     return builder.finish()

@@ -41,6 +41,7 @@ FLAGS = {
             "embedder_name_or_path": "",
             "devices": "DEVICE",
             "cluster": "CLUSTER",
+            "shards": "SHARDS",
             "engine": "ENGINE",
         },
     ),

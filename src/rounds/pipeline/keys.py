@@ -97,7 +97,7 @@ SCRIPTS = {
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
 }
 # Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.
-IGNORED = ("device", "devices", "cluster", "track", "model_output", "overwrite", "replace_stale")
+IGNORED = ("device", "devices", "cluster", "shards", "track", "model_output", "overwrite", "replace_stale")
 
 
 @dataclass(frozen=True)

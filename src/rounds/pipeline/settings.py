@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
+from rounds.artifacts.object_storage import STORAGE_VARIABLES
 from rounds.data.source import OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
 from rounds.errors import UserError
 from rounds.pipeline import hosts, value_checks
@@ -29,7 +30,10 @@ LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
 LAST_FOLD = 3  # of splits v5 and v6
 # Variables that a command line may set without being settings: the Makefile's own, and those of libraries.
 OTHER_VARIABLES = ("PY", "SETUP", "SHELL", "PATH", "HOME", "MAKEFLAGS")
-OTHER_PREFIXES = ("ROUNDS_", "HF_", "CUDA_", "OMP_", "PIP_", "KAGGLE_", "TORCH_", "TOKENIZERS_", "PYTHON", "WANDB_")
+OTHER_PREFIXES = (
+    *("ROUNDS_", "HF_", "CUDA_", "OMP_", "PIP_", "KAGGLE_", "TORCH_", "TOKENIZERS_", "PYTHON", "WANDB_"),
+    *STORAGE_VARIABLES,
+)
 
 
 def _setting(
@@ -115,6 +119,11 @@ class Settings:
         "",
         "auto, or HOST:PORT of a Ray cluster's head: encode, search, mine and list candidates there (docs/cluster.md)",
         check=value_checks.wrong_cluster,
+    )
+    shards: str = _setting(
+        "",
+        "URL, such as s3://bucket/folder, that CLUSTER's workers write what they encoded to (docs/cluster.md)",
+        check=value_checks.wrong_shards,
     )
     nproc: int = _setting(1, "processes that finetune runs in", least=1)
     hosts: str = _setting(
@@ -222,7 +231,8 @@ class Settings:
         """Fill in what depends on the task, the target and the data at hand.
 
         Raises:
-            UserError: the task has no sample, and RAW names no data, or no labels for SPLIT; or HOSTS no machines.
+            UserError: the task has no sample, and RAW names no data, or no labels for SPLIT; HOSTS no machines; or SHARDS
+                has no CLUSTER.
         """
         if self.split in OFFICIAL_SPLITS and self.task != "beir":
             raise UserError(f"SPLIT={self.split}: only TASK=beir has files of labels for it; choose one of v1 to v5")
@@ -232,6 +242,10 @@ class Settings:
             )
         if self.split == "v6" and self.task not in ("eedi", PROMPT_TASK):
             raise UserError(f"SPLIT=v6: groups questions by ConstructId, which TASK={self.task} lacks; choose v1 to v5")
+        if self.shards and not self.cluster:
+            raise UserError(
+                f"SHARDS={self.shards}: only CLUSTER's workers write shards; name a cluster, or leave it out"
+            )
         if self.extra and self.task != "eedi":
             raise UserError(
                 f"EXTRA={self.extra}: outside questions join TASK=eedi alone, not {self.task}; leave it out"

@@ -40,6 +40,7 @@ def submit_checkpoint(session: Session, checkpoint: Path, output: Path) -> None:
         raw_dir=given.raw,
         device=given.device,
         cluster=given.cluster,
+        shards=given.shards,
         kaggle=given.kaggle,
         competition=given.competition,
         output_file=output,

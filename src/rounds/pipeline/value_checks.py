@@ -1,11 +1,12 @@
 """Checks of values: each returns what is wrong with the text of a variable, or nothing.
 
-Only the standard library and `hosts`, which keeps to it, are imported, so `make help` works before the set-up.
+Only the standard library and modules that keep to it are imported, so `make help` works before the set-up.
 """
 
 import re
 import shlex
 
+from rounds.artifacts import object_storage
 from rounds.pipeline import hosts
 
 DEVICES = re.compile(r"cpu(,cpu)*|cuda(:\d+)?(,cuda(:\d+)?)*")
@@ -21,6 +22,11 @@ def wrong_cluster(text: str) -> str:
     """Check CLUSTER."""
     is_right = text == "auto" or re.fullmatch(r"[\w.-]+:\d+", text)
     return "" if is_right else "must be auto, or HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379"
+
+
+def wrong_shards(text: str) -> str:
+    """Check SHARDS."""
+    return "" if object_storage.is_url(text) else "must be a URL, such as s3://bucket/folder"
 
 
 def wrong_hosts(text: str) -> str:

@@ -1,0 +1,152 @@
+"""Shards at a URL: written by whoever encodes, read back as they were, and encoded again where they are damaged."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from helpers import s3_stand_in
+from helpers.tiny_task import refused
+
+from rounds.artifacts.manifests import Origin, VectorsManifest
+from rounds.cluster import ray_cluster
+from rounds.config import loader
+from rounds.encoding import run_store, shards, text_blocks
+from rounds.encoding.run_store import CUTS_FILE
+from rounds.encoding.shard_storage import RemoteShards
+from rounds.models import checkpoint
+from rounds.models.inference_options import InferenceOptions
+from rounds.retrieval.representation import VECTORS_FILE
+from rounds.retrieval.tokens import OFFSETS_FILE
+
+URL = "memory://shard-test"
+
+TEXTS = [f"the sum of {number} and {number + 1} " * (number % 4 + 1) for number in range(20)] * 2  # 20 distinct texts
+
+
+class OneProcess:
+    """Stands in for a cluster: does each job here, and counts them.
+
+    Attributes:
+        most: jobs that are done before this process is killed.
+    """
+
+    has_gpus, cpus = False, 0
+
+    def __init__(self) -> None:
+        self.jobs, self.most = 0, 1000
+
+    def map(self, function: Callable, jobs: Iterator[tuple]) -> Iterator:
+        for job in jobs:
+            if self.jobs == self.most:
+                raise KeyboardInterrupt
+            self.jobs += 1
+            yield function(*job)
+
+
+@pytest.fixture
+def cluster(monkeypatch) -> OneProcess:
+    """A cluster in this process, shards of 8 texts, and an empty storage."""
+    process = OneProcess()
+    monkeypatch.setattr(ray_cluster, "join", lambda address: process)
+    monkeypatch.setattr(text_blocks, "BLOCK_TEXTS", 8)
+    storage = fsspec.filesystem("memory")
+    if storage.exists("/shard-test"):
+        storage.rm("/shard-test", recursive=True)
+    shards._loaded.key, shards._loaded.encoder = "", None
+    return process
+
+
+def encode(folder: Path, name: str = "tiny-mistral", **options) -> dict[str, bytes]:
+    """Encode the texts and return the files of vectors and cuts."""
+    source = checkpoint.resolve(None, loader.load(name), "cpu", "fp32").with_options(**options)
+    _, vectors = run_store.open_store(source, folder).vectors(TEXTS, "passage", "corpus")
+    return {path.name: path.read_bytes() for path in vectors.iterdir() if path.suffix in (".npy", ".json")} | {
+        "manifest.json": b""  # holds the time
+    }
+
+
+def objects() -> list[str]:
+    return sorted(fsspec.filesystem("memory").find("/shard-test"))
+
+
+@pytest.mark.parametrize("name", ["tiny-mistral", "tiny-tokens"])
+def test_vectors_are_those_of_one_machine(name, cluster, tmp_path):
+    """With one vector a text or several, files are the same bytes, and no shard is left at the URL."""
+    alone = encode(tmp_path / "alone", name)
+    assert {VECTORS_FILE, CUTS_FILE} <= alone.keys() and (OFFSETS_FILE in alone) == (name == "tiny-tokens")
+    assert encode(tmp_path / "remote", name, cluster="auto", shards=URL) == alone
+    assert cluster.jobs == 3 and not objects()
+
+
+def test_only_missing_and_damaged_shards_are_encoded_again(cluster, tmp_path, capsys):
+    """After a kill, one of two shards is cut and one has a changed byte; both are named, and the result is the same."""
+    alone = encode(tmp_path / "alone")
+    cluster.most = 2
+    with pytest.raises(KeyboardInterrupt):
+        encode(tmp_path / "remote", cluster="auto", shards=URL)
+    storage, (first, second) = fsspec.filesystem("memory"), objects()
+    content = storage.cat(first)
+    storage.pipe(first, content[:-10])
+    storage.pipe(second, (other := storage.cat(second))[:300] + bytes([other[300] ^ 1]) + other[301:])
+    cluster.jobs, cluster.most = 0, 1000
+    capsys.readouterr()
+    assert encode(tmp_path / "remote", cluster="auto", shards=URL) == alone
+    lines = capsys.readouterr().out
+    for name in (first, second):
+        assert f"memory:/{name}: is damaged; it is encoded again" in lines
+    assert cluster.jobs == 3
+
+
+def test_whole_shards_are_kept_after_a_kill(cluster, tmp_path, capsys):
+    """The rerun encodes the missing ones alone."""
+    cluster.most = 1
+    with pytest.raises(KeyboardInterrupt):
+        encode(tmp_path, cluster="auto", shards=URL)
+    assert len(objects()) == 1
+    cluster.jobs, cluster.most = 0, 1000
+    encode(tmp_path, cluster="auto", shards=URL)
+    assert cluster.jobs == 2 and "1 of 3 shards were there already" in capsys.readouterr().out
+
+
+def test_storage_that_takes_no_shards_is_refused_before_anything_is_encoded(cluster, tmp_path):
+    """The line names the URL; no vectors are left."""
+    with refused("nothing://b/corpus-", "Protocol not known"):
+        encode(tmp_path, cluster="auto", shards="nothing://b")
+    assert not cluster.jobs and not list(tmp_path.rglob(VECTORS_FILE))
+
+
+def test_shards_need_a_url_and_a_cluster():
+    """Without either, the line says what to name."""
+    options = InferenceOptions("fp32", ("cpu",), cluster="auto")
+    with refused("shards /disk: must be a URL"):
+        dataclasses.replace(options, shards="/disk")
+    with refused(f"shards {URL}: only a cluster's workers write shards"):
+        dataclasses.replace(options, shards=URL, cluster="")
+
+
+@pytest.mark.slow
+def test_s3_keeps_shards():
+    """An object is written, read back, noticed where it is cut, and removed; a missing bucket is refused."""
+    manifest = VectorsManifest(config={}, made=Origin(versions={}, device="cpu"))
+    with s3_stand_in.serving() as storage:
+        kept = RemoteShards(f"s3://{s3_stand_in.BUCKET}/shards/corpus-1")
+        kept.require_writable()
+        assert not kept.is_finished("a", {}) and not storage.find(kept.url)
+        for name in ("a", "b"):
+            with kept.writing(name, manifest) as folder:
+                (folder / "report.json").write_text(name)
+        assert kept.is_finished("a", {})
+        with kept.opened("a") as folder:
+            assert (folder / "report.json").read_text() == "a"
+        storage.pipe(kept.place("a"), storage.cat(kept.place("a"))[:-5])
+        with kept.opened("a") as folder:
+            assert not folder.exists()
+        kept.remove("a")
+        assert not kept.is_finished("a", {}) and kept.is_finished("b", {})
+        kept.remove_all()
+        assert not storage.find(kept.url)
+        with refused("s3://no-such-bucket/x: no such bucket"):
+            RemoteShards("s3://no-such-bucket/x").require_writable()
+        assert [name.strip("/") for name in storage.ls("")] == [s3_stand_in.BUCKET]
