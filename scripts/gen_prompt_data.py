@@ -6,6 +6,7 @@ from pathlib import Path
 from rounds import cli
 from rounds.artifacts import hashing, store
 from rounds.artifacts.prompt_manifests import PromptSplitManifest
+from rounds.data import remote_files
 from rounds.flags import Replacing, Seeded
 from rounds.generation import raw, rows, splits
 
@@ -24,7 +25,7 @@ class Flags(Replacing, Seeded):
 
 def main(flags: Flags) -> None:
     """Write the training, validation and test rows of a split of prompt recovery."""
-    source, folder = Path(flags.raw_dir), Path(flags.output_dir)
+    source, folder = remote_files.local_path(flags.raw_dir), Path(flags.output_dir)
     with_prompts, test = raw.load(source)
     config = {
         "data": {file.name: hashing.sha256_file(file) for file in raw.table_files(source)},

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rounds.data import remote_files
 from rounds.errors import UserError
 from rounds.pipeline import keys, stages
 from rounds.pipeline.experiment import Experiment, tag
@@ -34,7 +35,7 @@ def data(names: Experiment) -> Stage:
         UserError: RAW names nothing.
     """
     given, output = names.settings, data_folder(names)
-    if not given.is_sample and not Path(given.raw).exists():
+    if not given.is_sample and not remote_files.local_path(given.raw).exists():
         raise UserError(f"RAW={given.raw}: no such file or folder; docs/prompt-recovery.md says what it holds")
     call = keys.command(
         "gen_prompt_data",

@@ -231,8 +231,8 @@ class Settings:
         """Fill in what depends on the task, the target and the data at hand.
 
         Raises:
-            UserError: the task has no sample, and RAW names no data, or no labels for SPLIT; HOSTS no machines; or SHARDS
-                has no CLUSTER.
+            UserError: the task has no sample, and RAW names no data, or no labels for SPLIT; HOSTS no machines; or
+                SHARDS has no CLUSTER.
         """
         if self.split in OFFICIAL_SPLITS and self.task != "beir":
             raise UserError(f"SPLIT={self.split}: only TASK=beir has files of labels for it; choose one of v1 to v5")
