@@ -320,11 +320,9 @@ class CandidatesManifest(ConfiguredManifest):
     """Candidates of a collection's queries, with features of each pair.
 
     Attributes:
-        data, split: of the collection.
+        data, split, collection: the collection's names, and its folder, relative to this one.
         members: names of the fused models; the ranking of the last is the one to improve.
-        collection: the collection's folder, relative to this one.
-        rounds: folders of the last round of each training seed, relative to this one; None for a single seed, whose
-            round's folder holds this one.
+        rounds: folders of the last round of several training seeds, relative to this one; None for a single seed.
     """
 
     kind: Literal["candidates"] = "candidates"
@@ -333,11 +331,6 @@ class CandidatesManifest(ConfiguredManifest):
     members: list[StrictStr]
     collection: StrictStr
     rounds: list[StrictStr] | None = None
-
-    @property
-    def seeds(self) -> int:
-        """Return the number of seeds that each round was trained with."""
-        return len(self.rounds or [""])
 
 
 class RerankerManifest(ConfiguredManifest):
@@ -390,8 +383,7 @@ class SubmissionManifest(Manifest):
     Attributes:
         checkpoint: name of the checkpoint.
         run: folder of its run, relative to the folder of the base models' runs.
-        members: names of the fused models.
-        folds: configs of the candidates that the fusion was fitted on.
+        members, folds: names of the fused models, and configs of the candidates that the fusion was fitted on.
     """
 
     kind: Literal["submission"] = "submission"

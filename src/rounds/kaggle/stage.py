@@ -36,7 +36,8 @@ def submit_fused(
     """
     folds.require_distinct(fold_folders)
     *fold_manifests, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
-    if any(each.members != manifest.members or each.seeds != manifest.seeds for each in fold_manifests):
+    models = (manifest.members, folds.count_seeds(manifest))
+    if any((each.members, folds.count_seeds(each)) != models for each in fold_manifests):
         raise UserError(
             f"{table_folder}: fuses other models than {fold_folders[0]}; make both with the same rounds of one recipe, "
             "and the same number of training seeds"

@@ -72,6 +72,11 @@ def read_candidates_manifest(folder: Path) -> CandidatesManifest:
     return manifest
 
 
+def count_seeds(manifest: CandidatesManifest) -> int:
+    """Return the number of seeds that each round was trained with."""
+    return len(manifest.rounds or [""])
+
+
 def read_scored_candidates(folder: Path) -> Candidates:
     """Read a folder's candidates, with a reranker's scores as features where `rerank/` stands beside the folder.
 
@@ -104,7 +109,7 @@ def read_fold(folder: Path) -> Fold:
         costs["rerank"] = Cost(reranked.seconds / 60, reranked.peak_mib)
     if table.queries != list(data.validation):
         raise UserError(f"{folder}: has other queries than {data.folder}; run the fold again")
-    return Fold(data, scores, costs, table, manifest.members, manifest.seeds)
+    return Fold(data, scores, costs, table, manifest.members, count_seeds(manifest))
 
 
 def _mean_of_seeds(
