@@ -34,6 +34,36 @@ Runner().call(Command("finetune", flags, given.processes, given.host_names, give
 """
 
 
+# Stands in for a training: the process on the second machine dies in the first attempt. In the next one the first
+# machine comes late, so that the second would find what the first attempt left behind.
+DYING = """
+import os, signal, time
+from pathlib import Path
+import torch
+import torch.distributed as dist
+
+is_second, died = "ON_SECOND" in os.environ, Path("died")
+with open("starts", "a") as file:
+    file.write("x")  # one for each process that was started
+if died.exists() and not is_second:
+    time.sleep(2)
+dist.init_process_group("gloo")
+if is_second and not died.exists():
+    died.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+total = torch.ones(1)
+dist.all_reduce(total)
+Path(f"total{dist.get_rank()}").write_text(str(total.item()))
+"""
+
+# Stand in for Slurm's commands on one machine with two addresses.
+SCONTROL = "#!/bin/sh\necho 127.0.0.1\necho 127.0.0.2\n"
+SRUN = """#!/bin/sh
+while case "$1" in --*) true;; *) false;; esac; do shift; done
+ON_SECOND=1 exec "$@"
+"""
+
+
 def option(words: list[str], name: str) -> str:
     return words[words.index(name) + 1]
 
@@ -147,3 +177,20 @@ def test_two_machines_train_with_the_losses_of_one(machines, flags, expected, tm
     assert start(first, call, tmp_path / "log").wait() == 0, (tmp_path / "log").read_text()
     assert (tmp_path / "log").read_text().count("s of training") == 1
     assert losses(tmp_path / "train") == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_on_another_node_of_a_job_is_started_again(tmp_path):
+    """All processes of a Slurm job meet again, those of the node that lost none included."""
+    (tmp_path / "scripts").mkdir()
+    for name, text in (("scripts/finetune.py", DYING), ("scontrol", SCONTROL), ("srun", SRUN)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    job = {"SLURM_JOB_NODELIST": "gpu-[1-2]", "SLURMD_NODENAME": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+    environment = two_machines.environment(**job, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    result = subprocess.run(
+        [sys.executable, "-c", RUN, "--", "HOSTS=slurm"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert [(tmp_path / f"total{rank}").read_text() for rank in range(2)] == ["2.0", "2.0"]
+    assert len((tmp_path / "starts").read_text()) >= 4 and "exitcode: -9" in result.stderr
