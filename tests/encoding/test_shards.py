@@ -1,5 +1,6 @@
 """Shards: a cluster gives what one machine gives, byte for byte, also where its driver was killed on the way."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import ray_nodes
+from helpers import ray_nodes, s3_stand_in
 
 from rounds.config import loader
 from rounds.encoding import run_store, shards, text_blocks
@@ -43,8 +44,9 @@ def map_and_die(self, function, jobs, map=RayCluster.map):
         yield answer
 
 RayCluster.map, text_blocks.BLOCK_TEXTS = map_and_die, int(sys.argv[3])
-source = checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu", "fp32").with_options(cluster=sys.argv[2])
-run_store.open_store(source, Path(sys.argv[1])).vectors(sys.argv[4:], "passage", "corpus")
+source = checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu", "fp32")
+source = source.with_options(cluster=sys.argv[2], shards=sys.argv[4])
+run_store.open_store(source, Path(sys.argv[1])).vectors(sys.argv[5:], "passage", "corpus")
 """
 
 
@@ -75,6 +77,14 @@ def rank(source: Checkpoint, folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.name in names}
 
 
+def run_and_die(folder: Path, cluster, url: str = "") -> None:
+    """Encode the passages in a process that kills itself when a worker returns the third shard."""
+    flags = [folder, cluster.address, BLOCK, url, *PASSAGES.values()]
+    ray_nodes.leave()
+    killed = subprocess.run([sys.executable, "-c", DRIVER, *map(str, flags)], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
 def test_a_cluster_gives_what_one_machine_gives(cluster, tmp_path):
     """Vectors (here several for each text), cuts and the run are the same bytes; no shard is left behind."""
     alone = rank(base("tiny-tokens"), tmp_path / "alone")
@@ -85,10 +95,7 @@ def test_a_cluster_gives_what_one_machine_gives(cluster, tmp_path):
 def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, tmp_path, capsys):
     """Shards that are there are not encoded again; a truncated one is, and the result is the same bytes."""
     alone, together = rank(base(), tmp_path / "alone"), tmp_path / "together"
-    flags = [together, cluster.address, str(BLOCK), *PASSAGES.values()]
-    ray_nodes.leave()
-    killed = subprocess.run([sys.executable, "-c", DRIVER, *map(str, flags)], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run_and_die(together, cluster)
     files = sorted(together.rglob(f"{shards.FOLDER}/*/*/{VECTORS_FILE}"))
     assert len(files) == 2
     files[0].write_bytes(files[0].read_bytes()[:-64])
@@ -97,3 +104,20 @@ def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, tmp_path, capsys
     lines = capsys.readouterr().out
     assert f"{files[0].parent}: is damaged; it is encoded again" in lines
     assert "encode corpus: 1 of 5 shards were there already" in lines
+
+
+def test_workers_write_shards_to_s3(cluster, tmp_path, capsys):
+    """After a kill the driver finds what its workers wrote; a truncated object is encoded again, the rest is not."""
+    alone, url = rank(base(), tmp_path / "alone"), f"s3://{s3_stand_in.BUCKET}/shards"
+    with s3_stand_in.serving() as storage:
+        run_and_die(tmp_path / "together", cluster, url)
+        first, *others = written = sorted(storage.find(url))
+        assert len(written) >= 3 and not list((tmp_path / "together").rglob(VECTORS_FILE))
+        storage.pipe(first, storage.cat(first)[:-64])
+        capsys.readouterr()
+        assert rank(base(cluster=cluster.address, shards=url), tmp_path / "together") == alone
+        lines = capsys.readouterr().out
+        assert f"s3://{first}: is damaged; it is encoded again" in lines
+        kept = re.search(r"encode corpus: (\d) of 5 shards were there already", lines)
+        assert len(others) <= int(kept[1]) < 5  # a worker may have written another one after the kill
+        assert not storage.find(url)
