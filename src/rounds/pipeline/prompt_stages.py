@@ -1,5 +1,6 @@
 """Stages of prompt recovery: its data, in folders that no recipe shapes, since every generator reads the same rows."""
 
+import re
 from pathlib import Path
 
 from rounds.data import remote_files
@@ -8,6 +9,10 @@ from rounds.pipeline import keys, stages
 from rounds.pipeline.experiment import Experiment, tag
 from rounds.pipeline.settings import Settings
 from rounds.pipeline.stages import Stage
+
+COMPETITION = "llm-prompt-recovery"
+PREDICTIONS = "predictions.jsonl"
+BASELINES = ("copy", "fixed", "nearest", "joined")  # folders that scripts/prompt_baselines.py leaves
 
 
 def _tag(given: Settings) -> str:
@@ -47,3 +52,40 @@ def data(names: Experiment) -> Stage:
         replace_stale=True,
     )
     return Stage("data", output, call, (stages.sample(names),) if given.is_sample else (), home=output)
+
+
+def baselines(names: Experiment) -> Stage:
+    """Predictions without a generator, by the embedder of the metric."""
+    given = names.settings
+    output = home(names) / f"baselines-{_label(given)}"
+    call = keys.command(
+        "prompt_baselines",
+        data_dir=data_folder(names),
+        embedder=given.embedder,
+        device=given.first_device,
+        output_dir=output,
+        replace_stale=True,
+    )
+    return Stage("baselines", output, call, (data(names),), home=home(names))
+
+
+def predicted(names: Experiment) -> list[Path]:
+    """The folders with predictions of the split: this embedder's baselines, then generators' by their names."""
+    own = [baselines(names).output / name for name in BASELINES]
+    found = sorted(file.parent for file in home(names).rglob(PREDICTIONS))
+    others = [folder for folder in found if not folder.parent.name.startswith("baselines-")]
+    return own + [folder for folder in others if not folder.name.endswith(".partial")]
+
+
+def table(names: Experiment) -> Path:
+    """The table of all predictions, without its suffix; its name ends with the embedder's."""
+    return home(names) / f"scores-{_label(names.settings)}"
+
+
+def submission(names: Experiment) -> Path:
+    """The CSV of the chosen predictions."""
+    return Path("submissions") / f"{home(names).name}.csv"
+
+
+def _label(given: Settings) -> str:
+    return re.sub(r"[^\w.-]", "_", Path(given.embedder).name)

@@ -1,0 +1,74 @@
+"""Files of predictions: `predictions.jsonl` with `id` and `prediction`, by a generator or a baseline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rounds.artifacts import store
+from rounds.artifacts.prompt_manifests import PromptBaselinesManifest
+from rounds.data.cells import read_text
+from rounds.errors import UserError
+from rounds.generation.rows import PromptRow
+
+PREDICTIONS = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted prompts of some rows.
+
+    Attributes:
+        title: their name in tables.
+        texts: one a row, in the order of the rows.
+        lineage: training rows of the generator, id -> digest; empty of baselines and untuned ones, None if unknown.
+        validation_loss: of the generator; None where it has none.
+    """
+
+    title: str
+    texts: list[str]
+    lineage: dict[str, str] | None
+    validation_loss: float | None = None
+
+
+def write(folder: Path, rows: Sequence[PromptRow], texts: Sequence[str]) -> None:
+    """Write the predictions of rows into a folder that is being made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ({"id": row.id, "prediction": text} for row, text in zip(rows, texts, strict=True))
+    store.write_jsonl(folder / PREDICTIONS, lines)
+
+
+def read(folder: Path, rows: Sequence[PromptRow]) -> Predictions:
+    """Read the predictions of exactly these rows.
+
+    Args:
+        folder: a baseline's folder or a generator's; its manifest, or that of the folder above, names it.
+
+    Raises:
+        UserError: the file or its manifest is missing, a prediction is empty, or rows are missing, repeated or others.
+    """
+    file = Path(folder) / PREDICTIONS
+    texts: dict[str, str] = {}
+    for number, row in enumerate(store.read_jsonl(file, ("id", "prediction")), 1):
+        if row["id"] in texts:
+            raise UserError(f"{file} line {number}: id {row['id']!r} appears twice")
+        texts[row["id"]] = read_text(row["prediction"], f"{file} line {number}", "prediction")
+    missing = [row.id for row in rows if row.id not in texts]
+    if missing or len(texts) != len(rows):
+        raise UserError(
+            f"{file}: predicts {len(texts)} rows, the split has {len(rows)}"
+            + (f" ({missing[0]} has no prediction)" if missing else "")
+            + "; predict the rows of this split"
+        )
+    return _describe(Path(folder), [texts[row.id] for row in rows])
+
+
+def _describe(folder: Path, texts: list[str]) -> Predictions:
+    above = store.read_manifest(folder.parent)
+    if isinstance(above, PromptBaselinesManifest):
+        return Predictions(above.titles.get(folder.name, folder.name), texts, {})
+    manifest = store.read_manifest(folder)
+    if manifest is None:
+        raise UserError(f"{folder}: has no {store.MANIFEST}, so its training rows are unknown; predict again")
+    title = getattr(manifest, "title", None) or f"{folder.parent.name}/{folder.name}"
+    lineage, loss = getattr(manifest, "lineage", None), getattr(manifest, "validation_loss", None)
+    return Predictions(title, texts, lineage, loss)
