@@ -35,6 +35,17 @@ def test_a_generator_is_tuned_then_writes(session):
     assert (test.value("side"), test.value("output_dir")[-4:]) == ("test", "test")
 
 
+def test_sweep_tunes_in_each_way_and_scores_all(session):
+    """Each way has folders of its own, and the table has the baselines and all of them."""
+    made = session(*PROMPTS, target="sweep")
+    targets.run("sweep", made)
+    assert made.runner.scripts == ["gen_prompt_data", *["tune", "predict"] * 7, "prompt_baselines", "eval_prompts"]
+    outputs = {call.value("output_dir") for call in made.runner.calls if call.script == "tune"}
+    assert len(outputs) == 7
+    with pytest.raises(UserError, match="sweep: SPLIT=submission"):
+        ran(session, "sweep", *PROMPTS[:3], "SPLIT=submission")
+
+
 def test_brittle_takes_the_tuned_generator(session):
     """It is tuned first where it is missing."""
     assert ran(session, "brittle", *PROMPTS) == ["gen_prompt_data", "tune", "prompt_brittle"]

@@ -52,6 +52,20 @@ def check_flags(text: str, recipe: GeneratorRecipe) -> None:
             )
 
 
+def variants(recipe: GeneratorRecipe) -> list[str]:
+    """The ways of tuning that make sweep compares, as TUNE_FLAGS: virtual tokens, steps, the order of rows, ranks."""
+    steps = recipe.training.steps
+    prompt, lora = "--method prompt --learning_rate 0.1", "--method lora --learning_rate 0.001"
+    return [
+        f"{prompt} --tokens 8 --steps {steps}",
+        f"{prompt} --tokens 64 --steps {steps}",
+        f"{prompt} --tokens 8 --steps {4 * steps}",
+        f"{prompt} --tokens 8 --steps {steps} --shuffle false",
+        f"{lora} --rank 1 --steps {steps}",
+        f"{lora} --rank 16 --steps {steps}",
+    ]
+
+
 def tuning(names: Experiment) -> Stage:
     """The tuned generator."""
     given, output = names.settings, folder(names) / "train"

@@ -96,6 +96,18 @@ def submit(session: Session) -> None:
     )
 
 
+def sweep(session: Session) -> None:
+    """Tune MODEL as its recipe says and in each of several other ways, and print all scores in one table."""
+    given = session.settings
+    if not given.is_validated:
+        raise UserError("sweep: SPLIT=submission trains on everything and has no validation rows; choose v1 or v6")
+    recipe = generator_stages.load_recipe(given.model)
+    for flags in ("", *generator_stages.variants(recipe)):
+        varied = session.on(tune_flags=f"{flags} {given.tune_flags}".strip())
+        session.ensure(generator_stages.predictions(varied.experiment))
+    evaluate(session)
+
+
 def _chosen(session: Session) -> list[Path]:
     """The folders that RUNS name, as paths or within the split's folder."""
     home = prompt_stages.home(session.experiment)
@@ -119,4 +131,5 @@ TARGETS: dict[str, Action] = {
     "brittle": brittle,
     "evaluate": evaluate,
     "submit": submit,
+    "sweep": sweep,
 }
