@@ -161,7 +161,8 @@ typing-extensions urllib3 xxhash
 """
 NEWER = {"httpcore2", "httpx2", "truststore"}  # required by newer releases of what it holds
 
-OPTIONAL = ("brotli", "orjson", "pytz")  # libraries import them where they are installed; Gradio brings them
+# Libraries import them where they are installed; s3fs and Gradio bring them.
+OPTIONAL = ("boto3", "brotli", "orjson", "pytz")
 
 
 def test_all_imports_are_carried_or_on_the_bare_machine():

@@ -7,6 +7,7 @@ from helpers.tiny_task import make_task, refused
 
 from rounds.data import splits
 from rounds.data.dataset import Query, RetrievalDataset
+from rounds.data.source import FOLDED
 from rounds.data.splits import Split, make_split
 
 LETTERS = "BCD"
@@ -42,7 +43,7 @@ def unseen_share(task: RetrievalDataset, split: Split) -> float:
 
 
 ALL = [(version, 0) for version in splits.VERSIONS]
-ALL += [(version, fold) for version in splits.FOLDED for fold in range(1, splits.MAX_FOLDS)]
+ALL += [(version, fold) for version in FOLDED for fold in range(1, splits.MAX_FOLDS)]
 
 
 @pytest.mark.parametrize(("version", "fold"), ALL)
@@ -141,7 +142,7 @@ def test_v6_without_constructs_is_refused(task):
         make_split(dataclasses.replace(task, constructs=few), "v6")
 
 
-@pytest.mark.parametrize("version", splits.FOLDED)
+@pytest.mark.parametrize("version", FOLDED)
 def test_folds_are_disjoint(task, version):
     """No question is validated on in two folds of one seed."""
     folds = [make_split(task, version, fold=fold).validation for fold in range(splits.MAX_FOLDS)]
@@ -150,7 +151,7 @@ def test_folds_are_disjoint(task, version):
 
 
 @pytest.mark.parametrize("fold", [-1, splits.MAX_FOLDS])
-@pytest.mark.parametrize("version", splits.FOLDED)
+@pytest.mark.parametrize("version", FOLDED)
 def test_a_fold_out_of_range_is_refused(task, version, fold):
     """A fold that the split does not have is named."""
     with refused(f"fold {fold}", version, "0 to 3"):

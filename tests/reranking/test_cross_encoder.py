@@ -173,7 +173,7 @@ def test_candidates_are_made_once_and_refuse_another_checkpoint(tables, tiny, tm
     source = checkpoint.resolve(None, tiny, "cpu")
     assert manifest.members == [f"tiny-mistral round 0{part}" for part in (" topic", " problem", "")]
     assert "up to date" in stage.make_candidates([source], data, tables[0], tmp_path, False)
-    with refused("two have one name"):
+    with refused("a second model named", "no other seed of the first"):
         stage.make_candidates([source, source], data, tmp_path / "x", tmp_path, False)
     other = tiny.replace("prompts", query_prefix="other ")
     with refused(tables[0], "another configuration"):

@@ -37,6 +37,8 @@ PROMPT_VERSIONS = ("v1", "v6", "submission")  # splits of its rows
 
 OFFICIAL_SPLITS = ("official", "dev")  # sides from files of labels, which task beir has
 
+FOLDED = ("v5", "v6")  # splits that have folds
+
 IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well
 
 

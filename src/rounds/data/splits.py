@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from sklearn.model_selection import train_test_split
 
 from rounds.data.dataset import Query, RetrievalDataset
-from rounds.data.source import OFFICIAL_SPLITS
+from rounds.data.source import FOLDED, OFFICIAL_SPLITS
 from rounds.data.unseen_fold import V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
 from rounds.errors import UserError
 
 VERSIONS = ("v1", "v2", "v3", "v4", "v5", "v6", "submission")
-
-FOLDED = ("v5", "v6")  # versions that have folds
 
 MAX_FOLDS = 4  # of v5: on the competition data, a fifth fold finds too few passages that earlier folds left whole
 

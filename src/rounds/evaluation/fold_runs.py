@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CheckpointManifest, CollectionManifest, FinetuneManifest
-from rounds.data.splits import FOLDED
+from rounds.data.source import FOLDED
 from rounds.errors import UserError
 from rounds.evaluation import results
 from rounds.evaluation.results import ResultRow, RowKind

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rounds.data.source import PROMPT_TASK
 from rounds.errors import UserError
-from rounds.evaluation import fold_runs
 from rounds.pipeline import (
     averages,
     distillation,  # noqa: F401  registers its targets
@@ -172,6 +171,8 @@ def baseline(session: Session) -> None:
 @target(is_validated=True)
 def compare(session: Session) -> None:
     """Compare all metrics of some evaluated rounds; of rounds on several folds, MAP@25 over all of them."""
+    from rounds.evaluation import fold_runs  # it loads pandas, which the other targets do without
+
     given, names = session.settings, session.experiment
     if not given.runs:
         raise UserError(f"RUNS: name evaluated rounds, such as RUNS='{names.folder.name}/round1'")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import yaml
 
-from rounds.data import lineage, splits
+from rounds.data import lineage
 from rounds.data.dataset import Query
 from rounds.data.prompts import has_passage_parts, has_suffixes, query_text
+from rounds.data.source import FOLDED
 from rounds.evaluation import results, significance, tables
 from rounds.evaluation.results import ResultRow, RowKind
 from rounds.models.checkpoint import Checkpoint
@@ -229,7 +230,7 @@ def _usage_section(facts: CardFacts) -> list[str]:
 def _data_section(facts: CardFacts) -> list[str]:
     data = facts.data
     origin = f" ({data.description})" if data.description else ""
-    fold = f", fold {data.fold}" if data.split in splits.FOLDED else ""
+    fold = f", fold {data.fold}" if data.split in FOLDED else ""
     validation = (
         f"{data.validation:,}, of which {data.unseen:,} on passages that no training query labels"
         if data.validation
