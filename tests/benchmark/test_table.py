@@ -9,7 +9,7 @@ from helpers.answering_decoders import build
 from helpers.tiny_task import refused
 
 from rounds import process
-from rounds.benchmark import contenders, document, encoding_work, round_work, table, training_work
+from rounds.benchmark import contenders, encoding_work, round_work, table, training_work
 from rounds.benchmark.contenders import OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.benchmark.random_decoder import SHAPES, random_decoder
 from rounds.benchmark.table import BenchmarkInputs, Comparison
@@ -150,13 +150,13 @@ def test_the_table_says_ratios_within_and_across_precisions():
 def test_the_table_goes_between_its_markers(tmp_path):
     """Text around the markers stays, and writing again changes nothing."""
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{document.BEGIN}\nold\n{document.END}\nafter\n")
+    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
     for _ in range(2):
-        document.write("new", readme)
-        assert readme.read_text() == f"before\n{document.BEGIN}\nnew\n{document.END}\nafter\n"
+        table.write("new", readme)
+        assert readme.read_text() == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
     readme.write_text("nothing")
-    with refused(readme, document.BEGIN):
-        document.write("new", readme)
+    with refused(readme, table.BEGIN):
+        table.write("new", readme)
 
 
 def test_unknown_rows_are_refused(tiny, tiny_mined, tiny_collection):

@@ -1,7 +1,6 @@
 """Contenders: run one piece of work with Rounds or with a peer library, in a process of its own, and measure it."""
 
 import contextlib
-import functools
 import importlib.util
 import os
 import subprocess
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 
 from rounds import process
 
@@ -106,13 +106,12 @@ def _run_measured(work: Callable[..., tuple[float, object]], contender: Contende
 
 @contextlib.contextmanager
 def _sample_memory() -> Iterator[list[float]]:
-    """Sample the memory of this process that no file backs, in MiB, until the block ends."""
-    anonymous_mib = functools.partial(process.memory_mib, "RssAnon")
-    samples, finished = [anonymous_mib()], threading.Event()
+    """Sample the memory of this process, in MiB, until the block ends."""
+    samples, finished = [_anonymous_mib()], threading.Event()
 
     def watch() -> None:
         while not finished.wait(0.05):
-            samples.append(anonymous_mib())
+            samples.append(_anonymous_mib())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -121,7 +120,13 @@ def _sample_memory() -> Iterator[list[float]]:
     finally:
         finished.set()
         thread.join()
-        samples.append(anonymous_mib())
+        samples.append(_anonymous_mib())
+
+
+def _anonymous_mib() -> float:
+    """Return the resident memory that is not backed by files, in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def timed(work: Callable[[], object]) -> tuple[float, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.benchmark import cluster_work, contenders, curves, encoding_work, ray_nodes, round_work, training_work
+from rounds.benchmark import contenders, curves, encoding_work, round_work, training_work
 from rounds.benchmark.contenders import FLAG, OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.benchmark.curves import Curve, figure
 from rounds.benchmark.random_decoder import PREFIX, SHAPES, random_decoder
@@ -34,6 +34,8 @@ WHOLE_QUERIES, WHOLE_PASSAGES = 48, 300  # that the recipe's own decoder embeds 
 BESIDE_STEPS = 12  # a step beside a busy core may take ten times as long
 
 SAME, TOP = 0.9999, 25
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,16 @@ class BenchmarkInputs:
     """The model and the data that all rows work on.
 
     Attributes:
-        recipe: Recipe of the model in rows b to f, h and r, and in g if it is a decoder's that reranks.
+        recipe: Recipe of the model in rows b to f and h, and in g if it is a decoder's that reranks.
         mined: Mined JSONL of the collection's training rows.
         folder: The collection.
         log: Called with one line for each outcome.
-        encoded: Passages that row r encodes.
-        searched: Passages of each corpus that row r searches.
     """
 
     recipe: Recipe
     mined: Path
     folder: Path
     log: Callable[[str], None]
-    encoded: int = 100_000
-    searched: tuple[int, ...] = (50_000, 500_000)
 
     def measure(self, work: Callable, contender: Contender, *arguments) -> Outcome:
         """Run the work with one contender, and log its outcome."""
@@ -106,11 +104,11 @@ def run(inputs: BenchmarkInputs, only: str) -> tuple[list[Comparison], list[Curv
     for letter, work in WORKS.items():
         if not only or letter in only:
             inputs.log(f"{letter}: {work.__doc__}")
-            for result in work(inputs):
-                if isinstance(result, Curve):
-                    found_curves.append(result)
-                else:
-                    rows.append(dataclasses.replace(result, work=f"({letter}) {result.work}"))
+            results = work(inputs)
+            if isinstance(results, Curve):
+                found_curves.append(results)
+            else:
+                rows += [dataclasses.replace(row, work=f"({letter}) {row.work}") for row in results]
     return rows, found_curves
 
 
@@ -260,28 +258,14 @@ def _behind_own_examples(inputs: BenchmarkInputs) -> list[Comparison]:
     )
 
 
-def _scale(inputs: BenchmarkInputs) -> list[Curve]:
+def _scale(inputs: BenchmarkInputs) -> Curve:
     """search and mine for 1,000 queries as the corpus grows"""
-    return [curves.measure_search(inputs.measure)]
+    return curves.measure_search(inputs.measure)
 
 
-def _stages(inputs: BenchmarkInputs) -> list[Curve]:
+def _stages(inputs: BenchmarkInputs) -> Curve:
     """stages with a tiny random model as the corpus grows"""
-    return [curves.measure_stages(inputs.measure)]
-
-
-def _cluster(inputs: BenchmarkInputs) -> list[Comparison | Curve]:
-    """encode short passages on Ray nodes of one core, and search by one of them"""
-    if reason := ray_nodes.reason_against(cluster_work.NODES):
-        inputs.log(f"  none: {reason}")
-        return []
-    alone, one, several = cluster_work.measure_encoding(inputs.measure, inputs.recipe, inputs.encoded)
-    title = f"{inputs.recipe.name}: encode {inputs.encoded:,} short passages"
-    rows = [
-        Comparison(f"{title}, {what}", "rounds itself", {"fp32": slower}, {"fp32": faster}, "same bytes")
-        for what, slower, faster in (("1 Ray node / no Ray", one, alone), ("1 Ray node / 2 nodes", one, several))
-    ]
-    return [*rows, curves.measure_worker(inputs.measure, inputs.searched)]
+    return curves.measure_stages(inputs.measure)
 
 
 WORKS: dict[str, Callable] = {
@@ -295,7 +279,6 @@ WORKS: dict[str, Callable] = {
     "h": _behind_own_examples,
     "s": _scale,
     "m": _stages,
-    "r": _cluster,
 }
 
 
@@ -387,3 +370,16 @@ def table(rows: list[Comparison], found_curves: list[Curve]) -> str:
     for curve in found_curves:
         lines += [""] * bool(lines) + curve.lines()
     return "\n".join(lines)
+
+
+def write(text: str, path: Path) -> None:
+    """Write a table between the two markers of a file.
+
+    Raises:
+        UserError: The file has no markers.
+    """
+    whole = path.read_text(encoding="utf-8")
+    if BEGIN not in whole or END not in whole.partition(BEGIN)[2]:
+        raise UserError(f"{path}: has no line {BEGIN} with {END} below it; the table goes between them")
+    before, _, rest = whole.partition(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -152,7 +152,7 @@ class Settings:
     )
     method: str = _setting("mean", "how RUNS are averaged: mean, or slerp for two", ("mean", "slerp"))
     recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")
-    only: str = _setting("", "rows that make bench runs: letters of a b c d e f g h s m r")
+    only: str = _setting("", "rows that make bench runs: letters of a b c d e f g h s m")
     small: bool = _setting(False, "1: make gpu_check runs on tiny models, on a CPU")
     minutes: float = _setting(9, "make gpu_check: time for all sections", least=0)
     sections: str = _setting("", "sections that make gpu_check runs: encode,train,fp16,round,search,compile")
