@@ -8,7 +8,7 @@ from rounds.config import generator as recipes
 from rounds.errors import UserError
 from rounds.flags import OneDevice, Replacing, Seeded
 from rounds.generation import generator, rows
-from rounds.generation.metric_embedder import load_embedder
+from rounds.generation.embedder import DEFAULT, PromptEmbedder
 from rounds.generation.predicting import PredictionJob, describe, predict, title
 from rounds.models.devices import resolve_device
 
@@ -30,7 +30,10 @@ class Flags(OneDevice, Replacing, Seeded):
     batch_size: int | None = field(default=None, metadata={"help": "rows that are generated together"})
     max_new_tokens: int | None = None
     samples: int | None = field(default=None, metadata={"help": "texts to draw, of which the most typical is taken"})
-    embedder: str = field(default="minilm", metadata={"help": "recipe whose base model compares the drawn texts"})
+    embedder: str = field(
+        default=DEFAULT,
+        metadata={"help": "minilm, sentence-t5-base, or a model's name or folder: compares the drawn texts"},
+    )
 
 
 def main(flags: Flags) -> None:
@@ -56,7 +59,7 @@ def main(flags: Flags) -> None:
         overwrite=flags.overwrite,
         made_from=flags.made_from,
     )
-    print(describe(job.output, predict(job, load_embedder(flags.embedder, device) if has_samples else None)))
+    print(describe(job.output, predict(job, PromptEmbedder(flags.embedder, device) if has_samples else None)))
 
 
 if __name__ == "__main__":

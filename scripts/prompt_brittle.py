@@ -11,7 +11,7 @@ from rounds.evaluation.table import Column, Table
 from rounds.flags import OneDevice
 from rounds.generation import generator, rows
 from rounds.generation.brittleness import brittleness
-from rounds.generation.metric_embedder import load_embedder
+from rounds.generation.embedder import DEFAULT, PromptEmbedder
 from rounds.models.devices import resolve_device
 
 
@@ -22,7 +22,9 @@ class Flags(OneDevice):
     model_path: str = field(metadata={"help": "tuned generator"})
     data_dir: str = field(metadata={"help": "split of make data TASK=prompt_recovery; its validation rows are taken"})
     rows: int = field(default=50, metadata={"help": "how many"})
-    embedder: str = field(default="minilm", metadata={"help": "recipe whose base model compares prompts"})
+    embedder: str = field(
+        default=DEFAULT, metadata={"help": "minilm, sentence-t5-base, or a model's name or folder: compares prompts"}
+    )
 
 
 def main(flags: Flags) -> None:
@@ -32,7 +34,7 @@ def main(flags: Flags) -> None:
         raise UserError(f"{flags.data_dir}: has no validation rows; choose another split")
     device = resolve_device(flags.device)
     writer = generator.find_checkpoint(Path(flags.model_path)).load(device)
-    effects = brittleness(writer, taken, load_embedder(flags.embedder, device))
+    effects = brittleness(writer, taken, PromptEmbedder(flags.embedder, device))
     columns = [Column(""), Column("changed"), Column(f"mean cosine^3 ({flags.embedder})"), Column("least")]
     cells = [[each.change, f"{each.changed:.1%}", f"{each.mean:.4f}", f"{each.least:.4f}"] for each in effects]
     Console().print(Table(columns, cells, f"{flags.model_path}, {len(taken)} rows").screen())
