@@ -4,19 +4,7 @@ import pytest
 
 from rounds.errors import UserError
 from rounds.pipeline import settings, targets
-
-
-def ran(make_session, target: str, *arguments: str) -> list[str]:
-    session = make_session(*arguments, target=target)
-    targets.run(target, session)
-    return session.runner.scripts
-
-
-def last_call(make_session, target: str, *arguments: str):
-    session = make_session(*arguments, target=target)
-    targets.run(target, session)
-    return session.runner.calls[-1]
-
+from tests.helpers.target_runs import last_call, ran
 
 PROMPTS = ("TASK=prompt_recovery", "RAW=raw", "MODEL=tiny-generator", "SPLIT=v6")
 

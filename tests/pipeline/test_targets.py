@@ -11,20 +11,9 @@ from helpers.scripts import SCRIPTS
 from rounds.errors import UserError
 from rounds.pipeline import __main__, extra_flags, targets
 from rounds.pipeline.launch import command_line
+from tests.helpers.target_runs import last_call, ran
 
 ROUND = ["hn_mine", "finetune", "eval_llm_embedder"]
-
-
-def ran(make_session, target: str, *arguments: str) -> list[str]:
-    session = make_session(*arguments, target=target)
-    targets.run(target, session)
-    return session.runner.scripts
-
-
-def last_call(make_session, target: str, *arguments: str):
-    session = make_session(*arguments, target=target)
-    targets.run(target, session)
-    return session.runner.calls[-1]
 
 
 def test_rounds_run_once_and_in_order(session):
