@@ -1,15 +1,13 @@
 """Baselines: predictions of prompts that no generator makes."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from rounds.generation.metrics import POWER
+from rounds.generation.metrics import Embed, sharpen
 from rounds.generation.rows import PromptRow
 from rounds.retrieval import search
-
-Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> (texts, dim) float32 of unit length
 
 BLOCK = 1024  # prompts that are compared with all others at once
 
@@ -47,8 +45,7 @@ def fixed_prompt(prompts: Sequence[str], embed: Embed) -> str:
     weights = np.array([counts[prompt] for prompt in distinct], np.float64)
     scores = np.empty(len(distinct))
     for start in range(0, len(distinct), BLOCK):
-        cosines = np.clip(vectors[start : start + BLOCK] @ vectors.T, 0.0, 1.0)
-        scores[start : start + BLOCK] = cosines.astype(np.float64) ** POWER @ weights
+        scores[start : start + BLOCK] = sharpen(vectors[start : start + BLOCK] @ vectors.T) @ weights
     return distinct[int(scores.argmax())]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from rounds.estimate import track
 from rounds.evaluation.robustness import CHANGES
 from rounds.generation.generator import Generator
-from rounds.generation.minimum_risk import POWER, Embed
+from rounds.generation.metrics import Embed, sharpened_cosines
 from rounds.generation.rows import PromptRow
 
 
@@ -44,8 +44,7 @@ def brittleness(writer: Generator, rows: Sequence[PromptRow], embed: Embed) -> l
         changed = [dataclasses.replace(row, original_text=change(row.original_text)) for row in rows]
         after = _write(writer, changed, name)
         vectors = np.asarray(embed([*before, *after]))
-        cosines = (vectors[: len(rows)] * vectors[len(rows) :]).sum(axis=1)
-        cubes = np.clip(cosines, 0.0, 1.0) ** POWER
+        cubes = sharpened_cosines(vectors[: len(rows)], vectors[len(rows) :])
         share = float(np.mean([first != second for first, second in zip(before, after, strict=True)]))
         effects.append(Brittle(name, share, float(cubes.mean()), float(cubes.min())))
     return effects

@@ -1,13 +1,20 @@
 """Metrics of predicted prompts; they know vectors and texts, and no model."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rounds.generation.rows import prompt_key
 
+Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> (texts, dim) float32 of unit length
+
 POWER = 3  # of the cosine
+
+
+def sharpen(cosines: np.ndarray) -> np.ndarray:
+    """Return cosines to the power of 3, negative ones as 0, in float64 and the same shape."""
+    return np.clip(cosines.astype(np.float64), 0.0, 1.0) ** POWER
 
 
 def sharpened_cosines(truths: np.ndarray, predictions: np.ndarray) -> np.ndarray:
@@ -24,8 +31,7 @@ def sharpened_cosines(truths: np.ndarray, predictions: np.ndarray) -> np.ndarray
     >>> sharpened_cosines(axes[[0, 0, 0]], axes).round(3).tolist()
     [1.0, 0.216, 0.0]
     """
-    cosines = np.einsum("rd,rd->r", truths.astype(np.float64), predictions.astype(np.float64))
-    return np.clip(cosines, 0.0, 1.0) ** POWER
+    return sharpen(np.einsum("rd,rd->r", truths.astype(np.float64), predictions.astype(np.float64)))
 
 
 def exact_matches(truths: Sequence[str], predictions: Sequence[str]) -> np.ndarray:

@@ -1,12 +1,10 @@
 """Minimum Bayes risk: of several drawn texts, the one that scores best if the others were the truth."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-Embed = Callable[[Sequence[str]], np.ndarray]  # texts -> their vectors of unit length, (texts, dim) float32
-
-POWER = 3  # of the cosine, in the metric
+from rounds.generation.metrics import Embed, sharpen
 
 
 def choose(texts: Sequence[str], embed: Embed) -> str:
@@ -25,6 +23,6 @@ def choose(texts: Sequence[str], embed: Embed) -> str:
     if len(set(texts)) == 1:
         return texts[0]
     vectors = np.asarray(embed(texts))
-    gains = np.clip(vectors @ vectors.T, 0.0, 1.0) ** POWER
+    gains = sharpen(vectors @ vectors.T)
     np.fill_diagonal(gains, 0.0)
     return texts[int(gains.sum(axis=1).argmax())]

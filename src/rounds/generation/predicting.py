@@ -15,7 +15,7 @@ from rounds.errors import UserError
 from rounds.estimate import Estimate
 from rounds.generation import generator, minimum_risk
 from rounds.generation.generator import Generator, SavedGenerator
-from rounds.generation.minimum_risk import Embed
+from rounds.generation.metrics import Embed
 from rounds.generation.rows import PromptRow
 from rounds.training import partial_folder
 

@@ -1,6 +1,6 @@
 """Tables of predicted prompts: one row for each file of predictions, all by one embedder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,6 @@ from rounds.evaluation.table import Column, Table
 from rounds.generation import metrics
 from rounds.generation.predictions import Predictions
 from rounds.generation.rows import PromptRow, row_digests
-
-Embed = Callable[[Sequence[str]], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Scored:
     status: str
 
 
-def score(predictions: Sequence[Predictions], rows: list[PromptRow], embed: Embed) -> list[Scored]:
+def score(predictions: Sequence[Predictions], rows: list[PromptRow], embed: metrics.Embed) -> list[Scored]:
     """Score predictions of the same rows.
 
     Raises:
