@@ -1,6 +1,7 @@
 """A stand-in for S3 on this machine: moto's server, which answers on loopback alone."""
 
 import os
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,8 @@ def serving() -> Iterator[Any]:
         with mock.patch.dict(os.environ, variables):
             import s3fs
 
+            # moto keeps its buckets per process, not per server: an earlier test's are still there.
+            urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST"))
             storage = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
             storage.mkdir(BUCKET)
             yield storage

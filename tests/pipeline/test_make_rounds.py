@@ -219,6 +219,11 @@ def _evaluated(project: Path, split: str) -> list[Path]:
     return [path.parent for path in project.glob(f"model_output/*-{split}-*/round1/eval")]
 
 
+def _tables(project: Path) -> set[Path]:
+    """The tables over folds that `make cv` and `make best` wrote, of whatever settings."""
+    return set(project.glob("model_output/cv-folded-*-tiny-mistral-*.csv"))
+
+
 @pytest.mark.slow
 def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw, tmp_path):
     """Rounds on folds, a table of all stages, 24 checked rows; rerankers are trained on the same folds afterwards."""
@@ -228,10 +233,11 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
         "reranking:\n  depth: 10\n  max_length: 64\n"
     )
     flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1"]
+    there = _tables(project)
     shown = make(project, "best", *flags).stdout
     rows = list(csv.DictReader((project / "submissions" / "best.csv").open()))
     assert len(rows) == 24 and all(len(set(row["MisconceptionId"].split())) == 25 for row in rows)
-    (file,) = project.glob("model_output/cv-folded-*-tiny-mistral-*.csv")
+    (file,) = _tables(project) - there
     table = file.read_text().splitlines()
     stages = [line.partition(",")[0] for line in table[1:]]
     assert stages == ["BM25", "zero-shot", "round 1", "fusion", "ensemble"] and all(name in shown for name in stages)
@@ -253,9 +259,10 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
 def test_best_takes_the_mean_of_training_seeds(project, folded_raw):
     """Rounds of both seeds on each fold and on all of train; the table has a row of their mean similarity."""
     flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1", "TRAIN_SEEDS=42 43"]
+    there = _tables(project)
     shown = make(project, "best", *flags).stdout
     assert "TRAIN_SEED=43" in shown and "means over 2 training seeds" in shown
-    (file,) = project.glob("model_output/cv-folded-*-tiny-mistral-*.csv")
+    (file,) = _tables(project) - there
     stages = [line.partition(",")[0].strip('"') for line in file.read_text().splitlines()[1:]]
     assert stages[:3] == ["BM25", "zero-shot", "round 1"] and stages[-2:] == ["fusion", "ensemble"]
     assert '"round 1, 2 seeds"' in file.read_text() and (project / "submissions" / "best.csv").is_file()
