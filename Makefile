@@ -140,7 +140,7 @@ test: $(DEV)  ## lint and fast tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -m 'not slow and not interop' -n 2
 
 test_slow: $(DEV)  ## whole rounds, two processes, kills
-	@$(PY) -m pytest -m slow
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slow -n 2 --dist loadscope
 
 interop: $(DEV)  ## tests against FlagEmbedding itself, which this installs
 	@$(INSTALL) -e '.[dev,interop]' 2> >(grep -v '^WARNING: Location' >&2)
