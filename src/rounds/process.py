@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 
 SPINS = "2000"  # rounds of libgomp's waiting loop, some tens of microseconds, before a thread sleeps
 
@@ -37,6 +38,12 @@ def keep_freed_memory() -> None:
     largest_blocks_by_mmap, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
     mallopt(largest_blocks_by_mmap, 0)
     mallopt(trim_threshold, 2**31 - 1)
+
+
+def memory_mib(line: str, pid: int | str = "self") -> float:
+    """Return a figure of a process's memory in MiB, by Linux's name, such as RssAnon: see proc_pid_status(5)."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(found.split()[1]) for found in status if found.startswith(f"{line}:")) / 1024
 
 
 def quiet_libraries() -> None:

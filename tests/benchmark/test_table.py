@@ -9,7 +9,7 @@ from helpers.answering_decoders import build
 from helpers.tiny_task import refused
 
 from rounds import process
-from rounds.benchmark import contenders, encoding_work, round_work, table, training_work
+from rounds.benchmark import contenders, document, encoding_work, round_work, table, training_work, vector_check
 from rounds.benchmark.contenders import OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.benchmark.random_decoder import SHAPES, random_decoder
 from rounds.benchmark.table import BenchmarkInputs, Comparison
@@ -44,7 +44,7 @@ def test_parties_encode_the_same(tiny_full, tiny_mined):
     ]
     for other in found[1:]:
         assert (found[0] * other).sum(axis=1).min() > 0.9999
-        assert table.top_overlap(other, found[0], 12) == 1
+        assert vector_check.top_overlap(other, found[0], 12) == 1
 
 
 def test_training_steps_lose_the_same(tiny_full, tiny_mined):
@@ -129,7 +129,7 @@ def test_a_peer_without_bf16_is_compared_with_our_bf16_by_its_fp32():
     """A precision that a peer lacks is a dash, in the table and in the agreement."""
     theirs = {"fp32": Outcome(20, 100, np.eye(3))}
     ours = {name: dataclasses.replace(each, result=np.eye(3)) for name, each in outcomes(8, 4).items()}
-    agreement = table.make_vector_check(3)("(b) encode", contenders.FLAG, theirs, ours)
+    agreement = vector_check.make_vector_check(3)("(b) encode", contenders.FLAG, theirs, ours)
     assert agreement == "cosine 1.00000; bf16 keeps - / 1.000"
     cells = (
         table.table([Comparison("(b) encode", contenders.FLAG, theirs, ours, agreement)], [])
@@ -150,13 +150,13 @@ def test_the_table_says_ratios_within_and_across_precisions():
 def test_the_table_goes_between_its_markers(tmp_path):
     """Text around the markers stays, and writing again changes nothing."""
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n")
+    readme.write_text(f"before\n{document.BEGIN}\nold\n{document.END}\nafter\n")
     for _ in range(2):
-        table.write("new", readme)
-        assert readme.read_text() == f"before\n{table.BEGIN}\nnew\n{table.END}\nafter\n"
+        document.write("new", readme)
+        assert readme.read_text() == f"before\n{document.BEGIN}\nnew\n{document.END}\nafter\n"
     readme.write_text("nothing")
-    with refused(readme, table.BEGIN):
-        table.write("new", readme)
+    with refused(readme, document.BEGIN):
+        document.write("new", readme)
 
 
 def test_unknown_rows_are_refused(tiny, tiny_mined, tiny_collection):
@@ -172,16 +172,16 @@ def test_results_that_differ_are_not_timed():
     one, other = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (one, other))
     sides = [{"fp32": Outcome(1, 1, each), "bf16": Outcome(1, 1, each)} for each in (one, other)]
     with refused("differ", "cosine"):
-        table.make_vector_check(10)("title", STOCK, *sides)
-    assert "cosine 1.0" in table.make_vector_check(10)("title", STOCK, sides[0], sides[0])
+        vector_check.make_vector_check(10)("title", STOCK, *sides)
+    assert "cosine 1.0" in vector_check.make_vector_check(10)("title", STOCK, sides[0], sides[0])
 
 
 def test_overlap_compares_the_top_passages():
     """Equal vectors overlap entirely, unrelated ones do not."""
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((60, 8)).astype(np.float32)
-    assert table.top_overlap(vectors, vectors, 10) == 1
-    assert table.top_overlap(rng.standard_normal((60, 8)).astype(np.float32), vectors, 10) < 0.9
+    assert vector_check.top_overlap(vectors, vectors, 10) == 1
+    assert vector_check.top_overlap(rng.standard_normal((60, 8)).astype(np.float32), vectors, 10) < 0.9
 
 
 def test_queries_of_the_random_decoder_share_their_examples(tiny, tiny_mined, tiny_collection):

@@ -26,7 +26,7 @@ def started(nodes: int) -> Iterator[Any]:
         Ray's `Cluster`, which has an `address` and can lose nodes.
     """
     pytest.importorskip("ray", reason="needs Ray (pip install -e '.[cluster]')")
-    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled")
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", RAY_worker_niceness="0")
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}

@@ -14,8 +14,9 @@ INTERFACE = "cable"
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Return the environment for a process on a machine, which no proxy reaches; Ray asks for no token."""
-    variables = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **variables}
+    """Return the environment of a machine: no proxy reaches it, and its Ray asks for no token and does not yield."""
+    ray = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    variables = {**ray, **variables}
     kept = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return {**kept, **variables}
 

@@ -1,6 +1,7 @@
 """Contenders: run one piece of work with Rounds or with a peer library, in a process of its own, and measure it."""
 
 import contextlib
+import functools
 import importlib.util
 import os
 import subprocess
@@ -11,9 +12,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
-from pathlib import Path
+from typing import TypeVar
 
 from rounds import process
+
+Figure = TypeVar("Figure")
 
 OURS, UNSHARED = "rounds", "rounds, prefix not shared"
 
@@ -99,19 +102,19 @@ def _run_measured(work: Callable[..., tuple[float, object]], contender: Contende
     if contender.is_ours:
         process.keep_freed_memory()
     with open(os.devnull, "w") as devnull, contextlib.redirect_stdout(devnull), contextlib.redirect_stderr(devnull):
-        with _sample_memory() as samples:
+        with sampled(functools.partial(process.memory_mib, "RssAnon")) as samples:
             seconds, result = work(contender, *arguments)
     return Outcome(seconds, max(samples), result)
 
 
 @contextlib.contextmanager
-def _sample_memory() -> Iterator[list[float]]:
-    """Sample the memory of this process, in MiB, until the block ends."""
-    samples, finished = [_anonymous_mib()], threading.Event()
+def sampled(figure: Callable[[], Figure]) -> Iterator[list[Figure]]:
+    """Sample a figure, such as the memory of a process, until the block ends."""
+    samples, finished = [figure()], threading.Event()
 
     def watch() -> None:
         while not finished.wait(0.05):
-            samples.append(_anonymous_mib())
+            samples.append(figure())
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -120,13 +123,7 @@ def _sample_memory() -> Iterator[list[float]]:
     finally:
         finished.set()
         thread.join()
-        samples.append(_anonymous_mib())
-
-
-def _anonymous_mib() -> float:
-    """Return the resident memory that is not backed by files, in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+        samples.append(figure())
 
 
 def timed(work: Callable[[], object]) -> tuple[float, object]:

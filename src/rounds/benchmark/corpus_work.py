@@ -32,16 +32,21 @@ def write_beir(folder: Path, passages: int) -> None:
     """Write random passages of `PASSAGE_WORDS` words, and queries with one relevant passage each."""
     generator = random.Random(SEED)
 
-    def draw(prefix: str, count: int, words: int) -> None:
-        rows = ({"_id": f"{prefix}{n}", "text": " ".join(generator.choices(WORDS, k=words))} for n in range(count))
+    def write(prefix: str, count: int, words: int) -> None:
+        rows = ({"_id": f"{prefix}{n}", "text": draw(generator, words)} for n in range(count))
         store.write_jsonl(folder / f"{'corpus' if prefix == 'p' else 'queries'}.jsonl", rows)
 
     (folder / "qrels").mkdir(parents=True)
-    draw("p", passages, PASSAGE_WORDS)
-    draw("q", 2 * QUERIES, QUERY_WORDS)
+    write("p", passages, PASSAGE_WORDS)
+    write("q", 2 * QUERIES, QUERY_WORDS)
     for start, part in ((0, "train"), (QUERIES, "test")):
         lines = (f"q{start + n}\tp{generator.randrange(passages)}\t1\n" for n in range(QUERIES))
         store.write_text(folder / "qrels" / f"{part}.tsv", "query-id\tcorpus-id\tscore\n" + "".join(lines))
+
+
+def draw(generator: random.Random, words: int) -> str:
+    """Return a text of random words."""
+    return " ".join(generator.choices(WORDS, k=words))
 
 
 def make_collection(contender: Contender, recipe: Recipe, raw: Path, folder: Path) -> tuple[float, int]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.benchmark import corpus_work, round_work
+from rounds.benchmark import cluster_work, corpus_work, ray_nodes, round_work
 from rounds.benchmark.contenders import OURS, Contender, Outcome
 from rounds.config import loader
 from rounds.config.recipe import Recipe
@@ -73,6 +73,20 @@ def measure_stages(measure: Measure, sizes: tuple[int, ...] = SIZES) -> Curve:
             for name, (work, arguments) in works.items():
                 outcomes.setdefault(name, []).append(measure(work, CONTENDER, recipe, *arguments))
     return Curve(f"stage, passages of {corpus_work.PASSAGE_WORDS} words", sizes, outcomes)
+
+
+def measure_worker(measure: Measure, sizes: tuple[int, ...]) -> Curve:
+    """Search random vectors on a cluster of one worker, each time a new one, whose memory is what counts."""
+    outcomes: dict[str, list[Outcome]] = {"its own memory": [], "with the shared memory of its node": []}
+    with ray_nodes.started() as nodes:
+        nodes.add()
+        for size in sizes:
+            outcome = measure(cluster_work.search_by_worker, CONTENDER, size, nodes.address)
+            memory = outcome.result
+            for part, peak in zip(outcomes.values(), (memory.own, memory.own + memory.shared), strict=True):
+                part.append(dataclasses.replace(outcome, peak=peak))
+    title = f"(r) exact search for {cluster_work.QUERIES:,} queries by one Ray worker, {cluster_work.DIM} dimensions"
+    return Curve(title, sizes, outcomes)
 
 
 def stage_recipe() -> Recipe:

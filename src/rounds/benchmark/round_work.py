@@ -21,6 +21,7 @@ from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.precision import autocast
 from rounds.retrieval import search
+from rounds.retrieval.representation import VECTORS_FILE
 from rounds.retrieval.vectors import unit_vectors
 from rounds.training import stock_baseline
 from rounds.training.stage import FinetuneJob, finetune_round
@@ -151,12 +152,7 @@ def search_corpus(contender: Contender, queries: int, passages: int, dim: int) -
     """
     generator = np.random.default_rng(SEED)
     with tempfile.TemporaryDirectory() as scratch:
-        corpus = np.lib.format.open_memmap(f"{scratch}/vectors.npy", "w+", np.float32, (passages, dim))
-        for start in range(0, passages, 50_000):
-            block = generator.standard_normal((min(50_000, passages - start), dim), dtype=np.float32)
-            corpus[start : start + len(block)] = unit_vectors(block)
-        corpus.flush()
-        corpus = np.load(f"{scratch}/vectors.npy", mmap_mode="r")
+        corpus = write_random_vectors(Path(scratch), generator, passages, dim)
         query_vectors = generator.standard_normal((queries, dim), dtype=np.float32)
         query_ids, passage_ids = [f"q{n}" for n in range(queries)], [f"p{n}" for n in range(passages)]
         texts = {passage_id: f"passage {passage_id}" for passage_id in passage_ids}
@@ -166,3 +162,14 @@ def search_corpus(contender: Contender, queries: int, passages: int, dim: int) -
         run = search.rank(query_ids, query_vectors, passage_ids, corpus, run_store.DEPTH)
         sampled = sampling.sample_negatives(run, qrels, texts, mining, SEED)
         return time.perf_counter() - start, len(sampled.short)
+
+
+def write_random_vectors(folder: Path, generator: np.random.Generator, passages: int, dim: int) -> np.ndarray:
+    """Write random vectors of unit length to a file and return them memory-mapped, (passages, dim) float32."""
+    path = folder / VECTORS_FILE
+    corpus = np.lib.format.open_memmap(path, "w+", np.float32, (passages, dim))
+    for start in range(0, passages, 50_000):
+        block = generator.standard_normal((min(50_000, passages - start), dim), dtype=np.float32)
+        corpus[start : start + len(block)] = unit_vectors(block)
+    corpus.flush()
+    return np.load(path, mmap_mode="r")

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.benchmark import contenders, curves, encoding_work, round_work, training_work
+from rounds.benchmark import cluster_work, contenders, curves, encoding_work, ray_nodes, round_work, training_work
 from rounds.benchmark.contenders import FLAG, OURS, STOCK, UNSHARED, Contender, Outcome
 from rounds.benchmark.curves import Curve, figure
 from rounds.benchmark.random_decoder import PREFIX, SHAPES, random_decoder
+from rounds.benchmark.vector_check import NONE, make_vector_check
 from rounds.config.recipe import Recipe
 from rounds.data import collection, few_shot
 from rounds.data.prompts import prefix_and_suffix
 from rounds.encoding.tokenization import EXAMPLE_END, tokenize
 from rounds.errors import UserError
-
-NONE = "-"
 
 SHARING, IN_STEP = 256, 16  # queries behind one set of examples, in encoding and in a training step
 
@@ -32,10 +31,6 @@ WHOLE_RERANKED = 8  # queries that the recipe's own reranker scores
 WHOLE_QUERIES, WHOLE_PASSAGES = 48, 300  # that the recipe's own decoder embeds behind its few-shot examples
 
 BESIDE_STEPS = 12  # a step beside a busy core may take ten times as long
-
-SAME, TOP = 0.9999, 25
-
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 
 @dataclass(frozen=True)
@@ -65,16 +60,22 @@ class BenchmarkInputs:
     """The model and the data that all rows work on.
 
     Attributes:
-        recipe: Recipe of the model in rows b to f and h, and in g if it is a decoder's that reranks.
+        recipe: Recipe of the model in rows b to f, h and r, and in g if it is a decoder's that reranks.
         mined: Mined JSONL of the collection's training rows.
         folder: The collection.
         log: Called with one line for each outcome.
+        encoded: Passages that row r encodes.
+        repeats: How many times it does.
+        searched: Passages of each corpus that row r searches.
     """
 
     recipe: Recipe
     mined: Path
     folder: Path
     log: Callable[[str], None]
+    encoded: int = 50_000
+    repeats: int = 2
+    searched: tuple[int, ...] = (50_000, 500_000)
 
     def measure(self, work: Callable, contender: Contender, *arguments) -> Outcome:
         """Run the work with one contender, and log its outcome."""
@@ -104,11 +105,11 @@ def run(inputs: BenchmarkInputs, only: str) -> tuple[list[Comparison], list[Curv
     for letter, work in WORKS.items():
         if not only or letter in only:
             inputs.log(f"{letter}: {work.__doc__}")
-            results = work(inputs)
-            if isinstance(results, Curve):
-                found_curves.append(results)
-            else:
-                rows += [dataclasses.replace(row, work=f"({letter}) {row.work}") for row in results]
+            for result in work(inputs):
+                if isinstance(result, Curve):
+                    found_curves.append(result)
+                else:
+                    rows.append(dataclasses.replace(result, work=f"({letter}) {result.work}"))
     return rows, found_curves
 
 
@@ -187,7 +188,12 @@ def _steps(inputs: BenchmarkInputs) -> list[Comparison]:
         title = f"decoder, 97M: step of {IN_STEP} queries, {shared} shared + {own:.0f} own tokens"
         arguments = (recipe, queries, before)
         return rows + _compare(
-            inputs, title, [UNSHARED, STOCK], training_work.examples_step, arguments, make_vector_check(len(queries))
+            inputs,
+            title,
+            [UNSHARED, STOCK],
+            training_work.examples_step,
+            arguments,
+            make_vector_check(len(queries)),
         )
 
 
@@ -258,14 +264,42 @@ def _behind_own_examples(inputs: BenchmarkInputs) -> list[Comparison]:
     )
 
 
-def _scale(inputs: BenchmarkInputs) -> Curve:
+def _scale(inputs: BenchmarkInputs) -> list[Curve]:
     """search and mine for 1,000 queries as the corpus grows"""
-    return curves.measure_search(inputs.measure)
+    return [curves.measure_search(inputs.measure)]
 
 
-def _stages(inputs: BenchmarkInputs) -> Curve:
+def _stages(inputs: BenchmarkInputs) -> list[Curve]:
     """stages with a tiny random model as the corpus grows"""
-    return curves.measure_stages(inputs.measure)
+    return [curves.measure_stages(inputs.measure)]
+
+
+def _cluster(inputs: BenchmarkInputs) -> list[Comparison | Curve]:
+    """encode short passages on Ray nodes of one core, and search by one of them"""
+    if reason := ray_nodes.reason_against(cluster_work.NODES):
+        inputs.log(f"  none: {reason}")
+        return []
+    outcomes = cluster_work.measure_encoding(inputs.measure, inputs.recipe, inputs.encoded, inputs.repeats)
+    title = f"{inputs.recipe.name}: encode {inputs.encoded:,} short passages"
+    rows = [
+        _compare_repeats(f"{title}, {slower} / {faster}", outcomes[slower], outcomes[faster])
+        for slower, faster in (
+            (cluster_work.ONE_NODE, cluster_work.NO_RAY),
+            (cluster_work.ONE_NODE, cluster_work.ALL_NODES),
+        )
+    ]
+    return [*rows, curves.measure_worker(inputs.measure, inputs.searched)]
+
+
+def _compare_repeats(title: str, slower: list[Outcome], faster: list[Outcome]) -> Comparison:
+    """Return a row of mean seconds, which ends with the ratio of each repeat."""
+    ratios = ", ".join(f"{one.seconds / other.seconds:.3f}x" for one, other in zip(slower, faster, strict=True))
+    means = [
+        {"fp32": Outcome(float(np.mean([one.seconds for one in side])), max(one.peak for one in side), None)}
+        for side in (slower, faster)
+    ]
+    loading = " / ".join(figure(float(np.mean([one.result.loading for one in side]))) for side in (slower, faster))
+    return Comparison(title, "rounds itself", *means, f"same bytes; {ratios}; model loaded in {loading} s before")
 
 
 WORKS: dict[str, Callable] = {
@@ -279,6 +313,7 @@ WORKS: dict[str, Callable] = {
     "h": _behind_own_examples,
     "s": _scale,
     "m": _stages,
+    "r": _cluster,
 }
 
 
@@ -315,40 +350,6 @@ def _common(one: list[int], other: list[int]) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-def make_vector_check(queries: int) -> Callable[..., str]:
-    """Return a check that compares two sides' vectors.
-
-    In fp32, cosines and the top 25 (up to ties) must agree; in bf16, it reports the share of our fp32 top 25 that
-    each side keeps.
-    """
-
-    def agree(title: str, peer: str, theirs: dict, ours: dict) -> str:
-        one, other = theirs["fp32"].result, ours["fp32"].result
-        cosine = float((one * other).sum(axis=1).min())
-        if cosine < SAME or top_overlap(one, other, queries) < 1:
-            raise UserError(f"{title}: the vectors of {peer} and rounds differ (least cosine {cosine:.5f})")
-        kept = [
-            f"{top_overlap(side['bf16'].result, other, queries):.3f}" if "bf16" in side else NONE
-            for side in (theirs, ours)
-        ]
-        return f"cosine {cosine:.5f}; bf16 keeps {kept[0]} / {kept[1]}"
-
-    return agree
-
-
-def top_overlap(one: np.ndarray, other: np.ndarray, queries: int, tie: float = 2e-5) -> float:
-    """Return the share of `other`'s top 25 that `one` ranks there too, up to ties.
-
-    Without passages, the queries are ranked among themselves.
-    """
-    start = queries if len(one) > queries else 0
-    scores = [vectors[:queries] @ vectors[start:].T for vectors in (one, other)]
-    depth = min(TOP, scores[0].shape[1])
-    edges = [np.partition(each, -depth, axis=1)[:, -depth, None] for each in scores]
-    wanted = scores[1] > edges[1] + tie
-    return float((wanted & (scores[0] >= edges[0] - tie)).sum() / max(wanted.sum(), 1))
-
-
 def table(rows: list[Comparison], found_curves: list[Curve]) -> str:
     """Return the Markdown tables: seconds as theirs / ours, ratios and memory; then the curves."""
     lines = []
@@ -370,16 +371,3 @@ def table(rows: list[Comparison], found_curves: list[Curve]) -> str:
     for curve in found_curves:
         lines += [""] * bool(lines) + curve.lines()
     return "\n".join(lines)
-
-
-def write(text: str, path: Path) -> None:
-    """Write a table between the two markers of a file.
-
-    Raises:
-        UserError: The file has no markers.
-    """
-    whole = path.read_text(encoding="utf-8")
-    if BEGIN not in whole or END not in whole.partition(BEGIN)[2]:
-        raise UserError(f"{path}: has no line {BEGIN} with {END} below it; the table goes between them")
-    before, _, rest = whole.partition(BEGIN)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -10,6 +10,7 @@ from rounds.pipeline.experiment import Experiment, tag
 from rounds.pipeline.settings import Settings
 from rounds.pipeline.stages import Stage
 
+COMPETITION = "llm-prompt-recovery"
 PREDICTIONS = "predictions.jsonl"
 BASELINES = ("copy", "fixed", "nearest", "joined")  # folders that scripts/prompt_baselines.py leaves
 
@@ -81,9 +82,9 @@ def table(names: Experiment) -> Path:
     return home(names) / f"scores-{_label(names.settings)}"
 
 
-def fixed_name(names: Experiment) -> str:
-    """The name of the fixed prompt's submission; the embedder chose the prompt."""
-    return f"{home(names).name}-fixed-{_label(names.settings)}"
+def submission(names: Experiment) -> Path:
+    """The CSV of the chosen predictions."""
+    return Path("submissions") / f"{home(names).name}.csv"
 
 
 def _label(given: Settings) -> str:

@@ -152,7 +152,7 @@ class Settings:
     )
     method: str = _setting("mean", "how RUNS are averaged: mean, or slerp for two", ("mean", "slerp"))
     recipes: tuple[str, ...] = _setting(RECIPES, "recipes that make sweep trains")
-    only: str = _setting("", "rows that make bench runs: letters of a b c d e f g h s m")
+    only: str = _setting("", "rows that make bench runs: letters of a b c d e f g h s m r")
     small: bool = _setting(False, "1: make gpu_check runs on tiny models, on a CPU")
     minutes: float = _setting(9, "make gpu_check: time for all sections", least=0)
     sections: str = _setting("", "sections that make gpu_check runs: encode,train,fp16,round,search,compile")
@@ -169,9 +169,7 @@ class Settings:
     repo: str = _setting("", "make publish: OWNER/NAME on the Hugging Face hub", check=value_checks.wrong_repo)
     public: bool = _setting(False, "1: make publish lets everybody see the repository")
     license: str = _setting("", "make publish: the licence that the model card names, such as mit")
-    hours: float = _setting(
-        8.5, "time limit of the notebook; beyond it, queries get fewer examples, rows the fixed prompt", least=0
-    )
+    hours: float = _setting(8.5, "time limit of the notebook; beyond it, queries get fewer examples", least=0)
     dry: bool = _setting(
         False,
         "1: print the script calls instead of running them (make push: its own commands; make publish: upload nothing)",
