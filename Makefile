@@ -102,7 +102,7 @@ baseline: $(SETUP)  ## the stock sentence-transformers trainer beside round 1 (a
 	$(PIPELINE)
 compare: $(SETUP)  ## RUNS with significance, beside chance and BM25: all metrics, or MAP@25 over several folds
 	$(PIPELINE)
-sweep: $(SETUP)  ## round 1 of each of RECIPES on one split, in one table
+sweep: $(SETUP)  ## round 1 of each of RECIPES on one split, in one table; TASK=prompt_recovery: ways of tuning MODEL
 	$(PIPELINE)
 tune_bm25: $(SETUP)  ## grid over BM25's k1 and b, on SPLIT's training queries
 	$(PIPELINE)

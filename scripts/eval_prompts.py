@@ -8,9 +8,8 @@ from rich.console import Console
 from rounds import cli
 from rounds.errors import UserError
 from rounds.flags import OneDevice
-from rounds.generation import baselines, predictions, rows, tables
+from rounds.generation import predictions, rows, tables
 from rounds.generation.embedder import DEFAULT, PromptEmbedder
-from rounds.generation.predictions import Predictions
 
 
 @dataclass(kw_only=True)
@@ -33,20 +32,12 @@ def main(flags: Flags) -> None:
         raise UserError(f"{flags.data_dir}: has no validation rows; choose SPLIT=v1 or v6")
     listed = [predictions.read(Path(folder), held_out) for folder in flags.predictions]
     if flags.joined:
-        listed.append(_join([predictions.read(Path(folder), held_out) for folder in flags.joined]))
+        listed.append(predictions.join([predictions.read(Path(folder), held_out) for folder in flags.joined]))
     scored = tables.score(listed, held_out, PromptEmbedder(flags.embedder, flags.device))
     table = tables.main_table(scored, flags.embedder, len(held_out))
     files = tables.save(table, tables.family_table(scored, held_out, flags.embedder), Path(flags.output))
     Console().print(table.screen())
     print(f"{flags.output}: {', '.join(file.name for file in files)}")
-
-
-def _join(parts: list[Predictions]) -> Predictions:
-    known = [part.lineage for part in parts if part.lineage is not None]
-    lineage = {key: value for rows_of in known for key, value in rows_of.items()} if len(known) == len(parts) else None
-    return Predictions(
-        " + ".join(part.title for part in parts), baselines.join([part.texts for part in parts]), lineage
-    )
 
 
 if __name__ == "__main__":

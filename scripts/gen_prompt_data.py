@@ -1,5 +1,6 @@
 """Write the training, validation and test rows of a split of prompt recovery."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,9 @@ class Flags(Replacing, Seeded):
         default="v1", metadata={"help": "v1 (by row), v6 (by prompt), or submission (train on everything)"}
     )
     fold: int = field(default=0, metadata={"help": "v6 only: 0 to 3"})
+    validation_rows: int | None = field(
+        default=None, metadata={"help": "validation rows to keep, evenly spaced; the others are left out of all sides"}
+    )
 
 
 def main(flags: Flags) -> None:
@@ -32,11 +36,14 @@ def main(flags: Flags) -> None:
         "split": flags.validation_version,
         "seed": flags.seed,
         "fold": flags.fold,
+        "validation_rows": flags.validation_rows,
     }
     if store.is_finished(folder, config, flags.overwrite, flags.made_from):
         print(f"{folder}: up to date")
         return
     split = splits.divide(with_prompts, test, flags.validation_version, flags.seed, flags.fold)
+    if flags.validation_rows is not None:
+        split = dataclasses.replace(split, validation=rows.spread(split.validation, flags.validation_rows))
     rows.check_prompts(split, flags.validation_version)
     manifest = PromptSplitManifest(
         data=source.stem, split=flags.validation_version, config=config, made_from=flags.made_from

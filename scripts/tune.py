@@ -4,13 +4,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
-from rounds.config import generator
+from rounds.config import generator as recipes
 from rounds.flags import OneDevice, Replacing, Seeded
-from rounds.generation import rows
+from rounds.generation import generator, rows
 from rounds.generation.tuning import TuningJob, describe, tune
 from rounds.models.devices import resolve_device, restrict_to_one_gpu
 
-OVERRIDES = ("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "shuffle")
+OVERRIDES = (
+    *("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "shuffle"),
+    "max_length",
+)
 
 
 @dataclass(kw_only=True)
@@ -20,6 +23,9 @@ class Flags(OneDevice, Replacing, Seeded):
     recipe: str = field(metadata={"help": "a generator's recipe, by name or YAML file"})
     data_dir: str = field(metadata={"help": "split of make data TASK=prompt_recovery"})
     output_dir: str = field(metadata={"help": "folder for the checkpoints"})
+    model_path: str = field(
+        default="", metadata={"help": "fully tuned generator to start from; default: the recipe's model"}
+    )
     steps: int | None = None
     checkpoint_steps: int | None = None
     learning_rate: float | None = None
@@ -29,12 +35,17 @@ class Flags(OneDevice, Replacing, Seeded):
     tokens: int | None = field(default=None, metadata={"help": "number of virtual tokens"})
     rank: int | None = field(default=None, metadata={"help": "LoRA's r; alpha becomes twice that"})
     shuffle: bool | None = field(default=None, metadata={"help": "false: train in the order of the rows"})
+    max_length: int | None = field(default=None, metadata={"help": "longest sequence in tokens"})
+    max_new_tokens: int | None = field(default=None, metadata={"help": "longest prompt in tokens, of these"})
 
 
 def main(flags: Flags) -> None:
     """Tune a generator to write the prompt behind a rewriting."""
-    recipe = generator.load(flags.recipe).with_method(flags.method, flags.tokens, flags.rank)
+    recipe = recipes.load(flags.recipe).with_method(flags.method, flags.tokens, flags.rank)
+    recipe = recipe.replace("generation", max_new_tokens=flags.max_new_tokens)
     recipe = recipe.replace("training", **{name: getattr(flags, name) for name in OVERRIDES})
+    start = generator.find_checkpoint(Path(flags.model_path)) if flags.model_path else None
+    recipe = generator.continuing(recipe, start) if start else recipe
     device = resolve_device(restrict_to_one_gpu(flags.device))
     split = rows.read_split(Path(flags.data_dir))
     job = TuningJob(
@@ -46,6 +57,7 @@ def main(flags: Flags) -> None:
         seed=flags.seed,
         overwrite=flags.overwrite,
         made_from=flags.made_from,
+        start=start.manifest.lineage if start else {},
     )
     print(describe(job.output, tune(job)))
 

@@ -30,8 +30,10 @@ def test_from_a_split_to_predictions(tmp_path):
     assert json.loads((output / "manifest.json").read_text())["title"] == "tiny-generator, prompt 2 tokens, 3 steps"
     result = scripts.call("predict.py", *predict, "--samples", 3, "--output_dir", tmp_path / "drawn")
     assert result.stdout.endswith("drawn: 3 predictions\n"), result.stderr
-    result = scripts.call("prompt_brittle.py", "--model_path", train, "--data_dir", data, "--device", "cpu")
+    brittle = ("--model_path", train, "--data_dir", data, "--output_dir", tmp_path / "brittle", "--device", "cpu")
+    result = scripts.call("prompt_brittle.py", *brittle)
     assert result.returncode == 0 and "a trailing newline" in result.stdout, result.stderr
+    assert len(json.loads((tmp_path / "brittle/manifest.json").read_text())["effects"]) == 3
     assert scripts.call("tune.py", *tune).stdout == f"{train}: up to date\n"
     scripts.assert_one_line(scripts.call("tune.py", *tune, "--recipe", "minilm"), "minilm", "is an embedder's")
     assert scripts.call("predict.py", *predict).stdout == f"{output}: up to date\n"

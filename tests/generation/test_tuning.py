@@ -10,6 +10,7 @@ from rounds.artifacts import store
 from rounds.config.generator import GeneratorRecipe
 from rounds.errors import UserError
 from rounds.generation import generator, tuning
+from rounds.generation.rows import row_digests
 from rounds.generation.tuning import TuningJob, tune
 
 
@@ -95,6 +96,28 @@ def test_rows_are_shuffled_unless_the_recipe_says_otherwise(tmp_path):
         trainer = tuning._make_trainer(job, tmp_path, tuned, train, callback)
         orders.append(list(trainer._get_train_sampler()))
     assert orders[0] != orders[1] == list(range(8))
+
+
+def test_an_adapter_starts_from_a_tuned_generator(tmp_path):
+    """It is loaded over the checkpoint's weights, names them as its base, and inherits their training rows."""
+    tune(make_job(tmp_path / "base", make_recipe(steps=2, checkpoint_steps=2)))
+    start = generator.find_checkpoint(tmp_path / "base")
+    recipe = generator.continuing(make_recipe("lora", steps=1, checkpoint_steps=1), start)
+    tune(make_job(tmp_path / "out", recipe, train=make_rows(4, 20), start=start.manifest.lineage))
+    saved = generator.find_checkpoint(tmp_path / "out")
+    assert saved.manifest.base_digest == start.manifest.weights_digest
+    assert saved.manifest.lineage.keys() == {row.id for row in (*make_rows(8), *make_rows(4, 20))}
+    tuned = saved.load("cpu")
+    examples = [tuned.tokenization.example(row) for row in make_rows(3, 8)]
+    assert tuning.validation_loss(tuned, examples) == pytest.approx(saved.manifest.validation_loss, abs=1e-5)
+    with pytest.raises(UserError, match="holds an adapter"):
+        generator.continuing(recipe, saved)
+
+
+def test_a_base_that_saw_validation_rows_is_refused(tmp_path):
+    """Rows that the base model was tuned on count as training rows."""
+    with pytest.raises(UserError, match="3 of 3 validation rows are training rows, too"):
+        tune(make_job(tmp_path / "out", make_recipe(), start=row_digests(make_rows(3, 8))))
 
 
 def test_rows_on_both_sides_are_refused(tmp_path):

@@ -24,14 +24,44 @@ def test_a_generator_is_tuned_then_writes(session):
 
 
 def test_sweep_tunes_in_each_way_and_scores_all(session):
-    """Each way has folders of its own, and the table has the baselines and all of them."""
-    made = session(*PROMPTS, target="sweep")
+    """A random model is tuned whole first, and each other way starts from that, in folders of its own."""
+    made = session(*PROMPTS, "TUNE_FLAGS=--steps 5 --batch_size 2", target="sweep")
     targets.run("sweep", made)
-    assert made.runner.scripts == ["gen_prompt_data", *["tune", "predict"] * 7, "prompt_baselines", "eval_prompts"]
-    outputs = {call.value("output_dir") for call in made.runner.calls if call.script == "tune"}
-    assert len(outputs) == 7
+    ways = ["tune", "predict"] * 7
+    assert made.runner.scripts == ["gen_prompt_data", "prompt_baselines", *ways, "prompt_brittle", "prompt_sweep"]
+    tunings = [call for call in made.runner.calls if call.script == "tune"]
+    assert len({call.value("output_dir") for call in tunings}) == 7
+    assert [call.value("model_path") for call in tunings] == ["", *[tunings[0].value("output_dir")] * 6]
+    assert [call.value("steps") for call in tunings] == ["", "5", "5", "20", "5", "5", "5"]
+    table = dict(made.runner.calls[-1].flags)
+    assert (len(table["baselines"]), len(table["generators"]), len(table["joined"])) == (4, 7, 4)
     with pytest.raises(UserError, match="sweep: SPLIT=submission"):
         ran(session, "sweep", *PROMPTS[:3], "SPLIT=submission")
+
+
+def test_sweep_starts_from_a_real_model_itself(session, project):
+    """A model that is not random has no base to be tuned first."""
+    (project / "real.yaml").write_text("extends: tiny-generator\nmodel: {name_or_path: ./model}\n", encoding="utf-8")
+    made = session(*PROMPTS[:2], "SPLIT=v6", "MODEL=real.yaml", target="sweep")
+    targets.run("sweep", made)
+    assert [call.value("model_path") for call in made.runner.calls if call.script == "tune"] == [""] * 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [("--tokens 4", "--tokens is what make sweep varies"), ("--steps few", "--steps few is not a whole number")],
+)
+def test_sweep_refuses_flags_that_it_sets(session, flags, message):
+    """TUNE_FLAGS that would make all ways the same are refused before anything runs."""
+    with pytest.raises(UserError, match=message):
+        ran(session, "sweep", *PROMPTS, f"TUNE_FLAGS={flags}")
+
+
+def test_rows_shorten_the_validation_side(session):
+    """ROWS reaches the split, whose folder and results are then others."""
+    call = last_call(session, "data", *PROMPTS, "ROWS=7")
+    assert call.value("validation_rows") == "7"
+    assert call.value("output_dir") != last_call(session, "data", *PROMPTS).value("output_dir")
 
 
 def test_brittle_takes_the_tuned_generator(session):

@@ -1,4 +1,4 @@
-"""Manifests of prompt recovery: splits of rows with prompts, baselines, tuned generators, and predictions."""
+"""Manifests of prompt recovery: splits, baselines, tuned generators, predictions, and what is measured on these."""
 
 from typing import Literal
 
@@ -113,3 +113,60 @@ class PredictionsManifest(ConfiguredManifest):
     empty: StrictInt
     step: StrictInt
     validation_loss: Number | None
+
+
+class PromptChange(Entry):
+    """The effect of one change of the texts on what a generator writes.
+
+    Attributes:
+        change: its name.
+        changed: share of the rows for which another prompt is written.
+        mean: mean cube of the cosine of the prompts before and after the change.
+        least: the lowest of these cubes.
+    """
+
+    change: StrictStr
+    changed: Number
+    mean: Number
+    least: Number
+
+
+class BrittlenessManifest(ConfiguredManifest):
+    """How small changes of the texts move a generator's prompts.
+
+    Attributes:
+        title: name of the generator in tables.
+        rows: number of texts that were changed.
+        effects: one for each change.
+    """
+
+    kind: Literal["brittleness"] = "brittleness"
+    title: StrictStr
+    rows: StrictInt
+    effects: list[PromptChange]
+
+
+class CheckpointScore(GeneratorStep):
+    """A checkpoint with the score of its predictions.
+
+    Attributes:
+        score: mean sharpened cosine.
+    """
+
+    score: Number
+
+
+class CheckpointScoresManifest(ConfiguredManifest):
+    """The scores of a tuned generator's checkpoints, oldest first.
+
+    Attributes:
+        title: name of the generator in tables.
+        rows: number of validation rows that were predicted.
+        embedder: name of the metric's embedder.
+    """
+
+    kind: Literal["checkpoint_scores"] = "checkpoint_scores"
+    title: StrictStr
+    rows: StrictInt
+    embedder: StrictStr
+    checkpoints: list[CheckpointScore]

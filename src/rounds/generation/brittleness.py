@@ -2,59 +2,36 @@
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from rounds.estimate import track
+from rounds.artifacts.prompt_manifests import PromptChange
 from rounds.evaluation.robustness import CHANGES
 from rounds.generation.generator import Generator
+from rounds.generation.greedy import write_greedily
 from rounds.generation.metrics import Embed, sharpened_cosines
 from rounds.generation.rows import PromptRow
 
 
-@dataclass(frozen=True)
-class Brittle:
-    """The effect of one change of the original texts.
-
-    Attributes:
-        change: its name, a key of `robustness.CHANGES`.
-        changed: share of the rows for which another prompt is written.
-        mean: mean cube of the cosine of the prompts before and after the change.
-        least: the lowest of these cubes.
-    """
-
-    change: str
-    changed: float
-    mean: float
-    least: float
-
-
-def brittleness(writer: Generator, rows: Sequence[PromptRow], embed: Embed) -> list[Brittle]:
+def brittleness(writer: Generator, rows: Sequence[PromptRow], embed: Embed) -> list[PromptChange]:
     """Write prompts before and after each change of the original texts, and compare them.
 
     Args:
         writer: the generator; it writes greedily.
         rows: at least one.
         embed: the embedder of the metric.
+
+    Returns:
+        One effect for each of `robustness.CHANGES`.
     """
-    before = _write(writer, rows, "unchanged texts")
+    before = write_greedily(writer, rows, "unchanged texts")
     effects = []
     for name, change in CHANGES.items():
         changed = [dataclasses.replace(row, original_text=change(row.original_text)) for row in rows]
-        after = _write(writer, changed, name)
+        after = write_greedily(writer, changed, name)
         vectors = np.asarray(embed([*before, *after]))
         cubes = sharpened_cosines(vectors[: len(rows)], vectors[len(rows) :])
         share = float(np.mean([first != second for first, second in zip(before, after, strict=True)]))
-        effects.append(Brittle(name, share, float(cubes.mean()), float(cubes.min())))
+        mean, least = float(cubes.mean()), float(cubes.min())
+        effects.append(PromptChange(change=name, changed=share, mean=mean, least=least))
     return effects
-
-
-def _write(writer: Generator, rows: Sequence[PromptRow], title: str) -> list[str]:
-    """Return what is written for each row, on one line."""
-    size, texts = writer.recipe.generation.batch_size, []
-    starts = range(0, len(rows), size)
-    for start in track(starts, len(starts), f"write prompts, {title}", "batches"):
-        contexts = [writer.tokenization.context(row) for row in rows[start : start + size]]
-        texts += [" ".join(drawn[0].split()) for drawn in writer.write(contexts)]
-    return texts

@@ -1,6 +1,7 @@
 """Generator: a causal language model with a recipe's tuning method, loaded, saved and told what to write next."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,6 +263,15 @@ class SavedGenerator:
         """The recipe that it was tuned with."""
         return recipes.from_dict(self.manifest.recipe, str(self.folder / store.MANIFEST))
 
+    def check_weights(self) -> None:
+        """Check that the weights are those that the manifest names.
+
+        Raises:
+            UserError: they are others.
+        """
+        if weights.weights_digest(str(self.folder)) != self.manifest.weights_digest:
+            raise UserError(f"{self.folder}: its weights are not those of its manifest; run make tune again")
+
     def load(self, device: str, recipe: GeneratorRecipe | None = None) -> Generator:
         """Load it.
 
@@ -271,8 +281,7 @@ class SavedGenerator:
         Raises:
             UserError: its weights, or those of its base model, are not those that its manifest names.
         """
-        if weights.weights_digest(str(self.folder)) != self.manifest.weights_digest:
-            raise UserError(f"{self.folder}: its weights are not those of its manifest; run make tune again")
+        self.check_weights()
         # A fully tuned checkpoint holds all weights, and loads where its base model is not.
         if self.recipe.tuning.method != "full" and base_digest(self.recipe) != self.manifest.base_digest:
             raise UserError(
@@ -280,6 +289,22 @@ class SavedGenerator:
                 "restore them (ROUNDS_MODEL, revision) or run make tune again"
             )
         return load(recipe or self.recipe, device, self.folder)
+
+
+def continuing(recipe: GeneratorRecipe, start: SavedGenerator) -> GeneratorRecipe:
+    """Return a recipe whose base model is a checkpoint.
+
+    Raises:
+        UserError: the checkpoint is an adapter, or its weights are not those of its manifest.
+    """
+    if start.recipe.tuning.method != "full":
+        raise UserError(
+            f"{start.folder}: holds an adapter ({start.recipe.tuning.method}), and tuning starts from whole models "
+            "alone; name one that was tuned with --method full"
+        )
+    start.check_weights()
+    model = dataclasses.replace(recipe.model, name_or_path=str(start.folder), revision=None, sha256=None)
+    return dataclasses.replace(recipe, model=model)
 
 
 def find_checkpoint(folder: Path) -> SavedGenerator:

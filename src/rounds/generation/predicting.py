@@ -20,6 +20,7 @@ from rounds.generation.rows import PromptRow
 from rounds.training import partial_folder
 
 PREDICTIONS = "predictions.jsonl"
+UNSHUFFLED = ", not shuffled"  # marks a way of tuning on rows in their order
 
 
 @dataclass(frozen=True)
@@ -189,12 +190,14 @@ def title(recipe: GeneratorRecipe, steps: int) -> str:
         recipe: its recipe.
         steps: optimizer steps that it was tuned for; 0 for the untuned model.
     """
+    return f"{recipe.name}, {way(recipe)}, {steps} steps" if steps else f"{recipe.name}, untuned"
+
+
+def way(recipe: GeneratorRecipe) -> str:
+    """Return the tuning method of a recipe with its size, and the order of the rows where it is the file's."""
     tuning = recipe.tuning
-    if not steps:
-        return f"{recipe.name}, untuned"
     size = f" {tuning.virtual.tokens} tokens" if tuning.has_virtual_tokens else f" r={tuning.lora.r}" * tuning.has_lora
-    order = "" if recipe.training.shuffle else ", not shuffled"
-    return f"{recipe.name}, {tuning.method}{size}, {steps} steps{order}"
+    return f"{tuning.method}{size}{'' if recipe.training.shuffle else UNSHUFFLED}"
 
 
 def describe(output: Path, manifest: PredictionsManifest | None) -> str:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from rounds.artifacts import store
 from rounds.artifacts.prompt_manifests import PromptBaselinesManifest
+from rounds.data import lineage
 from rounds.data.cells import read_text
 from rounds.errors import UserError
+from rounds.generation import baselines
 from rounds.generation.rows import PromptRow
 
 PREDICTIONS = "predictions.jsonl"
@@ -62,6 +64,15 @@ def read(folder: Path, rows: Sequence[PromptRow]) -> Predictions:
     return _describe(Path(folder), [texts[row.id] for row in rows])
 
 
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """Return predictions of the same rows, joined row by row; their lineage is that of all parts."""
+    return Predictions(
+        title=" + ".join(part.title for part in parts),
+        texts=baselines.join([part.texts for part in parts]),
+        lineage=lineage.union(*(part.lineage for part in parts)),
+    )
+
+
 def _describe(folder: Path, texts: list[str]) -> Predictions:
     above = store.read_manifest(folder.parent)
     if isinstance(above, PromptBaselinesManifest):
@@ -70,5 +81,5 @@ def _describe(folder: Path, texts: list[str]) -> Predictions:
     if manifest is None:
         raise UserError(f"{folder}: has no {store.MANIFEST}, so its training rows are unknown; predict again")
     title = getattr(manifest, "title", None) or f"{folder.parent.name}/{folder.name}"
-    lineage, loss = getattr(manifest, "lineage", None), getattr(manifest, "validation_loss", None)
-    return Predictions(title, texts, lineage, loss)
+    loss = getattr(manifest, "validation_loss", None)
+    return Predictions(title, texts, getattr(manifest, "lineage", None), loss)

@@ -138,6 +138,16 @@ def check_prompts(split: Split, version: str) -> None:
         )
 
 
+def spread(rows: Sequence[PromptRow], count: int) -> list[PromptRow]:
+    """Return so many of some rows, evenly spaced, in their order; all of them where there are no more.
+
+    >>> spread(list("abcdefg"), 3), spread(list("ab"), 3)
+    (['a', 'c', 'e'], ['a', 'b'])
+    """
+    count = min(count, len(rows))
+    return [rows[place * len(rows) // count] for place in range(count)]
+
+
 def row_digests(rows: Sequence[PromptRow]) -> dict[str, str]:
     """Return the lineage of training on rows: id -> digest of its texts."""
     return {row.id: lineage.digest(f"{row.original_text}\n{row.rewritten_text}") for row in rows}

@@ -9,7 +9,7 @@ import numpy as np
 from rounds.artifacts import store
 from rounds.data import lineage
 from rounds.evaluation.significance import fisher_p_value
-from rounds.evaluation.table import Column, Table
+from rounds.evaluation.table import Column, Table, files_of
 from rounds.generation import metrics
 from rounds.generation.predictions import Predictions
 from rounds.generation.rows import PromptRow, row_digests
@@ -92,7 +92,7 @@ def save(table: Table, families: Table | None, path: Path) -> list[Path]:
         path: without suffix; its name holds the embedder's.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    files = [path.with_name(f"{path.name}{suffix}") for suffix in (".json", ".csv", ".md")]
+    files = files_of(path, ".json", ".csv", ".md")
     table.save(files[0])
     store.write_text(files[1], table.csv())
     store.write_text(files[2], f"{table.title}\n\n{table.markdown()}\n{table.caption}\n")

@@ -41,6 +41,7 @@ class TuningJob:
         seed: of new weights and of the order of the rows.
         overwrite: replace an output folder that was made in another way.
         made_from: what the pipeline makes the folder from, which then decides whether it is kept; None without one.
+        start: lineage of the checkpoint that is the recipe's base model; empty of a model from elsewhere.
     """
 
     recipe: GeneratorRecipe
@@ -51,6 +52,12 @@ class TuningJob:
     seed: int = 42
     overwrite: bool = False
     made_from: dict | None = None
+    start: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def lineage(self) -> dict[str, str]:
+        """Lineage of the checkpoints: the training rows, and those of the base model."""
+        return lineage.union(self.start, row_digests(self.train))
 
     @property
     def data_digest(self) -> str:
@@ -126,7 +133,7 @@ def _check_rows(job: TuningJob) -> None:
     if not job.train:
         raise UserError(f"{job.output}: no training rows; choose another split")
     held_out = row_digests(job.validation)
-    if shared := lineage.overlap(row_digests(job.train), held_out):
+    if shared := lineage.overlap(job.lineage, held_out):
         raise UserError(
             f"{len(shared)} of {len(held_out)} validation rows are training rows, too, such as {shared[0]}; "
             "run make data again"
@@ -267,7 +274,7 @@ class CheckpointCallback(TrainerCallback):
                 base_digest=self.job.config["base"],
                 weights_digest=weights.weights_digest(str(draft.folder)),
                 data_digest=self.job.data_digest,
-                lineage=row_digests(self.job.train),
+                lineage=self.job.lineage,
                 seed=self.job.seed,
                 step=step,
                 train_loss=train_loss,

@@ -8,12 +8,15 @@ from rounds.config.generator import GeneratorRecipe
 from rounds.errors import UserError
 from rounds.pipeline import keys, prompt_stages
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment, tag
+from rounds.pipeline.settings import Settings
 from rounds.pipeline.stages import Stage
 
 TUNE_FLAGS = (
     *("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "shuffle"),
-    *("method", "tokens", "rank"),
+    *("max_length", "max_new_tokens", "method", "tokens", "rank"),
 )
+SWEPT = ("method", "tokens", "rank", "shuffle")  # what make sweep varies, beside the number of steps
+LONGER = 4  # times the steps, in the sweep's row of more steps
 
 
 def load_recipe(name: str) -> GeneratorRecipe:
@@ -38,7 +41,7 @@ def folder(names: Experiment) -> Path:
     return prompt_stages.home(names) / f"{names.recipe_name}{tag(differences)}"
 
 
-def check_flags(text: str, recipe: GeneratorRecipe) -> None:
+def check_flags(text: str) -> None:
     """Check TUNE_FLAGS before anything runs.
 
     Raises:
@@ -52,36 +55,75 @@ def check_flags(text: str, recipe: GeneratorRecipe) -> None:
             )
 
 
-def variants(recipe: GeneratorRecipe) -> list[str]:
-    """The ways of tuning that make sweep compares, as TUNE_FLAGS: virtual tokens, steps, the order of rows, ranks."""
-    steps = recipe.training.steps
+def _values(flags: str) -> dict[str, str]:
+    """The last value of each flag."""
+    return {name: values[-1] if values else "" for name, values in keys.parse(shlex.split(flags))}
+
+
+def swept(given: Settings) -> dict[str, Experiment]:
+    """The ways of tuning that make sweep compares, by name: the base that they start from, where there is one, first.
+
+    Virtual tokens, steps, the order of the rows and LoRA's ranks vary, each beside a way that differs in it alone;
+    TUNE_FLAGS are added to each.
+
+    Raises:
+        UserError: TUNE_FLAGS set what varies.
+    """
+    recipe, flags = load_recipe(given.model), given.tune_flags
+    check_flags(flags)
+    named = _values(flags)
+    if varied := [name for name in SWEPT if name in named]:
+        raise UserError(f"TUNE_FLAGS={flags}: --{varied[0]} is what make sweep varies; leave it out")
+    steps = named.pop("steps", str(recipe.training.steps))
+    if not steps.isdecimal():
+        raise UserError(f"TUNE_FLAGS={flags}: --steps {steps} is not a whole number")
+    steps, others = int(steps), " ".join(f"--{name} {shlex.quote(value)}" for name, value in named.items())
     prompt, lora = "--method prompt --learning_rate 0.1", "--method lora --learning_rate 0.001"
-    return [
-        f"{prompt} --tokens 8 --steps {steps}",
-        f"{prompt} --tokens 64 --steps {steps}",
-        f"{prompt} --tokens 8 --steps {4 * steps}",
-        f"{prompt} --tokens 8 --steps {steps} --shuffle false",
-        f"{lora} --rank 1 --steps {steps}",
-        f"{lora} --rank 16 --steps {steps}",
-    ]
+    variants = {
+        "8 tokens": f"{prompt} --tokens 8 --steps {steps}",
+        "64 tokens": f"{prompt} --tokens 64 --steps {steps}",
+        "longer": f"{prompt} --tokens 8 --steps {LONGER * steps}",
+        "unshuffled": f"{prompt} --tokens 8 --steps {steps} --shuffle false",
+        "r=1": f"{lora} --rank 1 --steps {steps}",
+        "r=16": f"{lora} --rank 16 --steps {steps}",
+    }
+    ways = {name: Experiment(given.on(tune_flags=f"{way} {others}".strip())) for name, way in variants.items()}
+    return {**({"base": Experiment(given.on(tune_flags=""))} if base(ways["8 tokens"]) else {}), **ways}
+
+
+def base(names: Experiment) -> Stage | None:
+    """The tuned generator that MODEL's other tuning methods start from; None where they start from the model itself.
+
+    A random model knows nothing that an adapter could bring out. So where the recipe tunes all weights of one, any
+    other method of TUNE_FLAGS starts from what the recipe leaves.
+    """
+    given = names.settings
+    recipe = load_recipe(given.model)
+    is_random = recipe.model.name_or_path.startswith("random:") and recipe.tuning.method == "full"
+    if not is_random or _values(given.tune_flags).get("method", "full") == "full":
+        return None
+    return tuning(Experiment(given.on(tune_flags="")))
 
 
 def tuning(names: Experiment) -> Stage:
     """The tuned generator."""
     given, output = names.settings, folder(names) / "train"
-    check_flags(given.tune_flags, load_recipe(given.model))
+    check_flags(given.tune_flags)
+    start = base(names)
     call = keys.command(
         "tune",
         shlex.split(given.tune_flags),
         recipe=given.model,
+        model_path=start.output if start else "",
         data_dir=prompt_stages.data_folder(names),
         output_dir=output,
         device=given.first_device,
         seed=given.training_seed,
         replace_stale=True,
     )
-    title = f"== tune: {output.parent.name}"
-    return Stage("tune", output, call, (prompt_stages.data(names),), title, home=prompt_stages.home(names))
+    title = f"== tune: {output.parent.name} {given.tune_flags}".rstrip()
+    inputs = (prompt_stages.data(names), *([start] if start else []))
+    return Stage("tune", output, call, inputs, title, home=prompt_stages.home(names))
 
 
 def predictions(names: Experiment, side: str = "validation") -> Stage:
@@ -101,3 +143,29 @@ def predictions(names: Experiment, side: str = "validation") -> Stage:
     )
     title = f"== predict: {output.parent.name}"
     return Stage(f"predict: {side}", output, call, (tuned,), title, home=prompt_stages.home(names))
+
+
+def brittleness(names: Experiment) -> Stage:
+    """How small changes of the texts move what the tuned generator writes."""
+    return _measured(names, "prompt_brittle", "brittle")
+
+
+def checkpoints(names: Experiment) -> Stage:
+    """The score of each of the tuned generator's checkpoints."""
+    return _measured(names, "prompt_checkpoints", "checkpoints")
+
+
+def _measured(names: Experiment, script: str, name: str) -> Stage:
+    """What a script measures on the tuned generator by the embedder of the metric."""
+    given, tuned = names.settings, tuning(names)
+    output = folder(names) / f"{name}-{prompt_stages.label(given)}"
+    call = keys.command(
+        script,
+        model_path=tuned.output,
+        data_dir=prompt_stages.data_folder(names),
+        embedder=given.embedder,
+        output_dir=output,
+        device=given.first_device,
+        replace_stale=True,
+    )
+    return Stage(name, output, call, (tuned,), home=prompt_stages.home(names))

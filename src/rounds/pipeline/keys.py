@@ -86,7 +86,10 @@ SCRIPTS = {
         ("train_data", "model_name_or_path"),
     ),
     "tune": Reads(
-        "output_dir", (*GENERATOR_MODEL, "training", "generation.max_new_tokens"), ("data_dir",), is_generator=True
+        "output_dir",
+        (*GENERATOR_MODEL, "training", "generation.max_new_tokens"),
+        ("data_dir", "model_path"),
+        is_generator=True,
     ),
     "predict": Reads(
         "output_dir",
@@ -94,6 +97,8 @@ SCRIPTS = {
         ("data_dir", "model_path"),
         is_generator=True,
     ),
+    "prompt_checkpoints": Reads("output_dir", (), ("data_dir", "model_path")),
+    "prompt_brittle": Reads("output_dir", (), ("data_dir", "model_path")),
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
 }
 # Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.

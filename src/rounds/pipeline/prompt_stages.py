@@ -16,8 +16,8 @@ BASELINES = ("copy", "fixed", "nearest", "joined")  # folders that scripts/promp
 
 
 def _tag(given: Settings) -> str:
-    """The end of folders' names, where SEED or FOLD are not the default."""
-    drawn = f"{given.seed}-{given.fold}"
+    """The end of folders' names, where SEED, FOLD or ROWS are not the default."""
+    drawn = f"{given.seed}-{given.fold}" + ("" if given.rows is None else f"-{given.rows}")
     return tag([] if drawn == "42-0" else [drawn])
 
 
@@ -48,6 +48,7 @@ def data(names: Experiment) -> Stage:
         validation_version=given.split,
         seed=given.seed,
         fold=given.fold,
+        validation_rows=given.rows,
         output_dir=output,
         replace_stale=True,
     )
@@ -57,7 +58,7 @@ def data(names: Experiment) -> Stage:
 def baselines(names: Experiment) -> Stage:
     """Predictions without a generator, by the embedder of the metric."""
     given = names.settings
-    output = home(names) / f"baselines-{_label(given)}"
+    output = home(names) / f"baselines-{label(given)}"
     call = keys.command(
         "prompt_baselines",
         data_dir=data_folder(names),
@@ -77,9 +78,14 @@ def predicted(names: Experiment) -> list[Path]:
     return own + [folder for folder in others if not folder.name.endswith(".partial")]
 
 
-def table(names: Experiment) -> Path:
-    """The table of all predictions, without its suffix; its name ends with the embedder's."""
-    return home(names) / f"scores-{_label(names.settings)}"
+def table(names: Experiment, kind: str = "scores") -> Path:
+    """A table of predictions (`scores`: all of them), without its suffix; its name ends with the embedder's."""
+    return home(names) / f"{kind}-{label(names.settings)}"
+
+
+def report(names: Experiment) -> Path:
+    """Folder of the report on the sweep."""
+    return Path("model_output") / f"report-{home(names).name}-{label(names.settings)}"
 
 
 def submission(names: Experiment) -> Path:
@@ -87,5 +93,6 @@ def submission(names: Experiment) -> Path:
     return Path("submissions") / f"{home(names).name}.csv"
 
 
-def _label(given: Settings) -> str:
+def label(given: Settings) -> str:
+    """The embedder's name as a part of file names."""
     return re.sub(r"[^\w.-]", "_", Path(given.embedder).name)

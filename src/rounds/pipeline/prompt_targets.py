@@ -48,16 +48,9 @@ def predict(session: Session) -> None:
 
 def brittle(session: Session) -> None:
     """Show how the tuned generator's prompts change with a space, a newline or the case of a word."""
-    given, names = session.settings, session.experiment
-    tuned = generator_stages.tuning(names)
-    session.ensure(tuned)
-    session.call(
-        "prompt_brittle",
-        model_path=tuned.output,
-        data_dir=prompt_stages.data_folder(names),
-        embedder=given.embedder,
-        device=given.first_device,
-    )
+    stage = generator_stages.brittleness(session.experiment)
+    if not session.ensure(stage):
+        session.runner.call(stage.command)  # it prints what is there
 
 
 def evaluate(session: Session) -> None:
@@ -97,15 +90,44 @@ def submit(session: Session) -> None:
 
 
 def sweep(session: Session) -> None:
-    """Tune MODEL as its recipe says and in each of several other ways, and print all scores in one table."""
-    given = session.settings
+    """Tune MODEL in several ways, and print the scores beside the baselines', and which of a note's findings hold."""
+    given, names = session.settings, session.experiment
     if not given.is_validated:
         raise UserError("sweep: SPLIT=submission trains on everything and has no validation rows; choose v1 or v6")
-    recipe = generator_stages.load_recipe(given.model)
-    for flags in ("", *generator_stages.variants(recipe)):
-        varied = session.on(tune_flags=f"{flags} {given.tune_flags}".strip())
-        session.ensure(generator_stages.predictions(varied.experiment))
-    evaluate(session)
+    ways = generator_stages.swept(given)
+    baselines, brittle = prompt_stages.baselines(names), generator_stages.brittleness(ways["8 tokens"])
+    session.ensure(baselines)
+    for way in ways.values():
+        session.ensure(generator_stages.predictions(way))
+    session.ensure(brittle)
+    folders = {name: generator_stages.folder(way) for name, way in ways.items()}
+    own = {name: baselines.output / name for name in prompt_stages.BASELINES}
+    session.call(
+        "prompt_sweep",
+        data_dir=prompt_stages.data_folder(names),
+        baselines=list(own.values()),
+        generators=list(folders.values()),
+        joined=[own["fixed"], own["nearest"], folders["8 tokens"], folders["r=16"]],
+        brittle=brittle.output,
+        output=prompt_stages.table(names, "sweep"),
+        embedder=given.embedder,
+        device=given.first_device,
+    )
+
+
+def report(session: Session) -> None:
+    """Score each checkpoint of the sweep, and write a page with its table and the checkpoints' losses and scores."""
+    sweep(session)
+    names, ways = session.experiment, generator_stages.swept(session.settings).values()
+    scored = [generator_stages.checkpoints(way) for way in ways]
+    session.ensure(*scored)
+    session.call(
+        "prompt_report",
+        title=prompt_stages.home(names).name,
+        table=prompt_stages.table(names, "sweep"),
+        checkpoints=[stage.output for stage in scored],
+        output_dir=prompt_stages.report(names),
+    )
 
 
 def _chosen(session: Session) -> list[Path]:
@@ -132,4 +154,5 @@ TARGETS: dict[str, Action] = {
     "evaluate": evaluate,
     "submit": submit,
     "sweep": sweep,
+    "report": report,
 }

@@ -82,6 +82,9 @@ class Settings:
     embedder: str = _setting(
         "minilm", "TASK=prompt_recovery: embedder of the metric: minilm, sentence-t5-base, or a model's name or folder"
     )
+    rows: int | None = _setting(
+        None, "TASK=prompt_recovery: validation rows that are kept, evenly spaced; default: all", least=1
+    )
     identical: str = _setting(
         "ignore", "TASK=pairs, beir: a query's own id or text in the corpus; rank: rank and mine it", ("ignore", "rank")
     )

@@ -1,6 +1,7 @@
 """HTML: the report as one self-contained file; styles, scripts, charts and data are embedded, nothing is fetched."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from rounds.report import charts, query_browser
 from rounds.report.charts import Plot
 from rounds.report.facts import Facts
 
-SCRIPTS = ("theme.js", "charts.js", "tables.js", "browser.js")
+SCRIPTS = ("theme.js", "charts.js", "tables.js")  # of every page
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,49 @@ def render_page(facts: Facts, plots: list[Plot], live: bool = False) -> str:
         plots: Charts, as `charts.draw_plots` returns them.
         live: Add the panel of the round in training, which polls the server that sent the page.
     """
-    scripts = [*SCRIPTS, "live.js"] if live else SCRIPTS
-    return _template().render(
+    scripts = [*SCRIPTS, "browser.js", *(["live.js"] if live else [])]
+    return render_template(
+        "report.html",
+        facts.title,
+        SECTIONS,
+        plots,
+        scripts,
         facts=facts,
         live=live,
-        sections=SECTIONS,
-        plots={name: [plot for plot in plots if plot.section == name] for name in SECTIONS},
-        specs=as_json({plot.name: plot.spec for plot in plots}),
-        themes=as_json({"light": charts.theme(dark=False), "dark": charts.theme(dark=True)}),
         queries=as_json(query_browser.build_browser_data(facts.data, facts.ranked)),
         main_table=tables.main_table(facts.rows).lines if facts.rows else [],
         main_caption=tables.CAPTION,
+    )
+
+
+def render_template(
+    name: str,
+    title: str,
+    sections: Mapping[str, Section],
+    plots: Sequence[Plot],
+    scripts: Sequence[str] = SCRIPTS,
+    **content: object,
+) -> str:
+    """Render a page that extends `layout.html`.
+
+    Args:
+        name: The page's template.
+        title: Heading of the page.
+        sections: The page's sections by anchor, in order.
+        plots: Charts; each names its section.
+        scripts: The page's own scripts, `theme.js` first.
+        content: Further values that the template reads.
+    """
+    return _template(name).render(
+        title=title,
+        sections=sections,
+        plots={anchor: [plot for plot in plots if plot.section == anchor] for anchor in sections},
+        specs=as_json({plot.name: plot.spec for plot in plots}),
+        themes=as_json({"light": charts.theme(dark=False), "dark": charts.theme(dark=True)}),
         vega=_escape_script(_vega()),
         style=_read_template("report.css"),
-        scripts=[_escape_script(_read_template(name)) for name in scripts],
+        scripts=[_escape_script(_read_template(script)) for script in scripts],
+        **content,
     )
 
 
@@ -118,7 +148,7 @@ def _read_template(name: str) -> str:
     return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     loader = jinja2.PackageLoader("rounds.report", "templates")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.get_template("report.html")
+    return environment.get_template(name)
