@@ -4,8 +4,13 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rounds.config import loader
+
+if TYPE_CHECKING:
+    from rounds.kaggle.bundle import Upload
+    from rounds.kaggle.wheels import Target
 
 
 def project_root() -> Path:
@@ -121,3 +126,45 @@ class AllowingLeaks:
     """For what refuses checkpoints that saw the validation questions."""
 
     allow_leak: bool = field(default=False, metadata={"help": "evaluate a polluted checkpoint, marked POLLUTED"})
+
+
+@dataclass(kw_only=True)
+class Bundled:
+    """For what writes the bundle and the notebook of a submission."""
+
+    name: str = field(metadata={"help": "the submission's name, as in the ledger"})
+    owner: str = field(default="", metadata={"help": "your name on Kaggle; default: KAGGLE_USERNAME or kaggle.json's"})
+    base: str = field(default="", metadata={"help": "Kaggle input with an adapter's base model"})
+    hours: float = field(default=8.5, metadata={"help": "the notebook's time"})
+    accelerator: str = field(default="NvidiaTeslaT4", metadata={"help": "Kaggle's name of the machine"})
+    python: str = field(default="3.11", metadata={"help": "the notebook's Python"})
+    platforms: list[str] = field(
+        default_factory=lambda: ["manylinux_2_35_x86_64"],
+        metadata={
+            "help": "wheel platforms that it takes; one of manylinux stands for those of older glibc versions too"
+        },
+    )
+    image: str = field(
+        default="",
+        metadata={"help": "what `pip freeze` prints there; default: torch alone is taken to be there"},
+    )
+    everything: bool = field(default=False, metadata={"help": "bundle all wheels, torch too"})
+    output_root: str = field(
+        default_factory=lambda: str(project_root() / "submissions"),
+        metadata={"help": "bundle/ and notebook/ go in here"},
+    )
+
+    def target(self) -> "Target":
+        """The machine that installs the wheels."""
+        from rounds.kaggle import wheels  # for the scripts of bundles alone, and slow to import
+
+        has = {} if self.everything else wheels.read_freeze(Path(self.image) if self.image else None)
+        return wheels.Target(self.python, tuple(self.platforms), has)
+
+    def upload(self, competition: str) -> "Upload":
+        """Names and settings of the upload."""
+        from rounds.kaggle import account
+        from rounds.kaggle.bundle import Upload
+
+        owner = self.owner or account.find_owner()
+        return Upload(owner, self.name, competition, self.base, self.accelerator, self.hours)

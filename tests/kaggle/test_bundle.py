@@ -6,19 +6,33 @@ import importlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import nbformat
 import pytest
 from helpers.tiny_task import refused
 
 from rounds.kaggle import bundle
-from rounds.kaggle.bundle import BundleContents, Upload
+from rounds.kaggle.bundle import Upload
 from rounds.kaggle.bundle_file import TrainedSplit
+from rounds.kaggle.embedder_bundle import EmbedderContents
 from rounds.kaggle.wheels import Target
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.inference_options import InferenceOptions
 
 UPLOAD = Upload("someone", "tiny-v1-round1", "titanic")
+
+
+def make_contents(source: Checkpoint) -> EmbedderContents:
+    """Return the contents of a bundle of an embedder."""
+    split = TrainedSplit(split="v1", seed=42, fold=0)
+    return EmbedderContents(split=split, target=Target("3.11", (), {}), project=Path(), source=source, texts=[])
+
+
+@pytest.fixture
+def contents(tiny) -> EmbedderContents:
+    """Return the contents of a bundle of the tiny base model."""
+    return make_contents(Checkpoint(tiny, "0" * 64, InferenceOptions("bf16", ("cpu",))))
 
 
 @pytest.mark.parametrize(
@@ -83,9 +97,9 @@ def test_the_metadata_ask_for_a_gpu_and_no_internet():
     assert files["dataset_sources"] == [UPLOAD.id, "someone/weights"] and not files["model_sources"]
 
 
-def test_the_notebook_is_valid_and_reproducible(tmp_path):
+def test_the_notebook_is_valid_and_reproducible(contents, tmp_path):
     """It is short, imports what exists, installs without an index, and is written again byte for byte."""
-    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD)
+    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD, contents)
     text = (tmp_path / bundle.NOTEBOOK).read_text()
     notebook = nbformat.reads(text, as_version=4)
     nbformat.validate(notebook)
@@ -97,13 +111,14 @@ def test_the_notebook_is_valid_and_reproducible(tmp_path):
     assert "--no-index" in code[0] and "rounds==0.1.0" in code[0] and "hours=8.5" in code[1]
     assert sum(len(cell.splitlines()) for cell in code) < 20
     assert json.loads((tmp_path / "kernel-metadata.json").read_text())["code_file"] == bundle.NOTEBOOK
-    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD)
+    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD, contents)
     assert (tmp_path / bundle.NOTEBOOK).read_text() == text
 
 
-def test_the_notebook_installs_extras_and_replacements(tmp_path):
+def test_the_notebook_installs_extras_and_replacements(contents, tmp_path):
     """No requirement of the project's wheel asks for them, so that pip must be told their names."""
-    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD, {"four_bits"}, ["numba==0.61"])
+    four_bits = make_contents(contents.source.with_options(precision="nf4"))
+    bundle.write_notebook(tmp_path, "rounds-0.1.0-py3-none-any.whl", UPLOAD, four_bits, ["numba==0.61"])
     install = nbformat.read(tmp_path / bundle.NOTEBOOK, as_version=4).cells[1].source
     assert '["rounds[four_bits]==0.1.0", "numba==0.61"]' in install
 
@@ -113,8 +128,7 @@ def test_an_adapter_whose_base_is_out_of_reach_is_refused(tiny, tmp_path):
     model = dataclasses.replace(tiny.model, name_or_path="BAAI/bge-en-icl")
     recipe = dataclasses.replace(tiny, model=model)
     source = Checkpoint(recipe, "0" * 64, InferenceOptions("bf16", ("cpu",)), tmp_path, True, {}, {})
-    split = TrainedSplit(split="v1", seed=42, fold=0)
-    contents = BundleContents(source, [], split, Target("3.11", (), {}), tmp_path)
+    contents = make_contents(source)
     with refused("BAAI/bge-en-icl", "BASE=", "MERGED=1"):
         bundle.write(contents, UPLOAD, tmp_path / "bundle", tmp_path / "notebook")
     assert not list(tmp_path.iterdir())
@@ -124,8 +138,7 @@ def test_a_bundle_without_the_explanations_of_its_recipe_is_refused(tiny, tmp_pa
     """The notebook could not make the passages that the checkpoint was trained on; nothing is written."""
     recipe = tiny.replace("prompts", passage="{name} {explanation}")
     source = Checkpoint(recipe, "0" * 64, InferenceOptions("bf16", ("cpu",)), tmp_path, True, {}, {})
-    split = TrainedSplit(split="v1", seed=42, fold=0)
-    contents = BundleContents(source, [], split, Target("3.11", (), {}), tmp_path)
+    contents = make_contents(source)
     with refused("prompts.passage", "no explanations are given"):
         bundle.write(contents, UPLOAD, tmp_path / "bundle", tmp_path / "notebook")
     assert not list(tmp_path.iterdir())

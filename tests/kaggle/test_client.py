@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.namespaces import may_unshare
+from helpers.namespaces import needs_namespaces
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
@@ -26,7 +26,7 @@ COMPETITION = "eedi-mining-misconceptions-in-mathematics"
 
 
 pytestmark = [
-    pytest.mark.skipif(not may_unshare(), reason="network namespaces (unshare -rn) are not permitted here"),
+    needs_namespaces,
     pytest.mark.skipif(not Path(sys.executable).with_name("kaggle").is_file(), reason="the kaggle extra is missing"),
 ]
 

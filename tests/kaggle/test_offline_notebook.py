@@ -2,21 +2,13 @@
 
 import dataclasses
 import json
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import venv
-import zipfile
-from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 
-import nbformat
 import pytest
 from helpers.manifests import checkpoint_manifest
-from helpers.namespaces import may_unshare
-from helpers.scripts import SCRIPTS, call
+from helpers.namespaces import needs_namespaces
+from helpers.offline_notebook import kaggle_folder
+from helpers.scripts import call
 from helpers.tiny_embedders import write_overflowing_model
 from helpers.tiny_task import refused
 from helpers.tuned_models import build_tuned_model, save_checkpoint
@@ -30,8 +22,6 @@ from rounds.models import checkpoint
 from rounds.models.weights import adapter_digest
 
 COMPETITION = "eedi-mining-misconceptions-in-mathematics"
-LACKING = ("bm25s", "rounds")  # packages that the stand-in for Kaggle's image lacks
-ROOT = SCRIPTS.parent
 
 # The recipes of the rounds that are bundled, with what they add: an adapter with few-shot examples, one that embeds
 # tokens of names and explanations, a sparse encoder, and a MiniLM.
@@ -41,45 +31,6 @@ RECIPES = {
     "tiny-splade": "",
     "minilm": "",
 }
-
-
-def packages_of(name: str) -> set[str]:
-    """Return the top-level files and folders of an installed distribution, which is not that of the egg-info in src."""
-    (installed,) = Distribution.discover(name=name, path=[sysconfig.get_paths()["purelib"]])
-    return {file.parts[0] for file in installed.files or [] if file.parts[0] != ".."}
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory) -> Path:
-    """Return a folder of links to all packages that are installed here, without `LACKING`."""
-    folder = tmp_path_factory.mktemp("image")
-    lacking = set().union(*map(packages_of, LACKING))
-    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
-        if entry.name not in lacking and not entry.name.startswith("__editable__"):
-            (folder / entry.name).symlink_to(entry)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory) -> Path:
-    """Return a folder in place of the index: wheels of `LACKING`, packed from the installed files."""
-    folder = tmp_path_factory.mktemp("wheels")
-    for name in LACKING[:-1]:
-        installed = distribution(name)
-        with zipfile.ZipFile(folder / f"{name}-{installed.version}-py3-none-any.whl", "w") as archive:
-            for file in installed.files or []:
-                if file.parts[0] != ".." and "__pycache__" not in file.parts:
-                    archive.write(file.locate(), str(file))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def freeze(tmp_path_factory) -> Path:
-    """Return the output of `pip freeze` in the image, as a file."""
-    path = tmp_path_factory.mktemp("freeze") / "image.txt"
-    versions = {package.metadata["Name"]: package.version for package in distributions()}
-    path.write_text("".join(f"{name}=={version}\n" for name, version in versions.items() if name not in LACKING))
-    return path
 
 
 def train_round(name: str, raw: Path, folder: Path) -> tuple[Path, Path]:
@@ -103,52 +54,20 @@ def train_round(name: str, raw: Path, folder: Path) -> tuple[Path, Path]:
     return folder / "train", split
 
 
-def kaggle_folder(root: Path, raw: Path, submissions: Path) -> Path:
-    """Write the inputs as Kaggle mounts them: read-only, with the dataset's folders unpacked."""
-    (root / "working").mkdir(parents=True)
-    shutil.copytree(raw, root / "input" / "competitions" / COMPETITION)
-    shutil.copytree(submissions / "bundle", root / "input" / "datasets" / "someone" / "bundle")
-    for path in (root / "input").rglob("*"):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    return root
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not may_unshare(), reason="network namespaces (unshare -rn) are not permitted here")
+@needs_namespaces
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_notebook_writes_what_submit_writes(name, raw, image, wheels, freeze, tmp_path):
+def test_the_notebook_writes_what_submit_writes(name, raw, offline, tmp_path):
     """In a clean virtual environment without network it writes the CSV of `make submit`, byte for byte."""
     (tmp_path / "trained").mkdir()
     model, data = train_round(name, raw, tmp_path / "trained")
     submissions = tmp_path / "submissions"
-    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels)}
-    names = ["--name", f"tiny-{name}", "--owner", "someone", "--image", freeze]
-    folders = ["--model_path", model, "--data_dir", data, "--output_root", submissions, "--model_output", tmp_path]
-    command = [sys.executable, str(SCRIPTS / "bundle.py"), *map(str, [*names, *folders])]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert not result.returncode, result.stderr
-    assert {wheel.name.split("-")[0] for wheel in (submissions / "bundle" / "wheels").iterdir()} == set(LACKING)
-
-    venv.create(tmp_path / "clean", with_pip=True)
-    python = tmp_path / "clean" / "bin" / "python"
-    (packages,) = (tmp_path / "clean" / "lib").glob("python*/site-packages")
-    for folder in packages.glob("setuptools*"):  # the image has its own
-        shutil.rmtree(folder)
-    (packages / "image.pth").write_text(f"{image}\n")
-    absent = subprocess.run([python, "-c", "import rounds"], capture_output=True, cwd=tmp_path)
-    assert absent.returncode
-
-    root = kaggle_folder(tmp_path / "kaggle", raw, submissions)
-    notebook = nbformat.read(submissions / "notebook" / "rounds.ipynb", as_version=4)
-    code = tmp_path / "notebook.py"
-    code.write_text("\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code"))
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "PYTHON"))}
-    command = ["unshare", "-rn", str(python), str(code)]
-    result = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env={**inherited, "ROUNDS_ROOT": str(root)}
-    )
-    assert not result.returncode, result.stderr
-    assert "fingerprint: " in result.stdout and "estimate: " in result.stdout
+    names = ["--name", f"tiny-{name}", "--owner", "someone"]
+    folders = ["--model_path", model, "--data_dir", data, "--model_output", tmp_path]
+    offline.bundle("bundle.py", submissions, *names, *folders)
+    root = kaggle_folder(tmp_path / "kaggle", raw, submissions, COMPETITION)
+    printed = offline.run(submissions, root, tmp_path)
+    assert "fingerprint: " in printed and "estimate: " in printed
     assert {path.name for path in (root / "working").iterdir()} == {"submission.csv", "fingerprint.json", "run.trec"}
 
     folders = ["--model_path", model, "--data_dir", data, "--raw_dir", raw, "--model_output", tmp_path]

@@ -30,6 +30,15 @@ from rounds.models import backbone, loading, peft_methods, precision, tokenizer_
 TASK_TYPE = "CAUSAL_LM"
 
 
+class NotFiniteError(UserError):
+    """A generator's logits are not finite, so that what it writes would mean nothing."""
+
+    def __init__(self, name: str, precision: str) -> None:
+        """Name the model and the precision."""
+        remedy = "set model.precision fp32" if precision != "fp32" else "its weights may be broken"
+        super().__init__(f"model {name}: gives no finite numbers in {precision}; {remedy}")
+
+
 @dataclass
 class Generator:
     """A language model that writes prompts.
@@ -101,6 +110,8 @@ class Generator:
         while len(ids) < self.recipe.generation.max_new_tokens and not is_finished.all():
             state = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
             logits = base(**inputs, **state, use_cache=True, logits_to_keep=1).logits[:, -1].float()
+            if not logits.isfinite().any(-1).all():  # single words may be masked by -inf
+                raise NotFiniteError(self.recipe.model.name_or_path, self.precision)
             ids.append(pick(logits).masked_fill(is_finished, self.pad))
             is_finished |= torch.isin(ids[-1], stops)
             inputs = {"input_ids": ids[-1].unsqueeze(1)}

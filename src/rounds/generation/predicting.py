@@ -1,13 +1,14 @@
 """Predicting: let a generator write a prompt for each row, into a folder that a killed call goes on with."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from rounds import estimate
 from rounds.artifacts import hashing, store
 from rounds.artifacts.prompt_manifests import PredictionsManifest
 from rounds.config.generator import GeneratorRecipe
@@ -102,13 +103,41 @@ def predict(job: PredictionJob, embed: Embed | None = None) -> PredictionsManife
     done = _read_finished(file)
     writer = job.load()
     contexts = {row.id: writer.tokenization.context(row) for row in job.rows}
-    for texts in _write(job, writer, contexts, done):
+    for texts, _ in _write(job, writer, contexts, done):
         chosen = {row: _choose(drawn, embed) for row, drawn in texts.items()}
         with open(file, "a", encoding="utf-8") as lines:
             for row, text in chosen.items():
                 lines.write(json.dumps({"id": row, "prediction": text}, ensure_ascii=False) + "\n")
         done |= chosen
     return _finish(job, partial, writer, done)
+
+
+def predict_in_time(
+    job: PredictionJob, end: float, embed: Embed | None = None, say: Callable[[str], None] = print
+) -> dict[str, str]:
+    """Return predictions by row id, as `predict` writes them; rows that the time does not suffice for are missing.
+
+    Batches are those of `predict`, and none is begun that would take longer than the time left, if it took as long as
+    the slowest so far. Nothing is written.
+
+    Args:
+        job: what to predict; its output is not used.
+        end: when to have ended, on the clock of `rounds.estimate`.
+        embed: as `predict` takes it.
+        say: prints the estimate of the time for all rows, behind the first batch.
+    """
+    writer, done, slowest = job.load(), {}, 0.0
+    contexts = {row.id: writer.tokenization.context(row) for row in job.rows}
+    started = since = estimate.clock()
+    batches = _write(job, writer, contexts, done)
+    while since + slowest < end and (batch := next(batches, None)):
+        texts, share = batch
+        done |= {row: _choose(drawn, embed) or job.recipe.generation.fallback for row, drawn in texts.items()}
+        now = estimate.clock()
+        if not slowest:
+            say(f"estimate: {(now - started) / share:.0f} s for {len(job.rows)} rows; {end - started:.0f} s left")
+        slowest, since = max(slowest, now - since), now
+    return done
 
 
 def _finish(job: PredictionJob, partial: Path, writer: Generator, done: dict[str, str]) -> PredictionsManifest:
@@ -144,20 +173,23 @@ def _finish(job: PredictionJob, partial: Path, writer: Generator, done: dict[str
 
 def _write(
     job: PredictionJob, writer: Generator, contexts: dict[str, list[int]], done: dict[str, str]
-) -> Iterator[dict[str, list[str]]]:
-    """Yield the texts of each batch that has rows left, longest contexts first, in the batches of an earlier call."""
+) -> Iterator[tuple[dict[str, list[str]], float]]:
+    """Yield the texts of each batch that has rows left, longest contexts first, and the share of the work done so far.
+
+    The batches are those of an earlier call.
+    """
     generation, size = job.recipe.generation, job.recipe.generation.batch_size
     ordered = sorted(contexts, key=lambda row: -len(contexts[row]))
     batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
     left = [(number, batch) for number, batch in enumerate(batches) if not done.keys() >= set(batch)]
     work = [sum(len(contexts[row]) + generation.max_new_tokens for row in batch) for _, batch in left]
-    estimate = Estimate(f"predict {len(job.rows):,} prompts", "tokens", job.device != "cpu")
-    estimate.update(0, sum(work))
+    line = Estimate(f"predict {len(job.rows):,} prompts", "tokens", job.device != "cpu")
+    line.update(0, sum(work))
     for finished, (number, batch) in enumerate(tqdm(left, desc="predict", unit="batch"), 1):
         torch.manual_seed(job.seed + number)
         texts = writer.write([contexts[row] for row in batch], generation.samples)
-        yield dict(zip(batch, texts, strict=True))
-        estimate.update(sum(work[:finished]), sum(work))
+        yield dict(zip(batch, texts, strict=True)), sum(work[:finished]) / sum(work)
+        line.update(sum(work[:finished]), sum(work))
 
 
 def _choose(texts: list[str], embed: Embed | None) -> str:

@@ -73,6 +73,18 @@ def join(parts: Sequence[Predictions]) -> Predictions:
     )
 
 
+def read_fixed(folder: Path) -> str:
+    """Return the fixed prompt of a folder of baselines.
+
+    Raises:
+        UserError: the folder holds no such baselines.
+    """
+    row = next(iter(store.read_jsonl(folder / "fixed" / PREDICTIONS, ("id", "prediction"))), None)
+    if row is None or not isinstance(store.read_manifest(folder), PromptBaselinesManifest):
+        raise UserError(f"{folder}: holds no baselines; make evaluate TASK=prompt_recovery writes them")
+    return read_text(row["prediction"], str(folder / "fixed" / PREDICTIONS), "prediction")
+
+
 def _describe(folder: Path, texts: list[str]) -> Predictions:
     above = store.read_manifest(folder.parent)
     if isinstance(above, PromptBaselinesManifest):

@@ -4,26 +4,20 @@ import dataclasses
 import hashlib
 import json
 import re
-import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
-import yaml
 from nbformat import v4
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import BundleManifest
-from rounds.data.loaders import explanations
-from rounds.data.prompts import check_passage_format
-from rounds.encoding import merged_checkpoint
 from rounds.errors import UserError
 from rounds.kaggle import bundle_file, wheels
 from rounds.kaggle.bundle_file import BundleFile, TrainedSplit
 from rounds.kaggle.wheels import Target
-from rounds.models import merging
-from rounds.models.checkpoint import Checkpoint
 
 NOTEBOOK = "rounds.ipynb"
 
@@ -48,7 +42,7 @@ subprocess.run([*pip, *(f"--find-links={{folder}}" for folder in WHEELS), *{requ
 """
 
 RUN = """\
-from rounds.kaggle.notebook import run_notebook
+from {module} import run_notebook
 
 run_notebook(ROOT, hours={hours})
 """
@@ -115,27 +109,69 @@ def check(upload: Upload) -> None:
 
 
 @dataclass(frozen=True)
-class BundleContents:
-    """The contents of a bundle, and the machine that it is for.
+class BundleContents(ABC):
+    """The contents of a bundle, and the machine that it is for; what predicts is a subclass's.
 
     Attributes:
-        source: The checkpoint that ranks the test queries.
-        texts: Some passages, on which a merged model is compared with its adapter.
         split: The split that the checkpoint was trained on.
         target: The machine that installs the wheels.
         project: The project's root, from which its wheel is built.
-        merge: Merge the adapter into its base model's weights, so that the notebook needs no base model.
-        explanations: Passage id -> explanation, which the checkpoint's recipe joins to the passages; empty if it does
-            not.
     """
 
-    source: Checkpoint
-    texts: list[str]
     split: TrainedSplit
     target: Target
     project: Path
-    merge: bool = False
-    explanations: dict[str, str] = field(default_factory=dict)
+
+    @property
+    @abstractmethod
+    def module(self) -> str:
+        """The module whose `run_notebook(root, hours)` is the notebook's work."""
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """What the notebook does between installing and writing `submission.csv`, as a part of a sentence."""
+
+    @property
+    @abstractmethod
+    def config(self) -> dict:
+        """What sets the subclass's part of the bundle apart, as JSON has it."""
+
+    @property
+    def extras(self) -> set[str]:
+        """The project's optional dependencies that the notebook needs."""
+        return set()
+
+    @abstractmethod
+    def check(self, upload: Upload) -> None:
+        """Refuse what the notebook could not run, before anything is written.
+
+        Raises:
+            UserError: The line says what to name or to leave out.
+        """
+
+    @abstractmethod
+    def write_files(self, folder: Path) -> None:
+        """Write the subclass's part into the bundle's folder, which is empty."""
+
+
+def require_base(name: str, base: str, upload: Upload, advice: str = "") -> None:
+    """Refuse an adapter whose base model the notebook could not fetch.
+
+    Args:
+        name: The adapter.
+        base: Its base model, as recipes name it.
+        upload: Names and settings of the upload.
+        advice: A second way out, from a comma on.
+
+    Raises:
+        UserError: The base model is on the hub or in a folder, and the upload names no input that holds it.
+    """
+    if not upload.base and ":" not in base:
+        raise UserError(
+            f"{name}: is an adapter of {base}, which a notebook without internet cannot fetch; name a Kaggle "
+            f"input that holds it (BASE=owner/model/framework/variation/version){advice}"
+        )
 
 
 def write(
@@ -148,62 +184,48 @@ def write(
             downloaded.
     """
     check(upload)
-    _check_source(contents, upload)
+    contents.check(upload)
     config = {
-        "model": contents.source.key,
         "split": contents.split.model_dump(),
         "upload": dataclasses.asdict(upload),
         "target": dataclasses.asdict(contents.target),
-        "merge": contents.merge,
         "project": _hash_sources(contents.project),
-        **({"explanations": hashing.sha256_json(contents.explanations)} if contents.explanations else {}),
+        **contents.config,
     }
     if not store.is_finished(folder, json.loads(json.dumps(config)), overwrite):
         with store.writing(folder, BundleManifest(config=config)) as temporary:
-            _write_dataset(contents, upload, temporary)
+            contents.write_files(temporary)
+            _add_wheels(contents, upload, temporary)
     bundled = sorted((folder / "wheels").glob("*.whl"))
     replacements = wheels.replacements(bundled, contents.target)
-    write_notebook(notebook, bundle_file.read(folder).wheel, upload, _extras(contents.source), replacements)
+    write_notebook(notebook, bundle_file.read(folder).wheel, upload, contents, replacements)
     return bundled
 
 
-def _check_source(contents: BundleContents, upload: Upload) -> None:
-    """Refuse a checkpoint that the notebook could not load."""
-    source = contents.source
-    source.recipe.require_text_only("bundle")
-    check_passage_format(source.recipe.prompts, "eedi", bundle_file.EXPLANATIONS if contents.explanations else "")
-    if contents.merge:
-        merging.check_mergeable(source)
-    base = source.recipe.model.name_or_path
-    if source.is_adapter and not (contents.merge or upload.base) and ":" not in base:
-        raise UserError(
-            f"{source.name}: is an adapter of {base}, which a notebook without internet cannot fetch; name a Kaggle "
-            "input that holds it (BASE=owner/model/framework/variation/version), or bundle the merged model (MERGED=1)"
-        )
-
-
-def _write_dataset(contents: BundleContents, upload: Upload, folder: Path) -> None:
-    """Write checkpoint, recipe, explanations, wheels and metadata."""
-    source = contents.source
-    if contents.merge:
-        merged_checkpoint.merge(source, folder / "checkpoint", contents.texts)
-    else:
-        shutil.copytree(source.folder, folder / "checkpoint", ignore=shutil.ignore_patterns("runs"))
-    recipe = yaml.safe_dump(source.recipe.to_dict(), sort_keys=False, allow_unicode=True)
-    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
-    if contents.explanations:
-        explanations.write(folder / bundle_file.EXPLANATIONS, contents.explanations)
+def _add_wheels(contents: BundleContents, upload: Upload, folder: Path) -> None:
+    """Write wheels and metadata."""
     (folder / "wheels").mkdir()
-    project_wheel = wheels.build(contents.project, folder / "wheels", contents.target, _extras(source))[0]
+    project_wheel = wheels.build(contents.project, folder / "wheels", contents.target, contents.extras)[0]
     split = contents.split.model_dump()
     content = BundleFile(submission=upload.name, competition=upload.competition, **split, wheel=project_wheel.name)
     bundle_file.write(folder, content)
     store.write_json(folder / "dataset-metadata.json", dataset_metadata(upload))
 
 
-def _extras(source: Checkpoint) -> set[str]:
-    """Return the project's optional dependencies that the checkpoint needs."""
-    return {"four_bits"} if source.precision in ("nf4", "fp4") else set()
+def write_both(contents: BundleContents, upload: Upload, root: Path) -> list[str]:
+    """Write `bundle/` and `notebook/` into a folder in the place of older ones, and return the lines to print.
+
+    Raises:
+        UserError: As `write` does.
+    """
+    folder, notebook = root / "bundle", root / "notebook"
+    bundled = write(contents, upload, folder, notebook, overwrite=True)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    packages = ", ".join(wheel.name.split("-")[0] for wheel in bundled)
+    return [
+        f"{folder}: {size:.0f} MiB, {len(bundled)} wheels: {packages}",
+        f"{notebook / NOTEBOOK}: {upload.id}, {upload.hours} h; make push uploads and submits",
+    ]
 
 
 def _hash_sources(project: Path) -> str:
@@ -239,7 +261,7 @@ def kernel_metadata(upload: Upload) -> dict:
 
 
 def write_notebook(
-    folder: Path, wheel: str, upload: Upload, extras: Iterable[str] = (), replacements: Iterable[str] = ()
+    folder: Path, wheel: str, upload: Upload, contents: BundleContents, replacements: Iterable[str] = ()
 ) -> None:
     """Write the notebook and its metadata; the notebook holds neither data nor texts of the competition.
 
@@ -247,20 +269,20 @@ def write_notebook(
         folder: The folder to write.
         wheel: File name of the project's wheel, of which the notebook installs the version.
         upload: Names and settings of the upload.
-        extras: The project's optional dependencies that the notebook installs too.
+        contents: What the notebook runs, and the project's optional dependencies that it installs for that.
         replacements: `name==version` of wheels that take the place of the image's packages.
     """
     name, version = wheel.split("-")[:2]
-    names = f"[{','.join(sorted(extras))}]" if extras else ""
+    names = f"[{','.join(sorted(contents.extras))}]" if contents.extras else ""
     requirements = json.dumps([f"{name}{names}=={version}", *replacements])
     text = (
-        f"# {upload.name}\n\nInstalls from the bundle's wheels, without internet, encodes the test questions with the "
-        "bundle's checkpoint, and writes `submission.csv`, checked against `sample_submission.csv`."
+        f"# {upload.name}\n\nInstalls from the bundle's wheels, without internet, {contents.about}, and writes "
+        "`submission.csv`, checked against `sample_submission.csv`."
     )
     cells = [
         v4.new_markdown_cell(text, id="about"),
         v4.new_code_cell(INSTALL.format(requirements=requirements).rstrip(), id="install"),
-        v4.new_code_cell(RUN.format(hours=upload.hours).rstrip(), id="run"),
+        v4.new_code_cell(RUN.format(module=contents.module, hours=upload.hours).rstrip(), id="run"),
     ]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})

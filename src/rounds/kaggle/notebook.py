@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -126,35 +127,49 @@ def copy_checkpoint(folder: Path, copy: Path, inputs: Path) -> Path:
     Raises:
         UserError: The checkpoint has no manifest, or no input holds the base model.
     """
+    link_checkpoint(folder, copy)
+    manifest = store.read_manifest(copy)
+    if not isinstance(manifest, CheckpointManifest):
+        raise UserError(f"{folder}: has no {store.MANIFEST} of a checkpoint; make the bundle again")
+    if manifest.adapter:
+        model = loader.from_dict(manifest.recipe, str(folder / store.MANIFEST)).model
+        recipe = with_base(
+            manifest.recipe, model, inputs, folder, lambda base: have_digest(manifest.weights, folder, base)
+        )
+        store.write_manifest(copy / store.MANIFEST, manifest.with_values(recipe=recipe))
+    return copy
+
+
+def link_checkpoint(folder: Path, copy: Path) -> None:
+    """Copy a checkpoint's folder, with links to its weights."""
 
     def link(source: str, target: str) -> None:
         (os.symlink if source.endswith((".safetensors", ".bin")) else shutil.copyfile)(os.path.abspath(source), target)
 
     shutil.copytree(folder, copy, copy_function=link)
-    manifest = store.read_manifest(copy)
-    if not isinstance(manifest, CheckpointManifest):
-        raise UserError(f"{folder}: has no {store.MANIFEST} of a checkpoint; make the bundle again")
-    recipe = manifest.recipe
-    name = recipe["model"]["name_or_path"]
-    if manifest.adapter and ":" not in name and not Path(name).is_dir():
-        base = _find_base(loader.from_dict(recipe, str(folder / store.MANIFEST)).model, manifest, folder, inputs)
-        model = {**recipe["model"], "name_or_path": str(base), "revision": None, "sha256": None}
-        store.write_manifest(copy / store.MANIFEST, manifest.with_values(recipe={**recipe, "model": model}))
-    return copy
 
 
-def _find_base(model: Model, manifest: CheckpointManifest, folder: Path, inputs: Path) -> Path:
-    """Return the folder among the inputs whose weights are those of an adapter's base model.
+def with_base(recipe: dict, model: Model, inputs: Path, folder: Path, is_base: Callable[[Model], bool]) -> dict:
+    """Return an adapter's recipe with its base model's folder among the inputs in the place of a name on the hub.
 
     Args:
-        model: The base model by the adapter's recipe.
-        manifest: The adapter's manifest.
-        folder: The adapter.
+        recipe: The recipe, as a manifest has it.
+        model: The base model by that recipe.
         inputs: The folder of the notebook's inputs.
+        folder: The adapter.
+        is_base: Whether a model has the base model's weights.
 
     Raises:
         UserError: No folder holds these weights.
     """
+    if ":" in model.name_or_path or Path(model.name_or_path).is_dir():
+        return recipe
+    base = _find_base(model, inputs, folder, is_base)
+    return {**recipe, "model": {**recipe["model"], "name_or_path": str(base), "revision": None, "sha256": None}}
+
+
+def _find_base(model: Model, inputs: Path, folder: Path, is_base: Callable[[Model], bool]) -> Path:
+    """Return the folder among the inputs that holds the base model of an adapter; `with_base` tells the arguments."""
     words = re.findall(r"[a-z0-9]+", Path(model.name_or_path).name.lower())
 
     def rank(path: Path) -> tuple[int, int, Path]:
@@ -166,9 +181,8 @@ def _find_base(model: Model, manifest: CheckpointManifest, folder: Path, inputs:
         if path == folder or folder in path.parents or not any(map(list, map(path.glob, WEIGHT_FILES))):
             continue
         models.append(path)
-        base = dataclasses.replace(model, name_or_path=str(path), revision=None, sha256=None)
         with contextlib.suppress(UserError, OSError):  # a model that lacks some of its files is another's
-            if have_digest(manifest.weights, folder, base):
+            if is_base(dataclasses.replace(model, name_or_path=str(path), revision=None, sha256=None)):
                 return path
     others = f" (found other models: {', '.join(map(str, models))})" if models else ""
     raise UserError(

@@ -10,7 +10,6 @@ from rounds.pipeline.experiment import Experiment, tag
 from rounds.pipeline.settings import Settings
 from rounds.pipeline.stages import Stage
 
-COMPETITION = "llm-prompt-recovery"
 PREDICTIONS = "predictions.jsonl"
 BASELINES = ("copy", "fixed", "nearest", "joined")  # folders that scripts/prompt_baselines.py leaves
 
@@ -88,9 +87,9 @@ def report(names: Experiment) -> Path:
     return Path("model_output") / f"report-{home(names).name}-{label(names.settings)}"
 
 
-def submission(names: Experiment) -> Path:
-    """The CSV of the chosen predictions."""
-    return Path("submissions") / f"{home(names).name}.csv"
+def fixed_name(names: Experiment) -> str:
+    """The name of the fixed prompt's submission; the embedder chose the prompt."""
+    return f"{home(names).name}-fixed-{_label(names.settings)}"
 
 
 def label(given: Settings) -> str:

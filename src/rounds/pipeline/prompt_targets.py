@@ -1,10 +1,15 @@
 """Targets of TASK=prompt_recovery, by the names that they have for other tasks where these mean the same."""
 
-from pathlib import Path
-
 from rounds.data.source import PROMPT_TASK
 from rounds.errors import UserError
-from rounds.pipeline import generator_stages, prompt_stages, settings, stages
+from rounds.pipeline import (
+    generator_stages,
+    prompt_stages,
+    prompt_uploads,
+    registry,
+    settings,
+    stages,
+)
 from rounds.pipeline.registry import Action, target
 from rounds.pipeline.session import Session
 
@@ -63,29 +68,10 @@ def evaluate(session: Session) -> None:
         "eval_prompts",
         data_dir=prompt_stages.data_folder(names),
         predictions=prompt_stages.predicted(names),
-        joined=_chosen(session) or None,
+        joined=prompt_uploads.chosen_runs(session) or None,
         output=prompt_stages.table(names),
         embedder=given.embedder,
         device=given.first_device,
-    )
-
-
-def submit(session: Session) -> None:
-    """Write and check a CSV of the fixed prompt, or of the predictions that RUNS name, joined."""
-    given, names = session.settings, session.experiment
-    if given.is_validated:
-        raise UserError(f"submit: SPLIT={given.split} predicts validation rows; say SPLIT=submission for the test rows")
-    baselines = prompt_stages.baselines(names)
-    session.ensure(baselines)
-    sample = Path(given.raw) / "sample_submission.csv"
-    session.call(
-        "submit_prompts",
-        data_dir=prompt_stages.data_folder(names),
-        predictions=_chosen(session) or [baselines.output / "fixed"],
-        sample=sample if sample.is_file() or given.is_sample else "",
-        kaggle=given.kaggle,
-        competition=prompt_stages.COMPETITION,
-        output_file=prompt_stages.submission(names),
     )
 
 
@@ -130,16 +116,6 @@ def report(session: Session) -> None:
     )
 
 
-def _chosen(session: Session) -> list[Path]:
-    """The folders that RUNS name, as paths or within the split's folder."""
-    home = prompt_stages.home(session.experiment)
-    folders = [Path(run) if Path(run).is_dir() else home / run for run in session.settings.runs]
-    for run, folder in zip(session.settings.runs, folders, strict=True):
-        if not (folder / prompt_stages.PREDICTIONS).is_file() and not session.runner.is_dry:
-            raise UserError(f"RUNS={run}: no folder with {prompt_stages.PREDICTIONS}, neither there nor in {home}")
-    return folders
-
-
 def _require_task(name: str, session: Session) -> None:
     if session.settings.task != PROMPT_TASK:
         raise UserError(f"{name}: is for TASK={PROMPT_TASK}; make round1 fine-tunes an embedder")
@@ -152,7 +128,9 @@ TARGETS: dict[str, Action] = {
     "predict": predict,
     "brittle": brittle,
     "evaluate": evaluate,
-    "submit": submit,
     "sweep": sweep,
     "report": report,
+    "submit": prompt_uploads.submit,
+    "bundle": prompt_uploads.bundle,
+    **{name: registry.TARGETS[name] for name in ("push", "lb", "ledger")},
 }

@@ -33,7 +33,7 @@ RECIPES = (
 )
 TASK_DEFAULTS: dict[str, dict[str, object]] = {
     "beir": {"model": "minilm-beir", "precision": "fp32"},  # published scores are fp32's
-    PROMPT_TASK: {"model": "tiny-generator"},
+    PROMPT_TASK: {"model": "tiny-generator", "competition": "llm-prompt-recovery"},
     "kbvqa": {
         "model": "kbvqa",
         "recipes": (

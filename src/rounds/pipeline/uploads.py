@@ -67,15 +67,23 @@ def bundle(session: Session) -> None:
         model_path=chosen,
         data_dir=names.data,
         name=names.submission,
-        competition=given.competition,
-        hours=given.hours,
-        python=given.kaggle_python,
-        owner=given.owner,
-        image=given.image,
-        everything=given.wheels == "all",
-        base=given.base,
+        **notebook_flags(session),
         merged=given.merged,
     )
+
+
+def notebook_flags(session: Session) -> dict[str, object]:
+    """Flags of every bundle: the competition, and the notebook's machine."""
+    given = session.settings
+    return {
+        "competition": given.competition,
+        "hours": given.hours,
+        "python": given.kaggle_python,
+        "owner": given.owner,
+        "image": given.image,
+        "everything": given.wheels == "all",
+        "base": given.base,
+    }
 
 
 @target()

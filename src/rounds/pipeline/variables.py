@@ -33,7 +33,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "port": ("dashboard", "demo"),
     "kaggle": SUBMITTING,
     "competition": (*SUBMITTING, "bundle", "lb", "download"),
-    "embedder": ("evaluate", "submit", "predict", "brittle"),
+    "embedder": ("evaluate", "submit", "bundle", "predict", "brittle"),
     **dict.fromkeys(("owner", "image", "wheels", "kaggle_python", "base", "hours"), ("bundle",)),
     "merged": ("bundle", "publish"),
     **dict.fromkeys(("repo", "public", "license"), ("publish",)),
