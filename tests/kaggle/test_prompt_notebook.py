@@ -81,6 +81,8 @@ def test_from_rows_to_the_notebook(offline, tmp_path):
     assert manifest["title"] == "tiny-generator, prompt 2 tokens, 4 steps"
     folders = ("--predictions", baselines / "fixed", tmp_path / "validation", "--output", tmp_path / "scores")
     assert manifest["title"] in run("eval_prompts.py", "--data_dir", data, *folders).replace("\n", " ")
+    run("prompt_brittle.py", *predict, "--output_dir", tmp_path / "brittle")
+    assert len(json.loads((tmp_path / "brittle" / "manifest.json").read_text())["effects"]) == 3
     submit = ("--data_dir", data, "--predictions", tmp_path / "test", "--sample", raw / "sample_submission.csv")
     assert f"submit {COMPETITION}" in run("submit_prompts.py", *submit, "--output_file", tmp_path / "own.csv")
 

@@ -70,11 +70,11 @@ def baselines(names: Experiment) -> Stage:
 
 
 def predicted(names: Experiment) -> list[Path]:
-    """The folders with predictions of the split: this embedder's baselines, then generators' by their names."""
+    """The folders with predictions of validation rows: this embedder's baselines, then generators' by their names."""
     own = [baselines(names).output / name for name in BASELINES]
     found = sorted(file.parent for file in home(names).rglob(PREDICTIONS))
     others = [folder for folder in found if not folder.parent.name.startswith("baselines-")]
-    return own + [folder for folder in others if not folder.name.endswith(".partial")]
+    return own + [folder for folder in others if folder.name != "test" and not folder.name.endswith(".partial")]
 
 
 def table(names: Experiment, kind: str = "scores") -> Path:
@@ -89,7 +89,7 @@ def report(names: Experiment) -> Path:
 
 def fixed_name(names: Experiment) -> str:
     """The name of the fixed prompt's submission; the embedder chose the prompt."""
-    return f"{home(names).name}-fixed-{_label(names.settings)}"
+    return f"{home(names).name}-fixed-{label(names.settings)}"
 
 
 def label(given: Settings) -> str:

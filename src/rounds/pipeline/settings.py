@@ -172,7 +172,9 @@ class Settings:
     repo: str = _setting("", "make publish: OWNER/NAME on the Hugging Face hub", check=value_checks.wrong_repo)
     public: bool = _setting(False, "1: make publish lets everybody see the repository")
     license: str = _setting("", "make publish: the licence that the model card names, such as mit")
-    hours: float = _setting(8.5, "time limit of the notebook; beyond it, queries get fewer examples", least=0)
+    hours: float = _setting(
+        8.5, "time limit of the notebook; beyond it, queries get fewer examples, rows the fixed prompt", least=0
+    )
     dry: bool = _setting(
         False,
         "1: print the script calls instead of running them (make push: its own commands; make publish: upload nothing)",
