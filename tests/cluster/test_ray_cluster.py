@@ -11,6 +11,7 @@ import pytest
 from helpers import ray_nodes
 from helpers.tiny_task import refused
 
+from rounds.artifacts import store
 from rounds.cluster import ray_cluster
 from rounds.cluster.ray_cluster import Node
 
@@ -57,10 +58,17 @@ def test_a_node_like_this_one_works_in_the_projects_folder(tmp_path, monkeypatch
 
 
 def square(number: int, folder: Path) -> int:
-    """Take a second, and leave a line for each time that the job begins."""
+    """Leave a line with this node's name for each time that the job begins; all but the first wait for a file `lost`.
+
+    A job on the node that the file names waits on.
+    """
+    import ray
+
+    node, lost = ray.get_runtime_context().get_node_id(), folder / "lost"
     with open(folder / str(number), "a") as file:
-        file.write(f"{os.getpid()}\n")
-    time.sleep(1)
+        file.write(f"{node}\n")
+    while number and (not lost.exists() or lost.read_text() == node):
+        time.sleep(0.05)
     return number**2
 
 
@@ -85,6 +93,7 @@ def test_a_job_that_ends_its_workers_is_given_up(nodes, tmp_path):
     cluster = ray_cluster.join(nodes.address)
     with refused("a worker of the cluster died again and again (out of memory?)"):
         list(cluster.map(die, [()]))
+    (tmp_path / "lost").touch()
     assert list(cluster.map(square, [(3, tmp_path)])) == [9]
 
 
@@ -92,10 +101,13 @@ def test_a_job_that_ends_its_workers_is_given_up(nodes, tmp_path):
 def test_a_node_that_dies_has_its_jobs_done_again(nodes, tmp_path, capfd):
     """By the other node, once it has no jobs of its own; each job has one answer, and one line tells of the node."""
     answers = ray_cluster.join(nodes.address).map(square, [(number, tmp_path) for number in range(6)])
-    first = next(answers)
-    nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
+    first, lost = next(answers), nodes.list_all_nodes()[1]
+    while not any(lost.node_id in path.read_text() for path in tmp_path.glob("[1-5]")):
+        time.sleep(0.05)
+    store.write_text(tmp_path / "lost", lost.node_id)
+    nodes.remove_node(lost, allow_graceful=False)
     assert sorted([first, *answers]) == [0, 1, 4, 9, 16, 25]
     printed = capfd.readouterr()
     assert printed.out.count("\n") == 1 and "was lost; its work is done again" in printed.out and not printed.err
-    starts = [len(set(path.read_text().splitlines())) for path in tmp_path.iterdir()]
+    starts = [len(path.read_text().splitlines()) for path in tmp_path.glob("[0-5]")]
     assert max(starts) == 2
