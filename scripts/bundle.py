@@ -34,7 +34,7 @@ def main(flags: Flags) -> None:
     if source.folder is None or source.manifest is None:
         raise UserError(f"{flags.model_path}: is not a checkpoint of ours; train a round first")
     contents = EmbedderContents(
-        split=TrainedSplit(split=config["split"], seed=config["seed"], fold=config["fold"]),
+        split=TrainedSplit(split=config["split"], seed=config["seed"], fold=config["fold"], n_folds=data.n_folds),
         target=flags.target(),
         project=project_root(),
         source=source,

@@ -13,7 +13,7 @@ from rounds.data.loaders import outside as outside_loader
 from rounds.data.loaders import registry
 from rounds.data.loaders.registry import Columns
 from rounds.data.prompts import check_passage_format, has_passage_parts
-from rounds.data.source import IDENTICAL_TASKS, OFFICIAL_SPLITS
+from rounds.data.source import IDENTICAL_TASKS, N_FOLDS, OFFICIAL_SPLITS
 from rounds.errors import UserError
 from rounds.flags import RecipeByName, Replacing, Seeded, project_root
 
@@ -55,7 +55,8 @@ class Flags(RecipeByName, Replacing, Seeded):
         default=str(project_root() / "data"), metadata={"help": "SUB_DIR_NAME/SPLIT is made in here"}
     )
     output_dir: str = field(default="", metadata={"help": "default: OUTPUT_ROOT/SUB_DIR_NAME/SPLIT"})
-    fold: int = field(default=0, metadata={"help": "v5 and v6 only: 0 to 3"})
+    fold: int = field(default=0, metadata={"help": "v5 and v6 only: 0 to N_FOLDS - 1"})
+    n_folds: int = field(default=N_FOLDS, metadata={"help": "v5 and v6 only: number of folds"})
 
 
 def main(flags: Flags) -> None:
@@ -89,6 +90,7 @@ def main(flags: Flags) -> None:
         "split": version,
         "seed": flags.seed,
         "fold": flags.fold,
+        **({} if flags.n_folds == N_FOLDS else {"n_folds": flags.n_folds}),
         "prompts": {name: getattr(recipe.prompts, name) for name in prompts},
         **({"explanations": hashing.sha256_file(explanations)} if explanations else {}),
         **({"outside": _outside_config(files, recipe.outside)} if files else {}),
@@ -101,7 +103,7 @@ def main(flags: Flags) -> None:
         task, split, messages = official_split.divide(task, version, flags.seed)
     for line in [*unused, *messages]:
         print(line)
-    split = split or splits.make_split(task, version, flags.seed, flags.fold)
+    split = split or splits.make_split(task, version, flags.seed, flags.fold, flags.n_folds)
     questions = outside.join(task, split, outside_rows, recipe.outside) if files else None
     if questions:
         print(questions.message())

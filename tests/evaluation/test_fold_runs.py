@@ -94,6 +94,15 @@ def test_rows_of_different_folds_are_refused(project):
         gather(project, *folders)
 
 
+def test_folds_of_another_number_are_another_row(project):
+    """Fold 1 of 10 is no second fold of a row of 4, whatever queries it has; the title says the number."""
+    folders = [project.round("a", 0), project.round("b", 1, n_folds=10)]
+    with refused("RUNS: each row needs the same folds", "N_FOLDS=4 has folds 0", "N_FOLDS=10 has folds 1"):
+        gather(project, *folders)
+    (row,) = gather(project, *(project.round("c", fold, n_folds=10) for fold in (0, 1)))
+    assert fold_table.title(fold_table.read_folds(row)) == "tiny, 2 of 10 folds of v5, 20 queries"
+
+
 def test_a_query_in_two_folds_is_refused(project):
     """One fold that is named twice would count double."""
     folders = [project.round("a", 0), project.round("again", 0), project.round("a", 1)]

@@ -26,7 +26,9 @@ class FoldedProject:
     def __init__(self, folder: Path) -> None:
         self.data_root, self.model_output = folder / "data", folder / "model_output"
 
-    def collection(self, fold: int, split_seed: int = 42, extra: tuple[str, ...] = (), split: str = "v5") -> Path:
+    def collection(
+        self, fold: int, split_seed: int = 42, extra: tuple[str, ...] = (), split: str = "v5", n_folds: int = 4
+    ) -> Path:
         """Write a fold of five questions; another seed moves each question to the next fold."""
         task = make_task(LABELS)
         groups = list(LABELS)
@@ -38,9 +40,12 @@ class FoldedProject:
             "fold": fold,
             "prompts": {"latex": "keep"},
         }
+        if n_folds != 4:
+            config["n_folds"] = n_folds
         if extra:
             config["outside"] = {"files": [[name, f"{name}{fold}"] for name in extra], "max_cosine": 0.9}
         made_from = {"fold": fold, "seed": split_seed, "extra_files": list(extra), "validation_version": split}
+        made_from |= {"n_folds": n_folds} if n_folds != 4 else {}
         folder = self.data_root / f"tiny-{hashing.made_from_digest(made_from)}" / f"validation_{split}"
         if not folder.exists():
             collection.write(

@@ -35,6 +35,12 @@ def test_the_file_has_its_keys_in_order(tmp_path):
     assert bundle_file.read(tmp_path) == BundleFile(**CONTENT)
 
 
+def test_the_number_of_folds_comes_back(tmp_path):
+    """A notebook draws fold 9 of 10 as the bundle's maker did."""
+    bundle_file.write(tmp_path, BundleFile(**{**CONTENT, "fold": 9}, n_folds=10))
+    assert bundle_file.read(tmp_path).n_folds == 10
+
+
 @pytest.mark.parametrize(("content", "part"), BROKEN, ids=lambda value: str(value)[-40:])
 def test_a_broken_file_is_one_line(content, part, tmp_path):
     """File and key are named, and the line says what to do."""

@@ -91,6 +91,26 @@ def test_tables_over_folds_of_other_settings_have_other_names(change):
     assert str(named(change).cross_validation).endswith(named(change).cv_tag)
 
 
+def test_the_number_of_folds_names_what_depends_on_it():
+    """Folders of v5 and v6, tables and students of other N_FOLDS are others; those of all of train are the same."""
+    for split in ("v5", "v6"):
+        plain, ten = named(f"SPLIT={split}"), named(f"SPLIT={split}", "N_FOLDS=10")
+        assert plain.data != ten.data and plain.folder != ten.folder
+        assert plain.table("compared-folds") != ten.table("compared-folds")
+        assert named(f"SPLIT={split}", "N_FOLDS=4").folder == plain.folder
+    plain, ten = (named("SPLIT=v5", "FOLDS=0 1", *number) for number in ([], ["N_FOLDS=10"]))
+    assert plain.distilled.name != ten.distilled.name and plain.cross_validation != ten.cross_validation
+    whole = (Experiment(names.settings.on(split="submission", fold=0)) for names in (plain, ten))
+    assert len({names.folder for names in whole}) == 1
+
+
+def test_all_folds_by_name_are_no_other_table():
+    """FOLDS with all N_FOLDS is the default; the first four of ten are not."""
+    every = [f"FOLDS={' '.join(map(str, range(number)))}" for number in (4, 10)]
+    plain, all_ten, four = (named("RAW=x", "SPLIT=v5", "N_FOLDS=10", *more) for more in ([], every[1:], every[:1]))
+    assert plain.cross_validation == all_ten.cross_validation != four.cross_validation
+
+
 def test_the_defaults_of_the_samples_second_stages_change_no_name():
     """make report, whose own defaults are others, finds the table that make cv wrote of the sample."""
     plain, written = named(), Experiment(settings.read(["FOLDS=0 1", "ROUND=1"], {}).resolve("cv"))

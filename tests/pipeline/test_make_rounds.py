@@ -248,7 +248,7 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     assert again.splitlines()[-1] == shown.splitlines()[-1]
     runs = " ".join(str(path.relative_to(project / "model_output")) for path in _evaluated(project, "v5"))
     shown = make(project, "compare", flags[0], *FLAGS, f"RUNS={runs}").stdout
-    assert "2 folds of v5" in shown and "round 1" in shown and "compared-folds-folded-" in shown
+    assert "2 of 4 folds of v5" in shown and "round 1" in shown and "compared-folds-folded-" in shown
     make(project, "cv", *flags, f"RERANKER={reranker}")
     table = file.with_suffix(".md").read_text()
     assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))

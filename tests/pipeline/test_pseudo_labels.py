@@ -3,7 +3,7 @@
 import pytest
 from helpers.tiny_task import refused
 
-from rounds.pipeline import freshness, keys, targets
+from rounds.pipeline import freshness, keys, stages, targets
 from rounds.pipeline.pseudo_labels import labelling
 
 
@@ -44,3 +44,13 @@ def test_what_has_no_pseudo_labels_is_refused(arguments, parts, session):
     with refused(*parts):
         targets.run("pseudo_label", given)
     assert given.runner.calls == []
+
+
+def test_folds_of_another_number_measure(session):
+    """With N_FOLDS=10, all other folds of ten measure the precision, and each split is drawn with that number."""
+    made = session("SPLIT=v6", "FOLD=9", "N_FOLDS=10", "ROUND=1", target="pseudo_label")
+    label = labelling(made)
+    assert len(dict(label.command.flags)["held_out_data"]) == 9
+    for split in (stages.data(made.experiment), stages.data(made.on(fold=0).experiment)):
+        assert split.command.value("n_folds") == "10"
+    assert "n_folds" not in dict(stages.data(made.on(split="submission", fold=0).experiment).command.flags)

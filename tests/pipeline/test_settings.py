@@ -82,8 +82,8 @@ def test_values_have_their_kinds(argument, name, value):
         ("KAGGLE_PYTHN=3.12", ["did you mean KAGGLE_PYTHON"]),
         ("ENGINE=faiss", ["ENGINE=faiss", "rounds, flagembedding"]),
         ("ROUND=1200", ["ROUND=1200", "at most 100"]),
-        ("FOLD=7", ["FOLD=7", "at most 3"]),
-        ("FOLDS=0 9", ["FOLDS=0 9", "at most 3"]),
+        ("FOLD=-1", ["FOLD=-1", "at least 0"]),
+        ("N_FOLDS=1", ["N_FOLDS=1", "at least 2"]),
         ("FOLDS=0 0", ["FOLDS=0 0", "names one twice"]),
         ("FIELDS=a", ["FIELDS=a", "query,positive"]),
         ("FIELDS=a,b,c,d", ["FIELDS=a,b,c,d", "query,positive"]),
@@ -160,11 +160,30 @@ def test_help_lists_every_variable_with_its_default():
     assert shown.stdout.strip() == "[]"
 
 
-def test_the_last_fold_is_that_of_the_split():
-    """The settings, which import no split, bound FOLD by the folds that v5 and v6 have."""
-    from rounds.data.splits import MAX_FOLDS
+def test_folds_are_all_of_their_number(tmp_path):
+    """FOLDS are all N_FOLDS unless it is given; the sample's second stages take two of any number."""
+    assert read("N_FOLDS=10", "RAW=x", root=tmp_path, target="cv").folds == tuple(range(10))
+    assert read("N_FOLDS=10", "RAW=x", "FOLDS=0 9", root=tmp_path, target="cv").folds == (0, 9)
+    assert read("N_FOLDS=10", root=tmp_path, target="cv").folds == (0, 1)
 
-    assert settings.LAST_FOLD == MAX_FOLDS - 1
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        (["SPLIT=v5", "FOLD=7"], ["FOLD=7: N_FOLDS=4 has folds 0 to 3"]),
+        (["FOLDS=0 9"], ["FOLDS=0 9: N_FOLDS=4 has folds 0 to 3"]),
+        (["SPLIT=v5", "N_FOLDS=10", "FOLD=10"], ["FOLD=10: N_FOLDS=10 has folds 0 to 9"]),
+        (["SPLIT=v6", "N_FOLDS=3", "FOLDS=0 3"], ["FOLDS=0 3: N_FOLDS=3 has folds 0 to 2"]),
+        (["SPLIT=v6", "N_FOLDS=10", "TASK=prompt_recovery"], ["N_FOLDS=10", "TASK=prompt_recovery has 4 folds"]),
+        (["N_FOLDS=10"], ["N_FOLDS=10", "SPLIT=v1 has no folds", "v5 or v6"]),
+        (["SPLIT=submission", "N_FOLDS=10"], ["N_FOLDS=10", "SPLIT=submission has no folds"]),
+    ],
+)
+def test_folds_that_are_not_there_are_refused(given, parts, tmp_path):
+    """The line names the variable and the folds that there are."""
+    with pytest.raises(UserError) as caught:
+        read(*given, root=tmp_path, target="round1")
+    assert "\n" not in str(caught.value) and all(part in str(caught.value) for part in parts)
 
 
 def test_every_task_has_a_loader():

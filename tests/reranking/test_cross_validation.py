@@ -173,8 +173,15 @@ def test_several_seeds_have_a_row_of_their_mean_similarity():
     for each, values in zip(folds, rows[-1].scores["MAP@25"], strict=True):
         run = each.table.to_run(each.table.features["m: signal"])
         np.testing.assert_array_equal(values, cross_validation.evaluate_run(each, run)["MAP@25"])
-    with refused("different rounds, or seeds"):
+    with refused("different rounds, seeds or N_FOLDS"):
         cross_validation.evaluate_stages([folds[0], replace(folds[1], seeds=1)], [])
+
+
+def test_folds_of_different_numbers_are_refused():
+    """Fold 0 of 4 and fold 1 of 10 train on different shares of the rows, and are no folds of one table."""
+    one, other = fold(0), fold(1)
+    with refused("different rounds, seeds or N_FOLDS"):
+        cross_validation.evaluate_stages([one, replace(other, data=replace(other.data, n_folds=10))], [])
 
 
 def test_scores_of_seeds_are_means_and_their_minutes_add_up():

@@ -30,6 +30,7 @@ from rounds.data.few_shot import ExampleBank, QueryMetadata
 from rounds.data.outside import OutsideQuestions
 from rounds.data.passage_pool import read_pool
 from rounds.data.prompts import has_passage_parts, passage_texts, query_text
+from rounds.data.source import N_FOLDS
 from rounds.data.splits import Split
 from rounds.errors import UserError
 
@@ -60,6 +61,7 @@ class Collection:
         questions: `train` and `validation`, each QuestionId -> digest.
         names: passage id -> name, where `prompts.passage` joins names with something; otherwise empty.
         explanations: passage id -> explanation, for passages that have one.
+        n_folds: number of folds of the split, if it has folds.
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class Collection:
     grades: Grades = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     explanations: dict[str, str] = field(default_factory=dict)
+    n_folds: int = N_FOLDS
 
     @cached_property
     def validation_digest(self) -> str:
@@ -258,6 +261,7 @@ def read(folder: Path) -> Collection:
         grades=grades if has_grades else {},
         names={row["_id"]: row["name"] for row in parts},
         explanations={row["_id"]: row["explanation"] for row in parts if row["explanation"]},
+        n_folds=manifest.config.get("n_folds", N_FOLDS),
     )
 
 

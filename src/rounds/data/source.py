@@ -39,6 +39,8 @@ OFFICIAL_SPLITS = ("official", "dev")  # sides from files of labels, which task 
 
 FOLDED = ("v5", "v6")  # splits that have folds
 
+N_FOLDS = 4  # of these splits, unless another number is asked for
+
 IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well
 
 

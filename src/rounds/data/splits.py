@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from sklearn.model_selection import train_test_split
 
 from rounds.data.dataset import Query, RetrievalDataset
-from rounds.data.source import FOLDED, OFFICIAL_SPLITS
-from rounds.data.unseen_fold import V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
+from rounds.data.source import FOLDED, N_FOLDS, OFFICIAL_SPLITS
+from rounds.data.unseen_fold import V5_SIZE, V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
 from rounds.errors import UserError
 
 VERSIONS = ("v1", "v2", "v3", "v4", "v5", "v6", "submission")
-
-MAX_FOLDS = 4  # of v5: on the competition data, a fifth fold finds too few passages that earlier folds left whole
 
 
 @dataclass(frozen=True)
@@ -47,16 +45,17 @@ def parse_version(text: str) -> str:
     return name
 
 
-def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: int = 0) -> Split:
+def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: int = 0, n_folds: int = N_FOLDS) -> Split:
     """Divide the dataset's groups into training and validation.
 
     Args:
         version: one of `VERSIONS`.
         seed: seeds v1, v2, v3, v5 and v6; published comparisons use 42. v4 draws nothing.
-        fold: v5 and v6 only, 0 to 3; folds of one seed have disjoint validation groups.
+        fold: v5 and v6 only, below `n_folds`; folds of one seed and number of folds have disjoint validation groups.
+        n_folds: v5 and v6 only, number of folds.
 
     Raises:
-        UserError: an unknown version, seed or fold, or a dataset that cannot be split this way.
+        UserError: an unknown version, seed, fold or number of folds, or a dataset that cannot be split this way.
     """
     name = parse_version(version)
     if name in OFFICIAL_SPLITS:
@@ -64,18 +63,31 @@ def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: in
     if not 0 <= seed < 2**32:
         raise UserError(f"seed {seed}: must be between 0 and {2**32 - 1}")
     groups = list(dict.fromkeys(query.group for query in dataset.queries))
-    if name in FOLDED and not 0 <= fold < MAX_FOLDS:
-        raise UserError(f"fold {fold}: split {name} has folds 0 to {MAX_FOLDS - 1}")
-    if fold and name not in FOLDED:
-        raise UserError(f"fold {fold}: only splits {' and '.join(FOLDED)} have folds")
+    _check_folds(name, fold, n_folds, len(groups))
     if name == "submission":
         return Split(name, set(groups), set())
     if len(groups) < 10:
         raise UserError(f"{len(groups)} questions are too few to split")
-    validation = _VALIDATION[name](dataset, groups, seed, fold)
+    if name in FOLDED:
+        validation = _FOLD[name](dataset, groups, seed, fold, n_folds)
+    else:
+        validation = _VALIDATION[name](dataset, groups, seed)
     if not dataset.labelled(validation):
         raise UserError(f"split {name}: no labelled question is left for validation")
     return Split(name, set(groups) - validation, validation)
+
+
+def _check_folds(name: str, fold: int, n_folds: int, groups: int) -> None:
+    """Refuse a fold that the split does not have, and a number of folds that cannot be."""
+    if name not in FOLDED:
+        if fold or n_folds != N_FOLDS:
+            given = f"fold {fold}" if fold else f"n_folds {n_folds}"
+            raise UserError(f"{given}: only splits {' and '.join(FOLDED)} have folds")
+        return
+    if not 2 <= n_folds <= groups:
+        raise UserError(f"n_folds {n_folds}: must be between 2 and the number of questions, {groups}")
+    if not 0 <= fold < n_folds:
+        raise UserError(f"fold {fold}: split {name} has folds 0 to {n_folds - 1}")
 
 
 def describe(dataset: RetrievalDataset, split: Split) -> dict:
@@ -153,12 +165,12 @@ def _measure_fold(dataset: RetrievalDataset, groups: set[str], rest: set[str]) -
     return len(rows), len(rows) / max(len(dataset.qrels), 1), len(unseen) / max(len(rows), 1)
 
 
-def _split_v1(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+def _split_v1(dataset: RetrievalDataset, groups: list[str], seed: int) -> set[str]:
     """Draw a third of the groups."""
     return set(train_test_split(groups, test_size=0.333, random_state=seed)[1])
 
 
-def _split_v2(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+def _split_v2(dataset: RetrievalDataset, groups: list[str], seed: int) -> set[str]:
     """Draw as many groups as in v1, from those whose every query is labelled."""
     unlabelled = {query.group for query in dataset.queries if query.id not in dataset.qrels}
     fully_labelled = [group for group in groups if group not in unlabelled]
@@ -170,12 +182,12 @@ def _split_v2(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int
     return set(train_test_split(fully_labelled, test_size=count, random_state=seed)[1])
 
 
-def _split_v3(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+def _split_v3(dataset: RetrievalDataset, groups: list[str], seed: int) -> set[str]:
     """Draw a fifth of the groups."""
     return set(train_test_split(groups, test_size=0.20, random_state=seed)[1])
 
 
-def _split_v4(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
+def _split_v4(dataset: RetrievalDataset, groups: list[str], seed: int) -> set[str]:
     """Take, among the groups with one, two, three ... labels each, the 20% whose passages are rarest."""
     frequency = Counter(passage for passages in dataset.qrels.values() for passage in passages)
     labels = _labels_by_group(dataset)
@@ -193,28 +205,30 @@ def _numeric_order(group: str) -> tuple:
     return (0, int(group), "") if group.isdigit() else (1, 0, group)
 
 
-def _split_v5(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
-    """Take about 20% of the labelled rows, 58 to 62% of them on passages that training does not label.
+def _split_v5(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int, n_folds: int) -> set[str]:
+    """Take about 80% / n_folds of the labelled rows, 58 to 62% of them on passages that training does not label.
 
-    Folds are drawn one after the other, so fold 2 repeats the drawing of folds 0 and 1.
+    Folds are drawn one after the other, so fold 2 repeats the drawing of folds 0 and 1. Together they hold no more than
+    80% of the rows: the last folds would find too few passages that earlier ones left whole.
     """
     labels = _labels_by_group(dataset)
+    wanted = V5_SIZE * N_FOLDS / n_folds
     used: set[str] = set()
     for number in range(fold + 1):
-        validation = draw_fold(labels, used, random.Random(f"{seed}-{number}"))
+        validation = draw_fold(labels, used, random.Random(f"{seed}-{number}"), wanted)
         used |= validation
     _, size, share = _measure_fold(dataset, validation, set(groups) - validation)
-    has_size = V5_SIZE_BOUNDS[0] <= size <= V5_SIZE_BOUNDS[1]
+    has_size = V5_SIZE_BOUNDS[0] <= size / (wanted / V5_SIZE) <= V5_SIZE_BOUNDS[1]
     if not (has_size and V5_UNSEEN_BOUNDS[0] <= share <= V5_UNSEEN_BOUNDS[1]):
         raise UserError(
-            f"split v5, fold {fold}: {size:.1%} of the rows would be in it, {share:.1%} of them unseen, not 20% "
-            "and 60%; take a lower fold, another seed or more questions"
+            f"split v5, fold {fold}: {size:.1%} of the rows would be in it, {share:.1%} of them unseen, not "
+            f"{wanted:.0%} and 60%; take a lower fold, another seed or number of folds, or more questions"
         )
     return validation
 
 
-def _split_v6(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int) -> set[str]:
-    """Take one of four folds that share no construct and divide the labelled rows evenly.
+def _split_v6(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int, n_folds: int) -> set[str]:
+    """Take one of the folds, which share no construct and divide the labelled rows evenly.
 
     As in scikit-learn's GroupKFold, the largest construct goes first, each into the fold with the fewest rows so far;
     the seed shuffles constructs of one size.
@@ -224,14 +238,14 @@ def _split_v6(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int
     members: dict[str, list[str]] = defaultdict(list)
     for group in groups:
         members[dataset.constructs[group]].append(group)
-    if len(members) < MAX_FOLDS:
-        raise UserError(f"split v6: {len(members)} constructs do not fill {MAX_FOLDS} folds")
+    if len(members) < n_folds:
+        raise UserError(f"split v6: {len(members)} constructs do not fill {n_folds} folds")
     labels = _labels_by_group(dataset)
     rows = {construct: sum(len(labels[group]) for group in members[construct]) for construct in members}
     constructs = sorted(members)
     random.Random(f"{seed}-constructs").shuffle(constructs)
-    folds: list[set[str]] = [set() for _ in range(MAX_FOLDS)]
-    sizes = [0] * MAX_FOLDS
+    folds: list[set[str]] = [set() for _ in range(n_folds)]
+    sizes = [0] * n_folds
     for construct in sorted(constructs, key=lambda construct: -rows[construct]):
         smallest = sizes.index(min(sizes))
         folds[smallest].update(members[construct])
@@ -244,6 +258,6 @@ _VALIDATION = {
     "v2": _split_v2,
     "v3": _split_v3,
     "v4": _split_v4,
-    "v5": _split_v5,
-    "v6": _split_v6,
 }
+
+_FOLD = {"v5": _split_v5, "v6": _split_v6}

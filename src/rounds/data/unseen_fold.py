@@ -3,7 +3,7 @@
 import random
 from collections import Counter, defaultdict
 
-V5_SIZE = 0.20  # share of all labelled rows in one fold of v5
+V5_SIZE = 0.20  # share of all labelled rows in one of four folds of v5
 
 V5_UNSEEN = 0.60  # share of a fold's rows on passages that training does not label
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CheckpointManifest, CollectionManifest, FinetuneManifest
-from rounds.data.source import FOLDED
+from rounds.data.source import FOLDED, N_FOLDS
 from rounds.errors import UserError
 from rounds.evaluation import results
 from rounds.evaluation.results import ResultRow, RowKind
@@ -21,7 +21,7 @@ MINED = "finetune_data_minedHN.jsonl"
 
 INPUTS = ("script", "train_data", "data_dir", "model_name_or_path", "input_file", "embedder_name_or_path")
 
-MAIN_FACTS = ("recipe", "epochs", "SEED", "TRAIN_SEED", "EXTRA", "EXPLANATIONS")  # in the order of a label
+MAIN_FACTS = ("recipe", "epochs", "SEED", "TRAIN_SEED", "N_FOLDS", "EXTRA", "EXPLANATIONS")  # in the order of a label
 
 Facts = dict[str, str]
 
@@ -147,6 +147,7 @@ def _data_facts(manifest: CollectionManifest) -> Facts:
     return {
         "data": hashing.sha256_json(config["data"])[:8],
         "SEED": str(config["seed"]),
+        "N_FOLDS": str(config.get("n_folds", N_FOLDS)),
         "EXTRA": " + ".join(name for name, _ in files),
         "EXPLANATIONS": config.get("explanations", "")[:8],
         **_flat(config["prompts"], "prompts."),

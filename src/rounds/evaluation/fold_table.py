@@ -74,6 +74,12 @@ def _mean_within(scores: list[np.ndarray], masks: list[np.ndarray]) -> float:
     return np.mean([values[mask].mean() for values, mask in zip(scores, masks, strict=True)])
 
 
+def title(folds: list[Collection]) -> str:
+    """Return a table's title: the data, the folds, and how many the split has, and their queries."""
+    first, queries = folds[0], sum(len(fold.validation) for fold in folds)
+    return f"{first.data}, {len(folds)} of {first.n_folds} folds of {first.split}, {queries} queries"
+
+
 def unseen_masks(folds: list[Collection]) -> list[np.ndarray]:
     """Return for each fold (queries,) whether the passages of a validation query are unlabelled in training."""
     return [np.array([query in fold.unseen for query in fold.validation]) for fold in folds]
@@ -143,9 +149,7 @@ def fold_table(scored: list[ScoredRow], folds: list[Collection], first: int) -> 
         ]
         lines.append([row.label, *fold_figures(row.scores, unseen), *p_values, *cost_cells(row.minutes, row.peak_mib)])
     columns = [Column(HEADER[0], is_text=True, wraps=True), *map(Column, HEADER[1:])]
-    queries = sum(len(fold.validation) for fold in folds)
-    title = f"{folds[0].data}, {len(folds)} folds of {folds[0].split}, {queries} queries"
-    return Table(columns, lines, title, CAPTION)
+    return Table(columns, lines, title(folds), CAPTION)
 
 
 def apart(table: Table, name: str) -> list[Table]:

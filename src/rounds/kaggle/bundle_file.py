@@ -6,6 +6,7 @@ from pydantic import StrictInt, StrictStr
 
 from rounds.artifacts import manifest_parsing, store
 from rounds.artifacts.manifests import Entry
+from rounds.data.source import N_FOLDS
 
 BUNDLE = "bundle.json"
 
@@ -20,6 +21,7 @@ class TrainedSplit(Entry):
     split: StrictStr
     seed: StrictInt
     fold: StrictInt
+    n_folds: StrictInt = N_FOLDS
 
 
 class BundleFile(Entry):
@@ -31,6 +33,7 @@ class BundleFile(Entry):
         split: Name of the split that the checkpoint was trained on.
         seed: Seed of the split.
         fold: Fold of the split.
+        n_folds: Number of folds of the split, if it has folds.
         wheel: File name of the project's wheel.
     """
 
@@ -39,6 +42,7 @@ class BundleFile(Entry):
     split: StrictStr
     seed: StrictInt
     fold: StrictInt
+    n_folds: StrictInt = N_FOLDS
     wheel: StrictStr
 
 
@@ -54,4 +58,4 @@ def read(bundle: Path) -> BundleFile:
 
 def write(bundle: Path, content: BundleFile) -> None:
     """Write a bundle's `bundle.json`."""
-    store.write_json(bundle / BUNDLE, content.model_dump())
+    store.write_json(bundle / BUNDLE, content.model_dump(exclude_defaults=True))

@@ -249,7 +249,7 @@ def write_collection(raw: Path, bundle: Path, source: Checkpoint, folder: Path) 
     if path.is_file():
         task, messages = explanations.explain(task, path)
         print(*messages, sep="\n", end="\n" if messages else "", flush=True)
-    split = splits.make_split(task, contents.split, contents.seed, contents.fold)
+    split = splits.make_split(task, contents.split, contents.seed, contents.fold, contents.n_folds)
     collection.write(task, split, source.recipe.prompts, folder, {})
     return collection.read(folder)
 

@@ -17,6 +17,7 @@ from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.few_shot import QueryMetadata
 from rounds.data.loaders.outside import LABELLED_FOR, LONG_COLUMNS, SOURCE
 from rounds.data.prompts import query_text
+from rounds.data.source import N_FOLDS
 from rounds.encoding import run_store
 from rounds.errors import Refused, UserError
 from rounds.evaluation.table import Table
@@ -183,9 +184,14 @@ def _row(job: PseudoLabelJob, query: Query, passage: str, confidence: float) -> 
 
 
 def _split_of(data: Collection) -> dict:
-    """Return name, seed and fold of a split, as its collection's manifest has them."""
+    """Return name, seed and fold of a split; where the number of folds is not the default, a fold such as `1-of-10`."""
     config = store.read_manifest(data.folder).config
-    return {"split": data.split, "seed": config.get("seed", 0), "fold": config.get("fold", 0)}
+    fold = config.get("fold", 0)
+    return {
+        "split": data.split,
+        "seed": config.get("seed", 0),
+        "fold": fold if data.n_folds == N_FOLDS else f"{fold}-of-{data.n_folds}",
+    }
 
 
 def _count_siblings(job: PseudoLabelJob, queries: list[Query], run: Run, kept: np.ndarray) -> int:

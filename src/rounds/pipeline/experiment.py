@@ -12,11 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.data.source import IDENTICAL_TASKS
+from rounds.pipeline import fold_choice
 from rounds.pipeline.settings import Settings
 from rounds.pipeline.task_defaults import DOWNLOADED, DOWNLOADED_PROMPTS, SAMPLE_DEFAULTS, SAMPLES
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
-OVER_FOLDS = ("folds", "round", "epochs", "seed", "train_seed", "train_seeds", "engine", "mine_flags", "tune_flags")
+OVER_FOLDS = (
+    "folds",
+    "n_folds",
+    "round",
+    "epochs",
+    "seed",
+    "train_seed",
+    "train_seeds",
+    "engine",
+    "mine_flags",
+    "tune_flags",
+)
 PRIVATE = "data/private-"  # followed by the name of the data that make private_lb holds questions out of
 
 
@@ -116,12 +128,12 @@ class Experiment:
 
     def table(self, kind: str) -> Path:
         """A table over several recipes (`sweep`, `compared`), without its suffix."""
-        return Path("model_output") / f"{kind}-{self.data_name}-{self.settings.split}{tag(self._added_texts)}"
+        return Path("model_output") / f"{kind}-{self.data_name}-{self.settings.split}{self._table_end}"
 
     @property
     def table_tag(self) -> str:
-        """What tables over several experiments are tagged with: a hash of EXPLANATIONS and EXTRA, empty without."""
-        return tag(self._added_texts).removeprefix("-")
+        """What such tables are tagged with: a hash of EXPLANATIONS, EXTRA and N_FOLDS, or nothing."""
+        return self._table_end.removeprefix("-")
 
     @property
     def private(self) -> Path:
@@ -155,7 +167,7 @@ class Experiment:
     @property
     def distilled(self) -> Path:
         """What the embedder that is taught by the ensemble of FOLDS is written into, with its training data."""
-        named = " ".join(map(str, (self.settings.round, *self.settings.folds)))
+        named = " ".join(map(str, (self.settings.round, *self.settings.folds, *fold_choice.parts(self.settings))))
         return self.folder / f"distil-{short_hash(named)}"
 
     @property
@@ -199,9 +211,14 @@ class Experiment:
         given = self.settings
         drawn = f"{given.seed}-{given.fold}"
         parts = ["" if drawn == "42-0" else drawn, "" if given.task == "eedi" else given.task]
+        parts += fold_choice.parts_of_split(given)
         parts.append(given.fields if given.task == "pairs" else "")
         parts.append(given.identical if given.task in IDENTICAL_TASKS and given.identical != "ignore" else "")
         return [part for part in parts if part] + self._added_texts
+
+    @property
+    def _table_end(self) -> str:
+        return tag(self._added_texts + fold_choice.parts_of_split(self.settings))
 
     @property
     def _added_texts(self) -> list[str]:
@@ -214,7 +231,8 @@ class Experiment:
     def _over_folds(self) -> list[str]:
         """What tables over all folds depend on, as far as it was given and differs from the second stages' defaults."""
         given = self.settings
-        defaults = {name: getattr(Settings, name) for name in OVER_FOLDS} | (SAMPLE_DEFAULTS if given.is_sample else {})
+        defaults = {name: getattr(Settings, name) for name in OVER_FOLDS}
+        defaults |= {"folds": fold_choice.all_of(given.n_folds)} | (SAMPLE_DEFAULTS if given.is_sample else {})
         changed = [name for name in OVER_FOLDS if name in given.given and getattr(given, name) != defaults[name]]
         return self._added_texts + [f"{name}={getattr(given, name)}" for name in changed]
 

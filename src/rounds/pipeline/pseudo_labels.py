@@ -15,7 +15,9 @@ def pseudo_label(session: Session) -> None:
     """Label unlabelled wrong answers of the split's training questions, as EXTRA takes them."""
     labelled = labelling(session)
     session.finish(labelled)
-    session.runner.say(f"next: make round1 with EXTRA={labelled.output} and the same RAW, SPLIT, SEED and FOLD")
+    session.runner.say(
+        f"next: make round1 with EXTRA={labelled.output} and the same RAW, SPLIT, SEED, FOLD and N_FOLDS"
+    )
 
 
 def labelling(session: Session) -> Stage:

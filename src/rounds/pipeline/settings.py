@@ -11,9 +11,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
 from rounds.artifacts.object_storage import STORAGE_VARIABLES
-from rounds.data.source import OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
+from rounds.data.source import N_FOLDS, OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
 from rounds.errors import UserError
-from rounds.pipeline import hosts, value_checks
+from rounds.pipeline import fold_choice, hosts, value_checks
 from rounds.pipeline.task_defaults import (
     DOWNLOADS,
     RECIPES,
@@ -27,7 +27,6 @@ from rounds.pipeline.task_defaults import (
 SPLITS = ("v1", "v2", "v3", "v4", "v5", "v6", *OFFICIAL_SPLITS, "submission")
 PRECISIONS = ("", "fp32", "bf16", "fp16")
 LAST_ROUND = 100  # a chain of more rounds is a slip of the hand
-LAST_FOLD = 3  # of splits v5 and v6
 # Variables that a command line may set without being settings: the Makefile's own, and those of libraries.
 OTHER_VARIABLES = ("PY", "SETUP", "SHELL", "PATH", "HOME", "MAKEFLAGS")
 OTHER_PREFIXES = (
@@ -103,8 +102,11 @@ class Settings:
     )
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
     folds: tuple[int, ...] = _setting(
-        (0, 1, 2, 3), "folds of split v5 that make cv, best and distil train on", least=0, most=LAST_FOLD
+        fold_choice.all_of(N_FOLDS),
+        "folds of split v5 that make cv, best and distil train on; default: all N_FOLDS",
+        least=0,
     )
+    n_folds: int = _setting(N_FOLDS, "folds of splits v5 and v6: more of them are smaller (docs/data.md)", least=2)
     seed: int = _setting(42, "seeds split, mining and training", least=0)
     train_seed: int | None = _setting(
         None, "seeds training alone, so that models of one split differ; default: SEED", least=0
@@ -112,7 +114,7 @@ class Settings:
     train_seeds: tuple[int, ...] = _setting(
         (), "make candidates, rerank, cv, best: train the rounds with each of these, and take their mean", least=0
     )
-    fold: int = _setting(0, "fold of split v5 or v6: 0 to 3", least=0, most=LAST_FOLD)
+    fold: int = _setting(0, "fold of split v5 or v6: 0 to N_FOLDS - 1", least=0)
     device: str = _setting(
         "",
         "cpu, cuda, cuda:N, or several to encode on (cuda:0,cuda:1); default: a GPU if there is one",
@@ -259,12 +261,13 @@ class Settings:
             raise UserError(f"TRAIN_SEED={self.train_seed}: TRAIN_SEEDS names all seeds of training; leave one out")
         if len(self.train_seeds) == 1:
             raise UserError(f"TRAIN_SEEDS={self.train_seeds[0]}: name two seeds or more; a single one is TRAIN_SEED")
-        defaults = dict(TASK_DEFAULTS.get(self.task, {}))
+        defaults = TASK_DEFAULTS.get(self.task, {}) | {"folds": fold_choice.all_of(self.n_folds)}
         downloaded = Path(DOWNLOADS.get(self.task, ""))
         is_downloaded = downloaded.name != "" and (root / downloaded).exists()
         if target in SECOND_STAGES and not self.raw and not is_downloaded:
             defaults |= SAMPLE_DEFAULTS
         changes = {name: value for name, value in defaults.items() if name not in self.given}
+        fold_choice.check(self.on(**changes), target)
         raw = self.raw.rstrip("/") or self.raw
         if not raw:
             raw = str(downloaded.parent) if is_downloaded else SAMPLES.get(self.task, "")

@@ -11,7 +11,7 @@ from rounds.data import remote_files
 from rounds.data.prompts import check_passage_format
 from rounds.data.source import IDENTICAL_TASKS, PROMPT_TASK, check_source
 from rounds.errors import UserError
-from rounds.pipeline import keys
+from rounds.pipeline import fold_choice, keys
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
 from rounds.pipeline.keys import Command
 from rounds.pipeline.settings import Settings
@@ -144,6 +144,7 @@ def data(experiment: Experiment) -> Stage:
         recipe=given.model,
         seed=given.seed,
         fold=given.fold,
+        n_folds=fold_choice.flag(given),
         mode="validation" if given.is_validated else "submission",
         validation_version=given.split if given.is_validated else "",
         task="" if given.task == "eedi" else given.task,
@@ -340,9 +341,8 @@ def candidates(experiment: Experiment) -> Stage:
         output_dir=experiment.candidates(number),
         replace_stale=True,
     )
-    output = experiment.candidates(number)
     ends = tuple(round_end(member, number) for member in members)
-    return Stage("candidates", output, call, ends, home=experiment.folder)
+    return Stage("candidates", experiment.candidates(number), call, ends, home=experiment.folder)
 
 
 def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:

@@ -51,7 +51,7 @@ class TrainingData:
     Attributes:
         name: of the data.
         description: where the data come from; empty if nobody recorded it.
-        split, seed, fold: of the collection.
+        split, seed, fold, n_folds: of the collection.
         queries: number of training queries, outside ones included.
         outside_queries: number of training queries from outside questions.
         validation: number of validation queries; 0 if all labelled queries were trained on.
@@ -65,6 +65,7 @@ class TrainingData:
     split: str
     seed: int
     fold: int
+    n_folds: int
     queries: int
     outside_queries: int
     validation: int
@@ -230,7 +231,7 @@ def _usage_section(facts: CardFacts) -> list[str]:
 def _data_section(facts: CardFacts) -> list[str]:
     data = facts.data
     origin = f" ({data.description})" if data.description else ""
-    fold = f", fold {data.fold}" if data.split in FOLDED else ""
+    fold = f", fold {data.fold} of {data.n_folds}" if data.split in FOLDED else ""
     validation = (
         f"{data.validation:,}, of which {data.unseen:,} on passages that no training query labels"
         if data.validation

@@ -123,6 +123,7 @@ def describe_data(job: PublishJob) -> TrainingData:
         split=data.split,
         seed=config.get("seed", 0),
         fold=config.get("fold", 0),
+        n_folds=data.n_folds,
         queries=queries,
         outside_queries=outside if queries == len(rows) else 0,  # a file of other rows was trained on
         validation=len(data.validation),

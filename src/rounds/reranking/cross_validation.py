@@ -70,8 +70,8 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     first = folds[0]
     if any(_stages_of(fold) != _stages_of(first) for fold in folds):
         raise UserError(
-            "the folds have different rounds, or seeds, or only some a reranker; run all to the same ROUND, and rerank "
-            "all"
+            "the folds have different rounds, seeds or N_FOLDS, or only some a reranker; run all to the same ROUND, "
+            "and rerank all"
         )
     rows = [_summarize(folds, label, [fold.round_scores[label] for fold in folds]) for label in first.round_scores]
     if first.seeds > 1:
@@ -100,8 +100,8 @@ def require_disjoint(folds: list[Fold]) -> None:
 
 
 def _stages_of(fold: Fold) -> tuple:
-    """Return what folds must share to be averaged: labels of the rounds, fused models, names of the features."""
-    return fold.round_scores.keys(), fold.models, fold.table.features.keys(), fold.seeds
+    """Return what folds must share to be averaged: labels of the rounds, models, names of features, seeds, folds."""
+    return fold.round_scores.keys(), fold.models, fold.table.features.keys(), fold.seeds, fold.data.n_folds
 
 
 def evaluate_run(fold: Fold, run: Run) -> dict[str, np.ndarray]:
