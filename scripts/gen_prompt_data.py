@@ -8,6 +8,7 @@ from rounds import cli
 from rounds.artifacts import hashing, store
 from rounds.artifacts.prompt_manifests import PromptSplitManifest
 from rounds.data import remote_files
+from rounds.errors import UserError
 from rounds.flags import Replacing, Seeded
 from rounds.generation import raw, rows, splits
 
@@ -30,6 +31,8 @@ class Flags(Replacing, Seeded):
 def main(flags: Flags) -> None:
     """Write the training, validation and test rows of a split of prompt recovery."""
     source, folder = remote_files.local_path(flags.raw_dir), Path(flags.output_dir)
+    if flags.validation_rows is not None and flags.validation_rows < 1:
+        raise UserError(f"validation_rows {flags.validation_rows}: must be at least 1")
     with_prompts, test = raw.load(source)
     config = {
         "data": {file.name: hashing.sha256_file(file) for file in raw.table_files(source)},

@@ -3,7 +3,7 @@
 import pytest
 
 from rounds.errors import UserError
-from rounds.pipeline import settings, targets
+from rounds.pipeline import generator_stages, settings, targets
 from tests.helpers.target_runs import last_call, ran
 
 PROMPTS = ("TASK=prompt_recovery", "RAW=raw", "MODEL=tiny-generator", "SPLIT=v6")
@@ -33,6 +33,8 @@ def test_sweep_tunes_in_each_way_and_scores_all(session):
     assert len({call.value("output_dir") for call in tunings}) == 7
     assert [call.value("model_path") for call in tunings] == ["", *[tunings[0].value("output_dir")] * 6]
     assert [call.value("steps") for call in tunings] == ["", "5", "5", "20", "5", "5", "5"]
+    default = generator_stages.swept(session(*PROMPTS).settings)
+    assert "--steps 150" in default["r=16"].settings.tune_flags  # half of what the base took
     table = dict(made.runner.calls[-1].flags)
     assert (len(table["baselines"]), len(table["generators"]), len(table["joined"])) == (4, 7, 4)
     with pytest.raises(UserError, match="sweep: SPLIT=submission"):

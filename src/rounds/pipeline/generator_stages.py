@@ -74,7 +74,9 @@ def swept(given: Settings) -> dict[str, Experiment]:
     named = _values(flags)
     if varied := [name for name in SWEPT if name in named]:
         raise UserError(f"TUNE_FLAGS={flags}: --{varied[0]} is what make sweep varies; leave it out")
-    steps = named.pop("steps", str(recipe.training.steps))
+    start = base(Experiment(given.on(tune_flags="--method prompt")))
+    shortest = recipe.training.steps // 2 if start else recipe.training.steps  # a base took the recipe's own steps
+    steps = named.pop("steps", str(max(1, shortest)))
     if not steps.isdecimal():
         raise UserError(f"TUNE_FLAGS={flags}: --steps {steps} is not a whole number")
     steps, others = int(steps), " ".join(f"--{name} {shlex.quote(value)}" for name, value in named.items())
@@ -88,7 +90,7 @@ def swept(given: Settings) -> dict[str, Experiment]:
         "r=16": f"{lora} --rank 16 --steps {steps}",
     }
     ways = {name: Experiment(given.on(tune_flags=f"{way} {others}".strip())) for name, way in variants.items()}
-    return {**({"base": Experiment(given.on(tune_flags=""))} if base(ways["8 tokens"]) else {}), **ways}
+    return {**({"base": Experiment(given.on(tune_flags=""))} if start else {}), **ways}
 
 
 def base(names: Experiment) -> Stage | None:
