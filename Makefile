@@ -73,7 +73,7 @@ rerank: $(SETUP)  ## train RERANKER on what the other FOLDS rank first, and rera
 cv: $(SETUP)  ## what each stage scores on FOLDS of v5; second stages never learn from the fold that they rank
 	$(PIPELINE)
 
-best: $(SETUP)  ## submissions/best.csv: ROUND on all of train, fused as FOLDS teach
+best: $(SETUP)  ## submissions/best.csv, with a hash behind it for EXTRA, N_FOLDS, ...: ROUND on all of train, fused as FOLDS teach
 	$(PIPELINE)
 distil: $(SETUP)  ## one embedder that learns what the ensemble of best says, and its submission; RUNS takes it elsewhere
 	$(PIPELINE)

@@ -6,7 +6,6 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
-from rounds.evaluation import fold_table
 from rounds.evaluation.metrics import MAIN_METRIC
 from rounds.reranking import cross_validation, folds, learning_curve, views
 
@@ -28,11 +27,8 @@ def main(flags: Flags) -> None:
     read = [folds.read_fold(Path(folder)) for folder in flags.folds]
     models, candidates = read[0].models, read[0].table
     fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])
-    title = fold_table.title([fold.data for fold in read])
-    if read[0].seeds > 1:
-        title += f"; rounds: means over {read[0].seeds} training seeds"
     rows = cross_validation.evaluate_stages(read, fusions)
-    table = cross_validation.stage_table(rows, read, title)
+    table = cross_validation.stage_table(rows, read, cross_validation.title(read))
     for screen in cross_validation.screens(table):
         Console().print(screen.screen())
     label, fusion_views = fusions[0]

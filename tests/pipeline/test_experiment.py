@@ -104,6 +104,15 @@ def test_the_number_of_folds_names_what_depends_on_it():
     assert len({names.folder for names in whole}) == 1
 
 
+def test_submissions_of_the_ensemble_stand_side_by_side():
+    """With the defaults it is best.csv; outside questions, folds, seeds and another recipe have a file of their own."""
+    changes = [[], ["EXTRA=a.csv"], ["FOLDS=0 1 2"], ["TRAIN_SEEDS=7 8"], ["SEED=7"], ["MODEL=minilm-lora"]]
+    names = [named("RAW=x", *change) for change in changes]
+    assert len({each.fused_submission for each in names}) == len(names)
+    assert str(names[0].fused_submission) == "submissions/best.csv"
+    assert names[1].fused_submission.stem == f"best-{names[1].cv_tag}"  # as the table's
+
+
 def test_all_folds_by_name_are_no_other_table():
     """FOLDS with all N_FOLDS is the default; the first four of ten are not."""
     every = [f"FOLDS={' '.join(map(str, range(number)))}" for number in (4, 10)]

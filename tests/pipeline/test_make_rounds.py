@@ -235,7 +235,8 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     flags = [f"RAW={folded_raw}", *FLAGS, "ROUND=1", "FOLDS=0 1"]
     there = _tables(project)
     shown = make(project, "best", *flags).stdout
-    rows = list(csv.DictReader((project / "submissions" / "best.csv").open()))
+    submission = shown.splitlines()[-1].partition(":")[0]
+    rows = list(csv.DictReader((project / submission).open()))
     assert len(rows) == 24 and all(len(set(row["MisconceptionId"].split())) == 25 for row in rows)
     (file,) = _tables(project) - there
     table = file.read_text().splitlines()
@@ -265,7 +266,7 @@ def test_best_takes_the_mean_of_training_seeds(project, folded_raw):
     (file,) = _tables(project) - there
     stages = [line.partition(",")[0].strip('"') for line in file.read_text().splitlines()[1:]]
     assert stages[:3] == ["BM25", "zero-shot", "round 1"] and stages[-2:] == ["fusion", "ensemble"]
-    assert '"round 1, 2 seeds"' in file.read_text() and (project / "submissions" / "best.csv").is_file()
+    assert '"round 1, 2 seeds"' in file.read_text() and (project / shown.splitlines()[-1].partition(":")[0]).is_file()
 
 
 @pytest.mark.slow

@@ -177,6 +177,16 @@ def test_several_seeds_have_a_row_of_their_mean_similarity():
         cross_validation.evaluate_stages([folds[0], replace(folds[1], seeds=1)], [])
 
 
+def test_the_title_says_what_the_rounds_were_trained_with():
+    """A table with outside questions is told from one without, and the mean of seeds from a single one."""
+    folds = [fold(0), fold(1)]
+    plain = cross_validation.title(folds)
+    assert "2 of 4 folds of v5, 80 queries" in plain and "outside" not in plain
+    folds[0].table.features["outside labels: count"] = folds[0].table.features["m: signal"]
+    shown = cross_validation.title([replace(folds[0], seeds=2), replace(folds[1], seeds=2)])
+    assert shown == f"{plain}; with outside questions; rounds: means over 2 training seeds"
+
+
 def test_folds_of_different_numbers_are_refused():
     """Fold 0 of 4 and fold 1 of 10 train on different shares of the rows, and are no folds of one table."""
     one, other = fold(0), fold(1)

@@ -126,6 +126,12 @@ class Experiment:
         """The hash that the cross-validation's table ends in; empty without one."""
         return tag(self._over_folds).removeprefix("-")
 
+    @property
+    def fused_submission(self) -> Path:
+        """The CSV of make best: `best.csv`, with another recipe or the table's hash in its name where there is one."""
+        recipe = "" if self.recipe_name == Settings.model else f"-{self.recipe_name}"
+        return Path("submissions") / f"best{recipe}{tag(self._over_folds)}.csv"
+
     def table(self, kind: str) -> Path:
         """A table over several recipes (`sweep`, `compared`), without its suffix."""
         return Path("model_output") / f"{kind}-{self.data_name}-{self.settings.split}{self._table_end}"

@@ -42,7 +42,7 @@ def best(session: Session) -> None:
     whole = session.on(split="submission", fold=0)
     whole.ensure(stages.candidates(whole.experiment))
     _cross_validate(session)
-    fuse(session, folds, whole.experiment.candidates(session.settings.round), Path("submissions/best.csv"))
+    fuse(session, folds, whole.experiment.candidates(session.settings.round), session.experiment.fused_submission)
 
 
 def fuse(session: Session, folds: Iterable[Experiment], table: Path, output: Path, is_named: bool = False) -> None:

@@ -34,6 +34,8 @@ CAPTION = (
 
 ABLATION_CAPTION = f"{CAPTION}; (ensemble) of each ablation against the ensemble"
 
+OUTSIDE_GROUPS = "outside "  # begins the names of the features of outside questions
+
 BEHIND = -1e6  # score of candidates that the reranker left out, below all that it scored
 
 
@@ -83,6 +85,17 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     estimate = Estimate("cross-validate the fusions", "networks")
     networks = Counter(estimate.update, len(folds) * fusion.SEEDS * sum(len(views) for _, views in fusions))
     return rows + [_evaluate_fusion(folds, label, views, networks) for label, views in fusions]
+
+
+def title(folds: list[Fold]) -> str:
+    """Return the title of the stages' table: the folds, and what sets their rounds apart from those of other tables."""
+    first = folds[0]
+    parts = [fold_table.title([fold.data for fold in folds])]
+    if any(name.startswith(OUTSIDE_GROUPS) for name in first.table.features):
+        parts.append("with outside questions")
+    if first.seeds > 1:
+        parts.append(f"rounds: means over {first.seeds} training seeds")
+    return "; ".join(parts)
 
 
 def require_disjoint(folds: list[Fold]) -> None:
