@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
+from rounds.artifacts import store
 from rounds.flags import Bundled, ModelOutput, Seeded, project_root
-from rounds.generation import generator, predictions, rows
+from rounds.generation import generator, ledger_rows, predicting, predictions, rows
 from rounds.generation.baselines import TITLES
 from rounds.generation.embedder import DEFAULT
 from rounds.kaggle import bundle
@@ -43,7 +44,16 @@ def main(flags: Flags) -> None:
         source=generator.find_checkpoint(Path(flags.model_path)) if flags.model_path else None,
         train=data / "train.jsonl",
     )
-    print(*bundle.write_both(contents, flags.upload(flags.competition), Path(flags.output_root)), sep="\n")
+    lines = bundle.write_both(contents, flags.upload(flags.competition), Path(flags.output_root))
+    ledger_rows.name_submission(_columns(contents, flags), flags.name, data, Path(flags.model_output))
+    print(*lines, sep="\n")
+
+
+def _columns(contents: PromptContents, flags: Flags) -> dict[str, str]:
+    """Return the ledger's columns that say what predicts, as predictions of any rows have them."""
+    if contents.source is None:
+        return predictions.baseline_columns(flags.baseline, store.read_manifest(Path(flags.baselines)))
+    return predicting.columns(contents.source, flags.embedder, flags.seed)
 
 
 if __name__ == "__main__":

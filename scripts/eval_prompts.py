@@ -7,13 +7,13 @@ from rich.console import Console
 
 from rounds import cli
 from rounds.errors import UserError
-from rounds.flags import OneDevice
-from rounds.generation import predictions, rows, tables
+from rounds.flags import ModelOutput, OneDevice
+from rounds.generation import ledger_rows, predictions, rows, tables
 from rounds.generation.embedder import DEFAULT, PromptEmbedder
 
 
 @dataclass(kw_only=True)
-class Flags(OneDevice):
+class Flags(ModelOutput, OneDevice):
     """The predictions and the embedder."""
 
     data_dir: str = field(metadata={"help": "rows of a split"})
@@ -35,6 +35,7 @@ def main(flags: Flags) -> None:
         listed.append(predictions.join([predictions.read(Path(folder), held_out) for folder in flags.joined]))
     scored = tables.score(listed, held_out, PromptEmbedder(flags.embedder, flags.device))
     table = tables.main_table(scored, flags.embedder, len(held_out))
+    ledger_rows.record(listed, scored, held_out, flags.embedder, Path(flags.data_dir), Path(flags.model_output))
     files = tables.save(table, tables.family_table(scored, held_out, flags.embedder), Path(flags.output))
     Console().print(table.screen())
     print(f"{flags.output}: {', '.join(file.name for file in files)}")

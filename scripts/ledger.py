@@ -12,12 +12,13 @@ from rounds.evaluation import ledger
 from rounds.evaluation.table import Column, Table
 from rounds.flags import ModelOutput
 
-COLUMNS = (
-    Column("recipe", is_text=True, wraps=True),
-    *map(Column, ("round", "epoch", "MAP@25", "LB public", "LB private")),
+LEADERBOARD = (
+    *map(Column, ("LB public", "LB private")),
     Column("lineage", is_text=True, wraps=True),
     Column("submission", is_text=True, wraps=True),
 )
+COLUMNS = (Column("recipe", is_text=True, wraps=True), *map(Column, ("round", "epoch", "MAP@25")), *LEADERBOARD)
+PROMPT_COLUMNS = (Column("label", is_text=True, wraps=True), *map(Column, ("SCS", "exact")), *LEADERBOARD)
 WIDTH = 120  # where the output is no terminal
 
 
@@ -35,11 +36,12 @@ def main(flags: Flags) -> None:
     if not rows:
         raise UserError(f"{path}: has no rows yet; make round1, then make submit")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    for data, split in dict.fromkeys((row["data"], row["split"]) for row in rows):
-        split_rows = [row for row in rows if (row["data"], row["split"]) == (data, split)]
-        body = [[_short(row[column.name]) for column in COLUMNS] for row in split_rows]
+    for data, split, embedder in dict.fromkeys(map(ledger.comparison_group, rows)):
+        split_rows = [row for row in rows if ledger.comparison_group(row) == (data, split, embedder)]
+        columns, title = (PROMPT_COLUMNS, f", embedder {embedder}") if embedder else (COLUMNS, "")
+        body = [[_short(row[column.name]) for column in columns] for row in split_rows]
         polluted = [position for position, row in enumerate(split_rows) if row["lineage"] not in ("clean", "")]
-        console.print(Table(COLUMNS, body, f"{data}, split {split}").screen(warned=polluted))
+        console.print(Table(columns, body, f"{data}, split {split}{title}").screen(warned=polluted))
         for correlation in ledger.correlations(split_rows):
             values = [f"{name} {_number(correlation[name.lower()])}" for name in ("Pearson", "Spearman")]
             console.print(f"CV and {correlation['side']} of {correlation['n']} checkpoints: {', '.join(values)}")

@@ -10,8 +10,8 @@ from rounds import cli
 from rounds.artifacts import store
 from rounds.artifacts.prompt_manifests import BrittlenessManifest
 from rounds.errors import UserError
-from rounds.flags import OneDevice
-from rounds.generation import predictions, rows, sweep, tables
+from rounds.flags import ModelOutput, OneDevice
+from rounds.generation import ledger_rows, predictions, rows, sweep, tables
 from rounds.generation.embedder import DEFAULT, PromptEmbedder
 from rounds.generation.sweep import Entry
 
@@ -19,7 +19,7 @@ LOG_WIDTH = 110  # columns of the table where it is not printed to a terminal
 
 
 @dataclass(kw_only=True)
-class Flags(OneDevice):
+class Flags(ModelOutput, OneDevice):
     """The predictions and the embedder."""
 
     data_dir: str = field(metadata={"help": "rows of a split"})
@@ -50,6 +50,7 @@ def main(flags: Flags) -> None:
     parts = [listed[folders.index(folder)] for folder in flags.joined]
     listed.append(replace(predictions.join(parts), title=f"{len(parts)} of these, joined"))
     scored = tables.score(listed, held_out, PromptEmbedder(flags.embedder, flags.device))
+    ledger_rows.record(listed, scored, held_out, flags.embedder, Path(flags.data_dir), Path(flags.model_output))
     entries = [Entry(each, how) for each, how in zip(scored, [*tuned, None], strict=True)]
     joined = [entries[folders.index(folder)] for folder in flags.joined]
     table = sweep.table(entries, flags.embedder)

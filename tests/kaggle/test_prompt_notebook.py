@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from helpers.tiny_task import refused
 
 from rounds import estimate
 from rounds.artifacts import store
+from rounds.evaluation import ledger
 from rounds.generation import generator, predicting
+from rounds.generation.baselines import TITLES
 from rounds.generation.rows import PromptRow
 from rounds.generation.tuning import TuningJob, tune
 from rounds.kaggle import bundle_file, prompt_bundle, prompt_notebook
@@ -79,15 +82,19 @@ def test_from_rows_to_the_notebook(offline, tmp_path):
         run("predict.py", *predict, "--side", side, "--output_dir", tmp_path / side)
     manifest = json.loads((tmp_path / "test" / "manifest.json").read_text())
     assert manifest["title"] == "tiny-generator, prompt 2 tokens, 4 steps"
+    kept = ("--data_dir", data, "--model_output", tmp_path)
     folders = ("--predictions", baselines / "fixed", tmp_path / "validation", "--output", tmp_path / "scores")
-    assert manifest["title"] in run("eval_prompts.py", "--data_dir", data, *folders).replace("\n", " ")
+    assert manifest["title"] in run("eval_prompts.py", *kept, *folders).replace("\n", " ")
     run("prompt_brittle.py", *predict, "--output_dir", tmp_path / "brittle")
     assert len(json.loads((tmp_path / "brittle" / "manifest.json").read_text())["effects"]) == 3
-    submit = ("--data_dir", data, "--predictions", tmp_path / "test", "--sample", raw / "sample_submission.csv")
+    submit = (*kept, "--predictions", tmp_path / "test", "--sample", raw / "sample_submission.csv")
     assert f"submit {COMPETITION}" in run("submit_prompts.py", *submit, "--output_file", tmp_path / "own.csv")
+    rows = {row["label"]: row["submission"] for row in ledger.read(tmp_path / "ledger.csv")}
+    assert rows == {TITLES["fixed"]: "", manifest["title"]: "own"}
 
-    flags = (*predict, "--baselines", baselines, "--name", "tiny", "--owner", "someone", "--model_output", tmp_path)
+    flags = ("--model_path", train, *kept, "--baselines", baselines, "--name", "tiny", "--owner", "someone")
     offline.bundle("bundle_prompts.py", tmp_path / "submissions", *flags)
+    assert {row["submission"] for row in ledger.read(tmp_path / "ledger.csv")} == {"", "tiny"}
     root = kaggle_folder(tmp_path / "kaggle", raw, tmp_path / "submissions", COMPETITION)
     assert "estimate: " in offline.run(tmp_path / "submissions", root, tmp_path)
     assert (root / "working" / "submission.csv").read_bytes() == (tmp_path / "own.csv").read_bytes()
@@ -120,7 +127,7 @@ def write_inputs(root: Path, contents: PromptContents, base: Path | None = None)
     (root / "working").mkdir(parents=True)
     bundle, raw = root / "input" / "bundle", root / "input" / COMPETITION
     bundle.mkdir(parents=True)
-    contents.write_files(bundle)
+    contents.write_files(bundle, UPLOAD)
     content = BundleFile(submission="s", competition=COMPETITION, split="v6", seed=42, fold=0, wheel="x.whl")
     bundle_file.write(bundle, content)
     write_raw(raw)
@@ -147,6 +154,20 @@ def test_an_adapter_finds_its_base_among_the_inputs(tuned, tmp_path, capsys):
     expected = {row["id"]: row["prediction"] for row in store.read_jsonl(tmp_path / "out" / predicting.PREDICTIONS)}
     assert prompts == expected and list(prompts) == list(expected)[::-1]
     assert "estimate: " in capsys.readouterr().out
+
+
+def test_a_base_model_in_a_folder_is_bundled(tuned, tmp_path):
+    """No input but the bundle is needed, which then runs where the folder is not."""
+    base = tmp_path / "base"
+    shutil.copytree(locate_model(make_recipe("lora").model), base)
+    local = tuned.recipe.replace("model", name_or_path=str(base)).to_dict()
+    source = replace(tuned, manifest=tuned.manifest.with_values(recipe=local))
+    contents = make_contents(source, tmp_path)
+    contents.check(UPLOAD)
+    root = write_inputs(tmp_path / "kaggle", contents)
+    store.write_manifest(root / "input" / "bundle" / "checkpoint" / store.MANIFEST, source.manifest)
+    shutil.rmtree(base)
+    assert len(read_prompts(prompt_notebook.run_notebook(root))) == 5
 
 
 def test_inputs_without_the_base_model_ask_for_it(tuned, tmp_path):
@@ -203,6 +224,7 @@ def test_numbers_that_overflow_are_computed_again(tuned, tmp_path, monkeypatch, 
         (True, {}, "someone/weights", None),
         (False, {"baseline": "nearest", "embedder": "sentence-t5-base"}, "", "EMBEDDER=minilm"),
         (False, {"baseline": "fixed", "embedder": "sentence-t5-base"}, "", None),
+        (False, {"baseline": "nearset"}, "", "copy, fixed, nearest, joined"),
     ],
 )
 def test_what_a_notebook_cannot_reach_is_refused(kept, predictor, base, part, tuned, tmp_path):
@@ -212,12 +234,13 @@ def test_what_a_notebook_cannot_reach_is_refused(kept, predictor, base, part, tu
         contents.check(replace(UPLOAD, base=base))
 
 
-@pytest.mark.parametrize("name", ["fixed", "nearest", "joined"])
+@pytest.mark.parametrize("name", ["copy", "fixed", "nearest", "joined"])
 def test_a_baseline_predicts_without_a_generator(name, tmp_path):
     """The nearest needs the training rows, which the bundle holds."""
     train = tmp_path / "train.jsonl"
     store.write_jsonl(train, [row.__dict__ for row in (*make_rows(4), PromptRow("z", "z", "z", "Other."))])
     root = write_inputs(tmp_path / "kaggle", make_contents(None, train, baseline=name))
     prompts = read_prompts(prompt_notebook.run_notebook(root))
-    assert prompts == dict.fromkeys(["r24", "r23", "r22", "r21", "r20"], PROMPT)
-    assert (root / "input" / "bundle" / prompt_bundle.TRAIN).exists() == (name != "fixed")
+    originals = {row.id: row.original_text.strip() for row in make_rows(5, 20)}
+    assert prompts == (originals if name == "copy" else dict.fromkeys(originals, PROMPT))
+    assert (root / "input" / "bundle" / prompt_bundle.TRAIN).exists() == (name in ("nearest", "joined"))

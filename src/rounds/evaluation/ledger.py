@@ -1,4 +1,7 @@
-"""Ledger: one row per evaluated checkpoint, with CV and LB, in `model_output/ledger.csv`."""
+"""Ledger: one row per evaluated checkpoint, with CV and LB, in `model_output/ledger.csv`.
+
+CV is MAP@25 of rankings, and SCS of recovered prompts.
+"""
 
 import csv
 import math
@@ -20,7 +23,11 @@ COLUMNS = [
     *("precision", "checkpoint", "weights", "fingerprint", "validation"),
 ]
 
-SCORES = ("MAP@25", "LB public", "LB private")
+# Columns of prompt recovery, which a ledger without such rows lacks. Scores by two embedders do not compare, so each
+# embedder has a row of its own.
+PROMPT_COLUMNS = ["SCS", "exact", "embedder"]
+
+SCORES = ("MAP@25", "SCS", "LB public", "LB private")
 
 NEW_LEDGER = "move the file away to start a new ledger"
 
@@ -32,15 +39,15 @@ def record(path: Path, rows: list[dict]) -> None:
 
     Args:
         path: the ledger; it is created if it does not exist.
-        rows: values by column; keys that are no columns are ignored.
+        rows: values by column, of `PROMPT_COLUMNS` too; keys that are no columns are ignored.
     """
     with store.lock(path.parent):
-        ledger = {tuple(row[name] for name in KEY): row for row in read(path)}
+        ledger = {_key(row): row for row in read(path)}
         for row in rows:
             values = _cells(row)
-            key = tuple(values.get(name, "") for name in KEY)
+            key = _key(values)
             # A checkpoint that was submitted before it was evaluated has a row without lineage and validation.
-            submitted = ledger.pop((*key[:3], "", ""), {}) if any(key[3:]) else {}
+            submitted = ledger.pop((*key[:3], "", "", ""), {}) if any(key[3:]) else {}
             ledger[key] = {**submitted, **ledger.get(key, {}), **values}
         _write(path, list(ledger.values()))
 
@@ -85,28 +92,39 @@ def score(path: Path, scores: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def correlations(rows: list[dict]) -> list[dict]:
-    """Correlate CV and LB over the checkpoints of each data set and split, without polluted rows.
+    """Correlate CV and LB over the checkpoints of each data set, split and embedder, without polluted rows.
 
     Args:
         rows: as `read` returns them.
 
     Returns:
         `data`, `split`, `side` (`LB public` or `LB private`), `n` checkpoints with both scores, and `pearson` and
-        `spearman` correlation of MAP@25 with the LB; None below three checkpoints, or if a score does not vary.
+        `spearman` correlation of the CV with the LB; None below three checkpoints, or if a score does not vary.
     """
     correlated = []
-    for data, split in dict.fromkeys((row["data"], row["split"]) for row in rows):
-        comparable = [row for row in rows if (row["data"], row["split"]) == (data, split) and is_comparable(row)]
+    for group in dict.fromkeys(map(comparison_group, rows)):
+        comparable = [row for row in rows if comparison_group(row) == group and is_comparable(row)]
         for side in ("LB public", "LB private"):
-            pairs = [(float(row["MAP@25"]), float(row[side])) for row in comparable if row[side]]
+            pairs = [(float(cv(row)), float(row[side])) for row in comparable if row[side]]
             if pairs:
-                correlated.append({"data": data, "split": split, "side": side, "n": len(pairs), **_correlate(pairs)})
+                about = {"data": group[0], "split": group[1], "side": side, "n": len(pairs)}
+                correlated.append({**about, **_correlate(pairs)})
     return correlated
+
+
+def comparison_group(row: dict) -> tuple[str, str, str]:
+    """Return what rows must share for their scores to compare: data, split and, of prompts, the embedder."""
+    return row["data"], row["split"], row.get("embedder", "")
+
+
+def cv(row: dict) -> str:
+    """Return a row's score on validation rows; empty where it has none."""
+    return row["MAP@25"] or row.get("SCS", "")
 
 
 def is_comparable(row: dict) -> bool:
     """Return whether the row has a CV that was measured on questions outside the checkpoint's training."""
-    return bool(row["MAP@25"]) and row["lineage"] == lineage.CLEAN
+    return bool(cv(row)) and row["lineage"] == lineage.CLEAN
 
 
 def _correlate(pairs: list[tuple[float, float]]) -> dict[str, float | None]:
@@ -118,13 +136,20 @@ def _correlate(pairs: list[tuple[float, float]]) -> dict[str, float | None]:
 
 def _cells(values: dict) -> dict[str, str]:
     """Return the values of the ledger's columns as text, without missing ones."""
-    return {column: str(values[column]) for column in COLUMNS if values.get(column) is not None}
+    columns = (*COLUMNS, *PROMPT_COLUMNS)
+    return {column: str(values[column]) for column in columns if values.get(column) is not None}
+
+
+def _key(row: dict) -> tuple[str, ...]:
+    """Return what tells a row from others."""
+    return tuple(row.get(name, "") for name in (*KEY, "embedder"))
 
 
 def _write(path: Path, rows: list[dict]) -> None:
     table = pd.DataFrame(rows)
-    user_columns = [column for column in table.columns if column not in COLUMNS]  # added by hand, in a spreadsheet
-    store.write_text(path, table.reindex(columns=[*COLUMNS, *user_columns]).fillna("").to_csv(index=False))
+    columns = [*COLUMNS, *(column for column in PROMPT_COLUMNS if column in table.columns)]
+    user_columns = [column for column in table.columns if column not in columns]  # added by hand, in a spreadsheet
+    store.write_text(path, table.reindex(columns=[*columns, *user_columns]).fillna("").to_csv(index=False))
 
 
 def read(path: Path) -> list[dict]:
@@ -153,7 +178,7 @@ def read(path: Path) -> list[dict]:
         if len(cells) != len(header):
             raise UserError(f"{place}: {len(cells)} cells, the header has {len(header)}; put it right, or {NEW_LEDGER}")
         row = dict(zip(header, cells, strict=True))
-        key = tuple(row[name] for name in KEY)
+        key = _key(row)
         if key in rows:
             raise UserError(f"{place}: an earlier row is of the same checkpoint; delete one, or {NEW_LEDGER}")
         _check_scores(row, place)
@@ -165,7 +190,7 @@ def _check_scores(row: dict, place: str) -> None:
     """Refuse a row with a score that `correlations` could not read."""
     for column in SCORES:
         try:
-            is_number = not row[column] or math.isfinite(float(row[column]))
+            is_number = not row.get(column) or math.isfinite(float(row[column]))
         except ValueError:
             is_number = False
         if not is_number:

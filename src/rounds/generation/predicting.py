@@ -17,6 +17,7 @@ from rounds.estimate import Estimate
 from rounds.generation import generator, minimum_risk
 from rounds.generation.generator import Generator, SavedGenerator
 from rounds.generation.metrics import Embed
+from rounds.generation.predictions import generator_columns
 from rounds.generation.rows import PromptRow
 from rounds.training import partial_folder
 
@@ -213,6 +214,20 @@ def _read_finished(file: Path) -> dict[str, str]:
     if len(whole) < len(lines):
         store.write_text(file, "".join(whole))
     return done
+
+
+def columns(source: SavedGenerator, embedder: str, seed: int) -> dict[str, str]:
+    """Return the ledger's columns that say which generator predicts, whatever the rows.
+
+    Args:
+        source: a tuned generator, which writes as its recipe says.
+        embedder: chooses among samples, where the recipe asks for several.
+        seed: of drawn texts.
+    """
+    recipe = source.recipe
+    name, chooses = title(recipe, source.manifest.step), recipe.generation.samples > 1
+    job = PredictionJob(source, [], Path(), "", recipe, name, embedder if chooses else "", seed)
+    return generator_columns(name, job.config)
 
 
 def title(recipe: GeneratorRecipe, steps: int) -> str:

@@ -1,11 +1,11 @@
 """Files of predictions: `predictions.jsonl` with `id` and `prediction`, by a generator or a baseline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds.artifacts import store
-from rounds.artifacts.prompt_manifests import PromptBaselinesManifest
+from rounds.artifacts import hashing, store
+from rounds.artifacts.prompt_manifests import PredictionsManifest, PromptBaselinesManifest
 from rounds.data import lineage
 from rounds.data.cells import read_text
 from rounds.errors import UserError
@@ -24,12 +24,14 @@ class Predictions:
         texts: one a row, in the order of the rows.
         lineage: training rows of the generator, id -> digest; empty of baselines and untuned ones, None if unknown.
         validation_loss: of the generator; None where it has none.
+        columns: the ledger's columns that say what predicted; none if unknown.
     """
 
     title: str
     texts: list[str]
     lineage: dict[str, str] | None
     validation_loss: float | None = None
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 def write(folder: Path, rows: Sequence[PromptRow], texts: Sequence[str]) -> None:
@@ -65,11 +67,19 @@ def read(folder: Path, rows: Sequence[PromptRow]) -> Predictions:
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
-    """Return predictions of the same rows, joined row by row; their lineage is that of all parts."""
+    """Return predictions of the same rows, joined row by row; their lineage is that of all parts.
+
+    A single part comes back as it is.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    title, fingerprints = " + ".join(part.title for part in parts), [part.columns.get("fingerprint") for part in parts]
+    fingerprint = hashing.sha256_json(fingerprints)[:12]
     return Predictions(
-        title=" + ".join(part.title for part in parts),
+        title=title,
         texts=baselines.join([part.texts for part in parts]),
         lineage=lineage.union(*(part.lineage for part in parts)),
+        columns={"recipe": "joined", "label": title, "fingerprint": fingerprint} if all(fingerprints) else {},
     )
 
 
@@ -88,10 +98,34 @@ def read_fixed(folder: Path) -> str:
 def _describe(folder: Path, texts: list[str]) -> Predictions:
     above = store.read_manifest(folder.parent)
     if isinstance(above, PromptBaselinesManifest):
-        return Predictions(above.titles.get(folder.name, folder.name), texts, {})
+        title = above.titles.get(folder.name, folder.name)
+        return Predictions(title, texts, {}, columns=baseline_columns(folder.name, above))
     manifest = store.read_manifest(folder)
     if manifest is None:
         raise UserError(f"{folder}: has no {store.MANIFEST}, so its training rows are unknown; predict again")
     title = getattr(manifest, "title", None) or f"{folder.parent.name}/{folder.name}"
     loss = getattr(manifest, "validation_loss", None)
-    return Predictions(title, texts, getattr(manifest, "lineage", None), loss)
+    columns = generator_columns(title, manifest.config) if isinstance(manifest, PredictionsManifest) else {}
+    return Predictions(title, texts, getattr(manifest, "lineage", None), loss, columns)
+
+
+def baseline_columns(name: str, manifest: PromptBaselinesManifest) -> dict[str, str]:
+    """Return the ledger's columns that say which baseline predicted, by which embedder, from which training rows."""
+    if not {"embedder", "data"} <= manifest.config.keys():
+        return {}
+    made_of = [name, manifest.config["embedder"], manifest.config["data"]["train.jsonl"]]
+    fingerprint = hashing.sha256_json(made_of)[:12]
+    return {"recipe": name, "label": manifest.titles.get(name, name), "fingerprint": fingerprint}
+
+
+def generator_columns(title: str, config: dict) -> dict[str, str]:
+    """Return the ledger's columns that say which generator predicted.
+
+    Args:
+        title: its name in tables.
+        config: of `predicting.PredictionJob`; all but its rows identify the generator and how it writes.
+    """
+    made_of = {key: value for key, value in config.items() if key != "rows"}
+    weights = config["weights"] or config["base"]
+    fingerprint = hashing.sha256_json(made_of)[:12]
+    return {"recipe": config["recipe"]["name"], "label": title, "weights": weights, "fingerprint": fingerprint}

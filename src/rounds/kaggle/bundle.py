@@ -151,7 +151,7 @@ class BundleContents(ABC):
         """
 
     @abstractmethod
-    def write_files(self, folder: Path) -> None:
+    def write_files(self, folder: Path, upload: Upload) -> None:
         """Write the subclass's part into the bundle's folder, which is empty."""
 
 
@@ -194,7 +194,7 @@ def write(
     }
     if not store.is_finished(folder, json.loads(json.dumps(config)), overwrite):
         with store.writing(folder, BundleManifest(config=config)) as temporary:
-            contents.write_files(temporary)
+            contents.write_files(temporary, upload)
             _add_wheels(contents, upload, temporary)
     bundled = sorted((folder / "wheels").glob("*.whl"))
     replacements = wheels.replacements(bundled, contents.target)

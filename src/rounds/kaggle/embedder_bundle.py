@@ -59,7 +59,7 @@ class EmbedderContents(BundleContents):
             merged = ", or bundle the merged model (MERGED=1)"
             bundle.require_base(source.name, source.recipe.model.name_or_path, upload, merged)
 
-    def write_files(self, folder: Path) -> None:
+    def write_files(self, folder: Path, upload: Upload) -> None:
         """Write checkpoint, recipe and explanations."""
         source = self.source
         if self.merge:

@@ -9,6 +9,7 @@ from pydantic import StrictInt, StrictStr
 from rounds.artifacts import hashing, manifest_parsing, store
 from rounds.artifacts.manifests import Entry
 from rounds.errors import UserError
+from rounds.generation.baselines import TITLES
 from rounds.generation.embedder import NAMES
 from rounds.generation.generator import SavedGenerator
 from rounds.kaggle import bundle, bundle_file
@@ -19,6 +20,8 @@ PROMPTS = "prompts.json"
 TRAIN = "train.jsonl"  # training rows, where a baseline looks for the nearest
 
 CHECKPOINT = "checkpoint"
+
+BASE = "base"  # an adapter's base model, which the notebook finds by its weights as it does any input
 
 EMBEDDING = ("nearest", "joined")  # baselines that embed the test rows
 
@@ -76,7 +79,7 @@ class PromptContents(BundleContents):
         """The predictor, the generator's weights, and the training rows where they are bundled."""
         return {
             "predictor": self.predictor.model_dump(),
-            "weights": self.source.manifest.weights_digest if self.source else "",
+            "weights": [self.source.manifest.base_digest, self.source.manifest.weights_digest] if self.source else [],
             **({"train": hashing.sha256_file(self.train)} if self._has_rows else {}),
         }
 
@@ -91,21 +94,35 @@ class PromptContents(BundleContents):
         return self.predictor.baseline in EMBEDDING
 
     def check(self, upload: Upload) -> None:
-        """Refuse a generator whose base model, or an embedder, that the notebook could not reach."""
-        source, embedder = self.source, self.predictor.embedder
+        """Refuse an unknown baseline, and a base model or an embedder that the notebook could not reach."""
+        source, baseline, embedder = self.source, self.predictor.baseline, self.predictor.embedder
+        if source is None and baseline not in TITLES:
+            raise UserError(f"baseline {baseline!r}: is not one of {', '.join(TITLES)}")
         has_draws = source is not None and source.recipe.generation.samples > 1
         if (self._has_rows or has_draws) and not NAMES.get(embedder, embedder).startswith("package:"):
             raise UserError(
                 f"embedder {embedder}: is not a Python package, and the notebook has no internet to fetch it; "
                 "bundle with EMBEDDER=minilm"
             )
-        if source is not None and source.recipe.tuning.method != "full":
+        if self._is_adapter and not self._local_base:
             bundle.require_base(str(source.folder), source.recipe.model.name_or_path, upload)
 
-    def write_files(self, folder: Path) -> None:
-        """Write `prompts.json`, and the generator's checkpoint or the training rows."""
+    @property
+    def _is_adapter(self) -> bool:
+        return self.source is not None and self.source.recipe.tuning.method != "full"
+
+    @property
+    def _local_base(self) -> Path | None:
+        """The base model's folder, where the recipe names one: a generator that another tuning went on from."""
+        folder = Path(self.source.recipe.model.name_or_path)
+        return folder if folder.is_dir() else None
+
+    def write_files(self, folder: Path, upload: Upload) -> None:
+        """Write `prompts.json`, the generator's checkpoint with a local base model, or the training rows."""
         if self.source:
             shutil.copytree(self.source.folder, folder / CHECKPOINT)
+        if self._is_adapter and self._local_base and not upload.base:
+            shutil.copytree(self._local_base, folder / BASE)
         if self._has_rows:
             shutil.copyfile(self.train, folder / TRAIN)
         store.write_json(folder / PROMPTS, self.predictor.model_dump())

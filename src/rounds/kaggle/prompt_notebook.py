@@ -56,8 +56,8 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
 
 def _predict_by_baseline(predictor: PromptPredictor, bundle: Path, test: list[PromptRow]) -> dict[str, str]:
     """Return a baseline's predictions by row id."""
-    if predictor.baseline == "fixed":
-        return {row.id: predictor.fixed for row in test}
+    if predictor.baseline not in prompt_bundle.EMBEDDING:
+        return {row.id: predictor.fixed if predictor.baseline == "fixed" else row.original_text for row in test}
     train = rows.read_rows(bundle / prompt_bundle.TRAIN)
     texts = baselines.predict(train, test, PromptEmbedder(predictor.embedder))[predictor.baseline]
     return {row.id: text for row, text in zip(test, texts, strict=True)}
