@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny_generator import make_recipe, make_rows
+from helpers.tiny_task import refused
 
 from rounds.errors import UserError
 from rounds.generation import generator, minimum_risk
@@ -107,6 +108,14 @@ def test_empty_predictions_are_counted(tmp_path, monkeypatch, capsys):
     assert manifest.empty == 5
     assert {row["prediction"] for row in read(tmp_path / "out")} == {make_recipe().generation.fallback}
     assert "5 of 5 predictions were empty" in capsys.readouterr().out
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    """Their most likely token would be any, so nothing is written."""
+    broken = generator.load(make_recipe(), "cpu")
+    broken.model.lm_head.weight.data.fill_(float("nan"))
+    with refused("random:mistral_lm", "no finite numbers in fp32", "its weights may be broken"):
+        broken.write([[1, 2, 3]])
 
 
 def test_samples_are_chosen_by_minimum_risk(tmp_path, monkeypatch):

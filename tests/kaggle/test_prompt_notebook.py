@@ -197,6 +197,18 @@ def test_rows_without_time_get_the_fixed_prompt(seconds, hours, late, tuned, tmp
     assert ("; 3600 s left" in printed) == bool(hours)
 
 
+def test_rows_with_an_empty_text_get_the_fixed_prompt(tmp_path, capsys):
+    """One such row among the hidden ones must not cost the submission."""
+    root = write_inputs(tmp_path, make_contents(None, tmp_path, baseline="copy", fixed="The mean prompt."))
+    path = root / "input" / COMPETITION / "test.csv"
+    ids = [row.id for row in make_rows(5, 20)]
+    lines = "".join(f"{name},a text,{'' if name == 'r22' else 'another'}\n" for name in ids)
+    path.write_text(f"{','.join(COLUMNS[:3])}\n{lines}")
+    prompts = read_prompts(prompt_notebook.run_notebook(root))
+    assert prompts == {name: "The mean prompt." if name == "r22" else "a text" for name in ids}
+    assert "1 rows: a text is empty" in capsys.readouterr().out
+
+
 def test_numbers_that_overflow_are_computed_again(tuned, tmp_path, monkeypatch, capsys):
     """A generator whose logits are not finite starts again in a wider precision; in fp32 it is refused."""
     base, tried = Path(locate_model(make_recipe("lora").model)), []

@@ -49,12 +49,13 @@ class Split:
     test: list[PromptRow] = field(default_factory=list)
 
 
-def read_rows(path: Path, is_test: bool = False) -> list[PromptRow]:
+def read_rows(path: Path, is_test: bool = False, without_text: list[str] | None = None) -> list[PromptRow]:
     """Read a CSV, JSONL or parquet file with `id`, `original_text`, `rewritten_text`, `rewrite_prompt`, `family`.
 
     Args:
         path: the file; further columns are ignored.
         is_test: whether the rows may lack `rewrite_prompt`, which the others need. `family` is always optional.
+        without_text: gets the ids of rows with an empty text, which are then left out; None refuses them.
 
     Raises:
         UserError: the file or a column is missing, a cell is empty or not a text, or an id has a blank or comes
@@ -67,6 +68,9 @@ def read_rows(path: Path, is_test: bool = False) -> list[PromptRow]:
             raise UserError(f"{path}: column {column} is missing (found: {', '.join(list(present)[:20])})")
     rows: dict[str, PromptRow] = {}
     for place, cells in table:
+        if without_text is not None and any(is_empty(cells.get(column)) for column in COLUMNS[1:]):
+            without_text.append(read_id(cells.get("id"), place, "id", {*rows, *without_text}))
+            continue
         row = _read_row(cells, place, is_test, rows)
         rows[row.id] = row
     return list(rows.values())

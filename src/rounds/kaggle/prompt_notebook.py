@@ -28,8 +28,8 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
     Args:
         root: A folder such as /kaggle, with `input/` (the competition's files and the bundle, at any depth) and
             `working/`.
-        hours: The available time; rows that it does not suffice for get the bundle's fixed prompt, and a line counts
-            them.
+        hours: The available time; rows that it does not suffice for get the bundle's fixed prompt, as rows with an
+            empty text do, and a line counts them.
 
     Raises:
         UserError: An input is missing or there twice, or the weights differ from those of the manifest.
@@ -40,7 +40,8 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
     bundle = find_input(inputs, BUNDLE)
     contents, predictor = bundle_file.read(bundle), prompt_bundle.read_predictor(bundle)
     folder = find_input(inputs, "test.csv", contents.competition)
-    test, sample = rows.read_rows(folder / "test.csv", is_test=True), folder / raw.SAMPLE
+    sample, without_text = folder / raw.SAMPLE, []
+    test = rows.read_rows(folder / "test.csv", is_test=True, without_text=without_text)
     if predictor.baseline:
         print(f"{contents.submission}: baseline {predictor.baseline}", flush=True)
         predictions = _predict_by_baseline(predictor, bundle, test)
@@ -48,7 +49,9 @@ def run_notebook(root: Path, hours: float = 8.5) -> Path:
         predictions = _predict_by_generator(predictor, bundle, inputs, test, end)
     if late := [row.id for row in test if row.id not in predictions]:
         print(f"{len(late)} of {len(test)} rows: no time left, so they get the fixed prompt {predictor.fixed!r}")
-    texts = {row.id: predictions.get(row.id, predictor.fixed) for row in test}
+    if without_text:
+        print(f"{len(without_text)} rows: a text is empty, so they get the fixed prompt {predictor.fixed!r}")
+    texts = {name: predictions.get(name, predictor.fixed) for name in (*(row.id for row in test), *without_text)}
     count = prompt_submission.write(texts, sample if sample.is_file() else None, output)
     print(f"{output}: {count} rows, checked against {sample if sample.is_file() else folder / 'test.csv'}")
     return output
