@@ -3,6 +3,7 @@
 import numpy as np
 
 from rounds.artifacts.prompt_manifests import BrittlenessManifest, PromptChange
+from rounds.evaluation.robustness import CHANGES
 from rounds.generation import sweep
 from rounds.generation.sweep import Entry, Tuned
 from rounds.generation.tables import Scored
@@ -58,6 +59,11 @@ def test_a_difference_without_significance_does_not_hold():
     other = make_entry(0.40, way=ORDERED.tuned.way, is_shuffled=False)
     line = find([noisy, other])[0]
     assert "does not hold" in line and float(line.partition("p = ")[2][:6]) > sweep.SIGNIFICANT
+
+
+def test_the_space_is_a_change_that_is_measured():
+    """The finding reads one of the changes that brittleness measures."""
+    assert sweep.SPACE in CHANGES
 
 
 def test_without_a_pair_nothing_is_said():
