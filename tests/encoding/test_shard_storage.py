@@ -30,19 +30,23 @@ class OneProcess:
 
     Attributes:
         most: jobs that are done before this process is killed.
+        beside: called when the first job is done.
     """
 
     has_gpus, cpus = False, 0
 
     def __init__(self) -> None:
-        self.jobs, self.most = 0, 1000
+        self.jobs, self.most, self.beside = 0, 1000, lambda: None
 
     def map(self, function: Callable, jobs: Iterator[tuple]) -> Iterator:
         for job in jobs:
             if self.jobs == self.most:
                 raise KeyboardInterrupt
             self.jobs += 1
-            yield function(*job)
+            answer = function(*job)
+            if self.jobs == 1:
+                self.beside()
+            yield answer
 
 
 @pytest.fixture
@@ -108,6 +112,14 @@ def test_whole_shards_are_kept_after_a_kill(cluster, tmp_path, capsys):
     cluster.jobs, cluster.most = 0, 1000
     encode(tmp_path, cluster="auto", shards=URL)
     assert cluster.jobs == 2 and "1 of 3 shards were there already" in capsys.readouterr().out
+
+
+def test_two_stores_at_one_url_leave_each_others_shards(cluster, tmp_path):
+    """One encodes the corpus, and removes its shards, while the other one does: both are complete, and alike."""
+    alone, others = encode(tmp_path / "alone"), []
+    cluster.beside = lambda: others.append(encode(tmp_path / "other", cluster="auto", shards=URL))
+    assert encode(tmp_path / "remote", cluster="auto", shards=URL) == alone
+    assert others == [alone] and not objects()
 
 
 def test_storage_that_takes_no_shards_is_refused_before_anything_is_encoded(cluster, tmp_path):

@@ -44,15 +44,15 @@ def is_lack_of_space(error: Exception) -> bool:
     return bool(FULL_TEXT.search(str(error)))
 
 
-def allocate_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a new memory-mapped .npy file of float32 whose space is taken already.
+def allocate_array(path: Path, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """Return a new memory-mapped .npy file whose space is taken already.
 
     Without it, the file would be sparse, and a full disk would end the process by a signal (SIGBUS) at some later row.
 
     Raises:
         OSError: there is no space for it.
     """
-    array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     with open(path, "r+b") as file:
         _take_space(file.fileno(), path.stat().st_size)
     return array

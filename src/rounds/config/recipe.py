@@ -70,6 +70,7 @@ KEYS_OF_REPRESENTATIONS = {
 
 # Keys that are left out of `to_dict` at their defaults: they came after artefacts whose digests must not change.
 OPTIONAL_KEYS = (
+    ("model", "stored_precision"),
     ("mining", "unlabelled_share"),
     ("training", "false_negative_margin"),
     ("training", "hardness_mode"),
@@ -209,7 +210,7 @@ def check_combinations(recipe: Recipe, source: str) -> None:
     """
     for contradictions in (
         *(_in_prompts, _in_mining, _in_sharding, _in_reranking, _in_precision, _in_tuning, _in_vision),
-        *(_in_loss, _in_average, _in_outside, _in_representation, _in_sparse),
+        *(_in_loss, _in_average, _in_outside, _in_representation, _in_stored_vectors, _in_sparse),
     ):
         for message in contradictions(recipe):
             raise UserError(f"{source}: {message}")
@@ -345,6 +346,12 @@ def _in_representation(recipe: Recipe) -> Iterator[str]:
     }
     for key in (key for key, is_set in needs_dense.items() if is_set):
         yield f"{key} needs one dense vector for each text, not model.pooling {model.pooling}; leave one of them out"
+
+
+def _in_stored_vectors(recipe: Recipe) -> Iterator[str]:
+    model = recipe.model
+    if model.stored_precision == "fp16" and not (model.representation == "dense" and recipe.normalizes):
+        yield "model.stored_precision fp16: rounds dense vectors of unit length; set fp32, or model.normalize: true"
 
 
 def _in_sparse(recipe: Recipe) -> Iterator[str]:

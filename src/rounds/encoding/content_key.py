@@ -15,4 +15,6 @@ def content_key(
     key["prompts"] = {
         name: value for name, value in key["prompts"].items() if name.startswith("passage_") == is_passage
     }
+    if is_passage and checkpoint.recipe.model.stored_precision != "fp32":
+        key["stored"] = checkpoint.recipe.model.stored_precision
     return key if examples is None else {**key, "examples": hashing.sha256_json(examples)}

@@ -14,6 +14,7 @@ import functools
 import itertools
 import json
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.content_key import content_key
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.fingerprint import EncodedTexts
-from rounds.encoding.shard_storage import shards_of
+from rounds.encoding.shard_storage import Shards, shards_of
 from rounds.encoding.tokenization import Cuts, model_texts
 from rounds.errors import UserError
 from rounds.models.checkpoint import Checkpoint
@@ -50,6 +51,8 @@ DEPTH = 200  # passages ranked for each query
 RUN_FILE = "run.trec"
 
 CUTS_FILE = "cuts.json"
+
+ID_FILE = "id.txt"  # tells this store from others that keep shards at the same URL
 
 UNKNOWN_ORIGIN = Origin(versions={}, device="unknown")
 
@@ -88,20 +91,21 @@ class RunStore:
             names: ids of the texts, for messages.
 
         Returns:
-            (texts, dim) float32 or the vectors of another representation, memory-mapped and not truncated, and the
-            folder that holds them.
+            (texts, dim) float32, float16 where the recipe stores passages so, or the vectors of another representation,
+            memory-mapped and not truncated, and the folder that holds them.
         """
         texts = self._filtered(texts)
         config, folder = self._vectors_folder(texts, kind, title, examples)
-        parts = shards_of(self.checkpoint.options.shards, self.root / shards.FOLDER / folder.name)
         with store.lock(self.root):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
+                parts = self._shards(folder.name)
                 device = ", ".join(map(device_name, self.checkpoint.options.devices))
                 origin = Origin(versions=library_versions(), device=device)
                 with store.writing(folder, VectorsManifest(config=config, made=origin)) as temporary:
+                    dtype = np.float16 if config.get("stored") == "fp16" else np.float32
                     options = EncodingOptions(
                         f"encode {title}",
-                        allocate=functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE),
+                        allocate=functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE, dtype=dtype),
                         names=names,
                         on_cuts=functools.partial(_write_cuts, temporary / CUTS_FILE),
                     )
@@ -113,6 +117,14 @@ class RunStore:
                 if self._uses_cluster:
                     parts.remove_all()
         return representations.KINDS[self.checkpoint.representation].load(folder), folder
+
+    def _shards(self, corpus: str) -> Shards:
+        """Return the shards of a corpus; at a URL, under this store's own id, since each store removes its shards."""
+        url, id_file = self.checkpoint.options.shards, self.root / ID_FILE
+        if url and not id_file.is_file():
+            store.write_text(id_file, secrets.token_hex(6))
+        name = f"{corpus}-{id_file.read_text()}" if url else corpus
+        return shards_of(url, self.root / shards.FOLDER / name)
 
     @property
     def _uses_cluster(self) -> bool:
@@ -169,12 +181,12 @@ class RunStore:
             if run.scores.shape[1] >= depth:
                 return run.top(depth), path
         on_cluster = self._search(index)
+        _tell_rounding(name, corpus_vectors)
         dim, normalizes = self.checkpoint.options.truncate_dim, self.checkpoint.normalizes
         query_vectors = truncate_vectors(query_vectors, dim, normalizes)
         corpus_vectors = truncate_vectors(corpus_vectors, dim, normalizes)
         representation = representations.of(corpus_vectors)
-        if statistics := representation.statistics(query_vectors, corpus_vectors):
-            tqdm.write(f"{name}: " + ", ".join(f"{figure} {value:.2f}" for figure, value in statistics.items()))
+        _tell_statistics(name, representation.statistics(query_vectors, corpus_vectors))
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write_fingerprint(  # before the run itself, whose file marks the folder as finished
             path.with_name(fingerprint.FILE),
@@ -232,6 +244,18 @@ class RunStore:
         fingerprint.write(path, model, self.checkpoint.recipe.prompts, queries, passages)
 
 
+def _tell_rounding(name: str, passages: Vectors) -> None:
+    """Say that a ranking is of rounded vectors, where it is."""
+    if representations.is_dense(passages) and passages.dtype == np.float16:
+        tqdm.write(f"{name}: ranks passages rounded to fp16 (model.stored_precision); fp32 may rank otherwise")
+
+
+def _tell_statistics(name: str, statistics: dict[str, float]) -> None:
+    """Print the metrics of the two sides of a search, if they have any."""
+    if statistics:
+        tqdm.write(f"{name}: " + ", ".join(f"{figure} {value:.2f}" for figure, value in statistics.items()))
+
+
 def _write_cuts(path: Path, cuts: Cuts) -> None:
     """Keep what was left out of texts beside their vectors, for the fingerprints of runs."""
     store.write_json(path, vars(cuts))
@@ -255,7 +279,7 @@ def load_run_vectors(run_file: Path) -> tuple[Vectors, Vectors] | None:
     """Load the vectors that a stored run was ranked by, before truncation.
 
     Returns:
-        (queries, dim) and (corpus, dim) float32, or the vectors of another representation, memory-mapped, in the order
+        (queries, dim) and (corpus, dim) floats, or the vectors of another representation, memory-mapped, in the order
         of the query file and of the corpus; None if they were deleted.
     """
     corpus_folder = "-".join(run_file.parent.name.split("-")[:2])  # `corpus-HASH` of `corpus-HASH-IDS-MARKS`

@@ -1,8 +1,8 @@
 """Shards: encode a corpus on a cluster, block by block; each block is an artefact, where a later run goes on.
 
 A shard is a block of `TextBlocks`, which one machine encodes at a time, so its vectors do not depend on how many
-machines there are. The folders `shards/corpus-HASH/HASH` of a store, or the objects `corpus-HASH/HASH.zip` of object
-storage, are named by what their vectors depend on, and are removed when the corpus's vectors are complete.
+machines there are. The folders `shards/corpus-HASH/HASH` of a store, or the objects `corpus-HASH-STORE/HASH.zip` of
+object storage, are named by what their vectors depend on, and are removed when the corpus's vectors are complete.
 """
 
 import dataclasses

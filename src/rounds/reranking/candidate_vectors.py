@@ -16,6 +16,7 @@ from rounds.models.checkpoint import Checkpoint
 from rounds.reranking.candidates import Candidates
 from rounds.reranking.features import FusedModel, LabelledQueries, build_candidates, query_part
 from rounds.retrieval import bm25, late_interaction
+from rounds.retrieval.vectors import widen
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _embed_by(
         ranked = embed(queries.values(), "validation" if data.validation else "test")
     own, outside = labels
     return _ModelVectors(
-        passages=np.asarray(passages),
+        passages=widen(np.asarray(passages)),
         own=embed(own.queries, "train"),
         outside=embed(outside.queries, "outside") if outside.queries else None,
         queries=ranked,

@@ -43,7 +43,7 @@ class Dense(Representation):
         return vectors.shape[1]
 
     def select(self, vectors: np.ndarray, rows: np.ndarray | Sequence[int]) -> np.ndarray:
-        return vectors[rows]
+        return dense_vectors.widen(vectors[rows])
 
     def part(self, vectors: np.ndarray, start: int, stop: int) -> np.ndarray:
         return vectors[start:stop]
@@ -103,13 +103,13 @@ class Dense(Representation):
         return np.asarray(queries, dtype=np.float64) @ np.asarray(passages, dtype=np.float64).T
 
     def pair_scores(self, queries: np.ndarray, passages: np.ndarray) -> np.ndarray:
-        return np.einsum("ij,ij->i", queries, passages)
+        return np.einsum("ij,ij->i", dense_vectors.widen(queries), dense_vectors.widen(passages))
 
     def cosines(self, vectors: np.ndarray, others: np.ndarray) -> np.ndarray:
-        return dense_vectors.cosines(vectors, others)
+        return dense_vectors.cosines(dense_vectors.widen(vectors), dense_vectors.widen(others))
 
     def pooled(self, vectors: np.ndarray) -> np.ndarray:
-        return vectors
+        return dense_vectors.widen(vectors)
 
     def probe(self, vectors: np.ndarray, row: int) -> np.ndarray:
-        return vectors[row]
+        return dense_vectors.widen(vectors[row])

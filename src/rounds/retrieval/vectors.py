@@ -19,6 +19,15 @@ def list_names(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def widen(vectors: np.ndarray) -> np.ndarray:
+    """Return float16 vectors as float32, in which alone numbers are added up; return others as they are.
+
+    >>> widen(np.zeros((1, 2), np.float16)).dtype, widen(np.zeros((1, 2))).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    return vectors.astype(np.float32) if vectors.dtype == np.float16 else vectors
+
+
 def find_not_finite(vectors: np.ndarray) -> np.ndarray:
     """Return the rows of `vectors` (rows, dim) that hold NaN or infinity.
 
@@ -69,5 +78,5 @@ def truncate_vectors(vectors: np.ndarray, dim: int | None, normalize: bool) -> n
         return vectors
     if dim > vectors.shape[1]:
         raise UserError(f"truncate_dim {dim}: the vectors have {vectors.shape[1]} dimensions")
-    truncated = vectors[:, :dim]
+    truncated = widen(vectors[:, :dim])
     return unit_vectors(truncated) if normalize else truncated

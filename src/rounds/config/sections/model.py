@@ -95,6 +95,10 @@ class Model:
     normalize: Boolean = True
     """Scale vectors to unit length. Without it, similarity is the inner product of the raw vectors."""
 
+    stored_precision: Literal["fp32", "fp16"] = "fp32"
+    """Precision in which passages' vectors are kept on disk. `fp16` takes half the space, and rankings are those of the
+    rounded vectors; it needs `normalize` and one dense vector for each text."""
+
     padding_side: Literal["right", "left"] = "right"
     """Side on which shorter texts of a batch are padded."""
 
