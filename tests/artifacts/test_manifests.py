@@ -31,17 +31,22 @@ from rounds.artifacts.manifests import (
     VisionManifest,
 )
 from rounds.artifacts.prompt_manifests import (
+    BrittlenessManifest,
+    CheckpointScore,
+    CheckpointScoresManifest,
     GeneratorCheckpointManifest,
     GeneratorManifest,
     GeneratorStep,
     PredictionsManifest,
     PromptBaselinesManifest,
+    PromptChange,
     PromptSplitManifest,
 )
 
 CONFIG = {"seed": 42, "nested": {"b": [1, 0.5, None], "a": "Größe"}}
 ORIGIN = Origin(versions={"torch": "2.9"}, device="cpu")
 DIGEST = TextsDigest(number=2, list="l", texts="t")
+SCORES = [CheckpointScore(folder="step_2", step=2, train_loss=1.5, validation_loss=None, score=0.25)]
 STEPS = [GeneratorStep(folder="step_2", step=2, train_loss=1.5, validation_loss=None)]
 PROBES = {"p1": Probe(text="a", vector=[0.5, -0.25])}
 MADE_FROM = {"script": "finetune", "seed": 42}
@@ -56,6 +61,10 @@ MANIFESTS = [
     PredictionsManifest(
         title="m", rows=3, lineage={}, config=CONFIG, cut_texts=1, empty=0, step=2, validation_loss=1.5
     ),
+    BrittlenessManifest(
+        title="m", rows=3, effects=[PromptChange(change="a space", changed=0.5, mean=0.25, least=0)], config=CONFIG
+    ),
+    CheckpointScoresManifest(title="m", rows=3, embedder="minilm", checkpoints=SCORES, config=CONFIG),
     GeneratorCheckpointManifest(
         recipe=CONFIG,
         precision="fp32",
