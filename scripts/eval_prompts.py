@@ -6,7 +6,6 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
-from rounds.errors import UserError
 from rounds.flags import ModelOutput, OneDevice
 from rounds.generation import ledger_rows, predictions, rows, tables
 from rounds.generation.embedder import DEFAULT, PromptEmbedder
@@ -27,9 +26,7 @@ class Flags(ModelOutput, OneDevice):
 
 def main(flags: Flags) -> None:
     """Score predictions of a split's validation prompts, in one table by one embedder."""
-    held_out = rows.read_split(Path(flags.data_dir)).validation
-    if not held_out:
-        raise UserError(f"{flags.data_dir}: has no validation rows; choose SPLIT=v1 or v6")
+    held_out = rows.read_validation(Path(flags.data_dir))
     listed = [predictions.read(Path(folder), held_out) for folder in flags.predictions]
     if flags.joined:
         listed.append(predictions.join([predictions.read(Path(folder), held_out) for folder in flags.joined]))

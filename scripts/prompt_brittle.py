@@ -8,7 +8,6 @@ from rich.console import Console
 from rounds import cli
 from rounds.artifacts import hashing, store
 from rounds.artifacts.prompt_manifests import BrittlenessManifest
-from rounds.errors import UserError
 from rounds.evaluation.table import Column, Table
 from rounds.flags import OneDevice, Replacing
 from rounds.generation import generator, predicting, rows
@@ -32,12 +31,8 @@ class Flags(OneDevice, Replacing):
 
 def main(flags: Flags) -> None:
     """Show how the prompts that a generator writes change with a space, a newline or the case of a word."""
-    if flags.rows < 1:
-        raise UserError(f"rows {flags.rows}: must be at least 1")
     data, folder = Path(flags.data_dir), Path(flags.output_dir)
-    taken = rows.spread(rows.read_split(data).validation, flags.rows)
-    if not taken:
-        raise UserError(f"{data}: has no validation rows; choose another split")
+    taken = rows.read_validation(data, flags.rows)
     saved = generator.find_checkpoint(Path(flags.model_path))
     config = {
         "weights": saved.manifest.weights_digest,

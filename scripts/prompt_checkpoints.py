@@ -27,11 +27,7 @@ class Flags(OneDevice, Replacing):
 def main(flags: Flags) -> None:
     """Score what each checkpoint of a tuned generator writes, beside its losses."""
     data, train, folder = Path(flags.data_dir), Path(flags.model_path), Path(flags.output_dir)
-    if flags.rows < 1:
-        raise UserError(f"rows {flags.rows}: must be at least 1")
-    taken = rows.spread(rows.read_split(data).validation, flags.rows)
-    if not taken:
-        raise UserError(f"{data}: has no validation rows; choose another split")
+    taken = rows.read_validation(data, flags.rows)
     tuned, last = store.read_manifest(train), generator.find_checkpoint(train)
     if not isinstance(tuned, GeneratorManifest):
         raise UserError(f"{train}: is one checkpoint; name the folder of all checkpoints of a tuning")

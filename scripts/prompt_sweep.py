@@ -35,9 +35,7 @@ class Flags(ModelOutput, OneDevice):
 
 def main(flags: Flags) -> None:
     """Compare ways of tuning a generator in one table, and say which of a field note's findings hold."""
-    held_out = rows.read_split(Path(flags.data_dir)).validation
-    if not held_out:
-        raise UserError(f"{flags.data_dir}: has no validation rows; choose SPLIT=v1 or v6")
+    held_out = rows.read_validation(Path(flags.data_dir))
     folders = [*flags.baselines, *flags.generators]
     if unknown := [folder for folder in flags.joined if folder not in folders]:
         raise UserError(f"--joined {unknown[0]}: is none of the folders of --baselines and --generators")

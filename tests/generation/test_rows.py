@@ -60,6 +60,20 @@ def test_a_split_comes_back_as_it_was_written(tmp_path):
     assert rows.read_split(tmp_path / "v1") == split
 
 
+def test_some_validation_rows_are_taken_evenly_and_none_are_refused(tmp_path):
+    """A number below 1 and a split without validation rows are named."""
+    held_out = [PromptRow(name, f"text {name}", "A", f"Shout {name}") for name in "abcd"]
+    for split, validation in (("v1", held_out), ("submission", [])):
+        manifest = PromptSplitManifest(data="d", split=split, config={})
+        rows.write_split(Split([PromptRow("1", "a", "A", "Sing")], validation, []), tmp_path / split, manifest)
+    assert rows.read_validation(tmp_path / "v1") == held_out
+    assert rows.read_validation(tmp_path / "v1", 2) == [held_out[0], held_out[2]]
+    with refused("rows 0: must be at least 1"):
+        rows.read_validation(tmp_path / "v1", 0)
+    with refused("submission: has no validation rows; choose SPLIT=v1 or v6"):
+        rows.read_validation(tmp_path / "submission")
+
+
 def test_another_folder_is_refused(tmp_path):
     """A folder that make data did not write is not read as a split."""
     with refused("no split of prompts"):

@@ -114,6 +114,20 @@ def read_split(folder: Path) -> Split:
     return split
 
 
+def read_validation(folder: Path, number: int | None = None) -> list[PromptRow]:
+    """Read the validation rows of a split, or so many of them, evenly spaced.
+
+    Raises:
+        UserError: the number is below 1, the split has no validation rows, or as `read_split` says.
+    """
+    if number is not None and number < 1:
+        raise UserError(f"rows {number}: must be at least 1")
+    held_out = read_split(folder).validation
+    if not held_out:
+        raise UserError(f"{folder}: has no validation rows; choose SPLIT=v1 or v6")
+    return held_out if number is None else spread(held_out, number)
+
+
 def prompt_key(prompt: str) -> str:
     """Return the prompt without differences of white space and case, which make no other prompt.
 
