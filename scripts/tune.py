@@ -11,8 +11,8 @@ from rounds.generation.tuning import TuningJob, describe, tune
 from rounds.models.devices import resolve_device, restrict_to_one_gpu
 
 OVERRIDES = (
-    *("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "shuffle"),
-    "max_length",
+    *("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "max_length"),
+    *("order", "prompts"),
 )
 
 
@@ -34,7 +34,8 @@ class Flags(OneDevice, Replacing, Seeded):
     method: str | None = field(default=None, metadata={"help": "tuning method: full, lora, qlora, prompt or prefix"})
     tokens: int | None = field(default=None, metadata={"help": "number of virtual tokens"})
     rank: int | None = field(default=None, metadata={"help": "LoRA's r; alpha becomes twice that"})
-    shuffle: bool | None = field(default=None, metadata={"help": "false: train in the order of the rows"})
+    order: str | None = field(default=None, metadata={"help": "of the rows: shuffled, file or grouped (by prompt)"})
+    prompts: str | None = field(default=None, metadata={"help": "train on the rows of all, first_half or second_half"})
     max_length: int | None = field(default=None, metadata={"help": "longest sequence in tokens"})
     max_new_tokens: int | None = field(default=None, metadata={"help": "longest prompt in tokens, of these"})
 

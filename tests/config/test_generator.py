@@ -27,7 +27,7 @@ def test_the_7b_recipe_has_the_notes_settings():
     recipe = generator.load("Mistral-7B-Instruct-v0.2")
     training = recipe.training
     assert (recipe.tuning.method, recipe.tuning.virtual.tokens, training.learning_rate) == ("prompt", 8, 0.1)
-    assert (training.batch_size, training.max_length, training.warmup_steps, training.shuffle) == (16, 640, 0, True)
+    assert (training.batch_size, training.max_length, training.warmup_steps, training.order) == (16, 640, 0, "shuffled")
 
 
 def test_a_recipe_inherits_another(tmp_path):

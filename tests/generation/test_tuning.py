@@ -85,10 +85,10 @@ def test_parts_of_a_batch_change_nothing(tmp_path):
 
 
 def test_rows_are_shuffled_unless_the_recipe_says_otherwise(tmp_path):
-    """With shuffle false, training sees the rows in their order; with it, in another one."""
+    """Training sees the rows of order file as they stand; by default, in another order."""
     orders = []
-    for shuffle in (True, False):
-        recipe = make_recipe(steps=2, checkpoint_steps=2, shuffle=shuffle)
+    for order in ("shuffled", "file"):
+        recipe = make_recipe(steps=2, checkpoint_steps=2, order=order)
         job = make_job(tmp_path / "out", recipe)
         tuned = generator.load(recipe, "cpu", trains=True)
         train = [tuned.tokenization.example(row) for row in job.train]
@@ -112,6 +112,17 @@ def test_an_adapter_starts_from_a_tuned_generator(tmp_path):
     assert tuning.validation_loss(tuned, examples) == pytest.approx(saved.manifest.validation_loss, abs=1e-5)
     with pytest.raises(UserError, match="holds an adapter"):
         generator.continuing(recipe, saved)
+
+
+def test_a_checkpoint_names_the_rows_of_its_half_alone(tmp_path):
+    """Its lineage holds the rows that the recipe chose among the split's."""
+    rows = [*make_rows(4), *make_rows(4, 20, "Sing it.")]
+    for half in ("first_half", "second_half"):
+        recipe = make_recipe(steps=1, checkpoint_steps=1, prompts=half)
+        tune(make_job(tmp_path / half, recipe, train=rows, validation=[]))
+    first, second = (generator.find_checkpoint(tmp_path / half).manifest for half in ("first_half", "second_half"))
+    assert {len(first.lineage), len(second.lineage)} == {4} and first.lineage | second.lineage == row_digests(rows)
+    assert first.data_digest != second.data_digest
 
 
 def test_a_base_that_saw_validation_rows_is_refused(tmp_path):

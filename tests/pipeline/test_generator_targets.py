@@ -24,7 +24,7 @@ def test_a_generator_is_tuned_then_writes(session):
 
 
 def test_sweep_tunes_in_each_way_and_scores_all(session):
-    """A random model is tuned whole first, and each other way starts from that, in folders of its own."""
+    """A random model is tuned whole on half of the prompts, and each other way on the other half, in its own folder."""
     made = session(*PROMPTS, "TUNE_FLAGS=--steps 5 --batch_size 2", target="sweep")
     targets.run("sweep", made)
     ways = ["tune", "predict"] * 7
@@ -33,6 +33,8 @@ def test_sweep_tunes_in_each_way_and_scores_all(session):
     assert len({call.value("output_dir") for call in tunings}) == 7
     assert [call.value("model_path") for call in tunings] == ["", *[tunings[0].value("output_dir")] * 6]
     assert [call.value("steps") for call in tunings] == ["", "5", "5", "20", "5", "5", "5"]
+    assert [call.value("prompts") for call in tunings] == ["first_half", *["second_half"] * 6]
+    assert [call.value("order") for call in tunings] == ["", "", "", "", "grouped", "", ""]
     default = generator_stages.swept(session(*PROMPTS).settings)
     assert "--steps 150" in default["r=16"].settings.tune_flags  # half of what the base took
     table = dict(made.runner.calls[-1].flags)
@@ -51,7 +53,7 @@ def test_sweep_starts_from_a_real_model_itself(session, project):
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [("--tokens 4", "--tokens is what make sweep varies"), ("--steps few", "--steps few is not a whole number")],
+    [("--tokens 4", "--tokens is what make sweep sets"), ("--steps few", "--steps few is not a whole number")],
 )
 def test_sweep_refuses_flags_that_it_sets(session, flags, message):
     """TUNE_FLAGS that would make all ways the same are refused before anything runs."""

@@ -24,6 +24,8 @@ METHODS = ("full", "lora", "qlora", "prompt", "prefix")
 
 PLACEHOLDERS = ("original_text", "rewritten_text")
 
+PROMPT_HALVES = ("first_half", "second_half")
+
 # Keys of the shared sections that a generator heeds; any other must keep its default.
 MODEL_KEYS = (
     *("name_or_path", "revision", "sha256", "precision", "double_quant", "attention", "dropout"),
@@ -72,8 +74,13 @@ class Training:
     """Longest sequence in tokens, without virtual tokens. Of it, `generation.max_new_tokens` are kept for the target;
     where the texts do not fit into the rest, they are cut in the middle."""
 
-    shuffle: Boolean = True
-    """Draw the rows of each epoch in random order; false: in the order of the file."""
+    order: Literal["shuffled", "file", "grouped"] = "shuffled"
+    """Order of the rows: `shuffled` anew for each epoch; that of the `file`; or `grouped`: all rows of a family
+    together and, in it, those of a prompt, as in files put one behind another."""
+
+    prompts: Literal["all", "first_half", "second_half"] = "all"
+    """Train on all rows, or on those of one half of the prompts, drawn by a fixed seed: so a base model can be tuned on
+    one half, and what starts from it on the other."""
 
     weight_decay: Number = Field(0.0, ge=0)
     """Weight decay of AdamW."""

@@ -22,7 +22,8 @@ from rounds.generation.rows import PromptRow
 from rounds.training import partial_folder
 
 PREDICTIONS = "predictions.jsonl"
-UNSHUFFLED = ", not shuffled"  # marks a way of tuning on rows in their order
+PROMPTS = {"all": "", "first_half": ", first half of the prompts", "second_half": ", second half of the prompts"}
+ORDERS = {"shuffled": "", "file": ", in the file's order", "grouped": ", grouped by prompt"}
 
 
 @dataclass(frozen=True)
@@ -241,10 +242,10 @@ def title(recipe: GeneratorRecipe, steps: int) -> str:
 
 
 def way(recipe: GeneratorRecipe) -> str:
-    """Return the tuning method of a recipe with its size, and the order of the rows where it is the file's."""
-    tuning = recipe.tuning
+    """Return the tuning method of a recipe with its size, and its training rows where not all of them are shuffled."""
+    tuning, training = recipe.tuning, recipe.training
     size = f" {tuning.virtual.tokens} tokens" if tuning.has_virtual_tokens else f" r={tuning.lora.r}" * tuning.has_lora
-    return f"{tuning.method}{size}{'' if recipe.training.shuffle else UNSHUFFLED}"
+    return f"{tuning.method}{size}{PROMPTS[training.prompts]}{ORDERS[training.order]}"
 
 
 def describe(output: Path, manifest: PredictionsManifest | None) -> str:

@@ -1,7 +1,7 @@
 """Sweep: ways of tuning a generator in one table, and what their figures say about four findings of a field note.
 
-The note on LLM Prompt Recovery reports that shuffled rows are better, that more steps lower the loss and the score,
-that one added space changes the answers, and that joined predictions beat single ones.
+The note on LLM Prompt Recovery reports that shuffled rows are better than files one behind another, that more steps
+lower the loss and the score, that one added space changes the answers, and that joined predictions beat single ones.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,12 @@ class Tuned:
 
     Attributes:
         base_model: name of its recipe.
-        way: tuning method with its size and the order of the rows.
+        way: tuning method with its size, the half of the prompts and the order of the rows.
         tokens: virtual tokens; None without any.
-        is_shuffled: whether the rows were shuffled.
+        prompts: which training prompts, as `training.prompts` of a recipe names them.
+        order: of the rows, as `training.order` of a recipe names it.
         steps: optimizer steps.
+        batch_size: rows of a step.
         train_loss, validation_loss: of the last checkpoint, for each token of the prompts; None where not measured.
         weights: number of tuned weights.
         minutes: time of training.
@@ -41,13 +43,20 @@ class Tuned:
     base_model: str
     way: str
     tokens: int | None
-    is_shuffled: bool
+    prompts: str
+    order: str
     steps: int
+    batch_size: int
     train_loss: float | None
     validation_loss: float | None
     weights: int
     minutes: float
     starts_tuned: bool
+
+    @property
+    def is_shuffled(self) -> bool:
+        """Whether the rows were shuffled."""
+        return self.order == "shuffled"
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,10 @@ def read_tuned(train: Path) -> Tuned:
         base_model=recipe.name,
         way=predicting.way(recipe),
         tokens=recipe.tuning.virtual.tokens if recipe.tuning.has_virtual_tokens else None,
-        is_shuffled=recipe.training.shuffle,
+        prompts=recipe.training.prompts,
+        order=recipe.training.order,
         steps=last.step,
+        batch_size=recipe.training.batch_size,
         train_loss=last.train_loss,
         validation_loss=last.validation_loss,
         weights=manifest.trainable_parameters,
@@ -99,8 +110,10 @@ def table(entries: Sequence[Entry], embedder: str) -> Table:
     names = ("virtual tokens", "train steps", "train loss", "val loss", f"SCS {embedder}", "weights", "minutes")
     columns = [Column("base_model", is_text=True), Column("predictions", is_text=True, wraps=True), *map(Column, names)]
     caption = "losses: per token of the prompts, at the last checkpoint; SCS: mean of the cubed cosine"
-    if any(entry.tuned.starts_tuned for entry in entries if entry.tuned):
-        caption += "; other ways than full start from the generator that full left"
+    if continued := [entry.tuned for entry in entries if entry.tuned and entry.tuned.starts_tuned]:
+        caption += "; full is the base model of the other ways"
+        if all(tuned.prompts == "second_half" for tuned in continued):
+            caption += ", tuned on one half of the training prompts and they on the other"
     rows = len(entries[0].scored.scores)
     return Table(columns, [_cells(entry) for entry in entries], f"{rows} rows, embedder {embedder}", caption)
 
@@ -141,7 +154,7 @@ def _pair(entries: Sequence[Entry], varied: str) -> tuple[Entry, Entry] | tuple[
     """Return two entries that differ in one attribute of their tuning alone, the lower value first; Nones without."""
 
     def rest(entry: Entry) -> tuple:
-        way = entry.tuned.way.removesuffix(predicting.UNSHUFFLED)
+        way = entry.tuned.way.removesuffix(predicting.ORDERS[entry.tuned.order])
         shared = {"way": way, "is_shuffled": entry.tuned.is_shuffled, "steps": entry.tuned.steps}
         return tuple(value for name, value in shared.items() if name != varied)
 
@@ -168,15 +181,16 @@ def _compared(before: np.ndarray, after: np.ndarray) -> tuple[float, bool]:
 
 
 def _shuffling(ordered: Entry | None, shuffled: Entry | None) -> str:
-    finding = "shuffled rows are better than rows in the file's order"
     if ordered is None:
-        return _unsaid(finding)
+        return _unsaid("shuffled rows are better")
+    order = predicting.ORDERS[ordered.tuned.order].removeprefix(", ")
     p_value, is_shown = _compared(ordered.scored.scores, shuffled.scored.scores)
     figures = (
-        f"{shuffled.tuned.way}, {shuffled.tuned.steps} steps: SCS {shuffled.mean:.4f} shuffled, {ordered.mean:.4f} in "
-        f"order, p = {p_value:.4f}; val loss {_loss(shuffled)} and {_loss(ordered)}"
+        f"{shuffled.tuned.way}, {shuffled.tuned.steps} steps of {shuffled.tuned.batch_size} rows: "
+        f"SCS {shuffled.mean:.4f} shuffled, {ordered.mean:.4f} {order}, p = {p_value:.4f}; "
+        f"val loss {_loss(shuffled)} and {_loss(ordered)}"
     )
-    return _line(finding, is_shown and shuffled.mean > ordered.mean, figures)
+    return _line(f"shuffled rows are better than rows {order}", is_shown and shuffled.mean > ordered.mean, figures)
 
 
 def _steps(fewer: Entry | None, more: Entry | None) -> str:

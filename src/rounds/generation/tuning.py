@@ -16,7 +16,7 @@ from rounds.artifacts.prompt_manifests import GeneratorCheckpointManifest, Gener
 from rounds.config.generator import GeneratorRecipe
 from rounds.data import lineage
 from rounds.errors import UserError
-from rounds.generation import generator
+from rounds.generation import generator, training_rows
 from rounds.generation.generator import Generator
 from rounds.generation.loss import target_loss
 from rounds.generation.rows import PromptRow, row_digests
@@ -34,7 +34,7 @@ class TuningJob:
 
     Attributes:
         recipe: how.
-        train: rows with prompts.
+        train: rows with prompts; the recipe may choose some of them.
         validation: rows with prompts for the validation loss; empty for none.
         output: folder for the checkpoints.
         device: resolved device.
@@ -54,15 +54,20 @@ class TuningJob:
     made_from: dict | None = None
     start: dict[str, str] = field(default_factory=dict)
 
+    @functools.cached_property
+    def rows(self) -> list[PromptRow]:
+        """The training rows that the recipe chooses, in the order that training without shuffling reads them."""
+        return training_rows.choose(self.train, self.recipe.training)
+
     @property
     def lineage(self) -> dict[str, str]:
         """Lineage of the checkpoints: the training rows, and those of the base model."""
-        return lineage.union(self.start, row_digests(self.train))
+        return lineage.union(self.start, row_digests(self.rows))
 
     @property
     def data_digest(self) -> str:
         """Digest of the training rows."""
-        return _rows_digest(self.train)
+        return _rows_digest(self.rows)
 
     @functools.cached_property
     def config(self) -> dict:
@@ -99,7 +104,7 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
     partial_folder.prepare(partial, job.config)
     set_seed(job.seed)
     tuned = generator.load(job.recipe, job.device, trains=True)
-    train = [tuned.tokenization.example(row) for row in job.train]
+    train = [tuned.tokenization.example(row) for row in job.rows]
     cuts = (tuned.tokenization.cut_texts, tuned.tokenization.cut_targets)
     _say_cuts(*cuts, len(train), job.recipe)
     validation = [tuned.tokenization.example(row) for row in job.validation]
@@ -195,7 +200,7 @@ def _training_arguments(job: TuningJob, partial: Path, tuned: Generator) -> Trai
         max_grad_norm=training.max_grad_norm,
         gradient_checkpointing=training.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
-        train_sampling_strategy="random" if training.shuffle else "sequential",
+        train_sampling_strategy="random" if training.order == "shuffled" else "sequential",
         bf16=dtype == torch.bfloat16,
         fp16=dtype == torch.float16,
         use_cpu=job.device == "cpu",

@@ -12,10 +12,11 @@ from rounds.pipeline.settings import Settings
 from rounds.pipeline.stages import Stage
 
 TUNE_FLAGS = (
-    *("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "shuffle"),
+    *("steps", "checkpoint_steps", "learning_rate", "batch_size", "gradient_accumulation_steps", "order", "prompts"),
     *("max_length", "max_new_tokens", "method", "tokens", "rank"),
 )
-SWEPT = ("method", "tokens", "rank", "shuffle")  # what make sweep varies, beside the number of steps
+SWEPT = ("method", "tokens", "rank", "order", "prompts")  # what make sweep sets, beside the number of steps
+BASE, REST = "first_half", "second_half"  # training prompts of a base that is tuned first, and of what starts from it
 LONGER = 4  # times the steps, in the sweep's row of more steps
 
 
@@ -73,7 +74,7 @@ def swept(given: Settings) -> dict[str, Experiment]:
     check_flags(flags)
     named = _values(flags)
     if varied := [name for name in SWEPT if name in named]:
-        raise UserError(f"TUNE_FLAGS={flags}: --{varied[0]} is what make sweep varies; leave it out")
+        raise UserError(f"TUNE_FLAGS={flags}: --{varied[0]} is what make sweep sets; leave it out")
     start = base(Experiment(given.on(tune_flags="--method prompt")))
     shortest = recipe.training.steps // 2 if start else recipe.training.steps  # a base took the recipe's own steps
     steps = named.pop("steps", str(max(1, shortest)))
@@ -85,26 +86,31 @@ def swept(given: Settings) -> dict[str, Experiment]:
         "8 tokens": f"{prompt} --tokens 8 --steps {steps}",
         "64 tokens": f"{prompt} --tokens 64 --steps {steps}",
         "longer": f"{prompt} --tokens 8 --steps {LONGER * steps}",
-        "unshuffled": f"{prompt} --tokens 8 --steps {steps} --shuffle false",
+        "grouped": f"{prompt} --tokens 8 --steps {steps} --order grouped",
         "r=1": f"{lora} --rank 1 --steps {steps}",
         "r=16": f"{lora} --rank 16 --steps {steps}",
     }
     ways = {name: Experiment(given.on(tune_flags=f"{way} {others}".strip())) for name, way in variants.items()}
-    return {**({"base": Experiment(given.on(tune_flags=""))} if start else {}), **ways}
+    return {**({"base": _base_experiment(given)} if start else {}), **ways}
 
 
 def base(names: Experiment) -> Stage | None:
     """The tuned generator that MODEL's other tuning methods start from; None where they start from the model itself.
 
     A random model knows nothing that an adapter could bring out. So where the recipe tunes all weights of one, any
-    other method of TUNE_FLAGS starts from what the recipe leaves.
+    other method of TUNE_FLAGS starts from what the recipe leaves when it is tuned on one half of the training prompts,
+    and tunes on the other half: a pretrained model has not seen the rows that it is tuned on.
     """
     given = names.settings
     recipe = load_recipe(given.model)
     is_random = recipe.model.name_or_path.startswith("random:") and recipe.tuning.method == "full"
     if not is_random or _values(given.tune_flags).get("method", "full") == "full":
         return None
-    return tuning(Experiment(given.on(tune_flags="")))
+    return tuning(_base_experiment(given))
+
+
+def _base_experiment(given: Settings) -> Experiment:
+    return Experiment(given.on(tune_flags=f"--prompts {BASE}"))
 
 
 def tuning(names: Experiment) -> Stage:
@@ -112,11 +118,13 @@ def tuning(names: Experiment) -> Stage:
     given, output = names.settings, folder(names) / "train"
     check_flags(given.tune_flags)
     start = base(names)
+    has_rest = start and "prompts" not in _values(given.tune_flags)
     call = keys.command(
         "tune",
         shlex.split(given.tune_flags),
         recipe=given.model,
         model_path=start.output if start else "",
+        prompts=REST if has_rest else "",
         data_dir=prompt_stages.data_folder(names),
         output_dir=output,
         device=given.first_device,
