@@ -84,7 +84,7 @@ def test_tables_of_other_texts_have_other_names():
     "change", ["FOLDS=0 1 2", "ROUND=3", "SEED=7", "TRAIN_SEED=7", "TRAIN_SEEDS=7 8", "EPOCHS=3", "TUNE_FLAGS=--bf16"]
 )
 def test_tables_over_folds_of_other_settings_have_other_names(change):
-    """No cross-validation overwrites another one's table; SPLIT and FOLD, which it does not read, change nothing."""
+    """No cross-validation overwrites another one's table; v5, whose folds are the default, and FOLD change nothing."""
     for path in ("cross_validation", "distilled_table"):
         assert getattr(named(change), path) != getattr(named(), path)
     assert named("SPLIT=v5", "FOLD=1").cross_validation == named().cross_validation
@@ -102,6 +102,15 @@ def test_the_number_of_folds_names_what_depends_on_it():
     assert plain.distilled.name != ten.distilled.name and plain.cross_validation != ten.cross_validation
     whole = (Experiment(names.settings.on(split="submission", fold=0)) for names in (plain, ten))
     assert len({names.folder for names in whole}) == 1
+
+
+def test_folds_of_v6_name_what_depends_on_them():
+    """Tables, submissions and students of v6's folds are others than v5's; the rounds on all of train are the same."""
+    plain, constructs = named("SPLIT=v5"), named("SPLIT=v6")
+    for path in ("cross_validation", "fused_submission", "distilled_table"):
+        assert getattr(plain, path) != getattr(constructs, path)
+    wholes = [Experiment(names.settings.on(split="submission", fold=0)) for names in (plain, constructs)]
+    assert wholes[0].folder == wholes[1].folder and wholes[0].distilled != wholes[1].distilled
 
 
 def test_submissions_of_the_ensemble_stand_side_by_side():

@@ -167,6 +167,15 @@ def test_folds_are_all_of_their_number(tmp_path):
     assert read("N_FOLDS=10", root=tmp_path, target="cv").folds == (0, 1)
 
 
+@pytest.mark.parametrize("target", ["rerank", "cv", "best", "distil"])
+def test_second_stages_learn_from_folds_of_v5_or_v6(target, tmp_path):
+    """SPLIT names v6's; without it, and for the submission, they are v5's; splits without folds are refused."""
+    taken = [read(*split, root=tmp_path, target=target).fold_split for split in ([], ["SPLIT=submission"], ["SPLIT=6"])]
+    assert taken == ["v5", "v5", "v6"]
+    with pytest.raises(UserError, match=f"SPLIT=v1: make {target} works on the folds of v5 or v6"):
+        read("SPLIT=v1", root=tmp_path, target=target)
+
+
 @pytest.mark.parametrize(
     ("given", "parts"),
     [

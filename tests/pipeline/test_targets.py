@@ -236,6 +236,16 @@ def test_best_goes_on_where_it_was(session):
     assert again == ["rerank", "rerank", "cv"]
 
 
+def test_the_ensemble_learns_from_folds_of_v6(session):
+    """SPLIT=v6: its folds have rounds of their own, those on all of train are v5's, the submission is another file."""
+    ran(session, "best", "ROUND=1", "FOLDS=0 1")
+    scripts = ran(session, "best", "ROUND=1", "FOLDS=0 1", "SPLIT=v6")
+    assert (scripts.count("finetune"), scripts.count("candidates"), scripts[-2:]) == (2, 2, ["cv", "fuse"])
+    fused = last_call(session, "best", "ROUND=1", "FOLDS=0 1", "SPLIT=v6")
+    assert all("-v6" in folder for folder in dict(fused.flags)["folds"])
+    assert fused.value("output_file") != last_call(session, "best", "ROUND=1", "FOLDS=0 1").value("output_file")
+
+
 def test_a_sweep_goes_on_where_it_was(session, project):
     """Recipes that were trained are not trained again; each has folders of its own."""
     (project / "other.yaml").write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")

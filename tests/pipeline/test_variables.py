@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from rounds.errors import UserError
-from rounds.pipeline import __main__, settings, targets, variables
+from rounds.pipeline import __main__, fold_choice, settings, targets, variables
 from rounds.pipeline.session import Session
 from rounds.pipeline.settings import Settings
 
@@ -76,7 +76,7 @@ def test_no_target_reads_what_it_refuses(target, session, project, monkeypatch):
     shutil.copytree(project / "raw", project / "data" / "private-raw")
     monkeypatch.setattr(targets, "find_spec", lambda name: name)
     named = "A=minilm B=minilm TASKS=SciFact REPO=you/name RECIPES=r.yaml ROUND=1".split()
-    split = "v5" if target == "pseudo_label" else "v1"  # a split that has folds
+    split = "v5" if target in ("pseudo_label", *fold_choice.FOLDED_STAGES) else "v1"
     made = session(f"RAW={raw}", f"SPLIT={split}", *named, "FOLDS=0 1", target=target, is_dry=True)
     values = {variable.name: getattr(made.settings, variable.name) for variable in settings.variables()}
     recording = Recording(**values, given=made.settings.given)

@@ -173,8 +173,9 @@ class Experiment:
     @property
     def distilled(self) -> Path:
         """What the embedder that is taught by the ensemble of FOLDS is written into, with its training data."""
-        named = " ".join(map(str, (self.settings.round, *self.settings.folds, *fold_choice.parts(self.settings))))
-        return self.folder / f"distil-{short_hash(named)}"
+        given = self.settings
+        named = (given.round, *given.folds, *fold_choice.parts(given), *fold_choice.split_parts(given))
+        return self.folder / f"distil-{short_hash(' '.join(map(str, named)))}"
 
     @property
     def distilled_table(self) -> Path:
@@ -240,7 +241,8 @@ class Experiment:
         defaults = {name: getattr(Settings, name) for name in OVER_FOLDS}
         defaults |= {"folds": fold_choice.all_of(given.n_folds)} | (SAMPLE_DEFAULTS if given.is_sample else {})
         changed = [name for name in OVER_FOLDS if name in given.given and getattr(given, name) != defaults[name]]
-        return self._added_texts + [f"{name}={getattr(given, name)}" for name in changed]
+        named = [f"{name}={getattr(given, name)}" for name in changed]
+        return self._added_texts + fold_choice.split_parts(given) + named
 
     @property
     def _differences(self) -> list[str]:

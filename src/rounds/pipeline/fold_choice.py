@@ -1,4 +1,4 @@
-"""Fold choice: N_FOLDS, and which of them FOLD and FOLDS name.
+"""Fold choice: the split whose folds are taken, N_FOLDS, and which of them FOLD and FOLDS name.
 
 Only the standard library and modules that keep to it are imported, so `make help` works before the set-up.
 """
@@ -8,8 +8,9 @@ import typing
 from rounds.data.source import FOLDED, N_FOLDS, PROMPT_TASK
 from rounds.errors import UserError
 
+FOLDED_STAGES = ("rerank", "cv", "best", "distil")  # targets that learn from all folds of v5, or of SPLIT=v6
 # Targets that work on folds of a split of their own, whatever SPLIT is.
-OVER_FOLDS = ("rerank", "cv", "best", "distil", "pseudo_label", "compare", "status", "report", "dashboard")
+OVER_FOLDS = (*FOLDED_STAGES, "pseudo_label", "compare", "status", "report", "dashboard")
 
 
 class Chosen(typing.Protocol):
@@ -20,11 +21,29 @@ class Chosen(typing.Protocol):
     fold: int
     folds: tuple[int, ...]
     n_folds: int
+    fold_split: str
+    given: frozenset[str]
 
 
 def all_of(n_folds: int) -> tuple[int, ...]:
     """Return the numbers of all folds."""
     return tuple(range(n_folds))
+
+
+def split_of(given: Chosen, target: str) -> str:
+    """Return the split whose folds the second stages learn from: v5, or v6 where SPLIT names it.
+
+    Raises:
+        UserError: SPLIT was given, and is neither of them nor all of train, whose submission they make.
+    """
+    if target in FOLDED_STAGES and "split" in given.given and given.split not in (*FOLDED, "submission"):
+        raise UserError(f"SPLIT={given.split}: make {target} works on the folds of v5 or v6; name one, or leave it out")
+    return given.split if given.split in FOLDED else FOLDED[0]
+
+
+def split_parts(given: Chosen) -> list[str]:
+    """Return what the name of something made of FOLDS says of their split: nothing where it is the default."""
+    return [] if given.fold_split == FOLDED[0] else [f"folds of {given.fold_split}"]
 
 
 def parts(given: Chosen) -> list[str]:

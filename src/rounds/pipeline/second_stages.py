@@ -1,4 +1,4 @@
-"""Second stages: targets that refine what the rounds rank, each trained on folds of split v5."""
+"""Second stages: targets that refine what the rounds rank, each trained on folds of split v5, or of v6."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -62,7 +62,7 @@ def _folds(session: Session) -> list[Experiment]:
         raise UserError(
             f"FOLDS={' '.join(map(str, folds))}: name two folds or more; each is ranked as the others teach"
         )
-    return [session.on(split="v5", fold=fold).experiment for fold in folds]
+    return [session.on(split=session.settings.fold_split, fold=fold).experiment for fold in folds]
 
 
 def ensure_folds(session: Session) -> list[Experiment]:

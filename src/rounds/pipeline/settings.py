@@ -11,7 +11,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
 from rounds.artifacts.object_storage import STORAGE_VARIABLES
-from rounds.data.source import N_FOLDS, OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
+from rounds.data.source import FOLDED, N_FOLDS, OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
 from rounds.errors import UserError
 from rounds.pipeline import fold_choice, hosts, value_checks
 from rounds.pipeline.task_defaults import (
@@ -59,7 +59,7 @@ def listed(names: Iterable[str], conjunction: str = "or") -> str:
 class Settings:
     """The variables of one call; the upper-case name of a field is its name on the command line.
 
-    `raw` is empty until `resolve` has filled it in.
+    `raw` is empty until `resolve` has filled it in, and `fold_split`, whose folds second stages learn from, is v5.
     """
 
     split: str = _setting(
@@ -103,7 +103,7 @@ class Settings:
     epochs: int | None = _setting(None, "epochs of a round; default: the recipe's", least=1)
     folds: tuple[int, ...] = _setting(
         fold_choice.all_of(N_FOLDS),
-        "folds of split v5 that make cv, best and distil train on; default: all N_FOLDS",
+        "folds of v5, or SPLIT=v6, that make cv, best and distil train on; default: all N_FOLDS",
         least=0,
     )
     n_folds: int = _setting(N_FOLDS, "folds of splits v5 and v6: more of them are smaller (docs/data.md)", least=2)
@@ -194,6 +194,7 @@ class Settings:
         "", "more flags for scripts/finetune.py, or scripts/tune.py", check=value_checks.wrong_quotes
     )
     given: frozenset[str] = frozenset()
+    fold_split: str = FOLDED[0]
 
     @property
     def is_validated(self) -> bool:
@@ -268,6 +269,7 @@ class Settings:
             defaults |= SAMPLE_DEFAULTS
         changes = {name: value for name, value in defaults.items() if name not in self.given}
         fold_choice.check(self.on(**changes), target)
+        changes["fold_split"] = fold_choice.split_of(self, target)
         raw = self.raw.rstrip("/") or self.raw
         if not raw:
             raw = str(downloaded.parent) if is_downloaded else SAMPLES.get(self.task, "")
