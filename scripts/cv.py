@@ -7,7 +7,7 @@ from rich.console import Console
 
 from rounds import cli
 from rounds.evaluation.metrics import MAIN_METRIC
-from rounds.reranking import cross_validation, folds, learning_curve, views
+from rounds.reranking import cross_validation, folds, learning_curve, unseen_prior, views
 
 
 @dataclass
@@ -19,6 +19,9 @@ class Flags:
     ablate: bool = field(
         default=False, metadata={"help": "add the fusion without one kind of feature, the ensemble with all rounds"}
     )
+    unseen_prior: bool = field(
+        default=False, metadata={"help": "add the ensemble with an offset for passages that training never labels"}
+    )
 
 
 def main(flags: Flags) -> None:
@@ -28,15 +31,25 @@ def main(flags: Flags) -> None:
     models, candidates = read[0].models, read[0].table
     fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])
     rows = cross_validation.evaluate_stages(read, fusions)
+    below, obstacle = {}, unseen_prior.find_obstacle({str(fold.data.folder): fold.table for fold in read})
+    if flags.unseen_prior and not obstacle:
+        ensemble = next(row for row in rows if row.label == views.ENSEMBLE)
+        row, below["unseen_prior"] = cross_validation.evaluate_unseen_prior(
+            read, dict(fusions)[views.ENSEMBLE], ensemble
+        )
+        rows.append(row)
     table = cross_validation.stage_table(rows, read, cross_validation.title(read))
     for screen in cross_validation.screens(table):
         Console().print(screen.screen())
     label, fusion_views = fusions[0]
     whole = next(row.scores[MAIN_METRIC] for row in rows if row.label == label)
-    curve = learning_curve.measure(read, fusion_views, whole)
+    if flags.unseen_prior:
+        print(below.get("unseen_prior") or f"unseen prior: none; {obstacle}")
+    if curve := learning_curve.measure(read, fusion_views, whole):
+        below["learning_curve"] = curve
     print(curve or "learning curve of the fusion: too few queries with a relevant candidate to draw one")
     if flags.output:
-        print(", ".join(map(str, cross_validation.write_table(table, Path(flags.output), curve))))
+        print(", ".join(map(str, cross_validation.write_table(table, Path(flags.output), below))))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,17 @@ class Flags(ModelOutput):
     raw_dir: str = field(metadata={"help": "folder with sample_submission.csv"})
     output_file: str = field(metadata={"help": "the submission"})
     named: bool = field(default=False, metadata={"help": "write the submission's name into the ledger"})
+    unseen_prior: bool = field(
+        default=False, metadata={"help": "shift the scores of passages that training never labels, as the folds tell"}
+    )
 
 
 def main(flags: Flags) -> None:
     """Rank the test queries by what the folds' candidates teach, and write the submission."""
     sample = remote_files.local_path(flags.raw_dir) / "sample_submission.csv"
     folds, model_output = [Path(fold) for fold in flags.folds], Path(flags.model_output) if flags.named else None
-    print(submit_fused(folds, Path(flags.table), sample, Path(flags.output_file), model_output))
+    output = Path(flags.output_file)
+    print(submit_fused(folds, Path(flags.table), sample, output, model_output, flags.unseen_prior))
 
 
 if __name__ == "__main__":

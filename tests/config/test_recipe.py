@@ -470,10 +470,12 @@ def test_the_weight_of_the_labels_needs_a_teacher():
         loader.load("minilm").replace("training", label_weight=0.5)
 
 
-def test_keys_of_distillation_leave_older_recipes_as_they_are():
+def test_keys_of_second_stages_leave_older_recipes_as_they_are():
     """At their defaults, neither manifests nor names of folders hold them."""
     loaded = loader.load("minilm")
     assert "distillation" not in loaded.to_dict() and "label_weight" not in loaded.to_dict()["training"]
     changed = loaded.replace("distillation", candidates=8)
     assert changed.to_dict()["distillation"] == {"candidates": 8}
+    assert "ensemble" not in changed.to_dict()
+    assert loaded.replace("ensemble", unseen_prior=True).to_dict()["ensemble"] == {"unseen_prior": True}
     assert loader.from_dict(changed.to_dict(), "manifest") == changed

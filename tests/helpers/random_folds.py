@@ -8,6 +8,7 @@ from rounds.data.collection import Collection
 from rounds.evaluation.metrics import HEADLINE_METRICS
 from rounds.reranking.candidates import Candidates
 from rounds.reranking.folds import Cost, Fold
+from rounds.reranking.unseen_prior import LABELLED
 
 DEPTH = 30
 
@@ -28,6 +29,13 @@ def table(generator: np.random.Generator, prefix: str, queries: int = 40) -> Can
         "siblings: noise": zeros,
     }
     return Candidates([f"{prefix}{n}" for n in range(queries)], query, passage, relevant, features)
+
+
+def labelled_fold(seed: int) -> Fold:
+    """A fold like `fold`, every other of whose candidates is labelled in training."""
+    found = fold(seed)
+    found.table.features[LABELLED] = np.float32(np.arange(len(found.table.query_rows)) % 2 == 0)
+    return found
 
 
 def fold(seed: int, rounds: tuple[str, ...] = ("BM25", "zero-shot")) -> Fold:

@@ -246,6 +246,28 @@ def test_the_ensemble_learns_from_folds_of_v6(session):
     assert fused.value("output_file") != last_call(session, "best", "ROUND=1", "FOLDS=0 1").value("output_file")
 
 
+def test_a_recipe_asks_for_the_unseen_prior(session, project):
+    """Then make best measures it, submits by it under another name and trains nothing anew; make cv always does."""
+    arguments, folds = ("ROUND=1",), "FOLDS=0 1 2"
+    plain = session(*arguments, folds, target="best")
+    targets.run("best", plain)
+    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {unseen_prior: true}\n", encoding="utf-8")
+    shifted = session(*arguments, folds, target="best")
+    targets.run("best", shifted)
+    assert shifted.runner.scripts == ["cv", "fuse"]
+    has_prior = [["unseen_prior" in dict(call.flags) for call in made.runner.calls[-2:]] for made in (plain, shifted)]
+    assert has_prior == [[False, False], [True, True]]
+    names = [made.runner.calls[-1].value("output_file") for made in (plain, shifted)]
+    assert names[1] == names[0].replace(".csv", "-unseen-prior.csv")
+    measured = session(*arguments, folds, "RERANKER=r.yaml", target="cv")
+    targets.run("cv", measured)
+    assert "unseen_prior" in dict(measured.runner.calls[-1].flags)
+    refused = session(*arguments, "FOLDS=0 1", target="best")
+    with pytest.raises(UserError, match="FOLDS=0 1: ensemble.unseen_prior needs 3 folds or more"):
+        targets.run("best", refused)
+    assert refused.runner.calls == []
+
+
 def test_a_sweep_goes_on_where_it_was(session, project):
     """Recipes that were trained are not trained again; each has folders of its own."""
     (project / "other.yaml").write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")

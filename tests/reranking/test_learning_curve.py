@@ -102,7 +102,7 @@ def test_the_last_point_is_the_row_of_the_table_which_stays_as_it_was(tmp_path, 
     assert f"{curve.scores[-1]:.4f}" == table.rows[-1][1] and curve.interval[0] <= curve.score <= curve.interval[1]
     assert cross_validation.stage_table(rows, folds, "") == table
     plain = cross_validation.write_table(table, tmp_path / "plain")
-    kept = cross_validation.write_table(table, tmp_path / "kept", curve)
+    kept = cross_validation.write_table(table, tmp_path / "kept", {"learning_curve": curve})
     assert kept[0].read_text() == f"{plain[0].read_text()}\n{curve}\n"
     assert kept[1].read_text() == plain[1].read_text() and Table.load(kept[2]) == table
     assert '"learning_curve": {' in kept[2].read_text()

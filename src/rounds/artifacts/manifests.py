@@ -337,8 +337,7 @@ class RerankerManifest(ConfiguredManifest):
     """A cross-encoder and its scores of candidates. One that scored as it was, untrained, has the scores alone.
 
     Attributes:
-        model: folder of the weights.
-        groups: number of queries that it was trained on.
+        model, groups: folder of the weights, and number of queries that it was trained on.
     """
 
     kind: Literal["reranker"] = "reranker"
@@ -381,9 +380,9 @@ class SubmissionManifest(Manifest):
     """A submission of one checkpoint, or of an ensemble (`fused`).
 
     Attributes:
-        checkpoint: name of the checkpoint.
-        run: folder of its run, relative to the folder of the base models' runs.
+        checkpoint, run: its name, and the folder of its run, relative to the folder of the base models' runs.
         members, folds: names of the fused models, and configs of the candidates that the fusion was fitted on.
+        unseen_offset: what was added to the ensemble's log-probabilities of passages that training never labels.
     """
 
     kind: Literal["submission"] = "submission"
@@ -392,6 +391,7 @@ class SubmissionManifest(Manifest):
     fused: StrictBool | None = None
     members: list[StrictStr] | None = None
     folds: list[Config] | None = None
+    unseen_offset: Number | None = None
 
 
 class RandomModelManifest(ConfiguredManifest):

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from rounds.config import schema
 from rounds.config.sections.base import SECTION, Text
 from rounds.config.sections.distillation import Distillation
+from rounds.config.sections.ensemble import Ensemble
 from rounds.config.sections.mining import BM25, FILE_SOURCES, SOURCES, Mining, parse_range, split_source
 from rounds.config.sections.model import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, SPLADE, TOKEN_POOLINGS, Model, Vision
 from rounds.config.sections.outside import Outside
@@ -42,6 +43,7 @@ __all__ = [
     "TOKEN_POOLINGS",
     "TUNING_METHODS",
     "Distillation",
+    "Ensemble",
     "HoulsbyAdapters",
     "Lora",
     "Mining",
@@ -81,10 +83,11 @@ OPTIONAL_KEYS = (
     ("training", "label_weight"),
     *(("outside", key) for key in ("ratio", "first", "weight", "max_cosine", "duplicate_cosine")),
     *(("distillation", key) for key in schema.fields(Distillation)),
+    *(("ensemble", key) for key in schema.fields(Ensemble)),
 )
 
 # Sections that are left out of `to_dict` where all of their keys are.
-OPTIONAL_SECTIONS = ("outside", "distillation")
+OPTIONAL_SECTIONS = ("outside", "distillation", "ensemble")
 
 
 @dataclass(frozen=True, config=SECTION)
@@ -111,6 +114,8 @@ class Recipe:
     outside: Outside = Field(default_factory=Outside)
 
     reranking: Reranking = Field(default_factory=Reranking)
+
+    ensemble: Ensemble = Field(default_factory=Ensemble)
 
     distillation: Distillation = Field(default_factory=Distillation)
 

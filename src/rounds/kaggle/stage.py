@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import SubmissionManifest
+from rounds.artifacts.manifests import CandidatesManifest, SubmissionManifest
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
@@ -13,11 +13,18 @@ from rounds.estimate import Estimate
 from rounds.evaluation import ledger
 from rounds.kaggle import submission
 from rounds.models.checkpoint import Checkpoint
-from rounds.reranking import folds, fusion, views
+from rounds.reranking import folds, fusion, unseen_prior, views
+from rounds.reranking.candidates import Candidates
+from rounds.retrieval.run import Run
 
 
 def submit_fused(
-    fold_folders: list[Path], table_folder: Path, sample: Path, output: Path, model_output: Path | None = None
+    fold_folders: list[Path],
+    table_folder: Path,
+    sample: Path,
+    output: Path,
+    model_output: Path | None = None,
+    has_unseen_prior: bool = False,
 ) -> str:
     """Fit the ensemble on the folds' candidates, rank the test queries by it, and write the checked CSV.
 
@@ -27,12 +34,14 @@ def submit_fused(
         sample: The competition's sample_submission.csv.
         output: The CSV to write.
         model_output: The folder of the ledger, which then names the submission by its file; None names none.
+        has_unseen_prior: Shift the scores of passages that training never labels by an offset that the folds tell.
 
     Returns:
         The line to print.
 
     Raises:
-        UserError: A fold is named twice, the folders fuse different models, or the queries to rank have labels.
+        UserError: A fold is named twice, the folders fuse different models, the queries to rank have labels, or the
+            folds cannot tell an offset.
     """
     folds.require_distinct(fold_folders)
     *fold_manifests, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
@@ -45,25 +54,39 @@ def submit_fused(
     data = collection.read(table_folder / manifest.collection)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
-    learned = [folds.read_scored_candidates(folder) for folder in fold_folders]
-    table = folds.read_scored_candidates(table_folder)
-    _, ensemble = views.default_views(manifest.members)[-1]
-    on_network = Estimate("fit the fusion", "networks").update
-    run = table.to_run(fusion.fit(learned, ensemble, on_network=on_network).score(table))
+    learned = {str(folder): folds.read_scored_candidates(folder) for folder in fold_folders}
+    if has_unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
+        raise UserError(f"no unseen prior: {obstacle}; leave it out")
+    run, offset = _rank(list(learned.values()), folds.read_scored_candidates(table_folder), manifest, has_unseen_prior)
     rows = submission.write(run, data.passages, sample, output)
     fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]
-    fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs)
+    prior = {} if offset is None else {"unseen_offset": offset}
+    fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs, **prior)
     store.write_manifest(store.file_manifest(output), fused)
     if model_output is not None:
+        made_from = [manifest.members, *fold_configs]
         about = {
             "data": data.data,
             "split": data.split,
             "recipe": "ensemble",
-            "fingerprint": hashing.sha256_json([manifest.members, *fold_configs, manifest.config])[:12],
+            "fingerprint": hashing.sha256_json([*made_from, manifest.config, *prior.values()])[:12],
             "checkpoint": os.path.relpath(table_folder, model_output),
         }
         ledger.name_submission(model_output / "ledger.csv", about, output.stem)
-    return f"{output}: {rows} rows, checked"
+    return f"{output}: {rows} rows, checked" + (f"; unseen prior {offset:+.{unseen_prior.DIGITS}f}" if prior else "")
+
+
+def _rank(
+    learned: list[Candidates], table: Candidates, manifest: CandidatesManifest, has_unseen_prior: bool
+) -> tuple[Run, float | None]:
+    """Rank a table's candidates by the ensemble of the folds, and return the unseen prior's offset if there is one."""
+    _, ensemble = views.default_views(manifest.members)[-1]
+    on_network = Estimate("fit the fusion", "networks").update
+    probabilities = fusion.fit(learned, ensemble, on_network=on_network).score(table)
+    if not has_unseen_prior:
+        return table.to_run(probabilities), None
+    offset = unseen_prior.estimate_on_all(learned, ensemble)
+    return table.to_run(unseen_prior.apply_offset(table, probabilities, offset)), offset
 
 
 def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, model_output: Path) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rounds.config.sections.ensemble import LEAST_FOLDS
 from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
 from rounds.pipeline import freshness, stages, uploads
@@ -30,30 +31,62 @@ def rerank(session: Session) -> None:
 def cv(session: Session) -> None:
     """Print what each stage scores on the folds."""
     rerank(session)
-    _cross_validate(session, ablate=True)
+    _cross_validate(session, ablate=True, unseen_prior=True)
 
 
 @target(is_dense=True, is_text_only=True)
 def best(session: Session) -> None:
     """Fuse the rounds on all of train as the folds teach, and write the submission."""
     uploads.require_test_queries(session.experiment)
+    has_prior, output = _has_unseen_prior(session), session.experiment.fused_submission
     folds = ensure_folds(session)
     session.runner.say("== all of train")
     whole = session.on(split="submission", fold=0)
     whole.ensure(stages.candidates(whole.experiment))
-    _cross_validate(session)
-    fuse(session, folds, whole.experiment.candidates(session.settings.round), session.experiment.fused_submission)
+    _cross_validate(session, unseen_prior=has_prior)
+    output = output.with_stem(f"{output.stem}-unseen-prior") if has_prior else output
+    fuse(session, folds, whole.experiment.candidates(session.settings.round), output, unseen_prior=has_prior)
 
 
-def fuse(session: Session, folds: Iterable[Experiment], table: Path, output: Path, is_named: bool = False) -> None:
+def _has_unseen_prior(session: Session) -> bool:
+    """Return whether the recipe asks for the unseen prior.
+
+    Raises:
+        UserError: It does, and there are too few folds to estimate one on.
+    """
+    recipe, folds = stages.load_recipe("MODEL", session.settings.model), session.settings.folds
+    if recipe.ensemble.unseen_prior and len(folds) < LEAST_FOLDS:
+        raise UserError(
+            f"FOLDS={' '.join(map(str, folds))}: ensemble.unseen_prior needs {LEAST_FOLDS} folds or more; name them, "
+            f"or leave the key out of recipe {recipe.name}"
+        )
+    return recipe.ensemble.unseen_prior
+
+
+def fuse(
+    session: Session,
+    folds: Iterable[Experiment],
+    table: Path,
+    output: Path,
+    is_named: bool = False,
+    unseen_prior: bool = False,
+) -> None:
     """Rank the test queries by the ensemble that the folds teach, and write its submission.
 
     Args:
         table: Folder of the test queries' candidates.
         is_named: Write the submission's name into the ledger, to be scored.
+        unseen_prior: Shift the scores of passages that training never labels, as the folds tell.
     """
-    raw = session.settings.raw
-    session.call("fuse", folds=_tables(folds), table=table, raw_dir=raw, output_file=output, named=is_named)
+    session.call(
+        "fuse",
+        folds=_tables(folds),
+        table=table,
+        raw_dir=session.settings.raw,
+        output_file=output,
+        named=is_named,
+        unseen_prior=unseen_prior,
+    )
 
 
 def _folds(session: Session) -> list[Experiment]:
@@ -87,5 +120,11 @@ def _tables(folds: Iterable[Experiment]) -> list[Path]:
     return [fold.candidates(fold.settings.round) for fold in folds]
 
 
-def _cross_validate(session: Session, ablate: bool = False) -> None:
-    session.call("cv", folds=_tables(_folds(session)), ablate=ablate, output=session.experiment.cross_validation)
+def _cross_validate(session: Session, ablate: bool = False, unseen_prior: bool = False) -> None:
+    session.call(
+        "cv",
+        folds=_tables(_folds(session)),
+        ablate=ablate,
+        unseen_prior=unseen_prior,
+        output=session.experiment.cross_validation,
+    )

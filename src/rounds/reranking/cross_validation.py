@@ -2,8 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ from rounds.evaluation.fold_table import COSTS, FIGURES
 from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
 from rounds.evaluation.table import Column, Table, files_of
 from rounds.models.devices import peak_memory
-from rounds.reranking import fusion, views
+from rounds.reranking import fusion, unseen_prior, views
 from rounds.reranking.folds import RERANKER, Fold
 from rounds.reranking.fusion import View
-from rounds.reranking.learning_curve import LearningCurve
+from rounds.reranking.unseen_prior import UnseenPrior
+from rounds.reranking.views import UNSEEN_PRIOR
 from rounds.retrieval.run import Run
 
 HEADER = ("", *FIGURES, "p (before)", *COSTS)
@@ -48,12 +49,14 @@ class StageResult:
         scores: Metric -> (queries,) for each fold.
         minutes: Mean over the folds.
         peak_mib: The most of any fold; None where it was not measured.
+        probabilities: (pairs,) of each fold's candidates, of a fusion alone.
     """
 
     label: str
     scores: dict[str, list[np.ndarray]]
     minutes: float | None
     peak_mib: float | None
+    probabilities: list[np.ndarray] = field(default_factory=list)
 
 
 def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]) -> list[StageResult]:
@@ -149,15 +152,39 @@ def _summarize(folds: list[Fold], label: str, scores: list[dict[str, np.ndarray]
 
 def _evaluate_fusion(folds: list[Fold], label: str, views: list[View], networks: Counter) -> StageResult:
     """Rank each fold by a fusion that was fitted on the other folds, and count the networks that were fitted."""
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE_METRICS}
     start = time.perf_counter()
-    for fold in folds:
-        model = fusion.fit([other.table for other in folds if other is not fold], views)
-        networks.add(fusion.SEEDS * len(views))
-        for name, values in evaluate_run(fold, fold.table.to_run(model.score(fold.table))).items():
-            scores[name].append(values)
+    probabilities = list(fusion.score_out_of_fold([fold.table for fold in folds], views, networks))
+    return replace(_of_scores(folds, label, probabilities, start), probabilities=probabilities)
+
+
+def evaluate_unseen_prior(
+    folds: list[Fold], views: list[View], ensemble: StageResult
+) -> tuple[StageResult, UnseenPrior]:
+    """Rank each fold by the ensemble and an offset for unlabelled passages that was estimated on the other folds.
+
+    Args:
+        folds: Three folds or more, of which `unseen_prior.find_obstacle` found no obstacle.
+        views: The ensemble's views.
+        ensemble: The ensemble's row, whose minutes count in the new row's.
+
+    Returns:
+        The row, and the offsets.
+    """
+    start = time.perf_counter()
+    tables, probabilities = [fold.table for fold in folds], ensemble.probabilities
+    offsets = unseen_prior.estimate_by_fold(tables, views)
+    on_all = unseen_prior.estimate_offset(zip(tables, probabilities, strict=True))
+    shifted = list(map(unseen_prior.apply_offset, tables, probabilities, offsets))
+    row = _of_scores(folds, UNSEEN_PRIOR, shifted, start)
+    return replace(row, minutes=row.minutes + ensemble.minutes), UnseenPrior(offsets, on_all)
+
+
+def _of_scores(folds: list[Fold], label: str, scores: list[np.ndarray], start: float) -> StageResult:
+    """Rank each fold by (pairs,) scores of its candidates, whose making began at `start`."""
+    runs = [fold.table.to_run(fold_scores) for fold, fold_scores in zip(folds, scores, strict=True)]
+    row = _of_runs(label, list(map(evaluate_run, folds, runs)))
     minutes = (time.perf_counter() - start) / 60 / len(folds)
-    return StageResult(label, scores, minutes, round(peak_memory("cpu"), 1))
+    return replace(row, minutes=minutes, peak_mib=round(peak_memory("cpu"), 1))
 
 
 def stage_table(rows: list[StageResult], folds: list[Fold], title: str) -> Table:
@@ -198,18 +225,19 @@ def _p_value(pooled: dict[str, np.ndarray], label: str, against: str) -> str:
     return f"{significance.fisher_p_value(pooled[label], pooled[against]):.4f}" if against in pooled else ""
 
 
-def write_table(table: Table, path: Path, curve: LearningCurve | None = None) -> list[Path]:
+def write_table(table: Table, path: Path, below: Mapping[str, object] | None = None) -> list[Path]:
     """Write the table as Markdown, CSV and JSON, and return the three files; the JSON file is what the report reads.
 
     Args:
         table: The stages' table.
         path: The files' path without a suffix.
-        curve: The fusion's learning curve, which stands below the table in Markdown and as `learning_curve` in JSON.
+        below: Name -> dataclass of what stands below the table, as its text in Markdown and by its name in JSON.
     """
     markdown, csv, json = files_of(path, ".md", ".csv", ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    below = "" if curve is None else f"\n{curve}\n"
-    store.write_text(markdown, f"{table.title}\n\n{table.markdown()}{below}")
+    below = below or {}
+    text = "".join(f"\n{part}\n" for part in below.values())
+    store.write_text(markdown, f"{table.title}\n\n{table.markdown()}{text}")
     store.write_text(csv, replace(table, columns=[Column("stage"), *table.columns[1:]]).csv())
-    store.write_json(json, asdict(table) | ({} if curve is None else {"learning_curve": asdict(curve)}))
+    store.write_json(json, asdict(table) | {name: asdict(part) for name, part in below.items()})
     return [markdown, csv, json]

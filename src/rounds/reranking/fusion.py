@@ -6,7 +6,7 @@ labelled and on unlabelled passages both gain, where one weight for all queries 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -129,6 +129,20 @@ def fit(tables: list[Candidates], views: list[View], seed: int = 42, on_network:
         networks[place].append(_train(tables, views[place], seed + offset))
         count.add(1)
     return Fusion(views, networks)
+
+
+def score_out_of_fold(tables: list[Candidates], views: list[View], networks: Counter) -> Iterator[np.ndarray]:
+    """Yield each table's probabilities, (pairs,), by a fusion that was fitted on the others, and count its networks.
+
+    Args:
+        tables: Candidates of two folds or more.
+        views: The feature groups of each view.
+        networks: Counts the networks that were fitted.
+    """
+    for number, table in enumerate(tables):
+        fitted = fit([*tables[:number], *tables[number + 1 :]], views)
+        networks.add(SEEDS * len(views))
+        yield fitted.score(table)
 
 
 def _train(tables: list[Candidates], view: View, seed: int) -> ScoringNetwork:

@@ -156,10 +156,8 @@ def _score_folds(read: list[CandidateFolder], ensemble: list[fusion.View], count
     metrics: dict[str, list[np.ndarray]] = {name: [] for name in HEADLINE_METRICS}
     estimate = Estimate("score the folds", "networks")
     networks = Counter(estimate.update, len(read) * fusion.SEEDS * len(ensemble))
-    for fold in read:
-        fitted = fusion.fit([other.table for other in read if other is not fold], ensemble)
-        networks.add(fusion.SEEDS * len(ensemble))
-        probabilities = fitted.score(fold.table)
+    scored = fusion.score_out_of_fold([fold.table for fold in read], ensemble, networks)
+    for fold, probabilities in zip(read, scored, strict=True):
         run = fold.table.to_run(probabilities)
         for name, values in per_query(run, fold.data.qrels, HEADLINE_METRICS).items():
             metrics[name].append(values)

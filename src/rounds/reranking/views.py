@@ -13,6 +13,8 @@ MODEL_GROUPS = ("", "votes ", "tokens ", "outside ")  # prefixes of a model's fe
 
 FUSION, ENSEMBLE = "fusion", "ensemble"  # labels, which those of their ablations begin with
 
+UNSEEN_PRIOR = f"{ENSEMBLE}, unseen prior"
+
 SHARED_GROUPS = ("labels", "words", "siblings", "outside labels")
 
 

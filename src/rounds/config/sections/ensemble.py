@@ -1,0 +1,16 @@
+"""Section `ensemble`: how `make best` ranks the test queries."""
+
+from pydantic.dataclasses import dataclass
+
+from rounds.config.sections.base import SECTION, Boolean
+
+LEAST_FOLDS = 3  # that estimate an unseen prior: a fold's comes from fusions that leave two folds out
+
+
+@dataclass(frozen=True, config=SECTION)
+class Ensemble:
+    """How the ensemble of the second stage ranks the test queries (`make best`, [second-stage.md](second-stage.md))."""
+
+    unseen_prior: Boolean = False
+    """Add an offset, estimated on the folds, to the ensemble's scores of passages that training never labels
+    ([second-stage.md](second-stage.md#a-prior-on-unseen-labels)). `make cv` measures it either way."""

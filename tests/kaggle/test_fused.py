@@ -1,0 +1,60 @@
+"""Fused submission: with the unseen prior its manifest holds the offset; without, nothing changes; refusals."""
+
+from pathlib import Path
+
+import pytest
+from helpers.random_folds import labelled_fold
+from helpers.tiny_task import refused
+
+from rounds.artifacts import store
+from rounds.artifacts.manifests import CandidatesManifest
+from rounds.data import collection
+from rounds.kaggle.stage import submit_fused
+from rounds.reranking import fusion, unseen_prior, views
+from rounds.reranking.candidates import FILE, read_candidates, write_candidates
+from rounds.reranking.folds import Fold
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Candidates of three folds and of the test queries, half of the passages labelled, and sample_submission.csv."""
+    monkeypatch.setattr(fusion, "EPOCHS", 1)
+    monkeypatch.setattr(fusion, "SEEDS", 1)
+    whole = labelled_fold(3)
+    monkeypatch.setattr(collection, "read", lambda folder: _of_test_queries(whole))
+    folders = []
+    for number, each in enumerate([*map(labelled_fold, range(3)), whole]):
+        folders.append(tmp_path / f"fold{number}" / "candidates")
+        folders[-1].mkdir(parents=True)
+        write_candidates(each.table, folders[-1] / FILE)
+        manifest = CandidatesManifest(config={}, data="tiny", split="v5", members=["m"], collection="c")
+        store.write_manifest(folders[-1] / store.MANIFEST, manifest)
+    lines = ["QuestionId_Answer,MisconceptionId", *(f"{query},p0" for query in whole.table.queries)]
+    (tmp_path / "sample.csv").write_text("\n".join(lines) + "\n")
+    return folders
+
+
+def _of_test_queries(whole: Fold) -> collection.Collection:
+    passages = dict.fromkeys(whole.table.passage_ids, "")
+    return collection.Collection(Path("c"), "tiny", "submission", passages, {}, {}, {}, {}, set(), {})
+
+
+def test_the_manifest_holds_the_offset_that_was_used(folders, tmp_path):
+    """It is the one that all folds tell; the line and the ranking have it, and without the flag nothing of it."""
+    *learned, table = folders
+    sample, plain, shifted = (tmp_path / name for name in ("sample.csv", "plain.csv", "shifted.csv"))
+    assert "prior" not in submit_fused(learned, table, sample, plain)
+    line = submit_fused(learned, table, sample, shifted, has_unseen_prior=True)
+    offset = store.read_file_manifest(shifted).unseen_offset
+    _, ensemble = views.default_views(["m"])[-1]
+    tables = [read_candidates(folder / FILE) for folder in learned]
+    assert offset == unseen_prior.estimate_on_all(tables, ensemble) != 0 and f"{offset:+.4f}" in line
+    assert "unseen_offset" not in store.file_manifest(plain).read_text()
+    assert plain.read_text() != shifted.read_text()
+
+
+def test_without_an_offset_to_be_told_nothing_is_written(folders, tmp_path):
+    """Two folds are too few: one line says so."""
+    with refused("no unseen prior", "3 folds or more, not 2"):
+        submit_fused(folders[:2], folders[-1], tmp_path / "sample.csv", tmp_path / "o.csv", has_unseen_prior=True)
+    assert not (tmp_path / "o.csv").exists()
