@@ -46,6 +46,8 @@ def main(flags: Flags) -> None:
         return
     split = splits.divide(with_prompts, test, flags.validation_version, flags.seed, flags.fold)
     if flags.validation_rows is not None:
+        if flags.validation_rows > len(split.validation):
+            print(f"validation_rows {flags.validation_rows}: the split has {len(split.validation)}, and all are kept")
         split = dataclasses.replace(split, validation=rows.spread(split.validation, flags.validation_rows))
     rows.check_prompts(split, flags.validation_version)
     manifest = PromptSplitManifest(
@@ -54,7 +56,8 @@ def main(flags: Flags) -> None:
     rows.write_split(split, folder, manifest)
     print(
         f"{folder}: {len(split.train)} training rows, {len(split.validation)} validation rows "
-        f"({len(rows.shared_prompts(split))} of them with a prompt of training), {len(split.test)} test rows"
+        f"({len(rows.shared_prompts(split))} of them with a prompt of training, {len(rows.repeated_texts(split))} with "
+        f"the texts of a training row), {len(split.test)} test rows"
     )
 
 

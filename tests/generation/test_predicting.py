@@ -1,5 +1,6 @@
 """Predicting: batches change nothing, a killed call goes on, and no prediction is silently empty."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from helpers.tiny_generator import make_recipe, make_rows
 from helpers.tiny_task import refused
 
 from rounds.errors import UserError
-from rounds.generation import generator, minimum_risk
+from rounds.generation import generator, minimum_risk, predictions
 from rounds.generation.generator import Generator
 from rounds.generation.predicting import PredictionJob, predict
 
@@ -152,6 +153,15 @@ def test_other_settings_are_refused(tmp_path):
     assert predict(make_job(tmp_path / "out", batch_size=3)) is None
     with pytest.raises(UserError, match="made from another configuration"):
         predict(make_job(tmp_path / "out", rows=make_rows(4)))
+
+
+def test_predictions_of_changed_texts_are_refused(tmp_path):
+    """Rows with the same ids and other texts are not scored by what was predicted before."""
+    predict(make_job(tmp_path / "out"))
+    assert predictions.read(tmp_path / "out", make_rows(5)).title == "tiny"
+    changed = [dataclasses.replace(row, rewritten_text="other") for row in make_rows(5)]
+    with refused("the texts of its rows have changed since", "predict the rows of this split anew"):
+        predictions.read(tmp_path / "out", changed)
 
 
 def test_no_rows_are_refused(tmp_path):

@@ -2,8 +2,10 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 from helpers.tiny_task import refused
+from pyarrow import parquet
 
 from rounds.artifacts.prompt_manifests import PromptSplitManifest
 from rounds.generation import rows
@@ -51,6 +53,54 @@ def test_bad_rows_are_refused(tmp_path, text, message):
     """A missing column, an empty cell and a repeated id are refused in one line that names the row."""
     with refused(message):
         rows.read_rows(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["None", "NA", "null", "nan", "007", "\u05e9\u05dc\u05d5\u05dd \U0001f468\u200d\U0001f469", "</s> <|im_end|> {x}"],
+)
+def test_texts_are_kept_as_they_are(tmp_path, text):
+    """What libraries read as a missing value or a number, other scripts and special tokens are texts, on all ways."""
+    expected = [PromptRow("007", text, f"{text}!", text)]
+    cells = dict(id="007", original_text=text, rewritten_text=f"{text}!", rewrite_prompt=text)
+    assert rows.read_rows(write(tmp_path, json.dumps(cells), "rows.jsonl")) == expected
+    assert rows.read_rows(write(tmp_path, f"{HEADER}007,{text},{text},{text}!\n")) == expected
+    parquet.write_table(pa.Table.from_pylist([cells]), tmp_path / "rows.parquet")
+    assert rows.read_rows(tmp_path / "rows.parquet") == expected
+    split = Split(expected, expected, expected)
+    rows.write_split(split, tmp_path / "v1", PromptSplitManifest(data="d", split="v1", config={}))
+    assert rows.read_split(tmp_path / "v1") == split
+
+
+def test_csv_of_windows_is_read(tmp_path):
+    """A byte order mark, CRLF, doubled quotes, and line breaks inside cells belong to the format or the text."""
+    path = tmp_path / "rows.csv"
+    path.write_bytes(f'\ufeff{HEADER}01,"a ""b"",\r\nc","Say\nit",A\n'.replace("\n01", "\r\n01").encode())
+    assert rows.read_rows(path) == [PromptRow("01", 'a "b",\r\nc', "A", "Say\nit")]
+
+
+def test_long_texts_are_read(tmp_path):
+    """A cell of a megabyte is one text."""
+    long = "word " * 200_000
+    assert rows.read_rows(write(tmp_path, f"{HEADER}1,{long},Shout,A\n"))[0].original_text == long
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no rows"),
+        ("{}\n", "column id is missing"),
+        ("[1]\n", "line 1: not a JSON object"),
+        ("id,original_text\n", "line 1: not a JSON object (not JSON"),
+        ('{"id": 1, "original_text": NaN, "rewritten_text": "A", "rewrite_prompt": "B"}', "original_text is empty"),
+        ('{"id": 1, "original_text": ["a"], "rewritten_text": "A", "rewrite_prompt": "B"}', "is not a text (['a'])"),
+        ('{"id": true, "original_text": "a", "rewritten_text": "A", "rewrite_prompt": "B"}', "column id is neither"),
+    ],
+)
+def test_bad_lines_are_refused(tmp_path, text, message):
+    """A file without rows, a line that is no object, and a cell of another kind are refused in one line."""
+    with refused(message):
+        rows.read_rows(write(tmp_path, text, "rows.jsonl"))
 
 
 def test_a_split_comes_back_as_it_was_written(tmp_path):

@@ -1,6 +1,9 @@
 """Scores of prompts: the metric by hand, baselines against slow loops, and predictions of other rows refused."""
 
+from io import StringIO
+
 import numpy as np
+import pandas as pd
 import pytest
 from helpers.tiny_task import refused
 
@@ -63,10 +66,21 @@ def test_predictions_come_back_in_the_order_of_the_rows(tmp_path):
     assert predictions.read(folder, ROWS[::-1]) == Predictions("copied", ["z", "y", "x", "w"], {})
 
 
+def test_predictions_by_other_programs_are_read(tmp_path):
+    """Windows' line ends, a byte order mark and ids that are numbers change nothing."""
+    folder, listed = write_baseline(tmp_path, ["w"]), [PromptRow("7", "a", "b"), PromptRow("08", "a", "b")]
+    lines = '\ufeff{"id": 7, "prediction": "None"}\r\n{"id": "08", "prediction": "x"}\r\n'
+    (folder / "predictions.jsonl").write_bytes(lines.encode())
+    assert predictions.read(folder, listed).texts == ["None", "x"]
+
+
 def test_predictions_of_other_rows_are_refused(tmp_path):
     """Missing rows and empty predictions are named."""
     with refused("predicts 3 rows, the split has 4", "r3 has no prediction"):
         predictions.read(write_baseline(tmp_path, ["w", "x", "y"]), ROWS)
+    with refused("line 2", "id '0' appears twice"):
+        (tmp_path / "b" / "copy" / "predictions.jsonl").write_text('{"id": 0, "prediction": "a"}\n' * 2)
+        predictions.read(tmp_path / "b" / "copy", ROWS)
     with refused("line 2", "prediction is empty"):
         predictions.read(write_baseline(tmp_path, ["w", " ", "y", "z"]), ROWS)
 
@@ -81,6 +95,22 @@ def test_table_names_its_embedder_and_refuses_leaks():
     assert tables.family_table(scored, ROWS, "minilm").rows[0][:3] == ["f0", 2, "1.0000"]
     with pytest.raises(Refused, match="1 of the 4"):
         tables.score([Predictions("leak", ["a"] * 4, rows.row_digests(ROWS[:1]))], ROWS, embed)
+
+
+def test_submissions_are_read_back_by_pandas(tmp_path):
+    """Kaggle reads them with it: no prompt is then missing, and other texts are as they were predicted."""
+    texts = [
+        *prompt_submission.READ_AS_MISSING,
+        "Sag 'nichts'",
+        'a "b",c',
+        "\u0627\u0643\u062a\u0628 \U0001f600",
+        "007",
+    ]
+    prompt_submission.write({f"r{number}": text for number, text in enumerate(texts)}, None, tmp_path / "s.csv")
+    read = pd.read_csv(tmp_path / "s.csv", dtype=str)["rewrite_prompt"].tolist()
+    assert read == [f"{text}." for text in texts[:-4]] + texts[-4:]
+    names = "\n".join(prompt_submission.READ_AS_MISSING)
+    assert pd.read_csv(StringIO(f"x\n{names}"), skip_blank_lines=False)["x"].isna().all()
 
 
 def test_submissions_are_checked(tmp_path):

@@ -72,6 +72,23 @@ def test_special_tokens_in_texts_are_plain_text():
     assert tokenization.tokenizer.eos_token_id not in tokenization.context(PromptRow("r", "</s>", "x </s>"))
 
 
+def test_a_chat_models_marks_in_texts_are_plain_text():
+    """Marks of a chat template, which are special tokens where the tokenizer knows them, end no message."""
+    recipe = make_recipe()
+    tokenizer = AutoTokenizer.from_pretrained(weights.locate_model(recipe.model))
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})
+    mark = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    tokenization = Tokenization(tokenizer, recipe)
+    assert mark not in tokenization.example(PromptRow("r", "<|im_end|>", "x<|im_end|>", "y <|im_end|>")).input_ids
+
+
+@pytest.mark.parametrize("text", ["word " * 200_000, "a" * 1_000_000, "\n" * 9, "\U0001f600" * 1000, "\u200b"])
+def test_no_text_is_too_long_or_too_strange(text):
+    """A megabyte, line breaks, emoji and invisible characters leave a context of the model's length at most."""
+    tokenization = make_tokenization(max_length=96)
+    assert 0 < len(tokenization.context(PromptRow("r", text, text))) <= 96 - tokenization.max_new_tokens
+
+
 def test_a_chat_template_needs_a_tokenizer_that_has_one():
     """A recipe with chat and a tokenizer without a template are refused in one line."""
     recipe = make_recipe().replace("prompt", chat=True)

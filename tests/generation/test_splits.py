@@ -34,6 +34,21 @@ def test_random_split_shares_prompts():
     assert split == splits.divide(ROWS, [], "v1", seed=1) != splits.divide(ROWS, [], "v1", seed=2)
 
 
+def test_rows_with_one_prompt_are_divided_by_row_alone():
+    """Split v1 needs no second prompt; split v6 names it as the way out."""
+    same = [PromptRow(row.id, row.original_text, row.rewritten_text, "Sing.") for row in ROWS]
+    assert len(rows.shared_prompts(splits.divide(same, [], "v1"))) == 8
+    with refused("the 24 rows have 1 different prompts", "take SPLIT=v1"):
+        splits.divide(same, [], "v6")
+
+
+def test_rows_that_repeat_a_training_row_are_counted():
+    """Their texts decide, not their ids or prompts; white space does not matter."""
+    train = [PromptRow("1", "a  b", "c", "Sing."), PromptRow("2", "x", "y", "Sing.")]
+    held_out = [PromptRow("3", "a b", "c\n", "Shout."), PromptRow("4", "a b", "y", "Sing.")]
+    assert rows.repeated_texts(Split(train, held_out)) == held_out[:1]
+
+
 def test_submission_trains_on_everything():
     """No row is held out, and the test rows are there."""
     assert splits.divide(ROWS, ROWS[:1], "submission") == Split(ROWS, [], ROWS[:1])
@@ -74,6 +89,14 @@ def test_a_folder_may_hold_several_training_files(tmp_path):
     assert ids(train) == {"r0", "r1"} and ids(test) == {"t"}
     (tmp_path / "more.jsonl").write_text(json.dumps(vars(ROWS[0])) + "\n")
     with refused("id 'r0' is also in another file"):
+        raw.load(tmp_path)
+
+
+def test_two_files_of_test_rows_are_refused(tmp_path):
+    """Neither of them is left out in silence."""
+    for name in ("train.csv", "test.csv", "test.jsonl"):
+        (tmp_path / name).touch()
+    with refused("has test.csv and test.jsonl; leave one"):
         raw.load(tmp_path)
 
 

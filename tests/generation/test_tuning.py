@@ -74,6 +74,24 @@ def test_a_killed_call_goes_on_and_ends_as_an_uninterrupted_one(tmp_path, monkey
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
 
 
+def test_a_call_killed_behind_its_last_step_trains_no_further(tmp_path, monkeypatch):
+    """The last checkpoint was whole, in the middle of an epoch: the next call puts it in place, with its time."""
+    recipe = make_recipe("lora", steps=3, checkpoint_steps=3, learning_rate=1e-2)
+
+    def die(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning.CheckpointCallback, "on_train_end", die)
+        with pytest.raises(KeyboardInterrupt):
+            tune(make_job(tmp_path / "out", recipe))
+    written = store.read_manifest(tmp_path / "out.partial/step_3").with_values(seconds=1000)
+    store.write_manifest(tmp_path / "out.partial/step_3/manifest.json", written)
+    manifest = tune(make_job(tmp_path / "out", recipe))
+    assert [step.folder for step in manifest.checkpoints] == ["step_3"]
+    assert store.read_manifest(tmp_path / "out/step_3") == written and manifest.seconds >= 1000
+
+
 def test_parts_of_a_batch_change_nothing(tmp_path):
     """Gradients added up over parts of a batch train the weights that the whole batch does."""
     losses = []

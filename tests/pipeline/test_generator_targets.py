@@ -1,5 +1,7 @@
 """Targets of prompt recovery's generators: which scripts they run, and what they refuse."""
 
+import contextlib
+
 import pytest
 
 from rounds.errors import UserError
@@ -43,6 +45,30 @@ def test_sweep_tunes_in_each_way_and_scores_all(session):
         ran(session, "sweep", *PROMPTS[:3], "SPLIT=submission")
 
 
+@pytest.mark.parametrize("target", ["sweep", "submit"])
+def test_a_killed_call_goes_on(session, monkeypatch, project, target):
+    """Killed behind each script in turn, a target runs each of them once, in the order of an uninterrupted call."""
+    (project / "raw" / "test.csv").touch()
+    arguments = (*PROMPTS, "TUNE_FLAGS=--steps 5")
+    whole = session(*arguments, target=target, is_dry=True)
+    targets.run(target, whole)
+    call = type(whole.runner).call
+
+    def die(self, command, is_quiet=False):
+        if self.calls:
+            raise KeyboardInterrupt
+        call(self, command, is_quiet)
+
+    monkeypatch.setattr(type(whole.runner), "call", die)
+    ran_scripts = []
+    for _ in range(len(whole.runner.calls)):
+        made = session(*arguments, target=target)
+        with contextlib.suppress(KeyboardInterrupt):
+            targets.run(target, made)
+        ran_scripts += made.runner.calls
+    assert ran_scripts == whole.runner.calls
+
+
 def test_sweep_starts_from_a_real_model_itself(session, project):
     """A model that is not random has no base to be tuned first."""
     (project / "real.yaml").write_text("extends: tiny-generator\nmodel: {name_or_path: ./model}\n", encoding="utf-8")
@@ -53,7 +79,11 @@ def test_sweep_starts_from_a_real_model_itself(session, project):
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [("--tokens 4", "--tokens is what make sweep sets"), ("--steps few", "--steps few is not a whole number")],
+    [
+        ("--tokens 4", "--tokens is what make sweep sets"),
+        ("--steps few", "--steps few is not a whole number from 1"),
+        ("--steps 0", "--steps 0 is not"),
+    ],
 )
 def test_sweep_refuses_flags_that_it_sets(session, flags, message):
     """TUNE_FLAGS that would make all ways the same are refused before anything runs."""

@@ -34,7 +34,6 @@ def score(
         saved = generator.find_checkpoint(train / step.folder)
         lineage.guard(str(saved.folder), saved.manifest.lineage, row_digests(rows), allow_leak=False)
         texts = write_greedily(saved.load(device), rows, f"checkpoint of step {step.step}")
-        fallback = saved.recipe.generation.fallback
-        cosines = sharpened_cosines(truths, embed([text or fallback for text in texts]))
+        cosines = sharpened_cosines(truths, embed(texts))
         scored.append(CheckpointScore(**step.model_dump(), score=round(float(cosines.mean()), 6)))
     return scored

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from rounds import estimate
-from rounds.artifacts import hashing, store
+from rounds.artifacts import store
 from rounds.artifacts.prompt_manifests import PredictionsManifest
 from rounds.config.generator import GeneratorRecipe
 from rounds.errors import UserError
@@ -18,7 +18,7 @@ from rounds.generation import generator, minimum_risk
 from rounds.generation.generator import Generator, SavedGenerator
 from rounds.generation.metrics import Embed
 from rounds.generation.predictions import generator_columns
-from rounds.generation.rows import PromptRow
+from rounds.generation.rows import PromptRow, texts_digest
 from rounds.training import partial_folder
 
 PREDICTIONS = "predictions.jsonl"
@@ -66,9 +66,7 @@ class PredictionJob:
             "recipe": {key: value for key, value in self.recipe.to_dict().items() if key != "generation"},
             "weights": self.source.manifest.weights_digest if tuned else "",
             "base": self.source.manifest.base_digest if tuned else generator.base_digest(self.source),
-            "rows": hashing.sha256_texts(
-                text for row in self.rows for text in (row.id, row.original_text, row.rewritten_text)
-            ),
+            "rows": texts_digest(self.rows),
             "embedder": self.embedder,
             "seed": self.seed if self.recipe.generation.samples > 1 else None,
         }

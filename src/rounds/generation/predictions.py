@@ -7,12 +7,13 @@ from pathlib import Path
 from rounds.artifacts import hashing, store
 from rounds.artifacts.prompt_manifests import PredictionsManifest, PromptBaselinesManifest
 from rounds.data import lineage
-from rounds.data.cells import read_text
+from rounds.data.cells import read_id, read_text
 from rounds.errors import UserError
 from rounds.generation import baselines
-from rounds.generation.rows import PromptRow
+from rounds.generation.rows import PromptRow, texts_digest
 
 PREDICTIONS = "predictions.jsonl"
+AGAIN = "predict the rows of this split anew, or remove the folder"
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,25 @@ def read(folder: Path, rows: Sequence[PromptRow]) -> Predictions:
         folder: a baseline's folder or a generator's; its manifest, or that of the folder above, names it.
 
     Raises:
-        UserError: the file or its manifest is missing, a prediction is empty, or rows are missing, repeated or others.
+        UserError: the file or its manifest is missing, a prediction is empty, or rows are missing, repeated or others;
+            also others by their texts, where the manifest is a generator's.
     """
     file = Path(folder) / PREDICTIONS
     texts: dict[str, str] = {}
     for number, row in enumerate(store.read_jsonl(file, ("id", "prediction")), 1):
-        if row["id"] in texts:
-            raise UserError(f"{file} line {number}: id {row['id']!r} appears twice")
-        texts[row["id"]] = read_text(row["prediction"], f"{file} line {number}", "prediction")
+        place = f"{file} line {number}"
+        identifier = read_id(row["id"], place, "id", texts)
+        texts[identifier] = read_text(row["prediction"], place, "prediction")
     missing = [row.id for row in rows if row.id not in texts]
     if missing or len(texts) != len(rows):
         raise UserError(
             f"{file}: predicts {len(texts)} rows, the split has {len(rows)}"
             + (f" ({missing[0]} has no prediction)" if missing else "")
-            + "; predict the rows of this split"
+            + f"; {AGAIN}"
         )
+    manifest = store.read_manifest(Path(folder))
+    if isinstance(manifest, PredictionsManifest) and manifest.config["rows"] != texts_digest(rows):
+        raise UserError(f"{file}: the texts of its rows have changed since, or their order; {AGAIN}")
     return _describe(Path(folder), [texts[row.id] for row in rows])
 
 

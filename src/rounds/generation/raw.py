@@ -27,6 +27,8 @@ def load(path: Path) -> tuple[list[PromptRow], list[PromptRow]]:
         raise UserError(f"{path}: no such file or folder of rows (id, original_text, rewrite_prompt, rewritten_text)")
     files = table_files(path)
     test = [file for file in files if file.stem == "test"]
+    if len(test) > 1:
+        raise UserError(f"{path}: has {' and '.join(file.name for file in test)}; leave one file of test rows")
     train = [file for file in files if file.stem != "test"]
     if not train:
         raise UserError(f"{path}: has no file of rows with prompts, such as train.csv")

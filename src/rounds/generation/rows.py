@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from rounds.artifacts import jsonl, store
+from rounds.artifacts import hashing, jsonl, store
 from rounds.artifacts.prompt_manifests import PromptSplitManifest
 from rounds.data import lineage
 from rounds.data.cells import is_empty, read_id, read_name, read_text
@@ -143,6 +143,12 @@ def shared_prompts(split: Split) -> list[PromptRow]:
     return [row for row in split.validation if prompt_key(row.rewrite_prompt) in known]
 
 
+def repeated_texts(split: Split) -> list[PromptRow]:
+    """Return the validation rows whose two texts are also those of a training row."""
+    known = set(row_digests(split.train).values())
+    return [row for row in split.validation if row_digests([row])[row.id] in known]
+
+
 def check_prompts(split: Split, version: str) -> None:
     """Check that a split by prompt has no prompt on both sides.
 
@@ -164,6 +170,11 @@ def spread(rows: Sequence[PromptRow], count: int) -> list[PromptRow]:
     """
     count = min(count, len(rows))
     return [rows[place * len(rows) // count] for place in range(count)]
+
+
+def texts_digest(rows: Sequence[PromptRow]) -> str:
+    """Return the digest of what a generator reads of rows: their ids and texts, in this order."""
+    return hashing.sha256_texts(text for row in rows for text in (row.id, row.original_text, row.rewritten_text))
 
 
 def row_digests(rows: Sequence[PromptRow]) -> dict[str, str]:

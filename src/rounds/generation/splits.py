@@ -8,6 +8,8 @@ from rounds.generation.rows import PromptRow, Split, prompt_key
 
 FOLDS = 4  # of v6; together they validate every row once
 
+LEAST_ROWS = 10
+
 V1_SHARE = 0.333  # of the rows
 
 
@@ -32,10 +34,15 @@ def divide(rows: list[PromptRow], test: list[PromptRow], version: str, seed: int
     if version == "submission":
         return Split(rows, [], test)
     groups = [prompt_key(row.rewrite_prompt) for row in rows]
-    if len(rows) < 10 or len(set(groups)) < FOLDS:
+    if len(rows) < LEAST_ROWS:
         raise UserError(
-            f"{len(rows)} rows with {len(set(groups))} prompts are too few to split; put more into RAW, or take "
+            f"{len(rows)} rows are too few to split, which takes {LEAST_ROWS}; put more into RAW, or take "
             "SPLIT=submission"
+        )
+    if version == "v6" and len(set(groups)) < FOLDS:
+        raise UserError(
+            f"the {len(rows)} rows have {len(set(groups))} different prompts, and split v6 divides {FOLDS} or more; "
+            "put more into RAW, or take SPLIT=v1, which divides rows"
         )
     if version == "v1":
         _, chosen = train_test_split(range(len(rows)), test_size=V1_SHARE, random_state=seed)

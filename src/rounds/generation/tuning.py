@@ -108,10 +108,10 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
     cuts = (tuned.tokenization.cut_texts, tuned.tokenization.cut_targets)
     _say_cuts(*cuts, len(train), job.recipe)
     validation = [tuned.tokenization.example(row) for row in job.validation]
-    start = time.perf_counter()
     callback = CheckpointCallback(job, partial, tuned, validation)
-    trainer = _make_trainer(job, partial, tuned, train, callback)
-    trainer.train(resume_from_checkpoint=partial_folder.find_last_state(partial / STATE))
+    if job.recipe.training.steps not in [step.step for step in callback.checkpoints()]:  # else Trainer goes on beyond
+        trainer = _make_trainer(job, partial, tuned, train, callback)
+        trainer.train(resume_from_checkpoint=partial_folder.find_last_state(partial / STATE))
     checkpoints = callback.checkpoints()
     best = min(checkpoints, key=lambda step: step.validation_loss) if validation else checkpoints[-1]
     manifest = GeneratorManifest(
@@ -124,10 +124,10 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
         cut_targets=cuts[1],
         trainable_parameters=sum(p.numel() for p in tuned.model.parameters() if p.requires_grad),
         device=job.device,
-        seconds=round(time.perf_counter() - start, 1),
+        seconds=callback.seconds(),
         made_from=job.made_from,
     )
-    shutil.rmtree(partial / STATE)
+    shutil.rmtree(partial / STATE, ignore_errors=True)
     (partial / partial_folder.CONFIG).unlink()
     store.write_manifest(partial / store.MANIFEST, manifest)
     store.put_in_place(partial, job.output)
@@ -235,6 +235,14 @@ class CheckpointCallback(TrainerCallback):
     validation: list[Example]
     losses: list[float] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        """Start the clock, at the time that earlier calls took for the checkpoints that they left."""
+        self._start = time.perf_counter() - max([manifest.seconds or 0 for _, manifest in self._written()], default=0)
+
+    def seconds(self) -> float:
+        """Return the time of training so far, earlier calls included."""
+        return round(time.perf_counter() - self._start, 1)
+
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.before = {
             name: parameter.detach().cpu().clone()
@@ -284,6 +292,7 @@ class CheckpointCallback(TrainerCallback):
                 step=step,
                 train_loss=train_loss,
                 validation_loss=loss,
+                seconds=self.seconds(),
             )
         shown = [
             f"{name} {value:.4f}" for name, value in (("loss", train_loss), ("validation", loss)) if value is not None
@@ -292,7 +301,6 @@ class CheckpointCallback(TrainerCallback):
 
     def checkpoints(self) -> list[GeneratorStep]:
         """Return the finished checkpoints, oldest first; those of a killed call are included."""
-        found = [(file.parent, store.read_manifest(file.parent)) for file in self.partial.glob("step_*/manifest.json")]
         steps = [
             GeneratorStep(
                 folder=folder.name,
@@ -300,9 +308,12 @@ class CheckpointCallback(TrainerCallback):
                 train_loss=manifest.train_loss,
                 validation_loss=manifest.validation_loss,
             )
-            for folder, manifest in found
+            for folder, manifest in self._written()
         ]
         return sorted(steps, key=lambda each: each.step)
+
+    def _written(self) -> list[tuple[Path, GeneratorCheckpointManifest]]:
+        return [(file.parent, store.read_manifest(file.parent)) for file in self.partial.glob("step_*/manifest.json")]
 
 
 @torch.no_grad()

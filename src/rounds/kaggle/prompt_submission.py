@@ -9,9 +9,19 @@ from rounds.errors import UserError
 
 COLUMNS = ["id", "rewrite_prompt"]
 
+# Prompts that pandas, which reads submissions at Kaggle, takes for empty cells.
+READ_AS_MISSING = frozenset(
+    (
+        *("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"),
+        *("NULL", "NaN", "None", "n/a", "nan", "null"),
+    )
+)
+
 
 def write(predictions: dict[str, str], sample: Path | None, path: Path) -> int:
     """Write the submission and return its number of rows.
+
+    A prompt is one line. One that would be read as an empty cell, such as `None`, gets a full stop.
 
     Args:
         predictions: Predicted prompts by the test rows' ids.
@@ -34,9 +44,14 @@ def write(predictions: dict[str, str], sample: Path | None, path: Path) -> int:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
-            writer.writerows([identifier, " ".join(predictions[identifier].split())] for identifier in expected)
+            writer.writerows([identifier, _cell(predictions[identifier])] for identifier in expected)
         validate(temporary, expected, str(path))
     return len(expected)
+
+
+def _cell(prompt: str) -> str:
+    line = " ".join(prompt.split())
+    return f"{line}." if line in READ_AS_MISSING else line
 
 
 def validate(path: Path, expected: list[str], name: str) -> None:

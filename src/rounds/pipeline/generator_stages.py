@@ -78,8 +78,8 @@ def swept(given: Settings) -> dict[str, Experiment]:
     start = base(Experiment(given.on(tune_flags="--method prompt")))
     shortest = recipe.training.steps // 2 if start else recipe.training.steps  # a base took the recipe's own steps
     steps = named.pop("steps", str(max(1, shortest)))
-    if not steps.isdecimal():
-        raise UserError(f"TUNE_FLAGS={flags}: --steps {steps} is not a whole number")
+    if not (steps.isdecimal() and int(steps)):
+        raise UserError(f"TUNE_FLAGS={flags}: --steps {steps} is not a whole number from 1")
     steps, others = int(steps), " ".join(f"--{name} {shlex.quote(value)}" for name, value in named.items())
     prompt, lora = "--method prompt --learning_rate 0.1", "--method lora --learning_rate 0.001"
     variants = {

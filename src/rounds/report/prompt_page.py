@@ -48,7 +48,7 @@ def draw_plots(frame: pd.DataFrame, rows: int, embedder: str) -> list[Plot]:
 
 def _plot_by_step(frame: pd.DataFrame, column: str, title: str) -> Plot:
     generators = list(dict.fromkeys(frame["generator"]))
-    axis = {"title": None, "sort": generators, "legend": alt.Legend(columns=1, labelLimit=400)}
+    axis = {"title": None, "sort": generators, "legend": alt.Legend(columns=1, labelLimit=600)}
     chart = (
         alt.Chart(frame)
         .mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(filled=True, size=60))
