@@ -35,18 +35,22 @@ Runner().call(Command("finetune", flags, given.processes, given.host_names, give
 
 
 # Stands in for a training: the process on the second machine dies in the first attempt. In the next one the first
-# machine comes late, so that the second would find what the first attempt left behind.
+# machine comes late, so that the second would find the address that its process had in the first attempt.
 DYING = """
 import os, signal, time
 from pathlib import Path
 import torch
 import torch.distributed as dist
 
-is_second, died = "ON_SECOND" in os.environ, Path("died")
+is_second, died, back = "ON_SECOND" in os.environ, Path("died"), Path("back")
 with open("starts", "a") as file:
     file.write("x")  # one for each process that was started
-if died.exists() and not is_second:
-    time.sleep(2)
+if died.exists():
+    if is_second:
+        back.touch()
+    while not back.exists():
+        time.sleep(0.05)
+    time.sleep(0 if is_second else 2)
 dist.init_process_group("gloo")
 if is_second and not died.exists():
     died.touch()
@@ -54,6 +58,7 @@ if is_second and not died.exists():
 total = torch.ones(1)
 dist.all_reduce(total)
 Path(f"total{dist.get_rank()}").write_text(str(total.item()))
+dist.destroy_process_group()
 """
 
 # Stand in for Slurm's commands on one machine with two addresses.
@@ -193,4 +198,4 @@ def test_a_process_that_dies_on_another_node_of_a_job_is_started_again(tmp_path)
     )
     assert result.returncode == 0, result.stderr
     assert [(tmp_path / f"total{rank}").read_text() for rank in range(2)] == ["2.0", "2.0"]
-    assert len((tmp_path / "starts").read_text()) >= 4 and "exitcode: -9" in result.stderr
+    assert (tmp_path / "starts").read_text() == 4 * "x" and "exitcode: -9" in result.stderr
