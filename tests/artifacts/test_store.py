@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 from helpers.tiny_task import refused
@@ -337,6 +338,19 @@ def test_a_lock_is_held_by_one_process(tmp_path):
         with pytest.raises(subprocess.TimeoutExpired):
             other.wait(timeout=1)
     assert other.communicate(timeout=60)[0] == b"1\n"
+
+
+def test_a_lock_tells_who_has_to_wait_for_it(tmp_path):
+    """Once, before it waits; and not where the folder is free."""
+    calls, holder = [], ExitStack()
+    holder.enter_context(store.lock(tmp_path, lambda: calls.append("waits for nobody")))
+
+    def leave() -> None:
+        calls.append("waits")
+        holder.close()
+
+    with store.lock(tmp_path, leave):
+        assert calls == ["waits"]
 
 
 @pytest.mark.parametrize("before", [None, "old"])

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from helpers import ray_nodes
@@ -13,7 +14,8 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.cluster import ray_cluster
-from rounds.cluster.ray_cluster import Node
+from rounds.cluster.ray_cluster import Failure, Node, RayCluster, Worker
+from rounds.errors import UserError
 
 needs_ray = pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs Ray (pip install -e '.[cluster]')")
 
@@ -55,6 +57,45 @@ def test_a_node_like_this_one_works_in_the_projects_folder(tmp_path, monkeypatch
     monkeypatch.chdir("/")
     node.enter()
     assert os.getcwd() == str(tmp_path)
+
+
+@needs_ray
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("out of memory with a single text of 9 tokens"), "out of memory with a single text of 9 tokens"),
+        (MemoryError(), "node 10.0.0.1: MemoryError: "),
+        (RuntimeError("several\n  lines"), "node 10.0.0.1: RuntimeError: several lines"),
+    ],
+)
+def test_a_worker_answers_with_a_line_where_it_cannot_do_a_job(error, line, monkeypatch):
+    """It names the node, unless the function itself says what is wrong."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(ray_cluster, "node_name", lambda: "10.0.0.1")
+    worker = object.__new__(Worker)
+    worker.node = Node.here()
+    assert worker.call(fail) == Failure(line)
+
+
+@needs_ray
+def test_what_ray_says_becomes_one_line(monkeypatch):
+    """Of an object store without room, and of an error that no worker foresees."""
+    from ray import exceptions
+
+    for error, line in (
+        (exceptions.ObjectStoreFullError("1\n2"), "the cluster has no room for what workers exchange"),
+        (exceptions.OutOfDiskError("1\n2"), "the cluster has no room for what workers exchange"),
+        (
+            exceptions.RayTaskError("call", "1\nKeyError: 'x'", KeyError("x")),
+            "a worker of the cluster failed: KeyError",
+        ),
+    ):
+        monkeypatch.setattr("ray.put", Mock(side_effect=error))
+        with refused(line):
+            object.__new__(RayCluster).share(0)
 
 
 def square(number: int, folder: Path) -> int:

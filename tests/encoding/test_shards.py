@@ -4,9 +4,11 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import ray_nodes, s3_stand_in
@@ -28,7 +30,7 @@ PASSAGES = {
 
 QUERIES = {f"q{number}": f"add {number} and {number + 1}" for number in range(5)}
 
-# Kills itself when a worker returns the third shard.
+# Encodes the passages; kills itself when a worker returns the shard of a number.
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
@@ -39,11 +41,12 @@ from rounds.models import checkpoint
 
 def map_and_die(self, function, jobs, map=RayCluster.map):
     for number, answer in enumerate(map(self, function, jobs)):
-        if number == 2:
+        if number == last:
             os.kill(os.getpid(), signal.SIGKILL)
         yield answer
 
-RayCluster.map, text_blocks.BLOCK_TEXTS = map_and_die, int(sys.argv[3])
+last, text_blocks.BLOCK_TEXTS = map(int, sys.argv[3].split(","))
+RayCluster.map = map_and_die
 source = checkpoint.resolve(None, loader.load("tiny-mistral"), "cpu", "fp32")
 source = source.with_options(cluster=sys.argv[2], shards=sys.argv[4])
 run_store.open_store(source, Path(sys.argv[1])).vectors(sys.argv[5:], "passage", "corpus")
@@ -77,12 +80,19 @@ def rank(source: Checkpoint, folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.name in names}
 
 
+def start_driver(folder: Path, cluster, url: str = "", last: int = -1, block: int = BLOCK) -> subprocess.Popen:
+    """Start a process that encodes the passages, and kills itself when a worker returns the shard `last`."""
+    flags = [folder, cluster.address, f"{last},{block}", url, *PASSAGES.values()]
+    command = [sys.executable, "-c", DRIVER, *map(str, flags)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def run_and_die(folder: Path, cluster, url: str = "") -> None:
     """Encode the passages in a process that kills itself when a worker returns the third shard."""
-    flags = [folder, cluster.address, BLOCK, url, *PASSAGES.values()]
     ray_nodes.leave()
-    killed = subprocess.run([sys.executable, "-c", DRIVER, *map(str, flags)], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    driver = start_driver(folder, cluster, url, last=2)
+    printed, _ = driver.communicate()
+    assert driver.returncode == -signal.SIGKILL, printed
 
 
 def test_a_cluster_gives_what_one_machine_gives(cluster, tmp_path):
@@ -90,6 +100,24 @@ def test_a_cluster_gives_what_one_machine_gives(cluster, tmp_path):
     alone = rank(base("tiny-tokens"), tmp_path / "alone")
     assert len(alone) == 7 and rank(base("tiny-tokens", cluster=cluster.address), tmp_path / "together") == alone
     assert not list(tmp_path.rglob(f"{shards.FOLDER}/*"))
+
+
+def test_of_two_drivers_at_once_one_encodes(cluster, tmp_path, monkeypatch):
+    """In one folder: the other, which waits for it, leaves it the workers that it needs, and finds the vectors."""
+    passages = list(PASSAGES.values())
+    together = run_store.open_store(base(cluster=cluster.address), tmp_path / "together")
+    together.vectors([f"add {number}" for number in range(BLOCK + 1)], "query", "train")  # now it has all cores
+    driver = start_driver(tmp_path / "together", cluster, block=len(passages))
+    monkeypatch.setattr(text_blocks, "BLOCK_TEXTS", len(passages))
+    alone, _ = run_store.open_store(base(), tmp_path / "alone").vectors(passages, "passage", "corpus")
+    while not list((tmp_path / "together").rglob(".corpus-*")):  # until the other encodes
+        assert driver.poll() is None, driver.communicate()[0]
+        time.sleep(0.1)
+    monkeypatch.setattr(shards, "encode", None)
+    vectors, _ = together.vectors(passages, "passage", "corpus")
+    printed, _ = driver.communicate()
+    assert driver.returncode == 0, printed
+    np.testing.assert_array_equal(vectors, alone)
 
 
 def test_a_driver_that_was_killed_goes_on_where_it_was(cluster, tmp_path, capsys):

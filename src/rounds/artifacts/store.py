@@ -11,12 +11,12 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from rounds.artifacts import disk_space, hashing, jsonl, manifest_parsing
 from rounds.artifacts.manifests import Manifest
@@ -273,11 +273,23 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Lock `folder` against other processes and threads; wait until it is free."""
+def lock(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Lock `folder` against other processes and threads; wait until it is free.
+
+    Args:
+        on_wait: called once before waiting, and not where the folder is free.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    file_lock = FileLock(folder / ".lock")
+    try:
+        file_lock.acquire(blocking=False)
+    except Timeout:
+        on_wait()
+        file_lock.acquire()
+    try:
         yield
+    finally:
+        file_lock.release()
 
 
 def put_in_place(temporary: Path, folder: Path) -> None:

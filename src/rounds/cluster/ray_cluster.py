@@ -9,6 +9,7 @@ import importlib.util
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,13 +117,18 @@ class RayCluster:
     def __init__(self, workers: int, has_gpus: bool, cpus: int) -> None:
         self.workers, self.has_gpus, self.cpus = workers, has_gpus, cpus
         self._node, self._alive = Node.here(), _alive_nodes()
-        self._drop_workers()
+        self.drop_workers()
 
     def share(self, value: object) -> object:
-        """Put a value where all workers read it; it takes the value's place among a job's arguments."""
+        """Put a value where all workers read it; it takes the value's place among a job's arguments.
+
+        Raises:
+            UserError: there is no room for it.
+        """
         import ray
 
-        return ray.put(value)
+        with _explaining():
+            return ray.put(value)
 
     def map(self, function: Callable[..., Answer], jobs: Iterable[tuple]) -> Iterator[Answer]:
         """Yield what a function returns for each job, in the order in which they finish.
@@ -135,7 +141,7 @@ class RayCluster:
             jobs: the arguments of each call.
 
         Raises:
-            UserError: a job failed, or its worker died again and again.
+            UserError: a job failed, its worker died again and again, or there is no room for a job's arguments.
         """
         try:
             for job in jobs:
@@ -143,15 +149,16 @@ class RayCluster:
                     self._pool.push(self._start())
                 elif not self._pool.has_free():
                     yield self._next()
-                self._pool.submit(lambda worker, job: worker.call.remote(function, *job), job)
+                with _explaining():
+                    self._pool.submit(lambda worker, job: worker.call.remote(function, *job), job)
             while self._pool.has_next():
                 yield self._next()
         finally:
             if self._pool.has_next():  # answers that nobody wants any more
-                self._drop_workers()
+                self.drop_workers()
 
-    def _drop_workers(self) -> None:
-        """Forget all workers, which end with the last reference to them."""
+    def drop_workers(self) -> None:
+        """Forget all workers, which end with the last reference to them and leave their share of the cluster."""
         from ray.util import ActorPool
 
         self._pool, self._started = ActorPool([]), 0
@@ -175,27 +182,48 @@ class RayCluster:
         Workers that wait for a job leave their share of the cluster when the others take long: these may have lost
         their nodes, and need another place to start again.
         """
-        import ray
-
         while True:
             try:
-                answer = self._pool.get_next_unordered(timeout=PATIENCE)
+                with _explaining():
+                    answer = self._pool.get_next_unordered(timeout=PATIENCE)
             except TimeoutError:
                 self._tell_lost_nodes()
                 while self._pool.has_free():
                     self._pool.pop_idle()
                     self._started -= 1
-            except ray.exceptions.RayError as error:
-                self._drop_workers()
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-                reason = lines[-1][:200] if lines else type(error).__name__
-                raise UserError(f"a worker of the cluster died again and again (out of memory?): {reason}") from None
+            except UserError:
+                self.drop_workers()
+                raise
             else:
                 self._tell_lost_nodes()
                 break
         if isinstance(answer, Failure):
             raise UserError(answer.line)
         return answer
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    """Say in one line why Ray cannot go on.
+
+    Raises:
+        UserError: the block raised an error of Ray, whose message has many lines.
+    """
+    import ray
+
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = lines[-1][:200] if lines else type(error).__name__
+        if isinstance(error, (ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfDiskError)):
+            raise UserError(
+                "the cluster has no room for what workers exchange, neither in memory nor on disk; start Ray with more "
+                "--object-store-memory, or with --temp-dir on a larger disk"
+            ) from None
+        if isinstance(error, ray.exceptions.RayTaskError):
+            raise UserError(f"a worker of the cluster failed: {reason}") from None
+        raise UserError(f"a worker of the cluster died again and again (out of memory?): {reason}") from None
 
 
 def node_name() -> str:
@@ -263,6 +291,12 @@ def join(address: str) -> RayCluster:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"CLUSTER={address}: cannot join ({reason}); start Ray on this machine as well") from None
     return RayCluster(*_shares())
+
+
+def leave_workers(address: str) -> None:
+    """Leave a cluster's GPUs or cores to others, if this process has joined it; its next job starts workers anew."""
+    if join.cache_info().currsize:
+        join(address).drop_workers()
 
 
 def _alive_nodes() -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from rounds.artifacts import hashing
 from rounds.models.checkpoint import Checkpoint
 
@@ -18,3 +20,8 @@ def content_key(
     if is_passage and checkpoint.recipe.model.stored_precision != "fp32":
         key["stored"] = checkpoint.recipe.model.stored_precision
     return key if examples is None else {**key, "examples": hashing.sha256_json(examples)}
+
+
+def stored_dtype(key: dict) -> type:
+    """Return the type in which vectors with this content key are kept on disk: float32, or float16."""
+    return np.float16 if key.get("stored") == "fp16" else np.float32

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from rounds.artifacts import disk_space, hashing, store
 from rounds.artifacts.manifests import Origin, VectorsManifest
+from rounds.cluster import ray_cluster
 from rounds.cluster import search as cluster_search
 from rounds.data import collection, few_shot
 from rounds.data.collection import Collection
@@ -32,7 +33,7 @@ from rounds.data.images import MODALITY_FILTERS
 from rounds.data.passage_pool import convert_texts, ids_of, texts_of
 from rounds.encoding import fingerprint, shards
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
-from rounds.encoding.content_key import content_key
+from rounds.encoding.content_key import content_key, stored_dtype
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.fingerprint import EncodedTexts
 from rounds.encoding.shard_storage import Shards, shards_of
@@ -96,16 +97,17 @@ class RunStore:
         """
         texts = self._filtered(texts)
         config, folder = self._vectors_folder(texts, kind, title, examples)
-        with store.lock(self.root):  # two stages of `make -j` may want the same vectors
+        with store.lock(self.root, self._leave_workers):  # two stages of `make -j` may want the same vectors
             if not store.is_finished(folder, config):
                 parts = self._shards(folder.name)
                 device = ", ".join(map(device_name, self.checkpoint.options.devices))
                 origin = Origin(versions=library_versions(), device=device)
                 with store.writing(folder, VectorsManifest(config=config, made=origin)) as temporary:
-                    dtype = np.float16 if config.get("stored") == "fp16" else np.float32
                     options = EncodingOptions(
                         f"encode {title}",
-                        allocate=functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE, dtype=dtype),
+                        allocate=functools.partial(
+                            disk_space.allocate_array, temporary / VECTORS_FILE, dtype=stored_dtype(config)
+                        ),
                         names=names,
                         on_cuts=functools.partial(_write_cuts, temporary / CUTS_FILE),
                     )
@@ -130,6 +132,11 @@ class RunStore:
     def _uses_cluster(self) -> bool:
         """Whether a cluster encodes and searches; a model that is loaded already is used where it is."""
         return bool(self.checkpoint.options.cluster) and self.encoder.embedder is None
+
+    def _leave_workers(self) -> None:
+        """Leave the cluster's workers to the process that this one waits for: it may need what they hold."""
+        if self._uses_cluster:
+            ray_cluster.leave_workers(self.checkpoint.options.cluster)
 
     def has_vectors(self, texts: Sequence[str], kind: str, title: str, examples: list[list[str]] | None = None) -> bool:
         """Return whether the vectors of `texts` are on disk; arguments are those of `vectors`."""
