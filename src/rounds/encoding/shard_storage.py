@@ -34,9 +34,9 @@ class LocalShards:
     def require_writable(self) -> None:
         """Do nothing: the corpus's vectors are being written beside the folder."""
 
-    def is_finished(self, name: str, config: dict) -> bool:
-        """Return whether a shard is there; `config` is what its vectors depend on."""
-        return store.is_finished(self.folder / name, config)
+    def has(self, name: str) -> bool:
+        """Return whether a shard is there, whole or damaged."""
+        return (self.folder / name).is_dir()
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Path]:
@@ -79,8 +79,8 @@ class RemoteShards:
             storage.pipe_file(path, b"")
             storage.rm_file(path)
 
-    def is_finished(self, name: str, config: dict) -> bool:
-        """Return whether a shard is there, whole or damaged; its name stands for `config`."""
+    def has(self, name: str) -> bool:
+        """Return whether a shard is there, whole or damaged."""
         storage, path = object_storage.open_url(self.place(name))
         with object_storage.explaining(self.place(name)):
             try:

@@ -19,7 +19,7 @@ from rounds.artifacts.manifests import Origin, VectorsManifest
 from rounds.cluster import ray_cluster
 from rounds.encoding import batch_loop
 from rounds.encoding.checkpoint_encoder import CheckpointEncoder
-from rounds.encoding.content_key import content_key
+from rounds.encoding.content_key import content_key, stored_dtype
 from rounds.encoding.encoder import EncodingOptions
 from rounds.encoding.shard_storage import RemoteShards, Shards
 from rounds.encoding.text_blocks import TextBlock, TextBlocks
@@ -91,12 +91,14 @@ def _encode_shard(
     kind: str,
     examples: list[Sequence[str]] | None,
     names: list[str],
+    dtype: type,
 ) -> EncodedShard:
     """Encode a shard's distinct texts on a worker.
 
     Args:
         encoder: the checkpoint, which is loaded unless the worker has it already.
         threads: CPU threads; 0 where a GPU computes.
+        dtype: of dense vectors: float32, or float16 where the recipe stores passages so.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -107,7 +109,12 @@ def _encode_shard(
         _loaded.key, _loaded.encoder = key, encoder
     cuts, tally, lost = Cuts(), Tally(), []
     options = EncodingOptions(
-        "encode a shard", names=names, on_cuts=cuts.update, on_tally=tally.add, on_overflow=lost.append
+        "encode a shard",
+        allocate=functools.partial(np.empty, dtype=dtype),
+        names=names,
+        on_cuts=cuts.update,
+        on_tally=tally.add,
+        on_overflow=lost.append,
     )
     vectors = _loaded.encoder.encode(texts, kind, examples, options)
     lengths = representations.of(vectors).lengths(vectors)
@@ -138,7 +145,7 @@ def _write(kept: Shards, name: str, config: dict, answer: EncodedShard) -> None:
     representation = representations.of(answer.vectors)
     origin = Origin(versions=library_versions(), device=answer.device)
     with kept.writing(name, VectorsManifest(config=config, made=origin)) as temporary:
-        allocate = functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE)
+        allocate = functools.partial(disk_space.allocate_array, temporary / VECTORS_FILE, dtype=stored_dtype(config))
         rows = range(representation.count(answer.vectors))
         representation.write_rest(representation.take(answer.vectors, rows, allocate), temporary)
         store.write_json(temporary / REPORT_FILE, answer.report())
@@ -167,12 +174,13 @@ class _Shard:
 
     def is_in(self, kept: Shards, representation: Representation) -> bool:
         """Return whether the shard is kept; a damaged one is removed."""
-        if not kept.is_finished(self.name, self.config):
+        if not kept.has(self.name):
             return False
         with kept.opened(self.name) as folder:
             try:
                 vectors = representation.load(folder)
-                if representation.count(vectors) == len(self.block.first_rows):
+                is_whole = representation.count(vectors) == len(self.block.first_rows)
+                if is_whole and store.is_finished(folder, self.config):
                     self.report = store.read_json(folder / REPORT_FILE)
                     self.lengths = representation.lengths(vectors)
                     return True
@@ -227,7 +235,7 @@ def encode(
             shards.append(shard := _Shard(rows_only, config))
             if not shard.is_in(kept, representation):
                 names = options.names_of(block.first_rows.tolist())
-                job = *common, number, block.texts, kind, block.examples, names
+                job = *common, number, block.texts, kind, block.examples, names, stored_dtype(config)
                 yield (kept, shard.name, config, *job) if is_remote else job
 
     with batch_loop.progress_bar(blocks.distinct_count, options.title) as bar:

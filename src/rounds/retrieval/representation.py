@@ -20,7 +20,7 @@ VECTORS_FILE = "vectors.npy"  # dense vectors, or those of all tokens
 
 Vectors = Any  # (texts, dim) ndarray, `token_vectors.TokenVectors` or a sparse matrix: as `representations.KINDS` says
 
-Allocate = Callable[[tuple[int, int]], np.ndarray]  # returns a float32 array of a shape, in memory or in a file
+Allocate = Callable[[tuple[int, int]], np.ndarray]  # returns a float array of a shape, in memory or in a file
 
 
 def offset_blocks(offsets: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
