@@ -54,7 +54,7 @@ def main(flags: Flags) -> None:
 
 
 def _show(manifest: BrittlenessManifest, embedder: str) -> None:
-    columns = [Column(""), Column("changed"), Column(f"mean cosine^3 ({embedder})"), Column("least")]
+    columns = [Column("", is_text=True), Column("changed"), Column(f"mean cosine^3 ({embedder})"), Column("least")]
     cells = [[each.change, f"{each.changed:.1%}", f"{each.mean:.4f}", f"{each.least:.4f}"] for each in manifest.effects]
     Console().print(Table(columns, cells, f"{manifest.title}, {manifest.rows} rows").screen())
 

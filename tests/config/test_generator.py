@@ -86,3 +86,6 @@ def test_another_method_keeps_the_rest():
     assert changed.training == recipe.training and changed.tuning.lora.targets == recipe.tuning.lora.targets
     with pytest.raises(UserError, match="flags: tuning.method p_tuning is for embedders"):
         recipe.with_method("p_tuning")
+    for size, key in ({"rank": 0}, "lora.r"), ({"tokens": 0}, "virtual.tokens"):
+        with pytest.raises(UserError, match=f"flags: tuning.{key} is 0, must be"):
+            recipe.with_method("lora", **size)

@@ -164,6 +164,14 @@ def test_predictions_of_changed_texts_are_refused(tmp_path):
         predictions.read(tmp_path / "out", changed)
 
 
+def test_a_recipe_without_room_leaves_nothing(tmp_path):
+    """What cannot be predicted is refused before a folder is made."""
+    recipe = make_recipe().replace("generation", max_new_tokens=95)
+    with refused("leave no room for texts"):
+        predict(make_job(tmp_path / "out", recipe=recipe))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_rows_are_refused(tmp_path):
     """A side without rows is refused before a model is loaded."""
     with pytest.raises(UserError, match="no rows to predict"):

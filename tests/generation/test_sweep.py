@@ -83,4 +83,4 @@ def test_the_table_has_the_columns_of_the_note():
     assert table.header[:6] == ["base_model", "predictions", "virtual tokens", "train steps", "train loss", "val loss"]
     assert table.lines[1] == ["", "copy", "", "", "", "", "0.1000", "", ""]
     assert table.lines[2] == ["m", "prompt 8 tokens", "8", "10", "0.500", "1.000", "0.4000", "512", "2.0"]
-    assert "full is the base model of the other ways, tuned on one half of the training prompts" in table.caption
+    assert "full is the base model of the other ways, tuned on the first half of the training prompts" in table.caption

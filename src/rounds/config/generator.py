@@ -168,14 +168,15 @@ class GeneratorRecipe:
             rank: LoRA's r; its alpha becomes twice that.
 
         Raises:
-            UserError: a method that generators do not take, or keys that contradict each other.
+            UserError: a method that generators do not take, a size that its key does not take, or keys that contradict
+                each other.
         """
-        lora, virtual = self.tuning.lora, self.tuning.virtual
-        if rank is not None:
-            lora = dataclasses.replace(lora, r=rank, alpha=2 * rank)
-        if tokens is not None:
-            virtual = dataclasses.replace(virtual, tokens=tokens)
-        return self.replace("tuning", method=method, lora=lora, virtual=virtual)
+        changes = {
+            **({} if method is None else {"method": method}),
+            **({} if rank is None else {"lora": {"r": rank, "alpha": 2 * rank}}),
+            **({} if tokens is None else {"virtual": {"tokens": tokens}}),
+        }
+        return from_dict(loader.merge(self.to_dict(), {"tuning": changes}), "flags")
 
 
 RECIPE = TypeAdapter(GeneratorRecipe)

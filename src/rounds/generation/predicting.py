@@ -22,7 +22,7 @@ from rounds.generation.rows import PromptRow, texts_digest
 from rounds.training import partial_folder
 
 PREDICTIONS = "predictions.jsonl"
-PROMPTS = {"all": "", "first_half": ", first half of the prompts", "second_half": ", second half of the prompts"}
+PROMPTS = {"all": "", "first_half": ", first half", "second_half": ", second half"}  # of the training prompts
 ORDERS = {"shuffled": "", "file": ", in the file's order", "grouped": ", grouped by prompt"}
 
 
@@ -97,12 +97,12 @@ def predict(job: PredictionJob, embed: Embed | None = None) -> PredictionsManife
         raise UserError(f"{job.output}: no rows to predict; choose another split")
     if store.is_finished(job.output, job.config, job.overwrite, job.made_from):
         return None
+    writer = job.load()
+    contexts = {row.id: writer.tokenization.context(row) for row in job.rows}
     partial = job.output.with_name(f"{job.output.name}.partial")
     partial_folder.prepare(partial, job.config)
     file = partial / PREDICTIONS
     done = _read_finished(file)
-    writer = job.load()
-    contexts = {row.id: writer.tokenization.context(row) for row in job.rows}
     for texts, _ in _write(job, writer, contexts, done):
         chosen = {row: _choose(drawn, embed) for row, drawn in texts.items()}
         with open(file, "a", encoding="utf-8") as lines:

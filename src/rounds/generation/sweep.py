@@ -113,7 +113,7 @@ def table(entries: Sequence[Entry], embedder: str) -> Table:
     if continued := [entry.tuned for entry in entries if entry.tuned and entry.tuned.starts_tuned]:
         caption += "; full is the base model of the other ways"
         if all(tuned.prompts == "second_half" for tuned in continued):
-            caption += ", tuned on one half of the training prompts and they on the other"
+            caption += ", tuned on the first half of the training prompts and they on the second"
     rows = len(entries[0].scored.scores)
     return Table(columns, [_cells(entry) for entry in entries], f"{rows} rows, embedder {embedder}", caption)
 

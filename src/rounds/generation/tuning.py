@@ -100,14 +100,14 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
     _check_rows(job)
     if store.is_finished(job.output, job.config, job.overwrite, job.made_from):
         return None
-    partial = job.output.with_name(f"{job.output.name}.partial")
-    partial_folder.prepare(partial, job.config)
     set_seed(job.seed)
     tuned = generator.load(job.recipe, job.device, trains=True)
     train = [tuned.tokenization.example(row) for row in job.rows]
     cuts = (tuned.tokenization.cut_texts, tuned.tokenization.cut_targets)
     _say_cuts(*cuts, len(train), job.recipe)
     validation = [tuned.tokenization.example(row) for row in job.validation]
+    partial = job.output.with_name(f"{job.output.name}.partial")
+    partial_folder.prepare(partial, job.config)
     callback = CheckpointCallback(job, partial, tuned, validation)
     if job.recipe.training.steps not in [step.step for step in callback.checkpoints()]:  # else Trainer goes on beyond
         trainer = _make_trainer(job, partial, tuned, train, callback)
@@ -348,8 +348,9 @@ def describe(output: Path, manifest: GeneratorManifest | None) -> str:
     if manifest is None:
         return f"{output}: up to date"
     lines = []
-    for label, folder in dict(last=manifest.last, best=manifest.best).items():
+    for folder in dict.fromkeys([manifest.last, manifest.best]):
+        labels = [label for label in ("last", "best") if getattr(manifest, label) == folder]
         step = next(step for step in manifest.checkpoints if step.folder == folder)
         if step.validation_loss is not None:
-            lines.append(f"{output / folder}  ({label})  validation loss {step.validation_loss:.4f}")
+            lines.append(f"{output / folder}  ({', '.join(labels)})  validation loss {step.validation_loss:.4f}")
     return "\n".join([*lines, f"{output}: {manifest.seconds:.0f} s of training"])

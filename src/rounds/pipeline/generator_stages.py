@@ -131,7 +131,9 @@ def tuning(names: Experiment) -> Stage:
         seed=given.training_seed,
         replace_stale=True,
     )
-    title = f"== tune: {output.parent.name} {given.tune_flags}".rstrip()
+    title = f"== tune: {output.parent.name} {given.tune_flags}".rstrip() + (
+        f", from {start.output.parent.name} on the other half of the prompts" if has_rest else ""
+    )
     inputs = (prompt_stages.data(names), *([start] if start else []))
     return Stage("tune", output, call, inputs, title, home=prompt_stages.home(names))
 

@@ -17,7 +17,7 @@ TUNING_METHODS: tuple[str, ...] = typing.get_args(TuningMethod)
 class Lora:
     """Low-rank matrices beside linear layers (Hu et al. 2021, arXiv:2106.09685)."""
 
-    r: Integer = 32
+    r: Integer = Field(32, ge=1)
     """Rank of the matrices."""
 
     alpha: Integer = 64
