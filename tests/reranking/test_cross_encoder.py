@@ -5,6 +5,7 @@ import functools
 import math
 import operator
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from rounds.artifacts import store
 from rounds.artifacts.manifests import RerankerManifest
 from rounds.config import loader
 from rounds.config.recipe import Recipe
-from rounds.encoding import pair_scores
+from rounds.encoding import pair_scores, run_store
 from rounds.models import checkpoint, cross_encoder
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import locate_model
@@ -180,15 +181,32 @@ def test_candidates_are_made_once_and_refuse_another_checkpoint(tables, tiny, tm
         stage.make_candidates([checkpoint.resolve(None, other, "cpu")], data, tables[0], tmp_path, False)
 
 
-def test_outside_questions_vote_apart(tables, tiny, tmp_path):
-    """They add features of their own, and leave those of the competition's labels as they are."""
+def add_outside(candidates: Path, folder: Path):
+    """Copy the candidates' collection into a folder, with an outside question behind its rows, and read it."""
     from rounds.data import collection
 
-    shutil.copytree(tables[0] / store.read_manifest(tables[0]).collection, tmp_path / "data")
-    rows = store.read_jsonl(tmp_path / "data" / collection.FINETUNE)
+    shutil.copytree(candidates / store.read_manifest(candidates).collection, folder)
+    rows = store.read_jsonl(folder / collection.FINETUNE)
     last = {**rows[0], "pos_id": rows[1]["pos_id"], "question_id": "outside:more:aa", "outside": "more"}
-    store.write_jsonl(tmp_path / "data" / collection.FINETUNE, [*rows, last])
-    source, data = checkpoint.resolve(None, tiny, "cpu"), collection.read(tmp_path / "data")
+    store.write_jsonl(folder / collection.FINETUNE, [*rows, last])
+    return collection.read(folder), rows
+
+
+def test_training_queries_that_mining_encoded_are_not_encoded_again(tables, tiny, tmp_path):
+    """Own and outside ones are one set of vectors, that of mining."""
+    source = checkpoint.resolve(None, tiny, "cpu")
+    data, rows = add_outside(tables[0], tmp_path / "data")
+    texts = [row["query"] for row in (*rows, rows[0])]
+    encoded = run_store.open_store(source, tmp_path).vectors(texts, "query", "train")
+    stage.make_candidates([source], data, tmp_path / "candidates", tmp_path, False)
+    whole = [folder for folder in encoded[1].parent.glob("train-*") if folder.name.count("-") == 1]
+    assert whole == [encoded[1]]
+
+
+def test_outside_questions_vote_apart(tables, tiny, tmp_path):
+    """They add features of their own, and leave those of the competition's labels as they are."""
+    source = checkpoint.resolve(None, tiny, "cpu")
+    data, rows = add_outside(tables[0], tmp_path / "data")
     stage.make_candidates([source], data, tmp_path / "candidates", tables[0].parents[1], False)
     without, table = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
     names = {name.partition(": ")[0] for name in table.features.keys() - without.features.keys()}

@@ -201,10 +201,11 @@ def _embed_by(
     if queries is not None:
         ranked = embed(queries.values(), "validation" if data.validation else "test")
     own, outside = labels
+    trained = embed((*own.queries, *outside.queries), "train")  # one set, which mining has encoded for most checkpoints
     return _ModelVectors(
         passages=widen(np.asarray(passages)),
-        own=embed(own.queries, "train"),
-        outside=embed(outside.queries, "outside") if outside.queries else None,
+        own=trained[: len(own.queries)],
+        outside=trained[len(own.queries) :] if outside.queries else None,
         queries=ranked,
     )
 
