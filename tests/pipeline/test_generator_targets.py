@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from rounds.errors import UserError
-from rounds.pipeline import generator_stages, settings, targets
+from rounds.pipeline import generator_stages, settings, status, targets
 from tests.helpers.target_runs import last_call, ran
 
 PROMPTS = ("TASK=prompt_recovery", "RAW=raw", "MODEL=tiny-generator", "SPLIT=v6")
@@ -96,6 +96,17 @@ def test_rows_shorten_the_validation_side(session):
     call = last_call(session, "data", *PROMPTS, "ROWS=7")
     assert call.value("validation_rows") == "7"
     assert call.value("output_dir") != last_call(session, "data", *PROMPTS).value("output_dir")
+
+
+def test_status_shows_the_generators_stages(session):
+    """Rows, baselines, the base that a method starts from, the generator and its predictions have a state each."""
+    arguments = (*PROMPTS, "TUNE_FLAGS=--method lora")
+    ran(session, "predict", *arguments)
+    table = status.table(session(*arguments).experiment)
+    names, states, _ = (list(column.cells) for column in table.columns)
+    assert names == ["data", "baselines", "tune", "tune", "predict: validation"]
+    assert ["missing" in state for state in states] == [False, True, False, False, False]
+    assert "tiny-generator-" in table.title
 
 
 def test_brittle_takes_the_tuned_generator(session):

@@ -6,7 +6,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rounds.pipeline import distillation, freshness, stages
+from rounds.data.source import PROMPT_TASK
+from rounds.pipeline import distillation, freshness, generator_stages, prompt_stages, stages
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.stages import Stage
 
@@ -20,7 +21,8 @@ def show(experiment: Experiment, console: Console) -> None:
 
 def table(experiment: Experiment) -> Table:
     """A row for each stage: its name, its state, and why it is stale or where it is."""
-    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=str(experiment.folder), title_justify="left")
+    folder = generator_stages.folder(experiment) if _has_prompts(experiment) else experiment.folder
+    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=str(folder), title_justify="left")
     for name in ("stage", "state", "output, or what changed"):
         rows.add_column(name, overflow="fold")
     for stage, state in freshness.states(listed(experiment)):
@@ -30,10 +32,27 @@ def table(experiment: Experiment) -> Table:
 
 
 def listed(experiment: Experiment) -> list[Stage]:
-    """The rounds up to ROUND, and second stages and the baseline where they were made."""
+    """The rounds up to ROUND, and second stages and the baseline where they were made; of prompts, the generator's."""
+    if _has_prompts(experiment):
+        return _prompts(experiment)
     optional = [stages.candidates(experiment), *_baseline(experiment), *_distillation(experiment)]
     made = [stage for stage in optional if stage.output.exists()]
     return [stages.round_end(experiment, experiment.settings.round), *made]
+
+
+def _has_prompts(experiment: Experiment) -> bool:
+    return experiment.settings.task == PROMPT_TASK
+
+
+def _prompts(experiment: Experiment) -> list[Stage]:
+    """The baselines, the generator and its predictions; and what was measured on these, where it was."""
+    measured = [generator_stages.brittleness(experiment), generator_stages.checkpoints(experiment)]
+    side = "validation" if experiment.settings.is_validated else "test"
+    return [
+        prompt_stages.baselines(experiment),
+        generator_stages.predictions(experiment, side),
+        *(stage for stage in measured if stage.output.exists()),
+    ]
 
 
 def _distillation(experiment: Experiment) -> list[Stage]:
