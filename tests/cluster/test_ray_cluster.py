@@ -3,8 +3,10 @@
 import importlib.util
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -32,6 +34,16 @@ def test_an_address_without_an_answer_is_refused(unused_port):
     """At once; Ray itself would try for minutes."""
     with refused(f"CLUSTER=127.0.0.1:{unused_port}", "nobody answers"):
         ray_cluster.join(f"127.0.0.1:{unused_port}")
+
+
+@needs_ray
+def test_the_port_of_another_program_is_refused():
+    """Such as that of a web server, or of Ray's dashboard."""
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        threading.Thread(target=server.handle_request).start()
+        address = f"127.0.0.1:{server.server_port}"
+        with refused(f"CLUSTER={address}: is another program's port", "127.0.0.1:6379"):
+            ray_cluster.join(address)
 
 
 @needs_ray

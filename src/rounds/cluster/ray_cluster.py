@@ -34,6 +34,12 @@ PATIENCE = 10.0  # seconds that a worker without a job waits for another one
 
 SECONDS_TO_ANSWER = 10.0  # of a cluster's head
 
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # of HTTP/2, which Ray's gRPC speaks
+
+HEADER_BYTES = 9  # of a frame in HTTP/2, whose fourth byte is the type
+
+SETTINGS = b"\4"  # type of the first frame with which a server of HTTP/2 answers
+
 KEPT_VARIABLES = (  # workers get these of this process
     *("ROUNDS_", "HF_", "TRANSFORMERS_", "OMP_", "TOKENIZERS_"),
     *STORAGE_VARIABLES,
@@ -246,14 +252,20 @@ def _leave_out(data: dict, ignore_prefix: bool) -> None:
 
 
 def _require_answer(address: str) -> None:
-    """Refuse an address at which nobody answers, which Ray would try for minutes."""
+    """Refuse an address at which nobody answers, or another program; Ray would try for minutes."""
     if address == AUTO:
         return
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+        with socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":  # then it speaks after a handshake alone
+                return
+            connection.sendall(HELLO)
+            header = connection.makefile("rb").read(HEADER_BYTES)
     except (OSError, ValueError) as error:
         raise UserError(f"CLUSTER={address}: nobody answers there ({error}); is Ray's head running?") from None
+    if header[3:4] != SETTINGS:
+        raise UserError(f"CLUSTER={address}: is another program's port; name that of Ray's head, such as {host}:6379")
 
 
 @functools.cache
