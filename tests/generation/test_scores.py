@@ -74,6 +74,14 @@ def test_predictions_by_other_programs_are_read(tmp_path):
     assert predictions.read(folder, listed).texts == ["None", "x"]
 
 
+def test_predictions_without_a_manifest_are_of_unknown_origin(tmp_path):
+    """They are scored under their folder's name, and the table marks them."""
+    predictions.write(tmp_path / "mine", ROWS, ["a"] * 4)
+    read = predictions.read(tmp_path / "mine", ROWS)
+    assert read == Predictions(f"{tmp_path.name}/mine", ["a"] * 4, None)
+    assert tables.score([read], ROWS, embed)[0].status == lineage.UNKNOWN
+
+
 def test_predictions_of_other_rows_are_refused(tmp_path):
     """Missing rows and empty predictions are named."""
     with refused("predicts 3 rows, the split has 4", "r3 has no prediction"):

@@ -46,10 +46,11 @@ def read(folder: Path, rows: Sequence[PromptRow]) -> Predictions:
     """Read the predictions of exactly these rows.
 
     Args:
-        folder: a baseline's folder or a generator's; its manifest, or that of the folder above, names it.
+        folder: a baseline's folder or a generator's, whose manifest, or that of the folder above, names it; or one
+            without a manifest, of predictions from elsewhere.
 
     Raises:
-        UserError: the file or its manifest is missing, a prediction is empty, or rows are missing, repeated or others;
+        UserError: the file is missing, a prediction is empty, or rows are missing, repeated or others;
             also others by their texts, where the manifest is a generator's.
     """
     file = Path(folder) / PREDICTIONS
@@ -106,8 +107,6 @@ def _describe(folder: Path, texts: list[str]) -> Predictions:
         title = above.titles.get(folder.name, folder.name)
         return Predictions(title, texts, {}, columns=baseline_columns(folder.name, above))
     manifest = store.read_manifest(folder)
-    if manifest is None:
-        raise UserError(f"{folder}: has no {store.MANIFEST}, so its training rows are unknown; predict again")
     title = getattr(manifest, "title", None) or f"{folder.parent.name}/{folder.name}"
     loss = getattr(manifest, "validation_loss", None)
     columns = generator_columns(title, manifest.config) if isinstance(manifest, PredictionsManifest) else {}

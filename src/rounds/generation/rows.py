@@ -182,6 +182,27 @@ def row_digests(rows: Sequence[PromptRow]) -> dict[str, str]:
     return {row.id: lineage.digest(f"{row.original_text}\n{row.rewritten_text}") for row in rows}
 
 
+def check_unseen(name: str, trained: dict[str, str] | None, rows: Sequence[PromptRow]) -> str:
+    """Return whether predictions of rows may be scored: `clean`, or `lineage unknown`.
+
+    Args:
+        name: what predicted them, for the message.
+        trained: lineage of the generator; None if it is unknown.
+        rows: the predicted rows.
+
+    Raises:
+        Refused: the generator, or its base model, was trained on some of the rows.
+    """
+    if trained is None:
+        return lineage.UNKNOWN
+    if leaked := lineage.overlap(trained, row_digests(rows)):
+        raise Refused(
+            f"{name}: it or its base model was trained on {len(leaked)} of the {len(rows)} validation rows; "
+            "score a generator on the split that it was tuned on"
+        )
+    return lineage.CLEAN
+
+
 def read_split_manifest(folder: Path) -> PromptSplitManifest:
     """Read the manifest of a split's folder.
 
