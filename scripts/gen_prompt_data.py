@@ -46,7 +46,7 @@ def main(flags: Flags) -> None:
         return
     split = splits.divide(with_prompts, test, flags.validation_version, flags.seed, flags.fold)
     if flags.validation_rows is not None:
-        if flags.validation_rows > len(split.validation):
+        if 0 < len(split.validation) < flags.validation_rows:
             print(f"validation_rows {flags.validation_rows}: the split has {len(split.validation)}, and all are kept")
         split = dataclasses.replace(split, validation=rows.spread(split.validation, flags.validation_rows))
     rows.check_prompts(split, flags.validation_version)

@@ -38,7 +38,7 @@ def test_rows_with_one_prompt_are_divided_by_row_alone():
     """Split v1 needs no second prompt; split v6 names it as the way out."""
     same = [PromptRow(row.id, row.original_text, row.rewritten_text, "Sing.") for row in ROWS]
     assert len(rows.shared_prompts(splits.divide(same, [], "v1"))) == 8
-    with refused("the 24 rows have 1 different prompts", "take SPLIT=v1"):
+    with refused("24 rows with 1 different prompts are too few for split v6", "take SPLIT=v1"):
         splits.divide(same, [], "v6")
 
 

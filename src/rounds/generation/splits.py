@@ -41,8 +41,8 @@ def divide(rows: list[PromptRow], test: list[PromptRow], version: str, seed: int
         )
     if version == "v6" and len(set(groups)) < FOLDS:
         raise UserError(
-            f"the {len(rows)} rows have {len(set(groups))} different prompts, and split v6 divides {FOLDS} or more; "
-            "put more into RAW, or take SPLIT=v1, which divides rows"
+            f"{len(rows)} rows with {len(set(groups))} different prompts are too few for split v6, which divides "
+            f"{FOLDS} or more; put more into RAW, or take SPLIT=v1, which divides rows"
         )
     if version == "v1":
         _, chosen = train_test_split(range(len(rows)), test_size=V1_SHARE, random_state=seed)
