@@ -31,7 +31,8 @@ def main(flags: Flags) -> None:
     models, candidates = read[0].models, read[0].table
     fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])
     rows = cross_validation.evaluate_stages(read, fusions)
-    below, obstacle = {}, unseen_prior.find_obstacle({str(fold.data.folder): fold.table for fold in read})
+    below, tables = {}, {str(fold.data.folder): fold.table for fold in read}
+    obstacle = unseen_prior.find_obstacle(tables) if flags.unseen_prior else ""
     if flags.unseen_prior and not obstacle:
         ensemble = next(row for row in rows if row.label == views.ENSEMBLE)
         row, below["unseen_prior"] = cross_validation.evaluate_unseen_prior(

@@ -250,7 +250,8 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     runs = " ".join(str(path.relative_to(project / "model_output")) for path in _evaluated(project, "v5"))
     shown = make(project, "compare", flags[0], *FLAGS, f"RUNS={runs}").stdout
     assert "2 of 4 folds of v5" in shown and "round 1" in shown and "compared-folds-folded-" in shown
-    make(project, "cv", *flags, f"RERANKER={reranker}")
+    shown = make(project, "cv", *flags, f"RERANKER={reranker}").stdout
+    assert "unseen prior: none; it takes 3 folds or more" in shown
     table = file.with_suffix(".md").read_text()
     assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))
     assert stamps == {path: path.stat().st_mtime for path in stamps}
