@@ -8,7 +8,7 @@ from helpers.tiny_task import refused
 from pyarrow import parquet
 
 from rounds.artifacts.prompt_manifests import PromptSplitManifest
-from rounds.generation import rows
+from rounds.generation import raw, rows
 from rounds.generation.rows import PromptRow, Split
 
 HEADER = "id,original_text,rewrite_prompt,rewritten_text\n"
@@ -26,6 +26,12 @@ def test_csv_and_jsonl_give_the_same_rows(tmp_path):
     lines = {"id": 7, "original_text": "a b", "rewrite_prompt": "Shout", "rewritten_text": "A B"}
     expected = [PromptRow("7", "a b", "A B", "Shout")]
     assert rows.read_rows(table) == rows.read_rows(write(tmp_path, json.dumps(lines), "rows.jsonl")) == expected
+
+
+def test_the_case_of_a_files_ending_does_not_matter(tmp_path):
+    """`.CSV` is read as `.csv`, alone and in a folder, where it would be missed without a word."""
+    upper = write(tmp_path, HEADER + "7,a b,Shout,A B\n", "ROWS.CSV")
+    assert rows.read_rows(upper) == raw.load(tmp_path)[0] == [PromptRow("7", "a b", "A B", "Shout")]
 
 
 def test_test_rows_need_no_prompt(tmp_path):

@@ -48,5 +48,5 @@ def table_files(path: Path) -> list[Path]:
     return sorted(
         file
         for file in path.iterdir()
-        if file.suffix in FILE_ENDINGS and file.name != SAMPLE and file.name != store.MANIFEST and file.is_file()
+        if file.suffix.lower() in FILE_ENDINGS and file.name not in (SAMPLE, store.MANIFEST) and file.is_file()
     )

@@ -24,26 +24,28 @@ def read_table(path: Path) -> Rows:
 def read_numbered(path: Path) -> list[tuple[int, dict]]:
     """Return each row after its number.
 
-    Cells of a CSV file are texts, and its header is row 1; a null cell of the other formats is None.
+    Cells of a CSV file are texts, and its header is row 1; a null cell of the other formats is None. The case of the
+    file's ending does not matter.
 
     Raises:
         UserError: the file is missing, of another type, broken or empty.
     """
-    if path.suffix not in FILE_ENDINGS:
+    ending = path.suffix.lower()
+    if ending not in FILE_ENDINGS:
         raise UserError(f"{path}: not one of {', '.join(FILE_ENDINGS)}")
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        if path.suffix == ".csv":
+        if ending == ".csv":
             header, lines = read_csv(path)
             rows = [(number, dict(zip(header, cells, strict=True))) for number, cells in lines]
-        elif path.suffix == ".jsonl":
+        elif ending == ".jsonl":
             rows = list(jsonl.read_lines(path))
         else:
             rows = list(enumerate(parquet.read_table(path).to_pylist(), 1))
     except (ValueError, OSError, ArrowException) as error:
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from None
+        raise UserError(f"{path}: cannot be read as {ending[1:]} ({reason})") from None
     if not rows:
         raise UserError(f"{path}: has no rows")
     return rows
