@@ -7,11 +7,13 @@ from helpers.tiny_task import refused
 from rounds.cluster import ray_cluster
 from rounds.cluster import search as cluster_search
 from rounds.config import loader
-from rounds.encoding import run_store
+from rounds.encoding import fingerprint, run_store
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
 from rounds.retrieval import ann_index, exact_search, representations
 from rounds.retrieval.vectors import truncate_vectors, unit_vectors
+
+PRECISIONS = ("fp32", "fp16")
 
 QUERIES = {f"q{number}": f"add {number} and {number + 1}" for number in range(4)}
 
@@ -29,7 +31,7 @@ def rows(count: int, dim: int = 32) -> np.ndarray:
 
 def test_passages_take_half_the_bytes_in_a_folder_of_their_own(tmp_path, capsys):
     """Queries stay in fp32; the run is that of the rounded vectors, and a line says so."""
-    whole, half = (run_store.open_store(base(stored), tmp_path) for stored in ("fp32", "fp16"))
+    whole, half = (run_store.open_store(base(stored), tmp_path) for stored in PRECISIONS)
     vectors, folder = whole.vectors(list(PASSAGES.values()), "passage", "corpus")
     rounded, rounded_folder = half.vectors(list(PASSAGES.values()), "passage", "corpus")
     assert folder != rounded_folder and isinstance(rounded, np.memmap)
@@ -72,6 +74,13 @@ def test_metrics_add_up_in_wider_precision():
     np.testing.assert_array_equal(kind.pair_scores(rounded, rounded), kind.pair_scores(values, values))
     np.testing.assert_array_equal(truncate_vectors(rounded, 64, True), truncate_vectors(values, 64, True), strict=True)
     np.testing.assert_array_equal(kind.select(rounded, [3, 1]), values[[3, 1]], strict=True)
+
+
+def test_the_fingerprint_of_a_run_says_so(tmp_path):
+    """So that `make parity` names the setting; that of fp32 is what it was before there was a choice."""
+    paths = [run_store.open_store(base(stored), tmp_path).run("test", QUERIES, PASSAGES)[1] for stored in PRECISIONS]
+    whole, half = (fingerprint.read(path.with_name(fingerprint.FILE)).model for path in paths)
+    assert half == {**whole, "stored_precision": "fp16"}
 
 
 @pytest.mark.parametrize("keys", [{"normalize": False}, {"pooling": "tokens"}])

@@ -248,6 +248,8 @@ class RunStore:
 
     def _write_fingerprint(self, path: Path, queries: EncodedTexts, passages: EncodedTexts) -> None:
         model = {key: value for key, value in self.checkpoint.key.items() if key != "prompts"}
+        stored = self.checkpoint.recipe.model.stored_precision
+        model |= {"stored_precision": stored} if stored != "fp32" else {}
         fingerprint.write(path, model, self.checkpoint.recipe.prompts, queries, passages)
 
 
