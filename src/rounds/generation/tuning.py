@@ -279,13 +279,13 @@ class CheckpointCallback(TrainerCallback):
         self.losses = []
         folder = self.partial / f"step_{step}"
         shutil.rmtree(folder, ignore_errors=True)
-        with store.drafting(folder) as draft:
-            generator.save_weights(self.tuned.model, self.tuned.tokenization.tokenizer, draft.folder)
-            draft.manifest = GeneratorCheckpointManifest(
+        with store.replacing_folder(folder) as temporary:  # `drafting` would write the seconds of writing alone
+            generator.save_weights(self.tuned.model, self.tuned.tokenization.tokenizer, temporary)
+            manifest = GeneratorCheckpointManifest(
                 recipe=self.job.recipe.to_dict(),
                 precision=self.tuned.precision,
                 base_digest=self.job.config["base"],
-                weights_digest=weights.weights_digest(str(draft.folder)),
+                weights_digest=weights.weights_digest(str(temporary)),
                 data_digest=self.job.data_digest,
                 lineage=self.job.lineage,
                 seed=self.job.seed,
@@ -294,6 +294,7 @@ class CheckpointCallback(TrainerCallback):
                 validation_loss=loss,
                 seconds=self.seconds(),
             )
+            store.write_manifest(temporary / store.MANIFEST, manifest)
         shown = [
             f"{name} {value:.4f}" for name, value in (("loss", train_loss), ("validation", loss)) if value is not None
         ]
