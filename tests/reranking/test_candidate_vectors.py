@@ -41,6 +41,13 @@ def test_seeds_of_a_round_are_one_model(tiny):
     assert [list(model.checkpoints) for model in fused[2:]] == [rounds[:3], rounds[3:]]
 
 
+def test_keys_of_second_stages_set_no_seed_apart(tiny):
+    """A recipe may get such a key after some seeds' rounds were trained, which stay as they are."""
+    base, later = checkpoint.resolve(None, tiny, "cpu"), tiny.replace("ensemble", unseen_prior=True)
+    fused = stage.fused_checkpoints([trained(base, 1, 42), trained(base, 1, 43, recipe=later)], ("",))
+    assert [len(model.checkpoints) for model in fused] == [2]
+
+
 def test_what_is_no_other_seed_is_refused(tiny):
     """One seed twice, other settings under one recipe's name, a round that lacks a seed."""
     base = checkpoint.resolve(None, tiny, "cpu")

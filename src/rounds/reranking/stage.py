@@ -27,6 +27,8 @@ from rounds.reranking.features import QUERY_PARTS
 
 MODEL = "model"
 
+SECOND_STAGES = ("reranking", "ensemble", "distillation")  # sections of a recipe that no round reads
+
 
 @dataclass(frozen=True)
 class CandidateFolder:
@@ -179,7 +181,13 @@ def _is_another_seed(checkpoint: Checkpoint, others: tuple[Checkpoint, ...]) -> 
     if any(each.manifest is None or each.manifest.seed is None for each in (checkpoint, *others)):
         return False
     seeds = [each.manifest.seed for each in others]
-    return checkpoint.recipe == others[0].recipe and checkpoint.manifest.seed not in seeds
+    is_trained_alike = _read_by_rounds(checkpoint.recipe) == _read_by_rounds(others[0].recipe)
+    return is_trained_alike and checkpoint.manifest.seed not in seeds
+
+
+def _read_by_rounds(recipe: Recipe) -> dict:
+    """Return a recipe without `SECOND_STAGES`, which may change after some seeds' rounds were trained."""
+    return {name: value for name, value in vars(recipe).items() if name not in SECOND_STAGES}
 
 
 def _require_clean(checkpoints: list[Checkpoint], data: Collection) -> None:
