@@ -56,7 +56,7 @@ def submit_fused(
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
     learned = {str(folder): folds.read_scored_candidates(folder) for folder in fold_folders}
     if has_unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
-        raise UserError(f"no unseen prior: {obstacle}; leave it out")
+        raise UserError(f"no unseen prior: {obstacle}; leave out ensemble.unseen_prior (--unseen_prior)")
     run, offset = _rank(list(learned.values()), folds.read_scored_candidates(table_folder), manifest, has_unseen_prior)
     rows = submission.write(run, data.passages, sample, output)
     fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]

@@ -55,7 +55,7 @@ SECTIONS = {  # by anchor, in the page's order
     "sweep": Section("Sweep", "No sweep has been run on this split yet: make sweep."),
     "cv": Section(
         "Cross-validation",
-        "Rounds and second stages have not been cross-validated yet: make cv.",
+        "Rounds and second stages have not been cross-validated yet: make cv (with SPLIT=v6, if the report has it).",
         "Reranker and fusion are trained on all folds but the one that they rank; "
         "the rounds' rows are measured on the same folds.",
     ),

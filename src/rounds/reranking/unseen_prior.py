@@ -5,8 +5,9 @@ of this probability for unlabelled candidates, which is what another share of th
 a calibrated classifier (Saerens et al. 2002, "Adjusting the outputs of a classifier to new a priori probabilities").
 
 The offset is learned as the fusion is, never on the fold that it ranks. For fold k it comes from the queries of each
-other fold j, scored by a fusion that was fitted without both j and k; so k's labels reach neither the scores nor the
-choice.
+other fold j, scored by a fusion that was fitted without both j and k; so k's queries are none that the fusion or the
+offset learned from. The rounds behind j's features were trained on k's rows, as for the fusion. Outside questions do
+not count as training rows here.
 """
 
 import itertools
