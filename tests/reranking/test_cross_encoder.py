@@ -424,6 +424,7 @@ def test_a_checkpoint_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
         stage.make_candidates([source], data, tmp_path / "x", tmp_path, False)
 
 
+@pytest.mark.slow
 def test_the_scripts_name_what_is_wrong(tmp_path):
     """A wrong folder or recipe is one line and exit code 2."""
     flags = ["--folds", "no", "--table", "no", "--output_dir", "out"]
