@@ -2,6 +2,7 @@ import pytest
 from helpers.tiny_task import make_task, refused
 
 from rounds.data import lineage
+from rounds.errors import Refused
 
 VALIDATION = {"1": "aa", "2": "bb", "3": "cc"}
 
@@ -81,3 +82,11 @@ def test_question_digests_are_in_numerical_order():
     digests = lineage.question_digests(task, {"100", "9", "10"})
     assert list(digests) == ["9", "10", "100"]
     assert digests["9"] == lineage.digest("question 9?")
+
+
+def test_the_refusal_names_the_flag_only_where_there_is_one():
+    """Scripts without --allow_leak say what is wrong, and not how to pass a flag that they lack."""
+    for allow_leak, is_named in ((False, True), (None, False)):
+        with pytest.raises(Refused, match="1 of the 1 validation rows") as caught:
+            lineage.guard("m", {"1": "a"}, {"1": "a"}, allow_leak, "rows")
+        assert ("--allow_leak" in str(caught.value)) is is_named

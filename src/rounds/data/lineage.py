@@ -80,12 +80,20 @@ def overlap(lineage: dict[str, str], validation: dict[str, str]) -> list[str]:
     return [group for group, question in validation.items() if question in lineage.get(group, "").split("+")]
 
 
-def guard(name: str, lineage: dict[str, str] | None, validation: dict[str, str], allow_leak: bool) -> str:
+def guard(
+    name: str,
+    lineage: dict[str, str] | None,
+    validation: dict[str, str],
+    allow_leak: bool | None,
+    noun: str = "questions",
+) -> str:
     """Return whether a checkpoint may be evaluated: `clean`, `lineage unknown` or, if leaks are allowed, `POLLUTED`.
 
     Args:
         name: the checkpoint's name, for the message.
         validation: validation group -> digest of its question.
+        allow_leak: the flag's value; None where the script has no such flag, so that the message names none.
+        noun: what the validation groups are, for the message.
 
     Raises:
         Refused: the checkpoint was trained on validation questions and `allow_leak` is not set.
@@ -96,8 +104,9 @@ def guard(name: str, lineage: dict[str, str] | None, validation: dict[str, str],
     if not leaked:
         return CLEAN
     if not allow_leak:
+        otherwise = "" if allow_leak is None else ", or pass --allow_leak to see numbers marked POLLUTED"
         raise Refused(
-            f"{name}: it or an ancestor was trained on {leaked} of the {len(validation)} validation questions; "
-            "evaluate it on its own split, or pass --allow_leak to see numbers marked POLLUTED"
+            f"{name}: it or an ancestor was trained on {leaked} of the {len(validation)} validation {noun}; "
+            f"evaluate it on its own split{otherwise}"
         )
     return POLLUTED

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rounds.artifacts.prompt_manifests import CheckpointScore, GeneratorManifest
+from rounds.data import lineage
 from rounds.generation import generator
 from rounds.generation.greedy import write_greedily
 from rounds.generation.metrics import Embed, sharpened_cosines
-from rounds.generation.rows import PromptRow, check_unseen
+from rounds.generation.rows import PromptRow, row_digests
 
 
 def score(
@@ -31,7 +32,7 @@ def score(
     truths, scored = embed([row.rewrite_prompt for row in rows]), []
     for step in tuned.checkpoints:
         saved = generator.find_checkpoint(train / step.folder)
-        check_unseen(str(saved.folder), saved.manifest.lineage, rows)
+        lineage.guard(str(saved.folder), saved.manifest.lineage, row_digests(rows), None, "rows")
         texts = write_greedily(saved.load(device), rows, f"checkpoint of step {step.step}")
         cosines = sharpened_cosines(truths, embed(texts))
         scored.append(CheckpointScore(**step.model_dump(), score=round(float(cosines.mean()), 6)))

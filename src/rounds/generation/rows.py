@@ -145,8 +145,8 @@ def shared_prompts(split: Split) -> list[PromptRow]:
 
 def repeated_texts(split: Split) -> list[PromptRow]:
     """Return the validation rows whose two texts are also those of a training row."""
-    known = set(row_digests(split.train).values())
-    return [row for row in split.validation if row_digests([row])[row.id] in known]
+    known, digests = set(row_digests(split.train).values()), row_digests(split.validation)
+    return [row for row in split.validation if digests[row.id] in known]
 
 
 def check_prompts(split: Split, version: str) -> None:
@@ -180,27 +180,6 @@ def texts_digest(rows: Sequence[PromptRow]) -> str:
 def row_digests(rows: Sequence[PromptRow]) -> dict[str, str]:
     """Return the lineage of training on rows: id -> digest of its texts."""
     return {row.id: lineage.digest(f"{row.original_text}\n{row.rewritten_text}") for row in rows}
-
-
-def check_unseen(name: str, trained: dict[str, str] | None, rows: Sequence[PromptRow]) -> str:
-    """Return whether predictions of rows may be scored: `clean`, or `lineage unknown`.
-
-    Args:
-        name: what predicted them, for the message.
-        trained: lineage of the generator; None if it is unknown.
-        rows: the predicted rows.
-
-    Raises:
-        Refused: the generator, or its base model, was trained on some of the rows.
-    """
-    if trained is None:
-        return lineage.UNKNOWN
-    if leaked := lineage.overlap(trained, row_digests(rows)):
-        raise Refused(
-            f"{name}: it or its base model was trained on {len(leaked)} of the {len(rows)} validation rows; "
-            "score a generator on the split that it was tuned on"
-        )
-    return lineage.CLEAN
 
 
 def read_split_manifest(folder: Path) -> PromptSplitManifest:

@@ -113,7 +113,7 @@ def _require_clean(job: PseudoLabelJob) -> None:
             "pseudo_label: name checkpoints of other folds, on whose held-out queries precision is measured"
         )
     for source, data in ((job.checkpoint, job.data), *job.held_out):
-        if lineage.guard(source.name, source.lineage, data.questions["validation"], False) != lineage.CLEAN:
+        if lineage.guard(source.name, source.lineage, data.questions["validation"], None) != lineage.CLEAN:
             raise Refused(f"{source.name}: {lineage.UNKNOWN}; pseudo-labels need to know what it was trained on")
     validation = job.data.questions["validation"]
     for _, data in job.held_out:

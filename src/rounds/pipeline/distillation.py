@@ -17,6 +17,8 @@ def distil(session: Session) -> None:
         raise UserError("TRAIN_SEEDS: make distil teaches by the rounds of one seed; leave it out, or name TRAIN_SEED")
     recipe = stages.load_recipe("MODEL", session.settings.model)
     recipe.for_student(session.settings.epochs).require_epochs()
+    if recipe.ensemble.unseen_prior:
+        session.runner.say("ensemble.unseen_prior: make distil teaches, and scores, the ensemble without it")
     uploads.require_test_queries(session.experiment)
     folds = second_stages.ensure_folds(session)
     session.runner.say("== all of train")

@@ -193,7 +193,7 @@ def _read_by_rounds(recipe: Recipe) -> dict:
 def _require_clean(checkpoints: list[Checkpoint], data: Collection) -> None:
     """Refuse checkpoints that were trained on validation questions, or whose training is unknown."""
     for checkpoint in checkpoints:
-        status = lineage.guard(checkpoint.name, checkpoint.lineage, data.questions["validation"], False)
+        status = lineage.guard(checkpoint.name, checkpoint.lineage, data.questions["validation"], None)
         if data.validation and status != lineage.CLEAN:
             raise Refused(
                 f"{checkpoint.name}: {status}; a second stage must not learn from rankings of training questions"
