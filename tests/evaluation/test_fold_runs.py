@@ -36,7 +36,8 @@ def test_runs_that_differ_in_the_fold_alone_are_one_row(project):
     [
         ({"flags": {"epochs": 2}}, ["round 1, epochs=1", "round 1, epochs=2"]),
         ({"seed": 43}, ["round 1, TRAIN_SEED=42", "round 1, TRAIN_SEED=43"]),
-        ({"extra": ("a.csv", "b.csv")}, ["round 1", "round 1, EXTRA=a.csv + b.csv"]),
+        ({"extra": ("pseudo_labels.jsonl",)}, ["round 1", "round 1, EXTRA=pseudo_labels.jsonl"]),
+        ({"extra": ("a.csv", "b.csv"), "edition": "1"}, ["round 1", "round 1, EXTRA=a.csv + b.csv"]),
         ({"flags": {"recipe": "other"}}, ["tiny: round 1", "other: round 1"]),
         (
             {"flags": {"temperature": 0.1}},
@@ -49,10 +50,17 @@ def test_runs_that_differ_in_the_fold_alone_are_one_row(project):
     ],
 )
 def test_labels_say_what_tells_rows_apart(changes, labels, project):
-    """Pseudo-labels of each fold are of one row: the names of EXTRA's files count, not their content."""
+    """Pseudo-labels of each fold are of one row: of these files the names count, not the content."""
     folders = [project.round("plain", fold) for fold in (0, 1)] + [project.round("lever", f, **changes) for f in (0, 1)]
     rows = gather(project, *folders)
     assert [row.label for row in rows] == labels and [len(row.runs) for row in rows] == [2, 2]
+
+
+def test_outside_questions_of_one_name_and_other_content_are_other_rows(project):
+    """A file that was edited between two rows tells them apart."""
+    editions = [project.round(f"e{n}", fold, extra=("a.csv",), edition=n) for n in "12" for fold in (0, 1)]
+    labels = [row.label for row in gather(project, *editions)]
+    assert labels == ["round 1, EXTRA's content=1", "round 1, EXTRA's content=2"]
 
 
 def test_an_average_says_the_seeds_of_its_parents(project):

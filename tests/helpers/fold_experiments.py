@@ -27,9 +27,20 @@ class FoldedProject:
         self.data_root, self.model_output = folder / "data", folder / "model_output"
 
     def collection(
-        self, fold: int, split_seed: int = 42, extra: tuple[str, ...] = (), split: str = "v5", n_folds: int = 4
+        self,
+        fold: int,
+        split_seed: int = 42,
+        extra: tuple[str, ...] = (),
+        edition: str | None = None,
+        split: str = "v5",
+        n_folds: int = 4,
     ) -> Path:
-        """Write a fold of five questions; another seed moves each question to the next fold."""
+        """Write a fold of five questions; another seed moves each question to the next fold.
+
+        Args:
+            extra: Files of outside questions.
+            edition: Stands for the content of these files; default: each fold's is another.
+        """
         task = make_task(LABELS)
         groups = list(LABELS)
         validation = {groups[(5 * fold + number + split_seed - 42) % 20] for number in range(5)}
@@ -43,8 +54,9 @@ class FoldedProject:
         if n_folds != 4:
             config["n_folds"] = n_folds
         if extra:
-            config["outside"] = {"files": [[name, f"{name}{fold}"] for name in extra], "max_cosine": 0.9}
+            config["outside"] = {"files": [[name, edition or f"{name}{fold}"] for name in extra], "max_cosine": 0.9}
         made_from = {"fold": fold, "seed": split_seed, "extra_files": list(extra), "validation_version": split}
+        made_from |= {"edition": edition} if edition else {}
         made_from |= {"n_folds": n_folds} if n_folds != 4 else {}
         folder = self.data_root / f"tiny-{hashing.made_from_digest(made_from)}" / f"validation_{split}"
         if not folder.exists():

@@ -39,6 +39,13 @@ def test_names_that_documents_and_recipes_hold():
     assert private.submission == "private-sample-minilm-v5-41e5b1e5-round1" and private.is_private
 
 
+@pytest.mark.parametrize("spell", ["./{}".format, "{}/".format, os.path.abspath])
+def test_one_folder_has_one_name_however_it_is_written(spell):
+    """The default's own spelling names the same experiment as others of the folder."""
+    assert named(f"RAW={spell('data/raw')}").name == named("RAW=data/raw").name == "raw-minilm"
+    assert named(f"RAW={spell('data/private-raw')}").is_private
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -120,6 +127,7 @@ def test_submissions_of_the_ensemble_stand_side_by_side():
     assert len({each.fused_submission for each in names}) == len(names)
     assert str(names[0].fused_submission) == "submissions/best.csv"
     assert names[1].fused_submission.stem == f"best-{names[1].cv_tag}"  # as the table's
+    assert str(named("RAW=data/private-raw").fused_submission) == "submissions/best-private-raw.csv"
 
 
 def test_all_folds_by_name_are_no_other_table():

@@ -286,6 +286,12 @@ def test_a_private_leaderboard_is_held_out_then_scored(session, project):
     assert scripts[-2:] == ["make_submission", "private_lb"]
 
 
+def test_runs_are_scored_on_held_out_questions_alone(session):
+    """Holding questions out reads no RUNS, which would be ignored without a word."""
+    with pytest.raises(UserError, match=r"RUNS=some-v1/round1: .*RAW=raw has none held out.*RAW=data/private-raw"):
+        ran(session, "private_lb", "RUNS=some-v1/round1")
+
+
 @pytest.mark.parametrize(
     ("target", "flags"),
     [

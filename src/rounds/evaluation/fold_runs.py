@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CheckpointManifest, CollectionManifest, FinetuneManifest
-from rounds.data.source import FOLDED, N_FOLDS
+from rounds.data.source import FOLDED, N_FOLDS, PSEUDO_LABELS
 from rounds.errors import UserError
 from rounds.evaluation import results
 from rounds.evaluation.results import ResultRow, RowKind
@@ -140,7 +140,7 @@ def _engine(folder: Path) -> str:
 def _data_facts(manifest: CollectionManifest) -> Facts:
     """Return what a collection was made from, apart from its fold.
 
-    Of files of outside questions the names count, not the content: pseudo-labels of one recipe differ between folds.
+    Of pseudo-labels the files' names count, not their content, which differs between the folds of one recipe.
     """
     config = manifest.config
     files = config.get("outside", {}).get("files", [])
@@ -149,6 +149,7 @@ def _data_facts(manifest: CollectionManifest) -> Facts:
         "SEED": str(config["seed"]),
         "N_FOLDS": str(config.get("n_folds", N_FOLDS)),
         "EXTRA": " + ".join(name for name, _ in files),
+        "EXTRA's content": " + ".join(digest[:8] for name, digest in files if name != PSEUDO_LABELS),
         "EXPLANATIONS": config.get("explanations", "")[:8],
         **_flat(config["prompts"], "prompts."),
         **_flat({name: value for name, value in config.get("outside", {}).items() if name != "files"}, "outside."),

@@ -128,9 +128,13 @@ class Experiment:
 
     @property
     def fused_submission(self) -> Path:
-        """The CSV of make best: `best.csv`, with another recipe or the table's hash in its name where there is one."""
+        """The CSV of make best: `best.csv`, with another recipe or the table's hash in its name where there is one.
+
+        That of data with held-out questions is named after them: it answers other questions than Kaggle asks.
+        """
+        data = f"-{self.data_name}" if self.is_private else ""
         recipe = "" if self.recipe_name == Settings.model else f"-{self.recipe_name}"
-        return Path("submissions") / f"best{recipe}{tag(self._over_folds)}.csv"
+        return Path("submissions") / f"best{data}{recipe}{tag(self._over_folds)}.csv"
 
     def table(self, kind: str) -> Path:
         """A table over several recipes (`sweep`, `compared`), without its suffix."""

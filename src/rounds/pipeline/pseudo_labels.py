@@ -1,5 +1,6 @@
 """Pseudo-labels: the target that labels unlabelled wrong answers of training questions with ROUND's checkpoint."""
 
+from rounds.data.source import PSEUDO_LABELS
 from rounds.errors import UserError
 from rounds.pipeline import keys, stages
 from rounds.pipeline.experiment import Experiment
@@ -30,7 +31,7 @@ def labelling(session: Session) -> Stage:
     if given.task != "eedi":
         raise UserError(f"TASK={given.task}: pseudo_label labels wrong answers, which TASK=eedi alone has")
     folds = _other_folds(session)
-    output = names.round(given.round) / "pseudo_labels.jsonl"
+    output = names.round(given.round) / PSEUDO_LABELS
     call = keys.command(
         "pseudo_label",
         model_path=names.train(given.round),

@@ -22,6 +22,7 @@ from rounds.pipeline.task_defaults import (
     SAMPLES,
     SECOND_STAGES,
     TASK_DEFAULTS,
+    project_path,
 )
 
 SPLITS = ("v1", "v2", "v3", "v4", "v5", "v6", *OFFICIAL_SPLITS, "submission")
@@ -270,7 +271,7 @@ class Settings:
         changes = {name: value for name, value in defaults.items() if name not in self.given}
         fold_choice.check(self.on(**changes), target)
         changes["fold_split"] = fold_choice.split_of(self, target)
-        raw = self.raw.rstrip("/") or self.raw
+        raw = project_path(self.raw)
         if not raw:
             raw = str(downloaded.parent) if is_downloaded else SAMPLES.get(self.task, "")
         if not raw:

@@ -131,6 +131,11 @@ def private_lb(session: Session) -> None:
         scored = [submission, beside] if beside.exists() else [submission]
         session.call("private_lb", folder=given.raw, submission=scored)
         return
+    if given.runs:
+        raise UserError(
+            f"RUNS={' '.join(given.runs)}: data with held-out questions alone score them, and RAW={given.raw} has none "
+            f"held out; make them (make private_lb without RUNS), then RAW={names.private}"
+        )
     session.ensure(*stages.raw(names))
     session.call(
         "private_lb",

@@ -3,6 +3,9 @@
 Only the standard library and modules that keep to it are imported, as in `settings`.
 """
 
+import os
+
+from rounds.artifacts import object_storage
 from rounds.data.source import PROMPT_TASK
 
 SAMPLES = {
@@ -51,3 +54,15 @@ TASK_DEFAULTS: dict[str, dict[str, object]] = {
 # Second stages train on several folds; on the generated sample each of them does less.
 SECOND_STAGES = ("rerank", "cv", "best", "distil", "pseudo_label")
 SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
+
+
+def project_path(path: str) -> str:
+    """Return a path as the defaults spell theirs: relative where it lies in the project, without `./` and a last slash.
+
+    >>> project_path("./data/raw/"), project_path(f"{os.getcwd()}/data/raw"), project_path("s3://bucket/raw/")
+    ('data/raw', 'data/raw', 's3://bucket/raw')
+    """
+    if not path or object_storage.is_url(path):
+        return path.rstrip("/")
+    inside = os.path.relpath(path)
+    return (path.rstrip("/") or path) if inside.startswith("..") else inside
