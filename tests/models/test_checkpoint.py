@@ -161,6 +161,14 @@ def test_a_model_of_another_tool_without_a_recipe_is_refused(takes_recipe, tmp_p
         checkpoint.resolve(str(tmp_path), device="cpu", takes_recipe=takes_recipe)
 
 
+def test_another_model_has_neither_revision_nor_digest_of_the_recipe_s():
+    """It would be looked for in a revision that is not its own, and refused for the digest of other weights."""
+    recipe = loader.load("tiny-mistral").replace("model", revision="a-commit", sha256="0" * 64)
+    other = checkpoint.resolve("random:qwen2", recipe, "cpu")
+    assert (other.recipe.model.name_or_path, other.recipe.model.revision) == ("random:qwen2", None)
+    assert other.recipe.model.sha256 is None and other.lineage is None
+
+
 def test_a_foreign_manifest_in_the_base_model_s_folder_says_nothing(tmp_path):
     """Another tool's manifest.json leaves the base model what it is: untrained on our questions."""
     recipe = loader.load("tiny-mistral")

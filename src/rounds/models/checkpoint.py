@@ -297,8 +297,8 @@ def _comparable(recipe: Recipe, section: str) -> dict:
 
 def _resolve_hub_model(name: str, recipe: Recipe, options: InferenceOptions) -> Checkpoint:
     """Return another hub model in the place of the recipe's; nobody knows what it was trained on."""
-    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, name_or_path=name))
-    return Checkpoint(recipe, base_model_digest(recipe.model), options)
+    model = dataclasses.replace(recipe.model, name_or_path=name, revision=None, sha256=None)
+    return Checkpoint(dataclasses.replace(recipe, model=model), base_model_digest(model), options)
 
 
 def _is_base_folder(folder: Path, recipe: Recipe) -> bool:
