@@ -106,7 +106,7 @@ def main(flags: Flags) -> None:
     split = split or splits.make_split(task, version, flags.seed, flags.fold, flags.n_folds)
     questions = outside.join(task, split, outside_rows, recipe.outside) if files else None
     if questions:
-        print(questions.message())
+        print(questions.message(), *questions.warnings(), sep="\n")
     sizes = collection.write(task, split, recipe.prompts, folder, config, flags.made_from, questions)
     unseen = "" if sizes["unseen_share"] is None else f" ({sizes['unseen_share']:.0%} unseen)"
     print(
@@ -121,6 +121,7 @@ def _outside_config(files: list[Path], settings: Outside) -> dict:
         "files": [[file.name, hashing.sha256_file(file)] for file in files],
         "max_cosine": settings.max_cosine,
         "duplicate_cosine": settings.duplicate_cosine,
+        "constructs": settings.constructs,
     }
 
 

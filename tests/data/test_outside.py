@@ -336,9 +336,12 @@ def test_what_was_dropped_is_written(folders):
     assert described.pop("outside") == {
         "rows": 3,
         "near_question": 1,
+        "same_construct": 0,
         "near_duplicate": 0,
         "training_queries": 2,
         "sources": {"more": 1, "b": 1},
+        "rewritten": [],
+        "chosen": [],
     }
     assert described == store.read_json(folders[0] / "split.json")
 

@@ -211,15 +211,33 @@ def test_outside_questions_vote_apart(tables, tiny, tmp_path):
     without, table = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
     names = {name.partition(": ")[0] for name in table.features.keys() - without.features.keys()}
     members = store.read_manifest(tables[0]).members
-    assert names == {"outside labels", *(f"outside {member}" for member in members)}
+    assert names == {f"outside {member}" for member in members}
     places = {pair: place for place, pair in enumerate(zip(table.query_rows, table.passage_ids, strict=True))}
     kept = [places[pair] for pair in zip(without.query_rows, without.passage_ids, strict=True)]
     for name, values in without.features.items():
         np.testing.assert_array_equal(values, table.features[name][kept], err_msg=name)
     voted = table.passage_ids == rows[1]["pos_id"][0]
-    np.testing.assert_array_equal(table.features["outside labels: count"], voted)
     np.testing.assert_array_equal(table.features[f"outside {members[-1]}: score"] > -1, voted)
     assert set(table.query_rows[voted]) == set(range(len(table.queries)))
+
+
+def test_silent_outside_questions_do_not_vote(tables, tiny, tmp_path):
+    """Beside another one they change nothing; alone they leave no features."""
+    from rounds.data import collection
+
+    source = checkpoint.resolve(None, tiny, "cpu")
+    data, rows = add_outside(tables[0], tmp_path / "data")
+    made = {}
+    silent = {**rows[2], "question_id": "outside:b:aa", "outside": "b", "silent": True}
+    voter = store.read_jsonl(data.folder / collection.FINETUNE)[-1]
+    for name, outside_rows in {"voter": [voter], "both": [voter, silent], "silent": [silent]}.items():
+        store.write_jsonl(data.folder / collection.FINETUNE, [*rows, *outside_rows])
+        stage.make_candidates([source], data, tmp_path / name, tmp_path, False)
+        made[name] = read_candidates(tmp_path / name / FILE)
+    assert list(made["both"].passage_ids) == list(made["voter"].passage_ids)
+    for name, values in made["voter"].features.items():
+        np.testing.assert_allclose(made["both"].features[name], values, atol=1e-5, err_msg=name)
+    assert not any(name.startswith("outside") for name in made["silent"].features)
 
 
 def test_a_reranker_never_scores_questions_that_it_learned_from(tables, decoder, tmp_path):

@@ -182,9 +182,11 @@ def test_the_title_says_what_the_rounds_were_trained_with():
     folds = [fold(0), fold(1)]
     plain = cross_validation.title(folds)
     assert "2 of 4 folds of v5, 80 queries" in plain and "outside" not in plain
-    folds[0].table.features["outside labels: count"] = folds[0].table.features["m: signal"]
+    folds[0].table.features["outside m: score"] = folds[0].table.features["m: signal"]
     shown = cross_validation.title([replace(folds[0], seeds=2), replace(folds[1], seeds=2)])
     assert shown == f"{plain}; with outside questions; rounds: means over 2 training seeds"
+    rewritten = replace(folds[0], data=replace(folds[0].data, rewritten=("more",)))
+    assert "some of which were written from the competition's" in cross_validation.title([rewritten, folds[1]])
 
 
 def test_folds_of_different_numbers_are_refused():
@@ -233,7 +235,7 @@ def test_ablations_leave_out_one_kind_of_feature_or_add_the_reranker():
     folds = [fold(seed) for seed in range(2)]
     names = [label for label, _ in views.ablation_views(["m"], folds[0].table)]
     assert names == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
-    assert all(len(view) == 7 for _, views in views.ablation_views(["m"], folds[0].table) for view in views)
+    assert all(len(view) == 6 for _, views in views.ablation_views(["m"], folds[0].table) for view in views)
     scored = folds[0].table.with_scores("reranker", np.zeros(len(folds[0].table.query_rows)))
     label, (view,) = views.ablation_views(["m"], scored)[-1]
     assert label == "ensemble, reranked" and view == (*views.default_views(["m"])[-1][1][0], "reranker")
@@ -255,9 +257,11 @@ def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
     assert found["fusion without votes"][0][0] == members[-1] and "votes" not in str(found["fusion without votes"])
     assert "fusion without tokens" not in found  # no member has any
     assert not any("outside" in label for label in found)
-    own.features["outside m round 2: score"] = own.features["outside labels: count"] = own.features["labels: noise"]
+    own.features["outside m round 2: score"] = own.features["labels: noise"]
     (without,) = dict(views.ablation_views(members, own))["fusion without outside"]
     assert "outside" not in str(without) and "votes m round 2" in without
+    whole = dict(views.ablation_views(members, own))["ensemble without outside"]
+    assert whole == [tuple(group for group in view if not group.startswith("outside")) for view in everyone]
     assert views.default_views(["m round 0"])[1][1] == views.default_views(["m round 0"])[0][1]
 
 

@@ -127,10 +127,18 @@ def test_outside_votes_are_those_of_their_own_labels(at_once, inputs, monkeypatc
         if name.startswith("votes "):
             other = table.features[name.replace("votes ", "outside ", 1)]
             np.testing.assert_allclose(values[rows], other[others], rtol=1e-4, atol=1e-6, err_msg=name)
-    for passage, count in (("p5", 2), ("p60", 1)):
-        pairs = table.passage_ids == passage
-        assert set(table.query_rows[pairs]) == set(range(6))
-        assert set(table.features["outside labels: count"][pairs]) == {count}
+    for passage in ("p5", "p60"):
+        assert set(table.query_rows[table.passage_ids == passage]) == set(range(6))
+
+
+def test_no_feature_says_how_many_outside_questions_a_passage_has(inputs):
+    """A source that says for which passages somebody wrote questions, and not what is right, would tell the labels."""
+    models = [replace(model, outside=unit(np.random.default_rng(2), 1)) for model in inputs["models"]]
+    outside = LabelledQueries([QueryMetadata("text", "o", "c", "s0")], np.array([5]))
+    groups = {
+        name.partition(": ")[0] for name in build_candidates(**{**inputs, "models": models}, outside=outside).features
+    }
+    assert {group for group in groups if group.startswith("outside")} == {f"outside {each.name}" for each in models}
 
 
 def test_label_word_and_sibling_features_equal_a_slow_reference(inputs, sampled_pairs):

@@ -81,7 +81,7 @@ OPTIONAL_KEYS = (
     ("training", "average_epochs"),
     ("training", "ema_decay"),
     ("training", "label_weight"),
-    *(("outside", key) for key in ("ratio", "first", "weight", "max_cosine", "duplicate_cosine")),
+    *(("outside", key) for key in ("ratio", "first", "weight", "max_cosine", "duplicate_cosine", "constructs")),
     *(("distillation", key) for key in schema.fields(Distillation)),
     *(("ensemble", key) for key in schema.fields(Ensemble)),
 )

@@ -42,6 +42,8 @@ DROPPED = "outside_dropped.jsonl"
 
 OUTSIDE = "outside"  # key of a fine-tuning row that names an outside question's source
 
+SILENT = "silent"  # key of an outside row that trains, and does not vote in second stages
+
 
 @dataclass(frozen=True)
 class Collection:
@@ -62,6 +64,7 @@ class Collection:
         names: passage id -> name, where `prompts.passage` joins names with something; otherwise empty.
         explanations: passage id -> explanation, for passages that have one.
         n_folds: number of folds of the split, if it has folds.
+        rewritten: sources of outside questions that were written from the competition's labelled questions.
     """
 
     folder: Path
@@ -79,6 +82,7 @@ class Collection:
     names: dict[str, str] = field(default_factory=dict)
     explanations: dict[str, str] = field(default_factory=dict)
     n_folds: int = N_FOLDS
+    rewritten: tuple[str, ...] = ()
 
     @cached_property
     def validation_digest(self) -> str:
@@ -179,7 +183,8 @@ def _outside_rows(outside: OutsideQuestions | None, passages: Mapping[str, str],
         digests = lineage.question_digests(outside.dataset, {query.group for query in outside.dataset.queries})
         for query in outside.dataset.queries:
             row = _finetune_row(query, outside.dataset, passages, prompts, digests)
-            yield {**row, OUTSIDE: outside.sources[query.id]}
+            source = outside.sources[query.id]
+            yield {**row, OUTSIDE: source, **({SILENT: True} if source in outside.origins.chosen else {})}
 
 
 def own_rows(rows: Iterable[dict]) -> list[dict]:
@@ -262,6 +267,7 @@ def read(folder: Path) -> Collection:
         names={row["_id"]: row["name"] for row in parts},
         explanations={row["_id"]: row["explanation"] for row in parts if row["explanation"]},
         n_folds=manifest.config.get("n_folds", N_FOLDS),
+        rewritten=tuple(store.read_json(folder / "split.json").get("outside", {}).get("rewritten", ())),
     )
 
 

@@ -1,20 +1,21 @@
 """Outside questions on the training side of a split, without those that give its validation or test questions away."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from rounds.artifacts import hashing
 from rounds.config.recipe import Outside
-from rounds.data import lineage
+from rounds.data import lineage, outside_origin
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.loaders.outside import OutsideRow
 from rounds.data.near_duplicates import Vectorizer, find_duplicates, find_nearest
+from rounds.data.outside_origin import Origins, construct_of
 from rounds.data.splits import Split
 from rounds.errors import Refused
 
-NEAR_QUESTION, NEAR_DUPLICATE = "near_question", "near_duplicate"
+NEAR_QUESTION, SAME_CONSTRUCT, NEAR_DUPLICATE = "near_question", "same_construct", "near_duplicate"
 
 
 class Dropped(NamedTuple):
@@ -22,14 +23,15 @@ class Dropped(NamedTuple):
 
     Attributes:
         row: the row.
-        reason: `near_question` or `near_duplicate`.
-        cosine: to the nearest text.
-        nearest: names that text: a question of the split, a training query or another outside row.
+        reason: `near_question`, `same_construct` or `near_duplicate`.
+        cosine: to the nearest text; None for a row that only shares a construct.
+        nearest: names that text, or the question with the construct: a question of the split, a training query or
+            another outside row.
     """
 
     row: OutsideRow
     reason: str
-    cosine: float
+    cosine: float | None
     nearest: str
 
     def to_dict(self) -> dict:
@@ -41,7 +43,7 @@ class Dropped(NamedTuple):
             "question": self.row.fields["question"],
             "misconception": self.row.label,
             "reason": self.reason,
-            "cosine": round(self.cosine, 4),
+            "cosine": None if self.cosine is None else round(self.cosine, 4),
             "nearest": self.nearest,
         }
 
@@ -56,12 +58,14 @@ class OutsideQuestions:
         dropped: rows that do not train.
         nearest: the row whose question is nearest to a validation or test question, that cosine and that question's
             name; None where there is no such question.
+        origins: sources that were written from the competition's questions, or chosen by its labels.
     """
 
     dataset: RetrievalDataset
     sources: dict[str, str]
     dropped: list[Dropped]
     nearest: tuple[OutsideRow, float, str] | None
+    origins: Origins
 
     def count(self, reason: str) -> int:
         """Return how many rows were dropped for a reason."""
@@ -72,29 +76,55 @@ class OutsideQuestions:
         return {
             "rows": len(self.sources) + len(self.dropped),
             NEAR_QUESTION: self.count(NEAR_QUESTION),
+            SAME_CONSTRUCT: self.count(SAME_CONSTRUCT),
             NEAR_DUPLICATE: self.count(NEAR_DUPLICATE),
             "training_queries": len(self.sources),
             "sources": dict(Counter(self.sources.values())),
+            "rewritten": list(self.origins.rewritten),
+            "chosen": list(self.origins.chosen),
         }
 
     def message(self) -> str:
         """Return the line that says what joins and what was left out."""
+        counts = [f"{self.count(NEAR_QUESTION)} near a validation or test question"]
+        if same := self.count(SAME_CONSTRUCT):
+            counts.append(f"{same} about the construct of one")
         line = (
             f"outside: {len(self.sources)} of {len(self.sources) + len(self.dropped)} rows join the training queries; "
-            f"{self.count(NEAR_QUESTION)} near a validation or test question and {self.count(NEAR_DUPLICATE)} "
-            "near-duplicates are left out"
+            f"{', '.join(counts)} and {self.count(NEAR_DUPLICATE)} near-duplicates are left out"
         )
         if self.nearest is None:
             return line
         row, cosine, question = self.nearest
         return f"{line}; nearest: {row.place} and {question}, cosine {cosine:.2f}"
 
+    def warnings(self) -> list[str]:
+        """Return a line on the sources of each origin that makes cross-validation too good."""
+        lines, origins = [], self.origins
+        if origins.rewritten:
+            known, other = origins.construct_shares
+            lines.append(
+                f"warning: {', '.join(origins.rewritten)}: written from the competition's labelled questions, as it "
+                f"seems, of which some are held out: {known} of the rows on labelled misconceptions have a construct "
+                f"of such a question, of the others {other}. {self.count(SAME_CONSTRUCT)} rows about the construct of "
+                "a validation or test question are left out; scores on unseen misconceptions may still be too good"
+            )
+        if origins.chosen:
+            known, other = origins.coverages
+            lines.append(
+                f"warning: {', '.join(origins.chosen)}: {known} of the labelled misconceptions and {other} of the "
+                "others are covered, which tells the held-out labels from most passages. These rows train, and have no "
+                "vote in second stages"
+            )
+        return lines
+
 
 def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], settings: Outside) -> OutsideQuestions:
     """Choose the outside rows that train beside a split's own training queries.
 
-    First rows are dropped whose question is near a validation or test question; then those whose question and answers
-    are near an earlier training row with the same label, be it the competition's or an outside one.
+    First rows are dropped whose question is near a validation or test question; then, by `outside.constructs`, those
+    about the construct of such a question, and at last those whose question and answers are near an earlier training
+    row with the same label, be it the competition's or an outside one.
 
     Args:
         settings: the recipe's section `outside`.
@@ -105,12 +135,16 @@ def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], se
     _check_pseudo_labels(dataset, split, rows)
     texts = dict.fromkeys(query.fields["question"] for query in (*dataset.queries, *dataset.test_queries))
     vectorizer = Vectorizer(list(texts))
+    origins = outside_origin.trace(dataset, rows)
     nearest, dropped = _near_questions(dataset, split, rows, vectorizer, settings.max_cosine)
-    left_out = {id(entry.row) for entry in dropped}
-    rest = [row for row in rows if id(row) not in left_out]
+    rest = _without(rows, dropped)
+    if settings.constructs != "keep":
+        is_checked = settings.constructs == "drop"
+        suspects = [row for row in rest if is_checked or row.source in origins.rewritten]
+        same = _same_constructs(dataset, split, suspects)
+        dropped, rest = [*dropped, *same], _without(rest, same)
     duplicates = _near_duplicates(dataset, split, rest, vectorizer, settings.duplicate_cosine)
-    left_out = {id(entry.row) for entry in duplicates}
-    kept = [row for row in rest if id(row) not in left_out]
+    kept = _without(rest, duplicates)
     queries = [_query(row) for row in kept]
     return OutsideQuestions(
         dataset=replace(
@@ -122,7 +156,13 @@ def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], se
         sources={query.id: row.source for query, row in zip(queries, kept, strict=True)},
         dropped=[*dropped, *duplicates],
         nearest=nearest,
+        origins=origins,
     )
+
+
+def _without(rows: Sequence[OutsideRow], dropped: list[Dropped]) -> list[OutsideRow]:
+    left_out = {id(entry.row) for entry in dropped}
+    return [row for row in rows if id(row) not in left_out]
 
 
 def _check_pseudo_labels(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow]) -> None:
@@ -140,18 +180,33 @@ def _check_pseudo_labels(dataset: RetrievalDataset, split: Split, rows: Sequence
         )
 
 
+def _held_out(dataset: RetrievalDataset, split: Split) -> Iterator[tuple[Query, str]]:
+    """Yield the queries of validation and test questions, each with its question's name."""
+    validation = (query for query in dataset.queries if query.group in split.validation)
+    for side, queries in (("validation", validation), ("test", dataset.test_queries)):
+        yield from ((query, f"{side} question {query.group}") for query in queries)
+
+
+def _same_constructs(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow]) -> list[Dropped]:
+    """Return the rows about the construct of a validation or test question, whatever they are labelled with.
+
+    Rows with that question's label alone would leave a gap that tells the label.
+    """
+    names: dict[str, str] = {}
+    for query, name in _held_out(dataset, split):
+        names.setdefault(construct_of(query.fields), name)
+    names.pop("", None)
+    found = [(row, names.get(construct_of(row.fields))) for row in rows if row.labelled_for is None]
+    return [Dropped(row, SAME_CONSTRUCT, None, name) for row, name in found if name]
+
+
 def _near_questions(
     dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], vectorizer: Vectorizer, threshold: float
 ) -> tuple[tuple[OutsideRow, float, str] | None, list[Dropped]]:
     """Return the nearest row with its cosine and question, and the rows near a validation or test question."""
     names: dict[str, str] = {}  # text -> name of the question
-    sides = (
-        ("validation", (q for q in dataset.queries if q.group in split.validation)),
-        ("test", dataset.test_queries),
-    )
-    for side, queries in sides:
-        for query in queries:
-            names.setdefault(query.fields["question"], f"{side} question {query.group}")
+    for query, name in _held_out(dataset, split):
+        names.setdefault(query.fields["question"], name)
     if not names or not rows:
         return None, []
     references, questions = list(names), list(dict.fromkeys(row.fields["question"] for row in rows))

@@ -55,7 +55,7 @@ SCRIPTS = {
         "output_dir",
         (
             *("prompts.query", "prompts.passage", "prompts.latex", "prompts.task"),
-            *("outside.max_cosine", "outside.duplicate_cosine"),
+            *("outside.max_cosine", "outside.duplicate_cosine", "outside.constructs"),
         ),
         ("raw_dir", "explanations", "extra_files"),
     ),

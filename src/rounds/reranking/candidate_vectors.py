@@ -62,8 +62,13 @@ class _Labels(NamedTuple):
 
     @classmethod
     def of(cls, rows: list[dict], passage_rows: dict[str, int]) -> "_Labels":
-        """Return the labels of training rows."""
-        pairs = [(row, passage_rows[passage]) for row, example in enumerate(rows) for passage in example["pos_id"]]
+        """Return the labels of training rows; those without a vote have queries, and no labels."""
+        pairs = [
+            (row, passage_rows[passage])
+            for row, example in enumerate(rows)
+            if collection.SILENT not in example
+            for passage in example["pos_id"]
+        ]
         query_rows, passages = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
         return cls([collection.query_metadata(row) for row in rows], query_rows, passages)
 
@@ -230,7 +235,7 @@ def _build_table(
             each.queries,
             each.own[own.query_rows],
             each.passages,
-            each.outside[outside.query_rows] if outside.queries else None,
+            each.outside[outside.query_rows] if len(outside.query_rows) else None,
         )
         for model, each in zip(fused, vectors, strict=True)
     ]
@@ -243,7 +248,7 @@ def _build_table(
         models,
         lexical,
         ranked["qrels"],
-        outside=outside.labelled() if outside.queries else None,
+        outside=outside.labelled() if len(outside.query_rows) else None,
     )
 
 

@@ -95,7 +95,9 @@ def title(folds: list[Fold]) -> str:
     first = folds[0]
     parts = [fold_table.title([fold.data for fold in folds])]
     if any(name.startswith(OUTSIDE_GROUPS) for name in first.table.features):
-        parts.append("with outside questions")
+        rewritten = {source for fold in folds for source in fold.data.rewritten}
+        given = ", some of which were written from the competition's (docs/data.md)" if rewritten else ""
+        parts.append(f"with outside questions{given}")
     if first.seeds > 1:
         parts.append(f"rounds: means over {first.seeds} training seeds")
     return "; ".join(parts)

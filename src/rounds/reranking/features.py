@@ -75,7 +75,7 @@ def build_candidates(
 
     The candidates are the nearest passages of the last model, those that its nearest labelled queries vote for, and the
     best by BM25. The feature groups are `MODEL` and `votes MODEL` for each model, `labels`, `words` and `siblings`.
-    Outside questions vote apart: for further candidates, and in the groups `outside MODEL` and `outside labels`.
+    Outside questions vote apart: for further candidates, and in the groups `outside MODEL`.
 
     Args:
         queries: Query id -> metadata. Queries of one question are siblings.
@@ -218,7 +218,12 @@ def _vote_features(
 def _outside_features(
     models: list[FusedModel], queries: list[QueryMetadata], outside: LabelledQueries, pairs: Pairs
 ) -> dict[str, np.ndarray]:
-    """Let outside questions vote in groups of their own, and count their labels."""
+    """Let outside questions vote in groups of their own.
+
+    How many of them a passage has is no feature: it says for which passages somebody wrote questions, and not what is
+    right. Where they were written for passages that the competition labels, or for the others, it would tell the
+    fusion which ones a fold's held-out labels are among.
+    """
     features: dict[str, np.ndarray] = {}
     query_rows, passage_rows = pairs
     for model in models:
@@ -230,8 +235,7 @@ def _outside_features(
             parts.append(_vote_features(apart, queries[block], outside, rows))
         values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         features |= in_group(f"outside {model.name}", values)
-    counts = np.bincount(outside.passage_rows, minlength=len(models[0].passages))[pairs[1]]
-    return features | in_group("outside labels", {"labelled": counts > 0, "count": counts})
+    return features
 
 
 def _query_blocks(count: int, labelled: LabelledQueries) -> list[slice]:

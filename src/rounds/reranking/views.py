@@ -13,9 +13,11 @@ MODEL_GROUPS = ("", "votes ", "tokens ", "outside ")  # prefixes of a model's fe
 
 FUSION, ENSEMBLE = "fusion", "ensemble"  # labels, which those of their ablations begin with
 
+OUTSIDE = "outside"  # the kind of the features of outside questions
+
 UNSEEN_PRIOR = f"{ENSEMBLE}, unseen prior"
 
-SHARED_GROUPS = ("labels", "words", "siblings", "outside labels")
+SHARED_GROUPS = ("labels", "words", "siblings")
 
 
 def default_views(models: list[str]) -> list[tuple[str, list[View]]]:
@@ -33,6 +35,8 @@ def default_views(models: list[str]) -> list[tuple[str, list[View]]]:
 def ablation_views(models: list[str], table: Candidates) -> list[tuple[str, list[View]]]:
     """Return the fusion without one kind of feature each, and the ensemble with all rounds or with a reranker.
 
+    The ensemble without outside questions is there as well, since cross-validation may make too much of these.
+
     Args:
         models: Names of the fused models.
         table: Candidates whose features say which kinds there are.
@@ -46,6 +50,9 @@ def ablation_views(models: list[str], table: Candidates) -> list[tuple[str, list
         (f"{FUSION} without {kind}", [tuple(group for group in fusion_view if group in models or _kind(group) != kind)])
         for kind in dict.fromkeys(kinds)
     ]
+    if OUTSIDE in kinds:
+        without = [tuple(group for group in view if _kind(group) != OUTSIDE) for view in ensemble]
+        ablations.append((f"{ENSEMBLE} without {OUTSIDE}", without))
     whole = [model for model in models if not model.endswith(QUERY_PARTS)]
     if earlier := whole[1:-1]:
         views = [view for model in (*earlier, whole[-1]) for view in _views_of(model, models)]

@@ -1,5 +1,7 @@
 """Section `outside`: how outside questions (`EXTRA=`) join the training queries."""
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -32,3 +34,8 @@ class Outside:
     duplicate_cosine: Number = Field(0.9, ge=0, le=1)
     """Leave out an outside row that has a greater cosine to an earlier training row with the same label, over question,
     correct and wrong answer. 1: leave out exact copies alone."""
+
+    constructs: Literal["auto", "keep", "drop"] = "auto"
+    """`drop` leaves out outside rows about the construct of a validation or test question, `keep` does not. `auto`
+    drops those whose source was written from the competition's labelled questions, as its rows show: a row about a
+    held-out question's construct may be that question in other words."""
