@@ -127,6 +127,14 @@ def test_outside_questions_count_by_content_and_name(project):
     assert data_key("a.csv") != keys[1] and data_key() == keys[0]
 
 
+def test_outside_questions_are_joined_anew_where_the_rules_are_others(project, monkeypatch):
+    """The same keys may leave out other rows than in an earlier version; data without such rows stay as they are."""
+    (project / "a.csv").write_text("x", encoding="utf-8")
+    plain, before = data_key(), data_key("a.csv")
+    monkeypatch.setattr(keys, "OUTSIDE_RULES", keys.OUTSIDE_RULES + 1)
+    assert data_key("a.csv") != before and data_key() == plain
+
+
 @pytest.mark.parametrize("flag", ["explanations", "extra_files"])
 def test_a_file_that_lies_beside_an_artefact_counts_by_its_own_content(flag, project):
     """Somebody's file in the sample's folder is no part of the sample: another content is another key."""

@@ -21,6 +21,7 @@ from rounds.data.eedi_schema import FILES
 from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
+OUTSIDE_RULES = 2  # raise it when other outside questions join a split by the same keys
 MOST_LISTED = 16  # files of a folder that a key lists one by one
 
 
@@ -188,6 +189,7 @@ def made_from(call: Command, planned: Mapping[str, str] | None = None) -> dict:
         "script": call.script,
         **plain,
         **reads.values,
+        **({"outside_rules": OUTSIDE_RULES} if "extra_files" in inputs else {}),
         **({"recipe": _sections(recipe, reads.recipe, planned)} if recipe and reads.recipe else {}),
         **{name: _inputs(call, name, paths, planned) for name, paths in inputs.items()},
     }
