@@ -106,7 +106,7 @@ def main(flags: Flags) -> None:
     split = split or splits.make_split(task, version, flags.seed, flags.fold, flags.n_folds)
     questions = outside.join(task, split, outside_rows, recipe.outside) if files else None
     if questions:
-        print(questions.message(), *questions.warnings(), sep="\n")
+        print(questions.message(), *questions.warnings(recipe.outside, bool(split.validation)), sep="\n")
     sizes = collection.write(task, split, recipe.prompts, folder, config, flags.made_from, questions)
     unseen = "" if sizes["unseen_share"] is None else f" ({sizes['unseen_share']:.0%} unseen)"
     print(

@@ -90,6 +90,28 @@ def test_the_fusion_refuses_what_teaches_nothing():
         fusion.fit([one, other], [("m",)])
 
 
+def test_a_feature_that_did_not_vary_counts_for_nothing():
+    """No weight of it was trained, so that what it says of other candidates is noise."""
+    learned, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
+    learned.features["m: flat"] = np.full(len(learned.query_rows), -1, dtype=np.float32)
+    fitted = fusion.fit([learned], [("m",)])
+    scores = []
+    for value in (-1, 0.7):
+        other.features["m: flat"] = np.full(len(other.query_rows), value, dtype=np.float32)
+        other.features["m: flat"][::3] = -1
+        scores.append(fitted.score(other))
+    np.testing.assert_array_equal(*scores)
+
+
+def test_candidates_with_other_features_are_not_scored():
+    """The networks would read one feature for another."""
+    learned, other = (table(np.random.default_rng(seed), "q") for seed in (1, 2))
+    fitted = fusion.fit([learned], [("m",)])
+    other.features["m: more"] = other.features["m: signal"]
+    with refused("other features", "some that vote"):
+        fitted.score(other)
+
+
 def test_no_fold_is_ranked_by_what_its_own_labels_taught(monkeypatch):
     """Each fit gets every fold's table but that of the fold that it ranks."""
     folds, fitted, scored = [fold(seed) for seed in range(3)], [], []
@@ -182,11 +204,12 @@ def test_the_title_says_what_the_rounds_were_trained_with():
     folds = [fold(0), fold(1)]
     plain = cross_validation.title(folds)
     assert "2 of 4 folds of v5, 80 queries" in plain and "outside" not in plain
-    folds[0].table.features["outside m: score"] = folds[0].table.features["m: signal"]
+    folds = [replace(each, data=replace(each.data, outside={"training_queries": 9})) for each in folds]
     shown = cross_validation.title([replace(folds[0], seeds=2), replace(folds[1], seeds=2)])
     assert shown == f"{plain}; with outside questions; rounds: means over 2 training seeds"
-    rewritten = replace(folds[0], data=replace(folds[0].data, rewritten=("more",)))
-    assert "some of which were written from the competition's" in cross_validation.title([rewritten, folds[1]])
+    outside = {"training_queries": 9, "rewritten": ["more"]}
+    rewritten = replace(folds[0], data=replace(folds[0].data, outside=outside))
+    assert "some of which look written from the competition's" in cross_validation.title([rewritten, folds[1]])
 
 
 def test_folds_of_different_numbers_are_refused():

@@ -8,7 +8,7 @@ import pytest
 from rounds.artifacts import store
 from rounds.config.recipe import Distillation
 from rounds.data import collection
-from rounds.data.collection import OUTSIDE
+from rounds.data.collection import OUTSIDE, SILENT
 from rounds.data.loaders import eedi
 from rounds.data.splits import Split
 from rounds.models import checkpoint
@@ -61,6 +61,17 @@ def test_an_outside_question_alone_has_nobody_to_vote():
     """It is left out, and so is a block of nothing."""
     rows = [training_row("1", "1"), training_row("2", "2"), training_row("o", "o", **{OUTSIDE: "model"})]
     assert teacher.divide(rows, {"o"}, 100) == [] and teacher.divide(rows, set(), 100) == []
+
+
+def test_questions_that_vote_are_spread_over_the_blocks():
+    """No block has all of them; where one alone votes, the others are ranked by it, and it is in no block."""
+    silent = [training_row(f"s{n}", f"s{n}", **{OUTSIDE: "a", SILENT: True}) for n in range(9)]
+    for voters in (1, 2, 6):
+        rows = [*silent, *(training_row(f"v{n}", f"v{n}", **{OUTSIDE: "b"}) for n in range(voters))]
+        blocks = teacher.divide(rows, {row["query_id"] for row in rows}, 100)
+        assert all(len([n for n in block if n >= 9]) < voters for block in blocks)
+        assert sum(map(len, blocks)) == len(rows) - (voters == 1)
+    assert sum(map(len, teacher.divide(silent, {row["query_id"] for row in silent}, 100))) == 9
 
 
 @pytest.mark.parametrize("is_outside", [False, True], ids=["own", "outside"])

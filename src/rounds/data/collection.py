@@ -64,7 +64,7 @@ class Collection:
         names: passage id -> name, where `prompts.passage` joins names with something; otherwise empty.
         explanations: passage id -> explanation, for passages that have one.
         n_folds: number of folds of the split, if it has folds.
-        rewritten: sources of outside questions that were written from the competition's labelled questions.
+        outside: counts and sources of outside questions (`OutsideQuestions.describe`); empty without any.
     """
 
     folder: Path
@@ -82,7 +82,7 @@ class Collection:
     names: dict[str, str] = field(default_factory=dict)
     explanations: dict[str, str] = field(default_factory=dict)
     n_folds: int = N_FOLDS
-    rewritten: tuple[str, ...] = ()
+    outside: dict = field(default_factory=dict)
 
     @cached_property
     def validation_digest(self) -> str:
@@ -267,7 +267,7 @@ def read(folder: Path) -> Collection:
         names={row["_id"]: row["name"] for row in parts},
         explanations={row["_id"]: row["explanation"] for row in parts if row["explanation"]},
         n_folds=manifest.config.get("n_folds", N_FOLDS),
-        rewritten=tuple(store.read_json(folder / "split.json").get("outside", {}).get("rewritten", ())),
+        outside=store.read_json(folder / "split.json").get("outside", {}),
     )
 
 

@@ -11,11 +11,13 @@ from rounds.data import lineage, outside_origin
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.loaders.outside import OutsideRow
 from rounds.data.near_duplicates import Vectorizer, find_duplicates, find_nearest
-from rounds.data.outside_origin import Origins, construct_of
+from rounds.data.outside_origin import Origins, Share, construct_of
 from rounds.data.splits import Split
 from rounds.errors import Refused
 
 NEAR_QUESTION, SAME_CONSTRUCT, NEAR_DUPLICATE = "near_question", "same_construct", "near_duplicate"
+
+MOST_NAMED = 10  # sources in a warning
 
 
 class Dropped(NamedTuple):
@@ -98,25 +100,48 @@ class OutsideQuestions:
         row, cosine, question = self.nearest
         return f"{line}; nearest: {row.place} and {question}, cosine {cosine:.2f}"
 
-    def warnings(self) -> list[str]:
-        """Return a line on the sources of each origin that makes cross-validation too good."""
+    def warnings(self, settings: Outside, has_validation: bool) -> list[str]:
+        """Return a line on each origin that makes cross-validation too good.
+
+        Args:
+            settings: the recipe's section `outside`.
+            has_validation: whether the split holds questions out.
+        """
         lines, origins = [], self.origins
         if origins.rewritten:
             known, other = origins.construct_shares
-            lines.append(
-                f"warning: {', '.join(origins.rewritten)}: written from the competition's labelled questions, as it "
-                f"seems, of which some are held out: {known} of the rows on labelled misconceptions have a construct "
-                f"of such a question, of the others {other}. {self.count(SAME_CONSTRUCT)} rows about the construct of "
-                "a validation or test question are left out; scores on unseen misconceptions may still be too good"
+            dropped = [entry for entry in self.dropped if entry.reason == SAME_CONSTRUCT]
+            count = sum(entry.row.source in origins.rewritten for entry in dropped)
+            done = (
+                "are kept (outside.constructs)" if settings.constructs == "keep" else f"are left out ({count} of them)"
             )
-        if origins.chosen:
-            known, other = origins.coverages
             lines.append(
-                f"warning: {', '.join(origins.chosen)}: {known} of the labelled misconceptions and {other} of the "
-                "others are covered, which tells the held-out labels from most passages. These rows train, and have no "
-                "vote in second stages"
+                f"warning: {_listed(origins.rewritten)}: look written from the competition's labelled questions: "
+                f"{known} of their questions on labelled misconceptions have a construct of one, of those on others "
+                f"{other}. Rows about the construct of a validation or test question {done}"
+                + ("; scores on unseen misconceptions may still be too good" if has_validation else "")
+            )
+        for (known, other), sources in _by_value(origins.chosen).items():
+            lines.append(
+                f"warning: {_listed(sources)}: {known} of the labelled misconceptions and {other} of the others are "
+                "covered, which tells among which the held-out labels are. These rows train, and have no vote in "
+                "second stages"
             )
         return lines
+
+
+def _listed(sources: Sequence[str]) -> str:
+    """Name some sources, and count the rest."""
+    more = f" and {len(sources) - MOST_NAMED} more" if len(sources) > MOST_NAMED else ""
+    return f"{', '.join(sources[:MOST_NAMED])}{more}"
+
+
+def _by_value(origins: dict[str, tuple[Share, Share]]) -> dict[tuple[Share, Share], list[str]]:
+    """Return the sources of each pair of shares, which are equal where they were checked together."""
+    sources: dict[tuple[Share, Share], list[str]] = {}
+    for source, shares in origins.items():
+        sources.setdefault(shares, []).append(source)
+    return sources
 
 
 def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], settings: Outside) -> OutsideQuestions:

@@ -8,7 +8,7 @@ passage which it is, while a fold's held-out labels are all in train.csv.
 Each check compares, source by source, the passages that the competition labels with those that it does not.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +19,8 @@ from rounds.data.dataset import RetrievalDataset
 from rounds.data.loaders.outside import OutsideRow
 
 LEAST_RATIO = 3.0  # of two shares that differ too much
+
+LEAST_ROWS = 50  # of a source that is checked alone
 
 MOST_P = 1e-3  # of Fisher's exact test, so that a few rows are no evidence
 
@@ -43,20 +45,23 @@ class Origins:
     """What the checks found.
 
     Attributes:
-        rewritten: sources written from the competition's questions.
-        construct_shares: of their rows on labelled passages, and on others: those with a labelled question's construct.
-        chosen: sources whose passages tell which ones the competition labels.
-        coverages: of the labelled passages, and of the others: those that a row of these sources is about.
+        rewritten: sources that look written from the competition's questions.
+        construct_shares: of their questions on labelled passages, and of questions on others: those with a labelled
+            question's construct.
+        chosen: source -> shares of the labelled passages, and of the others, that its rows are about; of sources whose
+            passages tell which ones the competition labels.
     """
 
     rewritten: tuple[str, ...]
     construct_shares: tuple[Share, Share]
-    chosen: tuple[str, ...]
-    coverages: tuple[Share, Share]
+    chosen: dict[str, tuple[Share, Share]]
 
 
 def trace(dataset: RetrievalDataset, rows: Sequence[OutsideRow]) -> Origins:
-    """Check each source of outside rows.
+    """Check each source of outside rows; sources of a few rows are checked together, file by file.
+
+    A source without questions on unlabelled passages is compared with the others' of all sources. Where there are none,
+    it looks written from the competition's questions if it was chosen by the labels and has their constructs.
 
     Pseudo-labels are left out: they are the competition's own training questions, and a model labels them that knows
     no held-out label.
@@ -68,35 +73,50 @@ def trace(dataset: RetrievalDataset, rows: Sequence[OutsideRow]) -> Origins:
     labelled = {passage for passages in dataset.qrels.values() for passage in passages}
     constructs = {construct_of(query.fields) for query in dataset.queries if query.id in dataset.qrels} - {""}
     unlabelled = dataset.passages.keys() - labelled
-    by_source: dict[str, list[OutsideRow]] = defaultdict(list)
-    for row in rows:
-        if row.labelled_for is None:
-            by_source[row.source].append(row)
+    parts = _parts([row for row in rows if row.labelled_for is None])
 
     def construct_shares(own: Iterable[OutsideRow]) -> tuple[Share, Share]:
-        """Of rows on labelled passages, and of the others: those with a construct of a labelled question."""
-        sides = {True: [], False: []}
-        for row in own:
+        sides: dict[bool, set[tuple[str, bool]]] = {True: set(), False: set()}
+        for row in own:  # a question counts once a side, however many of its answers are rows
             if construct := construct_of(row.fields):
-                sides[row.label in labelled].append(construct in constructs)
-        known, other = sides[True], sides[False]
+                sides[row.label in labelled].add((row.fields["question"], construct in constructs))
+        known, other = ([is_known for _, is_known in sides[side]] for side in (True, False))
         return Share(sum(known), len(known)), Share(sum(other), len(other))
 
     def coverages(own: Iterable[OutsideRow]) -> tuple[Share, Share]:
-        """Of the labelled passages, and of the others: those that a row is about."""
         covered = {row.label for row in own}
         return Share(len(covered & labelled), len(labelled)), Share(len(covered & unlabelled), len(unlabelled))
 
-    def of(sources: Iterable[str]) -> Iterable[OutsideRow]:
-        return (row for source in sources for row in by_source[source])
+    all_other = construct_shares(row for part in parts for row in part)[1]
+    rewritten: list[list[OutsideRow]] = []
+    chosen: dict[str, tuple[Share, Share]] = {}
+    for part in parts:
+        known, other = construct_shares(part)
+        other, covered = other if other.number else all_other, coverages(part)
+        is_chosen = _differ(*covered)
+        if is_chosen:
+            chosen |= dict.fromkeys(_sources(part), covered)
+        if known.value > other.value and (
+            _differ(known, other) or (is_chosen and not other.number and covered[0].value > covered[1].value)
+        ):
+            rewritten.append(part)
+    known, other = construct_shares(row for part in rewritten for row in part)
+    sources = tuple(source for part in rewritten for source in _sources(part))
+    return Origins(sources, (known, other if other.number else all_other), chosen)
 
-    chosen = tuple(source for source in by_source if _differ(*coverages(of([source]))))
-    rewritten = []
-    for source in by_source:
-        known, other = construct_shares(of([source]))
-        if known.value > other.value and _differ(known, other):  # invented rows use them as often on either side
-            rewritten.append(source)
-    return Origins(tuple(rewritten), construct_shares(of(rewritten)), chosen, coverages(of(chosen)))
+
+def _parts(rows: list[OutsideRow]) -> list[list[OutsideRow]]:
+    """Divide rows into those of each source; sources too small to be checked alone are joined with others of a file."""
+    counts = Counter(row.source for row in rows)
+    parts: dict[tuple[str, str], list[OutsideRow]] = defaultdict(list)
+    for row in rows:
+        is_small = counts[row.source] < LEAST_ROWS
+        parts["file" if is_small else "source", row.file if is_small else row.source].append(row)
+    return list(parts.values())
+
+
+def _sources(part: list[OutsideRow]) -> list[str]:
+    return list(dict.fromkeys(row.source for row in part))
 
 
 def construct_of(fields: dict[str, str]) -> str:

@@ -210,7 +210,7 @@ class Settings:
     @property
     def extra_files(self) -> list[str]:
         """The files of outside questions."""
-        return [name.strip() for name in self.extra.split(",") if name.strip()]
+        return [project_path(name.strip()) for name in self.extra.split(",") if name.strip()]
 
     @property
     def training_seed(self) -> int:

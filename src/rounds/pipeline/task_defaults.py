@@ -62,7 +62,8 @@ def project_path(path: str) -> str:
     >>> project_path("./data/raw/"), project_path(f"{os.getcwd()}/data/raw"), project_path("s3://bucket/raw/")
     ('data/raw', 'data/raw', 's3://bucket/raw')
     """
-    if not path or object_storage.is_url(path):
-        return path.rstrip("/")
+    plain, parts = path.rstrip("/") or path, path.split("/")
+    if not path or object_storage.is_url(path) or os.pardir in parts:  # behind a link, `..` is the link's target's
+        return plain
     inside = os.path.relpath(path)
-    return (path.rstrip("/") or path) if inside.startswith("..") else inside
+    return plain if os.pardir in inside.split("/") else inside

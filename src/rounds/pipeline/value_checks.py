@@ -8,6 +8,7 @@ import shlex
 
 from rounds.artifacts import object_storage
 from rounds.pipeline import hosts
+from rounds.pipeline.task_defaults import project_path
 
 DEVICES = re.compile(r"cpu(,cpu)*|cuda(:\d+)?(,cuda(:\d+)?)*")
 
@@ -53,7 +54,8 @@ def wrong_fields(text: str) -> str:
 def wrong_extra(text: str) -> str:
     """Check EXTRA."""
     files = [name.strip() for name in text.split(",")]
-    return "" if all(files) and len(set(files)) == len(files) else "must be FILE or FILE,FILE,... with each file once"
+    is_right = all(files) and len(set(map(project_path, files))) == len(files)
+    return "" if is_right else "must be FILE or FILE,FILE,... with each file once"
 
 
 def wrong_repo(text: str) -> str:

@@ -35,8 +35,6 @@ CAPTION = (
 
 ABLATION_CAPTION = f"{CAPTION}; (ensemble) of each ablation against the ensemble"
 
-OUTSIDE_GROUPS = "outside "  # begins the names of the features of outside questions
-
 BEHIND = -1e6  # score of candidates that the reranker left out, below all that it scored
 
 
@@ -75,8 +73,8 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     first = folds[0]
     if any(_stages_of(fold) != _stages_of(first) for fold in folds):
         raise UserError(
-            "the folds have different rounds, seeds or N_FOLDS, or only some a reranker; run all to the same ROUND, "
-            "and rerank all"
+            "the folds have different rounds, seeds or N_FOLDS, or only some a reranker, or outside questions that "
+            "vote; run all to the same ROUND with the same EXTRA, and rerank all"
         )
     rows = [_summarize(folds, label, [fold.round_scores[label] for fold in folds]) for label in first.round_scores]
     if first.seeds > 1:
@@ -94,9 +92,9 @@ def title(folds: list[Fold]) -> str:
     """Return the title of the stages' table: the folds, and what sets their rounds apart from those of other tables."""
     first = folds[0]
     parts = [fold_table.title([fold.data for fold in folds])]
-    if any(name.startswith(OUTSIDE_GROUPS) for name in first.table.features):
-        rewritten = {source for fold in folds for source in fold.data.rewritten}
-        given = ", some of which were written from the competition's (docs/data.md)" if rewritten else ""
+    if any(fold.data.outside.get("training_queries") for fold in folds):
+        is_rewritten = any(fold.data.outside.get("rewritten") for fold in folds)
+        given = ", some of which look written from the competition's (docs/data.md)" if is_rewritten else ""
         parts.append(f"with outside questions{given}")
     if first.seeds > 1:
         parts.append(f"rounds: means over {first.seeds} training seeds")

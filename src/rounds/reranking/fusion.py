@@ -25,6 +25,8 @@ EPOCHS, BATCH = 15, 32  # queries a batch
 
 LEARNING_RATE, WEIGHT_DECAY = 3e-3, 1e-2  # of AdamW; the rate falls linearly to zero
 
+LEAST_DEVIATION = 1e-6  # of a feature that varies
+
 CLIP = 5.0  # standard deviations beyond which a feature is clipped
 
 View = tuple[str, ...]  # feature groups that a network reads
@@ -41,7 +43,8 @@ class QueryDropout(nn.Dropout):
 class ScoringNetwork(nn.Module):
     """Score pairs by their standardized features.
 
-    A missing value counts as the mean; a feature with missing values has an indicator beside it.
+    A missing value counts as the mean; a feature with missing values has an indicator beside it. A feature that never
+    varies teaches nothing, and counts as the mean wherever the network is used.
 
     Args:
         values: (pairs, features) float32 to take means and deviations from, NaN where a value is missing.
@@ -54,7 +57,8 @@ class ScoringNetwork(nn.Module):
         mean = filled.sum(0) / known.sum(0).clamp_min(1)
         variance = ((filled - mean) ** 2 * known).sum(0) / known.sum(0).clamp_min(1)
         self.register_buffer("mean", mean)
-        self.register_buffer("deviation", variance.sqrt() + 1e-6)
+        deviation = variance.sqrt()
+        self.register_buffer("deviation", deviation.where(deviation > LEAST_DEVIATION, torch.tensor(torch.inf)))
         self.register_buffer("indicated", (~known).any(0).nonzero().flatten())
         self.layers = nn.Sequential(
             QueryDropout(DROPOUT),
@@ -91,10 +95,18 @@ class Fusion:
         """Return each pair's probability of being its query's relevant one, (pairs,) float64.
 
         The probabilities are averaged over the networks of a view, then over the views; those of a query sum to 1.
+
+        Raises:
+            UserError: The table has other features than those that were fitted.
         """
         total, query_rows = np.zeros(len(table.query_rows)), number_queries([table])
         for view, networks in zip(self.views, self.networks, strict=True):
             values, is_pair = pad_lists(table.feature_matrix(view), query_rows)
+            if values.shape[-1] != len(networks[0].mean):
+                raise UserError(
+                    "the candidates to score have other features than those that the fusion learned from; make them "
+                    "again with the same models, and with outside questions of which each split keeps some that vote"
+                )
             with torch.no_grad():
                 probabilities = [
                     _mask(network(network.inputs(values)), is_pair).softmax(1)[is_pair] for network in networks
@@ -119,7 +131,7 @@ def fit(tables: list[Candidates], views: list[View], seed: int = 42, on_network:
     if len({tuple(table.features) for table in tables}) != 1:
         raise UserError(
             "the folds' candidates have different features; make them again with the same models, and with outside "
-            "questions of which each fold keeps some"
+            "questions of which each fold keeps some that vote"
         )
     if not any(table.relevant.any() for table in tables):
         raise UserError("no candidate of the folds is relevant, so the fusion has nothing to learn from; add folds")

@@ -192,8 +192,8 @@ def _score_others(
 def divide(rows: list[dict], chosen: set[str], corpus_size: int) -> list[list[int]]:
     """Divide chosen rows into blocks that are ranked without their own labels, the outside rows apart.
 
-    The rows of a question are in one block, so that they do not vote for each other. A side that is one question alone
-    has no block: nobody would be left to vote.
+    The rows of a question are in one block, so that they do not vote for each other. Questions that vote are spread
+    over the blocks, and one that alone votes is in none: nobody would be left to vote for it.
 
     Args:
         rows: All training rows.
@@ -207,14 +207,17 @@ def divide(rows: list[dict], chosen: set[str], corpus_size: int) -> list[list[in
         for number, row in enumerate(rows):
             if (collection.OUTSIDE in row) == is_outside and row["query_id"] in chosen:
                 questions.setdefault(str(row["question_id"]), []).append(number)
-        if len({str(row["question_id"]) for row in side}) < 2 or not questions:
+        voters = {str(row["question_id"]) for row in side if collection.SILENT not in row}
+        if len(voters) == 1:
+            questions.pop(*voters, None)
+        if not questions:
             continue
         total = sum(map(len, questions.values()))
         most = max(1, min(MOST_ROWS, MAX_PAIRS // corpus_size))
         count = min(max(BLOCKS, math.ceil(total / most)), len(questions))
         divided: list[list[int]] = [[] for _ in range(count)]
-        for place, numbers in enumerate(questions.values()):
-            divided[place % count] += numbers
+        for place, question in enumerate(sorted(questions, key=lambda question: question not in voters)):
+            divided[place % count] += questions[question]
         blocks += [sorted(block) for block in divided]
     return blocks
 

@@ -37,5 +37,5 @@ class Outside:
 
     constructs: Literal["auto", "keep", "drop"] = "auto"
     """`drop` leaves out outside rows about the construct of a validation or test question, `keep` does not. `auto`
-    drops those whose source was written from the competition's labelled questions, as its rows show: a row about a
-    held-out question's construct may be that question in other words."""
+    drops those whose source looks written from the competition's labelled questions: a row about a held-out question's
+    construct may be that question in other words. Pseudo-labels, which are training questions, are kept."""
