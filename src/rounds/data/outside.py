@@ -136,10 +136,10 @@ def _listed(sources: Sequence[str]) -> str:
     return f"{', '.join(sources[:MOST_NAMED])}{more}"
 
 
-def _by_value(origins: dict[str, tuple[Share, Share]]) -> dict[tuple[Share, Share], list[str]]:
+def _by_value(chosen: dict[str, tuple[Share, Share]]) -> dict[tuple[Share, Share], list[str]]:
     """Return the sources of each pair of shares, which are equal where they were checked together."""
     sources: dict[tuple[Share, Share], list[str]] = {}
-    for source, shares in origins.items():
+    for source, shares in chosen.items():
         sources.setdefault(shares, []).append(source)
     return sources
 
@@ -164,9 +164,8 @@ def join(dataset: RetrievalDataset, split: Split, rows: Sequence[OutsideRow], se
     nearest, dropped = _near_questions(dataset, split, rows, vectorizer, settings.max_cosine)
     rest = _without(rows, dropped)
     if settings.constructs != "keep":
-        is_checked = settings.constructs == "drop"
-        suspects = [row for row in rest if is_checked or row.source in origins.rewritten]
-        same = _same_constructs(dataset, split, suspects)
+        is_all = settings.constructs == "drop"
+        same = _same_constructs(dataset, split, [r for r in rest if is_all or r.source in origins.rewritten])
         dropped, rest = [*dropped, *same], _without(rest, same)
     duplicates = _near_duplicates(dataset, split, rest, vectorizer, settings.duplicate_cosine)
     kept = _without(rest, duplicates)
