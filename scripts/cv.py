@@ -22,6 +22,7 @@ class Flags:
     unseen_prior: bool = field(
         default=False, metadata={"help": "add the ensemble with an offset for passages that training never labels"}
     )
+    without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
 
 
 def main(flags: Flags) -> None:
@@ -29,7 +30,9 @@ def main(flags: Flags) -> None:
     folds.require_distinct([Path(folder) for folder in flags.folds])
     read = [folds.read_fold(Path(folder)) for folder in flags.folds]
     models, candidates = read[0].models, read[0].table
-    fusions = views.default_views(models) + (views.ablation_views(models, candidates) if flags.ablate else [])
+    outside_votes = not flags.without_outside
+    fusions = views.default_views(models, outside_votes)
+    fusions += views.ablation_views(models, candidates, outside_votes) if flags.ablate else []
     rows = cross_validation.evaluate_stages(read, fusions)
     below, tables = {}, {str(fold.data.folder): fold.table for fold in read}
     obstacle = unseen_prior.find_obstacle(tables) if flags.unseen_prior else ""
@@ -39,7 +42,7 @@ def main(flags: Flags) -> None:
             read, dict(fusions)[views.ENSEMBLE], ensemble
         )
         rows.append(row)
-    table = cross_validation.stage_table(rows, read, cross_validation.title(read))
+    table = cross_validation.stage_table(rows, read, cross_validation.title(read, outside_votes))
     for screen in cross_validation.screens(table):
         Console().print(screen.screen())
     label, fusion_views = fusions[0]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
+from rounds.config.sections.ensemble import Ensemble
 from rounds.data import remote_files
 from rounds.flags import ModelOutput
 from rounds.kaggle.stage import submit_fused
@@ -21,14 +22,21 @@ class Flags(ModelOutput):
     unseen_prior: bool = field(
         default=False, metadata={"help": "shift the scores of passages that training never labels, as the folds tell"}
     )
+    without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
 
 
 def main(flags: Flags) -> None:
     """Rank the test queries by what the folds' candidates teach, and write the submission."""
     sample = remote_files.local_path(flags.raw_dir) / "sample_submission.csv"
-    folds, model_output = [Path(fold) for fold in flags.folds], Path(flags.model_output) if flags.named else None
-    output = Path(flags.output_file)
-    print(submit_fused(folds, Path(flags.table), sample, output, model_output, flags.unseen_prior))
+    line = submit_fused(
+        [Path(fold) for fold in flags.folds],
+        Path(flags.table),
+        sample,
+        Path(flags.output_file),
+        Path(flags.model_output) if flags.named else None,
+        Ensemble(unseen_prior=flags.unseen_prior, outside_votes=not flags.without_outside),
+    )
+    print(line)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ def main(flags: Flags) -> None:
         model_output=Path(flags.model_output),
         overwrite=flags.overwrite,
         made_from=flags.made_from,
+        outside_votes=recipe.ensemble.outside_votes,
     )
     print(write_teacher(job))
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.random_folds import labelled_fold
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CandidatesManifest
+from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
 from rounds.kaggle.stage import submit_fused
 from rounds.reranking import fusion, unseen_prior, views
@@ -44,7 +46,7 @@ def test_the_manifest_holds_the_offset_that_was_used(folders, tmp_path):
     *learned, table = folders
     sample, plain, shifted = (tmp_path / name for name in ("sample.csv", "plain.csv", "shifted.csv"))
     assert "prior" not in submit_fused(learned, table, sample, plain)
-    line = submit_fused(learned, table, sample, shifted, has_unseen_prior=True)
+    line = submit_fused(learned, table, sample, shifted, settings=Ensemble(unseen_prior=True))
     offset = store.read_file_manifest(shifted).unseen_offset
     _, ensemble = views.default_views(["m"])[-1]
     tables = [read_candidates(folder / FILE) for folder in learned]
@@ -53,8 +55,27 @@ def test_the_manifest_holds_the_offset_that_was_used(folders, tmp_path):
     assert plain.read_text() != shifted.read_text()
 
 
+def test_an_ensemble_without_outside_votes_reads_none(folders, tmp_path):
+    """It ranks as if there were no outside questions, and its manifest says so."""
+    *learned, ranked = folders
+    submissions = {name: tmp_path / f"{name}.csv" for name in ("none there", "read", "left out")}
+    submit_fused(learned, ranked, tmp_path / "sample.csv", submissions["none there"])
+    for folder in folders:
+        table = read_candidates(folder / FILE)
+        noise = np.random.default_rng(1).standard_normal(len(table.query_rows)).astype(np.float32)
+        write_candidates(table.with_features("outside m", {"noise": noise}), folder / FILE)
+    submit_fused(learned, ranked, tmp_path / "sample.csv", submissions["read"])
+    silent = Ensemble(outside_votes=False)
+    submit_fused(learned, ranked, tmp_path / "sample.csv", submissions["left out"], settings=silent)
+    texts = {name: path.read_text() for name, path in submissions.items()}
+    assert texts["none there"] == texts["left out"] != texts["read"]
+    has_votes = [store.read_file_manifest(path).outside_votes for path in submissions.values()]
+    assert has_votes == [None, None, False]
+
+
 def test_without_an_offset_to_be_told_nothing_is_written(folders, tmp_path):
     """Two folds are too few: one line says so."""
+    sample = tmp_path / "sample.csv"
     with refused("no unseen prior", "3 folds or more, not 2", "leave out ensemble.unseen_prior"):
-        submit_fused(folders[:2], folders[-1], tmp_path / "sample.csv", tmp_path / "o.csv", has_unseen_prior=True)
+        submit_fused(folders[:2], folders[-1], sample, tmp_path / "o.csv", settings=Ensemble(unseen_prior=True))
     assert not (tmp_path / "o.csv").exists()

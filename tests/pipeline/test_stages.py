@@ -173,11 +173,11 @@ def test_outside_questions_that_are_no_file_are_one_line(experiment):
 
 
 def test_the_sample_of_outside_questions_is_generated(experiment):
-    """Its file is made before the data are, like the sample's; SEED and QUESTIONS shape it when it is made anew."""
-    given = experiment("RAW=data/sample", f"EXTRA={task_defaults.SAMPLE_OUTSIDE}", "SEED=7", "QUESTIONS=50")
+    """Before the data, a third as many questions as the sample's; SEED and QUESTIONS shape it when it is made anew."""
+    given = experiment("RAW=data/sample", f"EXTRA={task_defaults.SAMPLE_OUTSIDE}", "SEED=7", "QUESTIONS=60")
     assert outputs(stages.data(given)) == ["sample", "outside questions", "data"]
     call = stages.outside_sample(given, anew=True).command
-    assert [call.value(name) for name in ("task", "questions", "seed")] == ["outside", "50", "7"]
+    assert [call.value(name) for name in ("task", "questions", "seed")] == ["outside", "20", "7"]
     assert call.value("output_dir") == "data/sample-outside"
 
 

@@ -268,6 +268,23 @@ def test_a_recipe_asks_for_the_unseen_prior(session, project):
     assert refused.runner.calls == []
 
 
+def test_a_recipe_leaves_out_outside_votes(session, project):
+    """Then make best and make cv read none, and train nothing anew; without outside questions the key says nothing."""
+    (project / "extra.csv").touch()
+    arguments = ("ROUND=1", "FOLDS=0 1")
+    plain = session(*arguments, "EXTRA=extra.csv", target="best")
+    targets.run("best", plain)
+    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {outside_votes: false}\n", encoding="utf-8")
+    silent = session(*arguments, "EXTRA=extra.csv", target="best")
+    targets.run("best", silent)
+    assert silent.runner.scripts == ["cv", "fuse"]
+    flags = [["without_outside" in dict(call.flags) for call in made.runner.calls[-2:]] for made in (plain, silent)]
+    assert flags == [[False, False], [True, True]]
+    names = [made.runner.calls[-1].value("output_file") for made in (plain, silent)]
+    assert names[1] == names[0].replace(".csv", "-no-outside-votes.csv")
+    assert "no-outside" not in last_call(session, "best", *arguments).value("output_file")
+
+
 def test_a_sweep_goes_on_where_it_was(session, project):
     """Recipes that were trained are not trained again; each has folders of its own."""
     (project / "other.yaml").write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")

@@ -285,6 +285,9 @@ def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
     assert "outside" not in str(without) and "votes m round 2" in without
     whole = dict(views.ablation_views(members, own))["ensemble without outside"]
     assert whole == [tuple(group for group in view if not group.startswith("outside")) for view in everyone]
+    assert views.default_views(members, outside_votes=False) == [("fusion", whole[:1]), ("ensemble", whole)]
+    silent = views.ablation_views(members, own, outside_votes=False)
+    assert silent and "outside" not in str(silent)
     assert views.default_views(["m round 0"])[1][1] == views.default_views(["m round 0"])[0][1]
 
 

@@ -6,16 +6,7 @@ bytes as they are. A key that is absent stays absent; its attribute is None.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    PrivateAttr,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-)
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, StrictBool, StrictInt, StrictStr
 
 
 def _check_number(value: object) -> int | float:
@@ -383,6 +374,7 @@ class SubmissionManifest(Manifest):
         checkpoint, run: its name, and the folder of its run, relative to the folder of the base models' runs.
         members, folds: names of the fused models, and configs of the candidates that the fusion was fitted on.
         unseen_offset: what was added to the ensemble's log-probabilities of passages that training never labels.
+        outside_votes: False where it read no votes of outside questions.
     """
 
     kind: Literal["submission"] = "submission"
@@ -392,6 +384,7 @@ class SubmissionManifest(Manifest):
     members: list[StrictStr] | None = None
     folds: list[Config] | None = None
     unseen_offset: Number | None = None
+    outside_votes: StrictBool | None = None
 
 
 class RandomModelManifest(ConfiguredManifest):

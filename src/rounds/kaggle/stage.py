@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CandidatesManifest, SubmissionManifest
+from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
@@ -24,7 +25,7 @@ def submit_fused(
     sample: Path,
     output: Path,
     model_output: Path | None = None,
-    has_unseen_prior: bool = False,
+    settings: Ensemble | None = None,
 ) -> str:
     """Fit the ensemble on the folds' candidates, rank the test queries by it, and write the checked CSV.
 
@@ -34,7 +35,7 @@ def submit_fused(
         sample: The competition's sample_submission.csv.
         output: The CSV to write.
         model_output: The folder of the ledger, which then names the submission by its file; None names none.
-        has_unseen_prior: Shift the scores of passages that training never labels by an offset that the folds tell.
+        settings: The recipe's section `ensemble`; None for the defaults.
 
     Returns:
         The line to print.
@@ -43,25 +44,22 @@ def submit_fused(
         UserError: A fold is named twice, the folders fuse different models, the queries to rank have labels, or the
             folds cannot tell an offset.
     """
-    folds.require_distinct(fold_folders)
-    *fold_manifests, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
-    models = (manifest.members, folds.count_seeds(manifest))
-    if any((each.members, folds.count_seeds(each)) != models for each in fold_manifests):
-        raise UserError(
-            f"{table_folder}: fuses other models than {fold_folders[0]}; make both with the same rounds of one recipe, "
-            "and the same number of training seeds"
-        )
+    settings = settings or Ensemble()
+    fold_manifests, manifest = _read_manifests(fold_folders, table_folder)
     data = collection.read(table_folder / manifest.collection)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
     learned = {str(folder): folds.read_scored_candidates(folder) for folder in fold_folders}
-    if has_unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
+    if settings.unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
         raise UserError(f"no unseen prior: {obstacle}; leave out ensemble.unseen_prior (--unseen_prior)")
-    run, offset = _rank(list(learned.values()), folds.read_scored_candidates(table_folder), manifest, has_unseen_prior)
+    _, ensemble = views.default_views(manifest.members, settings.outside_votes)[-1]
+    table = folds.read_scored_candidates(table_folder)
+    run, offset = _rank(list(learned.values()), table, ensemble, settings.unseen_prior)
     rows = submission.write(run, data.passages, sample, output)
     fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]
-    prior = {} if offset is None else {"unseen_offset": offset}
-    fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs, **prior)
+    choices = {} if offset is None else {"unseen_offset": offset}
+    choices |= {} if settings.outside_votes else {"outside_votes": False}
+    fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs, **choices)
     store.write_manifest(store.file_manifest(output), fused)
     if model_output is not None:
         made_from = [manifest.members, *fold_configs]
@@ -69,18 +67,34 @@ def submit_fused(
             "data": data.data,
             "split": data.split,
             "recipe": "ensemble",
-            "fingerprint": hashing.sha256_json([*made_from, manifest.config, *prior.values()])[:12],
+            "fingerprint": hashing.sha256_json([*made_from, manifest.config, *choices.values()])[:12],
             "checkpoint": os.path.relpath(table_folder, model_output),
         }
         ledger.name_submission(model_output / "ledger.csv", about, output.stem)
-    return f"{output}: {rows} rows, checked" + (f"; unseen prior {offset:+.{unseen_prior.DIGITS}f}" if prior else "")
+    return f"{output}: {rows} rows, checked" + (
+        f"; unseen prior {offset:+.{unseen_prior.DIGITS}f}" if offset is not None else ""
+    )
+
+
+def _read_manifests(
+    fold_folders: list[Path], table_folder: Path
+) -> tuple[list[CandidatesManifest], CandidatesManifest]:
+    """Read the manifests of the folds' candidates and of the test queries', which must fuse the same models."""
+    folds.require_distinct(fold_folders)
+    *of_folds, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
+    models = (manifest.members, folds.count_seeds(manifest))
+    if any((each.members, folds.count_seeds(each)) != models for each in of_folds):
+        raise UserError(
+            f"{table_folder}: fuses other models than {fold_folders[0]}; make both with the same rounds of one recipe, "
+            "and the same number of training seeds"
+        )
+    return of_folds, manifest
 
 
 def _rank(
-    learned: list[Candidates], table: Candidates, manifest: CandidatesManifest, has_unseen_prior: bool
+    learned: list[Candidates], table: Candidates, ensemble: list[fusion.View], has_unseen_prior: bool
 ) -> tuple[Run, float | None]:
     """Rank a table's candidates by the ensemble of the folds, and return the unseen prior's offset if there is one."""
-    _, ensemble = views.default_views(manifest.members)[-1]
     on_network = Estimate("fit the fusion", "networks").update
     probabilities = fusion.fit(learned, ensemble, on_network=on_network).score(table)
     if not has_unseen_prior:

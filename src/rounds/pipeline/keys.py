@@ -78,7 +78,7 @@ SCRIPTS = {
     "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths")),
     "teach": Reads(
         "output_file",
-        (*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates"),
+        (*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates", "ensemble.outside_votes"),
         ("folds", "data_dir", "model_paths"),
     ),
     "distil": Reads(

@@ -44,7 +44,9 @@ def best(session: Session) -> None:
     whole = session.on(split="submission", fold=0)
     whole.ensure(stages.candidates(whole.experiment))
     _cross_validate(session, unseen_prior=has_prior)
-    output = output.with_stem(f"{output.stem}-unseen-prior") if has_prior else output
+    endings = ["no-outside-votes"] if _is_without_outside(session) else []
+    endings += ["unseen-prior"] if has_prior else []
+    output = output.with_stem("-".join([output.stem, *endings]))
     fuse(session, folds, whole.experiment.candidates(session.settings.round), output, unseen_prior=has_prior)
 
 
@@ -61,6 +63,12 @@ def _has_unseen_prior(session: Session) -> bool:
             f"or leave the key out of recipe {recipe.name}"
         )
     return recipe.ensemble.unseen_prior
+
+
+def _is_without_outside(session: Session) -> bool:
+    """Return whether there are outside questions whose votes the recipe leaves out."""
+    recipe = stages.load_recipe("MODEL", session.settings.model)
+    return bool(session.settings.extra_files) and not recipe.ensemble.outside_votes
 
 
 def fuse(
@@ -86,6 +94,7 @@ def fuse(
         output_file=output,
         named=is_named,
         unseen_prior=unseen_prior,
+        without_outside=_is_without_outside(session),
     )
 
 
@@ -126,5 +135,6 @@ def _cross_validate(session: Session, ablate: bool = False, unseen_prior: bool =
         folds=_tables(_folds(session)),
         ablate=ablate,
         unseen_prior=unseen_prior,
+        without_outside=_is_without_outside(session),
         output=session.experiment.cross_validation,
     )

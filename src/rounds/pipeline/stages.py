@@ -15,7 +15,7 @@ from rounds.pipeline import fold_choice, keys
 from rounds.pipeline.experiment import RECIPE_SUFFIXES, Experiment
 from rounds.pipeline.keys import Command
 from rounds.pipeline.settings import Settings
-from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE, SAMPLES
+from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE, SAMPLE_PER_OUTSIDE, SAMPLES
 
 VISION = "model_output/vision"  # a recipe whose vision model is in such a folder has it pretrained
 SAMPLE_NOTES = {
@@ -74,21 +74,21 @@ def sample(experiment: Experiment, anew: bool = False) -> Stage:
     return Stage("sample", folder, call, note=note, home=folder)
 
 
-def _size(given: Settings, folder: Path, anew: bool) -> dict[str, object]:
-    """Number of questions and seed of generated maths questions."""
+def _size(given: Settings, folder: Path, anew: bool, divisor: int = 1) -> dict[str, object]:
+    """Number of questions, QUESTIONS divided by `divisor`, and seed of generated maths questions."""
     manifest = None if anew else store.read_manifest(folder)
     present = (manifest.config if manifest else None) or {}
-    is_asked = anew or "questions" in given.given
+    is_asked = anew or "questions" in given.given or "questions" not in present
     return {
-        "questions": given.questions if is_asked else present.get("questions", given.questions),
+        "questions": max(given.questions // divisor, 1) if is_asked else present["questions"],
         "seed": given.seed if anew else present.get("seed", Settings.seed),
     }
 
 
 def outside_sample(experiment: Experiment, anew: bool = False) -> Stage:
-    """Generated outside questions, other ones than those of the sample."""
+    """Generated outside questions, other ones than those of the sample, and a third as many."""
     folder = Path(SAMPLE_OUTSIDE).parent
-    options = _size(experiment.settings, folder, anew)
+    options = _size(experiment.settings, folder, anew, SAMPLE_PER_OUTSIDE)
     call = keys.command("make_sample", output_dir=folder, task="outside", **options, replace_stale=True)
     note = "" if anew else f"generating outside questions in {folder}"
     return Stage("outside questions", folder, call, note=note, home=folder)

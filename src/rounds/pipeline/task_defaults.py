@@ -15,6 +15,7 @@ SAMPLES = {
     PROMPT_TASK: "data/sample-rewrites",
 }
 SAMPLE_OUTSIDE = "data/sample-outside/outside.csv"
+SAMPLE_PER_OUTSIDE = 3  # questions of the sample per generated outside question
 # Where make download puts a task's data, and a file that is there when it has.
 DOWNLOADED = "data/raw"
 DOWNLOADED_PROMPTS = "data/raw-prompts"

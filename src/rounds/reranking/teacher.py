@@ -48,6 +48,7 @@ class TeacherJob:
         model_output: Folder that keeps the vectors of base models.
         overwrite: Replace a file of another configuration.
         made_from: What the pipeline makes the file from, which then decides whether it is kept; None without one.
+        outside_votes: Whether the ensemble reads the votes of outside questions, where there are any.
     """
 
     folds: list[Path]
@@ -58,6 +59,7 @@ class TeacherJob:
     model_output: Path
     overwrite: bool = False
     made_from: dict | None = None
+    outside_votes: bool = True
 
     @property
     def scores_others(self) -> bool:
@@ -72,6 +74,7 @@ class TeacherJob:
             "checkpoints": [source.key for source in self.checkpoints],
             "candidates": self.settings.candidates,
             "others": self.scores_others,
+            **({} if self.outside_votes else {"outside_votes": False}),
         }
 
 
@@ -100,7 +103,7 @@ def write_teacher(job: TeacherJob) -> str:
         return f"{job.output}: up to date"
     start = time.perf_counter()
     rows = collection.read_rows(job.data.folder / collection.FINETUNE, ("pos",))
-    _, ensemble = views.default_views(read[0].models)[-1]
+    _, ensemble = views.default_views(read[0].models, job.outside_votes)[-1]
     by_folds = _score_folds(read, ensemble, job.settings.candidates)
     _check_rows(rows, by_folds.scores, job)
     others = _score_others(job, read, ensemble, [row for row in rows if row["query_id"] not in by_folds.scores], rows)

@@ -20,19 +20,23 @@ UNSEEN_PRIOR = f"{ENSEMBLE}, unseen prior"
 SHARED_GROUPS = ("labels", "words", "siblings")
 
 
-def default_views(models: list[str]) -> list[tuple[str, list[View]]]:
+def default_views(models: list[str], outside_votes: bool = True) -> list[tuple[str, list[View]]]:
     """Return the views of the fusion (the last model alone) and of the ensemble (also beside the base model's parts).
 
     Neither reads earlier rounds or a reranker; `ablation_views` has the ensembles with them.
 
+    Args:
+        models: Names of the fused models.
+        outside_votes: Read the features of outside questions, where there are any.
+
     Returns:
         Label and views of each.
     """
-    views = _views_of(models[-1], models)
+    views = _views_of(models[-1], models, outside_votes)
     return [(FUSION, views[:1]), (ENSEMBLE, views)]
 
 
-def ablation_views(models: list[str], table: Candidates) -> list[tuple[str, list[View]]]:
+def ablation_views(models: list[str], table: Candidates, outside_votes: bool = True) -> list[tuple[str, list[View]]]:
     """Return the fusion without one kind of feature each, and the ensemble with all rounds or with a reranker.
 
     The ensemble without outside questions is there as well, since cross-validation may make too much of these.
@@ -40,22 +44,22 @@ def ablation_views(models: list[str], table: Candidates) -> list[tuple[str, list
     Args:
         models: Names of the fused models.
         table: Candidates whose features say which kinds there are.
+        outside_votes: As for `default_views`.
 
     Returns:
         Label and views of each.
     """
-    (_, (fusion_view,)), (_, ensemble) = default_views(models)
+    (_, (fusion_view,)), (_, ensemble) = default_views(models, outside_votes)
     kinds = [_kind(group) for group in fusion_view if group not in models and table.feature_names((group,))]
     ablations = [
         (f"{FUSION} without {kind}", [tuple(group for group in fusion_view if group in models or _kind(group) != kind)])
         for kind in dict.fromkeys(kinds)
     ]
     if OUTSIDE in kinds:
-        without = [tuple(group for group in view if _kind(group) != OUTSIDE) for view in ensemble]
-        ablations.append((f"{ENSEMBLE} without {OUTSIDE}", without))
+        ablations.append((f"{ENSEMBLE} without {OUTSIDE}", default_views(models, outside_votes=False)[-1][1]))
     whole = [model for model in models if not model.endswith(QUERY_PARTS)]
     if earlier := whole[1:-1]:
-        views = [view for model in (*earlier, whole[-1]) for view in _views_of(model, models)]
+        views = [view for model in (*earlier, whole[-1]) for view in _views_of(model, models, outside_votes)]
         ablations.append((f"{ENSEMBLE}, all rounds", views))
     if f"{RERANKER}: score" in table.features:
         ablations.append((f"{ENSEMBLE}, reranked", [(*view, RERANKER) for view in ensemble]))
@@ -76,10 +80,9 @@ def _kind(group: str) -> str:
     return group.split()[0]
 
 
-def _views_of(model: str, models: list[str]) -> list[View]:
+def _views_of(model: str, models: list[str], outside_votes: bool) -> list[View]:
     """Return the views of a model alone, and of the model beside each part of the query that the base model read."""
     parts = [other for other in models if other.endswith(QUERY_PARTS)]
     combinations = [(model,), *((model, part) for part in parts)]
-    return [
-        (*(f"{prefix}{name}" for name in names for prefix in MODEL_GROUPS), *SHARED_GROUPS) for names in combinations
-    ]
+    groups = [prefix for prefix in MODEL_GROUPS if outside_votes or prefix != f"{OUTSIDE} "]
+    return [(*(f"{prefix}{name}" for name in names for prefix in groups), *SHARED_GROUPS) for names in combinations]

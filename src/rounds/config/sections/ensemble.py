@@ -14,3 +14,7 @@ class Ensemble:
     unseen_prior: Boolean = False
     """Add an offset, estimated on the folds, to the ensemble's scores of passages that training never labels
     ([second-stage.md](second-stage.md#a-prior-on-unseen-labels)). `make cv` measures it either way."""
+
+    outside_votes: Boolean = True
+    """Read the votes of outside questions; false: they train the rounds, and the second stage knows nothing of them but
+    the candidates that they added ([second-stage.md](second-stage.md#without-votes-of-outside-questions))."""
