@@ -58,7 +58,7 @@ def _print_folds(flags: Flags) -> None:
     folds = fold_table.read_folds(rows[0])
     scored = fold_table.score_rows(rows, folds, loader.load(flags.recipe).mining.bm25)
     table = fold_table.fold_table(scored, folds, first=len(scored) - len(rows))
-    for screen in fold_table.apart(table, fold_table.COSTS[0]):
+    for screen in table.apart(fold_table.COSTS[0]):
         Console().print(screen.screen())
     if flags.output:
         print(", ".join(map(str, fold_table.write(table, Path(flags.output)))))

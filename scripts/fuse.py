@@ -6,12 +6,12 @@ from pathlib import Path
 from rounds import cli
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import remote_files
-from rounds.flags import ModelOutput
+from rounds.flags import ModelOutput, Replacing
 from rounds.kaggle.stage import submit_fused
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput):
+class Flags(ModelOutput, Replacing):
     """The folds to learn from, and the queries to rank."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates with labels, one a fold"})
@@ -35,6 +35,7 @@ def main(flags: Flags) -> None:
         Path(flags.output_file),
         Path(flags.model_output) if flags.named else None,
         Ensemble(unseen_prior=flags.unseen_prior, outside_votes=not flags.without_outside),
+        flags.made_from,
     )
     print(line)
 

@@ -11,6 +11,8 @@ from rounds.evaluation.table import TABLE_FILE, Column, Table
 from rounds.pipeline import keys
 from rounds.pipeline.keys import Command
 
+TABLE = Table([Column(""), Column("MAP@25")], [["a row", "0.5"]], "title", "caption")
+
 
 def leave(command: Command) -> None:
     """Write an artefact as the command's script does: complete, with what it was made from."""
@@ -19,6 +21,8 @@ def leave(command: Command) -> None:
     if output.suffix:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("{}\n", encoding="utf-8")
+        if command.script == "cv":
+            TABLE.save(output)
         manifest = manifest.with_values(sha256=hashing.sha256_file(output))
         store.write_manifest(store.file_manifest(output), manifest)
         return
@@ -29,7 +33,7 @@ def leave(command: Command) -> None:
 def fill(folder: Path, script: str) -> None:
     """What make reads of an artefact: a sample's CSVs, an evaluation's table."""
     if script == "eval_llm_embedder":
-        Table([Column(""), Column("MAP@25")], [["a row", "0.5"]], "title", "caption").save(folder / TABLE_FILE)
+        TABLE.save(folder / TABLE_FILE)
     if script == "make_sample":
         for name in FILES:
             (folder / name).write_text(name, encoding="utf-8")

@@ -20,10 +20,8 @@ def rehearsal(tmp_path: Path, raw: Path) -> Path:
     """A project whose scripts compute nothing, with competition data in `data/raw`."""
     project = copy_project(tmp_path, "Makefile", "pyproject.toml", "src", ".ci")
     (project / "scripts").mkdir()
-    for name in (*keys.SCRIPTS, "cv", "fuse"):
+    for name in keys.SCRIPTS:
         shutil.copy(STUB, project / "scripts" / f"{name}.py")
-    for name in ("cv", "fuse"):
-        (project / "scripts" / f"{name}.py").write_text("import sys; print(sys.argv)", encoding="utf-8")
     shutil.copytree(raw, project / "data" / "raw")
     return project
 

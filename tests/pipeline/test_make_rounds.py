@@ -246,14 +246,18 @@ def test_best_ends_in_a_submission_and_goes_on_where_it_was(project, folded_raw,
     assert len(stamps) == 3 + 2 + 3  # trained, evaluated, candidates
     again = make(project, "best", *flags).stdout
     assert stamps == {path: path.stat().st_mtime for path in stamps}
-    assert again.splitlines()[-1] == shown.splitlines()[-1]
+    assert again.splitlines()[-1] == f"{submission}: up to date" and all(name in again for name in stages)
+    assert "learning curve" in again and "made from" not in again
     runs = " ".join(str(path.relative_to(project / "model_output")) for path in _evaluated(project, "v5"))
     shown = make(project, "compare", flags[0], *FLAGS, f"RUNS={runs}").stdout
     assert "2 of 4 folds of v5" in shown and "round 1" in shown and "compared-folds-folded-" in shown
     shown = make(project, "cv", *flags, f"RERANKER={reranker}").stdout
     assert "unseen prior: none; it takes 3 folds or more" in shown
     table = file.with_suffix(".md").read_text()
-    assert all(f"| {name} |" in table for name in ("rerank", "fusion without votes", "ensemble, reranked"))
+    ablated = ("rerank", "fusion without votes", "ensemble, reranked")
+    assert all(f"| {name} |" in table for name in ablated)
+    again = make(project, "best", *flags).stdout
+    assert "fusion without votes" in again and file.with_suffix(".md").read_text() == table
     assert stamps == {path: path.stat().st_mtime for path in stamps}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import shutil
 
 import pytest
 from helpers import slow_clock
@@ -226,24 +227,40 @@ def test_changed_data_run_anew_through_a_link(session, project):
     assert ran(session, "data", *arguments) == ["gen_data_for_hn_mine"]
 
 
-def test_best_goes_on_where_it_was(session):
-    """Folds and all of train first, then the tables; a second call only writes tables and the submission."""
+def test_best_goes_on_where_it_was(session, capsys):
+    """Folds and all of train first, then the table and the submission; a second call shows the table and says so."""
     arguments = ("ROUND=1", "FOLDS=0 1")
     first = ran(session, "best", *arguments)
     assert first.count("candidates") == 3 and first[-2:] == ["cv", "fuse"] and first.count("finetune") == 3
-    assert ran(session, "best", *arguments) == ["cv", "fuse"]
-    again = ran(session, "cv", *arguments, "RERANKER=r.yaml")
-    assert again == ["rerank", "rerank", "cv"]
+    capsys.readouterr()
+    assert ran(session, "best", *arguments) == []
+    shown = capsys.readouterr().out
+    assert "a row" in shown and shown.count("up to date") == 2
+
+
+def test_the_table_of_cv_is_made_once_and_kept_by_best(session, project):
+    """It has all rows of make best's, which is made anew only where candidates or a reranker are others."""
+    arguments = ("ROUND=1", "FOLDS=0 1", "RERANKER=r.yaml")
+    ran(session, "best", *arguments[:2])
+    assert ran(session, "cv", *arguments) == ["rerank", "rerank", "cv"]
+    assert ran(session, "cv", *arguments) == [] == ran(session, "best", *arguments[:2])
+    reranker = session(*arguments, target="cv").on(split="v5", fold=1).experiment.reranker(1)
+    shutil.rmtree(reranker)
+    assert ran(session, "best", *arguments[:2]) == ["cv"]
+    assert ran(session, "cv", *arguments) == ["rerank", "cv"]
+    (project / "r.yaml").write_text("extends: tiny-mistral\nmining: {bm25: {k1: 0.9}}\n", encoding="utf-8")
+    assert ran(session, "best", *arguments[:2])[-2:] == ["cv", "fuse"]
 
 
 def test_the_ensemble_learns_from_folds_of_v6(session):
     """SPLIT=v6: its folds have rounds of their own, those on all of train are v5's, the submission is another file."""
-    ran(session, "best", "ROUND=1", "FOLDS=0 1")
-    scripts = ran(session, "best", "ROUND=1", "FOLDS=0 1", "SPLIT=v6")
+    plain = last_call(session, "best", "ROUND=1", "FOLDS=0 1")
+    made = session("ROUND=1", "FOLDS=0 1", "SPLIT=v6", target="best")
+    targets.run("best", made)
+    scripts, fused = made.runner.scripts, made.runner.calls[-1]
     assert (scripts.count("finetune"), scripts.count("candidates"), scripts[-2:]) == (2, 2, ["cv", "fuse"])
-    fused = last_call(session, "best", "ROUND=1", "FOLDS=0 1", "SPLIT=v6")
     assert all("-v6" in folder for folder in dict(fused.flags)["folds"])
-    assert fused.value("output_file") != last_call(session, "best", "ROUND=1", "FOLDS=0 1").value("output_file")
+    assert fused.value("output_file") != plain.value("output_file")
 
 
 def test_a_recipe_asks_for_the_unseen_prior(session, project):
@@ -349,10 +366,10 @@ def test_each_seed_of_training_has_its_rounds_on_each_fold(session):
     arguments = ("FOLDS=0 1", "ROUND=1", "TRAIN_SEEDS=42 43")
     scripts = ran(session, "best", *arguments)
     assert (scripts.count("finetune"), scripts.count("candidates")) == (6, 3)
-    made = session(*arguments, target="best")
-    targets.run("best", made)
-    assert made.runner.scripts == ["cv", "fuse"]
-    assert all("seeds-42-43" in path for path in dict(made.runner.calls[0].flags)["folds"])
+    made = session(*arguments, target="cv")
+    targets.run("cv", made)
+    assert made.runner.scripts == ["rerank", "rerank", "cv"]
+    assert all("seeds-42-43" in path for path in dict(made.runner.calls[-1].flags)["folds"])
     plain = session("FOLDS=0 1", "ROUND=1", target="best")
     assert plain.experiment.cross_validation != made.experiment.cross_validation
 

@@ -409,16 +409,14 @@ def test_a_reranker_s_scores_become_features(tables, decoder, tmp_path):
     assert "1 folds" in line and "up to date" in stage.rerank(
         RerankingInputs(recipe, [tables[1]], tables[0]), output, 42, "cpu", False
     )
-    table = folds.read_scored_candidates(tables[0])
+    table, cost = folds.read_reranked(tables[0], output)
+    assert cost.minutes > 0
     scored = ~np.isnan(table.features["reranker: score"])
     assert np.bincount(table.query_rows[scored]).tolist() == [recipe.reranking.depth] * len(table.queries)
     best = table.features["reranker: below best"][scored]
     assert best.max() == 0 and (table.features["reranker: rank"][scored][best == 0] < 0.7).all()
     bare = read_candidates(tables[0] / FILE)
-    assert (
-        "reranker: score" not in bare.features
-        and folds.read_scored_candidates(tables[1]).features.keys() == bare.features.keys()
-    )
+    assert "reranker: score" not in bare.features
 
 
 def test_scores_of_other_candidates_are_refused(tables, tmp_path):
@@ -429,7 +427,9 @@ def test_scores_of_other_candidates_are_refused(tables, tmp_path):
     other = RerankerManifest(config={"table": "another"}, model="model", train_loss=1.0, groups=1, steps=1)
     store.write_manifest(folder.with_name("rerank") / "manifest.json", other)
     with refused("rerank", "other candidates"):
-        folds.read_scored_candidates(folder)
+        folds.read_reranked(folder, folder.with_name("rerank"))
+    with refused("round1: no reranker there"):
+        folds.read_reranked(folder, folder.parent)
 
 
 def test_a_checkpoint_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
@@ -449,6 +449,7 @@ def test_the_scripts_name_what_is_wrong(tmp_path):
     assert_one_line(call("rerank.py", "--recipe", "minilm-reranker", *flags, cwd=tmp_path), "no: no candidates")
     assert_one_line(call("rerank.py", "--recipe", "minilm-rerank", *flags, cwd=tmp_path), "minilm-rerank")
     assert_one_line(call("cv.py", "--folds", "no", "no2", cwd=tmp_path), "no: no candidates")
+    assert_one_line(call("cv.py", "--folds", "no", "--output_file", "t.md", cwd=tmp_path), "t.md", "NAME.json")
     flags = ["--folds", "no", "--table", "no", "--raw_dir", "r", "--output_file", "o.csv"]
     assert_one_line(call("fuse.py", *flags, cwd=tmp_path), "no: no candidates")
     flags = ["--data_dir", "nowhere", "--model_paths", "m", "--output_dir", "out"]

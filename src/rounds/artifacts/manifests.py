@@ -355,6 +355,12 @@ class TeacherManifest(ConfiguredManifest):
     metrics: dict[str, Number]
 
 
+class CrossValidationManifest(ConfiguredManifest):
+    """A table of stages over folds, beside its JSON file."""
+
+    kind: Literal["cv"] = "cv"
+
+
 class ReportManifest(ConfiguredManifest):
     """An experiment's report."""
 

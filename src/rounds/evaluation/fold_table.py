@@ -152,16 +152,6 @@ def fold_table(scored: list[ScoredRow], folds: list[Collection], first: int) -> 
     return Table(columns, lines, title(folds), CAPTION)
 
 
-def apart(table: Table, name: str) -> list[Table]:
-    """Return two tables for a terminal of 80 columns: the columns from `name` on stand in one of their own."""
-    place = table.header.index(name)
-    columns, rows = table.columns, table.rows
-    return [
-        replace(table, columns=columns[:place], rows=[row[:place] for row in rows]),
-        Table([columns[0], *columns[place:]], [[row[0], *row[place:]] for row in rows]),
-    ]
-
-
 def write(table: Table, path: Path) -> list[Path]:
     """Write the table as Markdown and CSV and return the two files."""
     markdown, csv = files_of(path, ".md", ".csv")

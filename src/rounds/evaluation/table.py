@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import rich.table
@@ -149,6 +149,14 @@ class Table:
 
         return pd.DataFrame(self.rows, columns=self.header).to_csv(index=False)
 
+    def apart(self, name: str) -> list["Table"]:
+        """Return two tables for a terminal of 80 columns: the columns from `name` on stand in one of their own."""
+        place, (label, *_) = self.header.index(name), self.columns
+        return [
+            replace(self, columns=self.columns[:place], rows=[row[:place] for row in self.rows]),
+            Table([label, *self.columns[place:]], [[row[0], *row[place:]] for row in self.rows]),
+        ]
+
     def save(self, path: Path) -> None:
         """Write the table as JSON, for `load`."""
         store.write_json(path, asdict(self))
@@ -163,6 +171,20 @@ class Table:
         stored = store.read_json(path)
         columns = [Column(**column) for column in stored["columns"]]
         return cls(columns, stored["rows"], stored["title"], stored["caption"])
+
+
+def load_screens(path: Path) -> tuple[list[Table], list[str]]:
+    """Read a table as tables that fit a terminal of 80 columns, and the lines below it.
+
+    Args:
+        path: JSON of `Table.save`, where `apart` may name the column from which on the columns stand in a table of
+            their own, and `notes` list the lines.
+
+    Raises:
+        UserError: there is no such file, or it is not JSON.
+    """
+    stored, table = store.read_json(path), Table.load(path)
+    return table.apart(stored["apart"]) if stored.get("apart") else [table], stored.get("notes", [])
 
 
 def files_of(path: Path, *suffixes: str) -> list[Path]:

@@ -15,7 +15,7 @@ from rounds.evaluation import ledger
 from rounds.kaggle import submission
 from rounds.models.checkpoint import Checkpoint
 from rounds.reranking import folds, fusion, unseen_prior, views
-from rounds.reranking.candidates import Candidates
+from rounds.reranking.candidates import FILE, Candidates, read_candidates
 from rounds.retrieval.run import Run
 
 
@@ -26,6 +26,7 @@ def submit_fused(
     output: Path,
     model_output: Path | None = None,
     settings: Ensemble | None = None,
+    made_from: dict | None = None,
 ) -> str:
     """Fit the ensemble on the folds' candidates, rank the test queries by it, and write the checked CSV.
 
@@ -36,6 +37,7 @@ def submit_fused(
         output: The CSV to write.
         model_output: The folder of the ledger, which then names the submission by its file; None names none.
         settings: The recipe's section `ensemble`; None for the defaults.
+        made_from: What the pipeline makes the CSV from, by which it is kept where it is there; None without one.
 
     Returns:
         The line to print.
@@ -44,23 +46,26 @@ def submit_fused(
         UserError: A fold is named twice, the folders fuse different models, the queries to rank have labels, or the
             folds cannot tell an offset.
     """
+    if made_from is not None and store.is_made_from(output, made_from):
+        return f"{output}: up to date"
     settings = settings or Ensemble()
     fold_manifests, manifest = _read_manifests(fold_folders, table_folder)
     data = collection.read(table_folder / manifest.collection)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
-    learned = {str(folder): folds.read_scored_candidates(folder) for folder in fold_folders}
+    learned = {str(folder): read_candidates(folder / FILE) for folder in fold_folders}
     if settings.unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
         raise UserError(f"no unseen prior: {obstacle}; leave out ensemble.unseen_prior (--unseen_prior)")
     _, ensemble = views.default_views(manifest.members, settings.outside_votes)[-1]
-    table = folds.read_scored_candidates(table_folder)
+    table = read_candidates(table_folder / FILE)
     run, offset = _rank(list(learned.values()), table, ensemble, settings.unseen_prior)
     rows = submission.write(run, data.passages, sample, output)
     fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]
     choices = {} if offset is None else {"unseen_offset": offset}
     choices |= {} if settings.outside_votes else {"outside_votes": False}
-    fused = SubmissionManifest(fused=True, members=manifest.members, folds=fold_configs, **choices)
-    store.write_manifest(store.file_manifest(output), fused)
+    fused = {"members": manifest.members, "folds": fold_configs, **choices, "made_from": made_from}
+    fused["sha256"] = hashing.sha256_file(output)
+    store.write_manifest(store.file_manifest(output), SubmissionManifest(fused=True, **fused))
     if model_output is not None:
         made_from = [manifest.members, *fold_configs]
         about = {

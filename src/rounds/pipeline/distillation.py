@@ -33,7 +33,7 @@ def distil(session: Session) -> None:
     if names.is_private:  # questions were held out that both can be scored on
         ranked = stages.candidates(names)
         whole.ensure(ranked)
-        second_stages.fuse(whole, folds, ranked.output, uploads.of_teacher(submission), is_named=True)
+        second_stages.fuse(whole, folds, ranked, uploads.of_teacher(submission), is_named=True)
 
 
 def _show_table(session: Session, student: Stage, folds: tuple[Experiment, ...]) -> None:

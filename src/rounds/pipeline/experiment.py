@@ -217,6 +217,10 @@ class Experiment:
         """What a round's ranking is refined with."""
         return self.second_stage(number) / "candidates"
 
+    def reranker(self, number: int) -> Path:
+        """A cross-encoder that refines a round's ranking, and its scores."""
+        return self.second_stage(number) / "rerank"
+
     @property
     def _data_differences(self) -> list[str]:
         given = self.settings

@@ -101,6 +101,8 @@ SCRIPTS = {
     "prompt_checkpoints": Reads("output_dir", (), ("data_dir", "model_path")),
     "prompt_brittle": Reads("output_dir", (), ("data_dir", "model_path")),
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
+    "cv": Reads("output_file", (), ("folds", "rerankers")),
+    "fuse": Reads("output_file", (), ("folds", "table", "raw_dir")),
 }
 # Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.
 IGNORED = ("device", "devices", "cluster", "shards", "track", "model_output", "overwrite", "replace_stale")

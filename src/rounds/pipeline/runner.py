@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds.errors import UserError
-from rounds.evaluation.table import TABLE_FILE, Table
+from rounds.evaluation.table import TABLE_FILE, Table, load_screens
 from rounds.pipeline import freshness, locks
 from rounds.pipeline.freshness import summary
 from rounds.pipeline.keys import Command
@@ -114,6 +114,15 @@ class Runner:
         """Print the table that an evaluation left."""
         if not self.is_dry:
             Console().print(Table.load(stage.output / TABLE_FILE).screen())
+
+    def show_screens(self, path: Path) -> None:
+        """Print a table that is kept as JSON, and the lines below it."""
+        if not self.is_dry:
+            tables, notes = load_screens(path)
+            for table in tables:
+                Console().print(table.screen())
+            for note in notes:
+                self.say(note)
 
 
 @contextmanager

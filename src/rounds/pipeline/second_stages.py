@@ -1,14 +1,17 @@
 """Second stages: targets that refine what the rounds rank, each trained on folds of split v5, or of v6."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from rounds.config.sections.ensemble import LEAST_FOLDS
 from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
-from rounds.pipeline import freshness, stages, uploads
+from rounds.evaluation.table import files_of
+from rounds.pipeline import freshness, keys, stages, uploads
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import target
+from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
 from rounds.pipeline.stages import Stage
 
@@ -22,32 +25,42 @@ def candidates(session: Session) -> None:
 @target(is_dense=True, is_text_only=True)
 def rerank(session: Session) -> None:
     """Train a reranker for each fold on the other folds' candidates."""
-    folds = ensure_folds(session)
-    others = [(fold, tuple(other for other in folds if other != fold)) for fold in folds]
-    _ensure_each(session, {f"fold {fold.settings.fold}: rerank": stages.rerank(fold, rest) for fold, rest in others})
+    rerankers = zip(ensure_folds(session), _rerankers(session), strict=True)
+    _ensure_each(session, {f"fold {fold.settings.fold}: rerank": stage for fold, stage in rerankers})
+
+
+def _rerankers(session: Session) -> list[Stage]:
+    folds = _folds(session)
+    return [stages.rerank(fold, tuple(other for other in folds if other != fold)) for fold in folds]
 
 
 @target(is_dense=True, is_text_only=True)
 def cv(session: Session) -> None:
     """Print what each stage scores on the folds."""
     rerank(session)
-    _cross_validate(session, ablate=True, unseen_prior=True)
+    table = _table(session, ablate=True, unseen_prior=True)
+    _finish_table(session, replace(table, inputs=(*table.inputs, *_rerankers(session))))
 
 
 @target(is_dense=True, is_text_only=True)
 def best(session: Session) -> None:
-    """Fuse the rounds on all of train as the folds teach, and write the submission."""
+    """Fuse the rounds on all of train as the folds teach, and write the submission.
+
+    The table of `make cv` has all rows of its own, and more: where it is fresh, it is shown and kept.
+    """
     uploads.require_test_queries(session.experiment)
     has_prior, output = _has_unseen_prior(session), session.experiment.fused_submission
     folds = ensure_folds(session)
     session.runner.say("== all of train")
     whole = session.on(split="submission", fold=0)
-    whole.ensure(stages.candidates(whole.experiment))
-    _cross_validate(session, unseen_prior=has_prior)
+    ranked = stages.candidates(whole.experiment)
+    whole.ensure(ranked)
+    larger = _table(session, ablate=True, unseen_prior=True)
+    _finish_table(session, larger if freshness.are_fresh([larger]) else _table(session, unseen_prior=has_prior))
     endings = ["no-outside-votes"] if _is_without_outside(session) else []
     endings += ["unseen-prior"] if has_prior else []
     output = output.with_stem("-".join([output.stem, *endings]))
-    fuse(session, folds, whole.experiment.candidates(session.settings.round), output, unseen_prior=has_prior)
+    fuse(session, folds, ranked, output, unseen_prior=has_prior)
 
 
 def _has_unseen_prior(session: Session) -> bool:
@@ -74,7 +87,7 @@ def _is_without_outside(session: Session) -> bool:
 def fuse(
     session: Session,
     folds: Iterable[Experiment],
-    table: Path,
+    ranked: Stage,
     output: Path,
     is_named: bool = False,
     unseen_prior: bool = False,
@@ -82,20 +95,22 @@ def fuse(
     """Rank the test queries by the ensemble that the folds teach, and write its submission.
 
     Args:
-        table: Folder of the test queries' candidates.
+        ranked: What lists the test queries' candidates.
         is_named: Write the submission's name into the ledger, to be scored.
         unseen_prior: Shift the scores of passages that training never labels, as the folds tell.
     """
-    session.call(
+    call = keys.command(
         "fuse",
         folds=_tables(folds),
-        table=table,
+        table=ranked.output,
         raw_dir=session.settings.raw,
         output_file=output,
         named=is_named,
         unseen_prior=unseen_prior,
         without_outside=_is_without_outside(session),
+        replace_stale=True,
     )
+    session.finish(Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output))
 
 
 def _folds(session: Session) -> list[Experiment]:
@@ -129,12 +144,25 @@ def _tables(folds: Iterable[Experiment]) -> list[Path]:
     return [fold.candidates(fold.settings.round) for fold in folds]
 
 
-def _cross_validate(session: Session, ablate: bool = False, unseen_prior: bool = False) -> None:
-    session.call(
+def _table(session: Session, ablate: bool = False, unseen_prior: bool = False) -> Stage:
+    """What each stage scores on the folds; with ablations, also what their rerankers add."""
+    folds, number = _folds(session), session.settings.round
+    (output,) = files_of(session.experiment.cross_validation, ".json")
+    call = keys.command(
         "cv",
-        folds=_tables(_folds(session)),
+        folds=_tables(folds),
+        rerankers=[fold.reranker(number) for fold in folds] if ablate else [],
         ablate=ablate,
         unseen_prior=unseen_prior,
         without_outside=_is_without_outside(session),
-        output=session.experiment.cross_validation,
+        output_file=output,
+        replace_stale=True,
     )
+    return Stage("cv", output, call, tuple(map(stages.candidates, folds)), home=output)
+
+
+def _finish_table(session: Session, table: Stage) -> None:
+    """Bring the table over the folds up to date; show it where nothing had to run."""
+    if not session.ensure(table):
+        session.runner.show_screens(table.output)
+        session.runner.say(up_to_date([table.output]))

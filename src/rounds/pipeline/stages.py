@@ -350,7 +350,7 @@ def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:
     given, number = experiment.settings, experiment.settings.round
     models = [load_recipe("MODEL", given.model).model, load_recipe("RERANKER", given.reranker).model]
     stand_ins.check_one_model([model.name_or_path for model in models])
-    output = experiment.second_stage(number) / "rerank"
+    output = experiment.reranker(number)
     call = keys.command(
         "rerank",
         recipe=given.reranker,

@@ -221,9 +221,7 @@ def stage_table(rows: list[StageResult], folds: list[Fold], title: str) -> Table
 
 def screens(table: Table) -> list[Table]:
     """Return a table of stages for a terminal of 80 columns: with ablations, what they cost stands apart."""
-    if P_ENSEMBLE not in table.header:
-        return [table]
-    return fold_table.apart(table, COSTS[0])
+    return table.apart(COSTS[0]) if P_ENSEMBLE in table.header else [table]
 
 
 def _p_value(pooled: dict[str, np.ndarray], label: str, against: str) -> str:
@@ -237,7 +235,8 @@ def write_table(table: Table, path: Path, below: Mapping[str, object] | None = N
     Args:
         table: The stages' table.
         path: The files' path without a suffix.
-        below: Name -> dataclass of what stands below the table, as its text in Markdown and by its name in JSON.
+        below: Name -> what stands below the table, a line or a dataclass: as text in Markdown and among JSON's `notes`,
+            a dataclass by its name in JSON, too.
     """
     markdown, csv, json = files_of(path, ".md", ".csv", ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -245,5 +244,7 @@ def write_table(table: Table, path: Path, below: Mapping[str, object] | None = N
     text = "".join(f"\n{part}\n" for part in below.values())
     store.write_text(markdown, f"{table.title}\n\n{table.markdown()}{text}")
     store.write_text(csv, replace(table, columns=[Column("stage"), *table.columns[1:]]).csv())
-    store.write_json(json, asdict(table) | {name: asdict(part) for name, part in below.items()})
+    shown = {"apart": COSTS[0] if P_ENSEMBLE in table.header else "", "notes": list(map(str, below.values()))}
+    kept = {name: asdict(part) for name, part in below.items() if not isinstance(part, str)}
+    store.write_json(json, asdict(table) | shown | kept)
     return [markdown, csv, json]

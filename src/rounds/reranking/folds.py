@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import CandidatesManifest
+from rounds.artifacts.manifests import CandidatesManifest, RerankerManifest
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.errors import UserError
@@ -16,7 +16,7 @@ from rounds.evaluation import results
 from rounds.evaluation.metrics import HEADLINE_METRICS
 from rounds.reranking.candidates import FILE, Candidates, read_candidates
 
-SCORES = "scores.npy"  # a reranker's scores of the candidates in the folder beside it
+SCORES = "scores.npy"  # a reranker's scores of the candidates
 
 RERANKER = "reranker"  # feature group of these scores
 
@@ -77,36 +77,51 @@ def count_seeds(manifest: CandidatesManifest) -> int:
     return len(manifest.rounds or [""])
 
 
-def read_scored_candidates(folder: Path) -> Candidates:
-    """Read a folder's candidates, with a reranker's scores as features where `rerank/` stands beside the folder.
+def read_reranker_manifest(folder: Path) -> RerankerManifest:
+    """Read the manifest of a reranker's folder.
 
     Raises:
-        UserError: The reranker scored other candidates.
+        UserError: The folder holds no reranker.
     """
-    table, rerank_folder = read_candidates(folder / FILE), folder.with_name("rerank")
-    manifest = store.read_manifest(rerank_folder)
-    if manifest is None:
-        return table
+    manifest = store.read_manifest(folder)
+    if not isinstance(manifest, RerankerManifest):
+        raise UserError(f"{folder}: no reranker there; make it with rerank.py")
+    return manifest
+
+
+def read_reranked(folder: Path, reranker: Path) -> tuple[Candidates, Cost]:
+    """Read a folder's candidates with a reranker's scores of them as features, and what the reranker cost.
+
+    Raises:
+        UserError: There is no reranker, or it scored other candidates.
+    """
+    manifest = read_reranker_manifest(reranker)
     if manifest.config["table"] != hashing.sha256_file(folder / FILE):
-        raise UserError(f"{rerank_folder}: scored other candidates than {folder} holds now; run rerank.py again")
-    return table.with_scores(RERANKER, np.load(rerank_folder / SCORES))
+        raise UserError(f"{reranker}: scored other candidates than {folder} holds now; run rerank.py again")
+    table = read_candidates(folder / FILE).with_scores(RERANKER, np.load(reranker / SCORES))
+    return table, Cost(manifest.seconds / 60, manifest.peak_mib)
 
 
-def read_fold(folder: Path) -> Fold:
+def read_fold(folder: Path, reranker: Path | None = None) -> Fold:
     """Read a fold from its folder of candidates, which stands in the folder of the round that it improves.
 
     Scores of several training seeds are means over these, query by query, and their minutes add up.
 
+    Args:
+        folder: The candidates.
+        reranker: Folder of a reranker that scored them; None for none.
+
     Raises:
-        UserError: A round was evaluated on other queries than the candidates', or the collection has changed.
+        UserError: A round was evaluated on other queries than the candidates', the collection has changed, or the
+            reranker scored other candidates.
     """
     manifest = read_candidates_manifest(folder)
     data = collection.read(folder / manifest.collection)
-    table = read_scored_candidates(folder)
+    table, reranking = (read_candidates(folder / FILE), None) if reranker is None else read_reranked(folder, reranker)
     seeds = [folder / round_folder for round_folder in manifest.rounds or [".."]]
     scores, costs = _mean_of_seeds([_read_rounds(seed, table.queries) for seed in seeds])
-    if (reranked := store.read_manifest(folder.with_name("rerank"))) is not None:
-        costs["rerank"] = Cost(reranked.seconds / 60, reranked.peak_mib)
+    if reranking is not None:
+        costs["rerank"] = reranking
     if table.queries != list(data.validation):
         raise UserError(f"{folder}: has other queries than {data.folder}; run the fold again")
     return Fold(data, scores, costs, table, manifest.members, count_seeds(manifest))
