@@ -35,6 +35,7 @@ def main(flags: Flags) -> None:
         Path(flags.output_file),
         Path(flags.model_output) if flags.named else None,
         Ensemble(unseen_prior=flags.unseen_prior, outside_votes=not flags.without_outside),
+        flags.overwrite,
         flags.made_from,
     )
     print(line)

@@ -24,6 +24,7 @@ class Flags(ModelOutput, OneDevice, Replacing):
         default_factory=list,
         metadata={"help": "checkpoints of the rounds on everything, which rank the rows of no fold; default: none"},
     )
+    without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
 
 
 def main(flags: Flags) -> None:
@@ -41,7 +42,7 @@ def main(flags: Flags) -> None:
         model_output=Path(flags.model_output),
         overwrite=flags.overwrite,
         made_from=flags.made_from,
-        outside_votes=recipe.ensemble.outside_votes,
+        outside_votes=not flags.without_outside,
     )
     print(write_teacher(job))
 

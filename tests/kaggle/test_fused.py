@@ -11,6 +11,7 @@ from rounds.artifacts import store
 from rounds.artifacts.manifests import CandidatesManifest
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
+from rounds.evaluation import ledger
 from rounds.kaggle.stage import submit_fused
 from rounds.reranking import fusion, unseen_prior, views
 from rounds.reranking.candidates import FILE, read_candidates, write_candidates
@@ -71,6 +72,21 @@ def test_an_ensemble_without_outside_votes_reads_none(folders, tmp_path):
     assert texts["none there"] == texts["left out"] != texts["read"]
     has_votes = [store.read_file_manifest(path).outside_votes for path in submissions.values()]
     assert has_votes == [None, None, False]
+
+
+def test_a_finished_submission_is_kept_and_named_in_the_ledger(folders, tmp_path):
+    """Its name is written again where the ledger lost it; by hand, one of another configuration is refused."""
+    *learned, ranked = folders
+    sample, output, made_from = tmp_path / "sample.csv", tmp_path / "o.csv", {"script": "fuse"}
+    assert "checked" in submit_fused(learned, ranked, sample, output, tmp_path, made_from=made_from)
+    rows, stamp = ledger.read(tmp_path / "ledger.csv"), output.stat().st_mtime_ns
+    (tmp_path / "ledger.csv").unlink()
+    assert "up to date" in submit_fused(learned, ranked, sample, output, tmp_path, made_from=made_from)
+    assert ledger.read(tmp_path / "ledger.csv") == rows and output.stat().st_mtime_ns == stamp
+    assert "up to date" in submit_fused(learned, ranked, sample, output)
+    with refused("o.csv: made from another configuration", "ensemble.outside_votes: true -> false"):
+        submit_fused(learned, ranked, sample, output, settings=Ensemble(outside_votes=False))
+    assert "checked" in submit_fused(learned, ranked, sample, output, made_from={"script": "another"})
 
 
 def test_without_an_offset_to_be_told_nothing_is_written(folders, tmp_path):

@@ -23,6 +23,8 @@ def leave(command: Command) -> None:
         output.write_text("{}\n", encoding="utf-8")
         if command.script == "cv":
             TABLE.save(output)
+            for suffix in (".md", ".csv"):
+                output.with_suffix(suffix).touch()
         manifest = manifest.with_values(sha256=hashing.sha256_file(output))
         store.write_manifest(store.file_manifest(output), manifest)
         return

@@ -181,6 +181,14 @@ def test_the_sample_of_outside_questions_is_generated(experiment):
     assert call.value("output_dir") == "data/sample-outside"
 
 
+def test_there_are_a_third_as_many_outside_questions_as_the_sample_has(experiment, project):
+    """Also where the sample is one of an earlier QUESTIONS."""
+    with store.writing(project / "data" / "sample", SampleManifest(config={"questions": 300, "seed": 42})):
+        pass
+    given = experiment("RAW=data/sample", f"EXTRA={task_defaults.SAMPLE_OUTSIDE}")
+    assert stages.outside_sample(given).command.value("questions") == "100"
+
+
 def test_generated_outside_questions_join_generated_data_alone(experiment):
     """Their labels are ids of the sample's misconceptions, which are others in other data."""
     extra = f"EXTRA={task_defaults.SAMPLE_OUTSIDE}"

@@ -8,8 +8,10 @@ import pytest
 from helpers import slow_clock
 from helpers.fold_experiments import FoldedProject
 from helpers.scripts import SCRIPTS
+from transformers import HfArgumentParser
 
 from rounds.errors import UserError
+from rounds.evaluation.table import files_of
 from rounds.pipeline import __main__, extra_flags, targets
 from rounds.pipeline.launch import command_line
 from tests.helpers.target_runs import last_call, ran
@@ -244,12 +246,31 @@ def test_the_table_of_cv_is_made_once_and_kept_by_best(session, project):
     ran(session, "best", *arguments[:2])
     assert ran(session, "cv", *arguments) == ["rerank", "rerank", "cv"]
     assert ran(session, "cv", *arguments) == [] == ran(session, "best", *arguments[:2])
-    reranker = session(*arguments, target="cv").on(split="v5", fold=1).experiment.reranker(1)
-    shutil.rmtree(reranker)
+    names = session(*arguments, target="cv").on(split="v5", fold=1).experiment
+    (markdown,) = files_of(names.cross_validation, ".md")
+    markdown.unlink()
+    assert ran(session, "best", *arguments[:2]) == ["cv"] and markdown.exists()
+    shutil.rmtree(names.reranker(1))
     assert ran(session, "best", *arguments[:2]) == ["cv"]
     assert ran(session, "cv", *arguments) == ["rerank", "cv"]
     (project / "r.yaml").write_text("extends: tiny-mistral\nmining: {bm25: {k1: 0.9}}\n", encoding="utf-8")
     assert ran(session, "best", *arguments[:2])[-2:] == ["cv", "fuse"]
+
+
+def test_the_scripts_of_best_and_distil_take_the_flags_that_they_get(session, monkeypatch, project):
+    """As argparse reads them: a flag without its values, or an unknown one, would end a run behind all its rounds."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    (project / "extra.csv").touch()
+    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {outside_votes: false}\n", encoding="utf-8")
+    for target in ("best", "distil", "cv"):
+        made = session("ROUND=1", "FOLDS=0 1", "EXTRA=extra.csv", "RERANKER=r.yaml", target=target)
+        targets.run(target, made)
+        for call in made.runner.calls:
+            flags_class = importlib.import_module(call.script).Flags
+            _, unknown = HfArgumentParser(flags_class).parse_args_into_dataclasses(
+                call.arguments(), return_remaining_strings=True
+            )
+            assert unknown == []
 
 
 def test_the_ensemble_learns_from_folds_of_v6(session):

@@ -1,6 +1,7 @@
 """Submission stage: rank the test queries, write the checked CSV and record it in the ledger."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
@@ -26,6 +27,7 @@ def submit_fused(
     output: Path,
     model_output: Path | None = None,
     settings: Ensemble | None = None,
+    overwrite: bool = False,
     made_from: dict | None = None,
 ) -> str:
     """Fit the ensemble on the folds' candidates, rank the test queries by it, and write the checked CSV.
@@ -37,7 +39,8 @@ def submit_fused(
         output: The CSV to write.
         model_output: The folder of the ledger, which then names the submission by its file; None names none.
         settings: The recipe's section `ensemble`; None for the defaults.
-        made_from: What the pipeline makes the CSV from, by which it is kept where it is there; None without one.
+        overwrite: Replace a CSV of another configuration.
+        made_from: What the pipeline makes the CSV from, which then decides whether it is kept; None without one.
 
     Returns:
         The line to print.
@@ -46,39 +49,37 @@ def submit_fused(
         UserError: A fold is named twice, the folders fuse different models, the queries to rank have labels, or the
             folds cannot tell an offset.
     """
-    if made_from is not None and store.is_made_from(output, made_from):
-        return f"{output}: up to date"
     settings = settings or Ensemble()
     fold_manifests, manifest = _read_manifests(fold_folders, table_folder)
     data = collection.read(table_folder / manifest.collection)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
-    learned = {str(folder): read_candidates(folder / FILE) for folder in fold_folders}
-    if settings.unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
-        raise UserError(f"no unseen prior: {obstacle}; leave out ensemble.unseen_prior (--unseen_prior)")
-    _, ensemble = views.default_views(manifest.members, settings.outside_votes)[-1]
-    table = read_candidates(table_folder / FILE)
-    run, offset = _rank(list(learned.values()), table, ensemble, settings.unseen_prior)
-    rows = submission.write(run, data.passages, sample, output)
-    fold_configs = [fold_manifest.config for fold_manifest in fold_manifests]
-    choices = {} if offset is None else {"unseen_offset": offset}
-    choices |= {} if settings.outside_votes else {"outside_votes": False}
-    fused = {"members": manifest.members, "folds": fold_configs, **choices, "made_from": made_from}
-    fused["sha256"] = hashing.sha256_file(output)
-    store.write_manifest(store.file_manifest(output), SubmissionManifest(fused=True, **fused))
-    if model_output is not None:
-        made_from = [manifest.members, *fold_configs]
-        about = {
-            "data": data.data,
-            "split": data.split,
-            "recipe": "ensemble",
-            "fingerprint": hashing.sha256_json([*made_from, manifest.config, *choices.values()])[:12],
-            "checkpoint": os.path.relpath(table_folder, model_output),
-        }
-        ledger.name_submission(model_output / "ledger.csv", about, output.stem)
-    return f"{output}: {rows} rows, checked" + (
-        f"; unseen prior {offset:+.{unseen_prior.DIGITS}f}" if offset is not None else ""
-    )
+    config = {
+        "folds": [hashing.sha256_file(folder / FILE) for folder in fold_folders],
+        "table": hashing.sha256_file(table_folder / FILE),
+        "sample": hashing.sha256_file(sample),
+        "ensemble": asdict(settings),
+    }
+    line, fused = f"{output}: up to date", None
+    if store.is_file_finished(output, config, overwrite, made_from):
+        fused = store.read_file_manifest(output)
+    if fused is None:
+        learned = {str(folder): read_candidates(folder / FILE) for folder in fold_folders}
+        run, choices = _rank(learned, read_candidates(table_folder / FILE), manifest.members, settings)
+        rows = submission.write(run, data.passages, sample, output)
+        of_folds = [each.config for each in fold_manifests]
+        fused = SubmissionManifest(fused=True, members=manifest.members, folds=of_folds, **choices)
+        fused = fused.with_values(config=config, made_from=made_from, sha256=hashing.sha256_file(output))
+        store.write_manifest(store.file_manifest(output), fused)
+        line = f"{output}: {rows} rows, checked{_shift(fused)}"
+    if model_output is not None:  # also of a finished CSV, whose name the ledger may lack
+        _name(fused, manifest, data, table_folder, output.stem, model_output)
+    return line
+
+
+def _shift(fused: SubmissionManifest) -> str:
+    """Return the end of the line about an ensemble with an unseen prior; empty without one."""
+    return "" if fused.unseen_offset is None else f"; unseen prior {fused.unseen_offset:+.{unseen_prior.DIGITS}f}"
 
 
 def _read_manifests(
@@ -97,15 +98,43 @@ def _read_manifests(
 
 
 def _rank(
-    learned: list[Candidates], table: Candidates, ensemble: list[fusion.View], has_unseen_prior: bool
-) -> tuple[Run, float | None]:
-    """Rank a table's candidates by the ensemble of the folds, and return the unseen prior's offset if there is one."""
+    learned: dict[str, Candidates], table: Candidates, models: list[str], settings: Ensemble
+) -> tuple[Run, dict[str, object]]:
+    """Rank a table's candidates by the ensemble of the folds, and return what its manifest says of the settings.
+
+    Raises:
+        UserError: The folds cannot tell the offset that the settings ask for.
+    """
+    if settings.unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
+        raise UserError(f"no unseen prior: {obstacle}; leave out ensemble.unseen_prior (--unseen_prior)")
+    tables, (_, ensemble) = list(learned.values()), views.default_views(models, settings.outside_votes)[-1]
+    choices = {} if settings.outside_votes else {"outside_votes": False}
     on_network = Estimate("fit the fusion", "networks").update
-    probabilities = fusion.fit(learned, ensemble, on_network=on_network).score(table)
-    if not has_unseen_prior:
-        return table.to_run(probabilities), None
-    offset = unseen_prior.estimate_on_all(learned, ensemble)
-    return table.to_run(unseen_prior.apply_offset(table, probabilities, offset)), offset
+    probabilities = fusion.fit(tables, ensemble, on_network=on_network).score(table)
+    if not settings.unseen_prior:
+        return table.to_run(probabilities), choices
+    offset = unseen_prior.estimate_on_all(tables, ensemble)
+    return table.to_run(unseen_prior.apply_offset(table, probabilities, offset)), {"unseen_offset": offset, **choices}
+
+
+def _name(
+    fused: SubmissionManifest,
+    manifest: CandidatesManifest,
+    data: Collection,
+    table_folder: Path,
+    name: str,
+    model_output: Path,
+) -> None:
+    """Write the name of an ensemble's submission into the ledger."""
+    choices = [value for value in (fused.unseen_offset, fused.outside_votes) if value is not None]
+    about = {
+        "data": data.data,
+        "split": data.split,
+        "recipe": "ensemble",
+        "fingerprint": hashing.sha256_json([fused.members, *fused.folds, manifest.config, *choices])[:12],
+        "checkpoint": os.path.relpath(table_folder, model_output),
+    }
+    ledger.name_submission(model_output / "ledger.csv", about, name)
 
 
 def submit(source: Checkpoint, data: Collection, sample: Path, output: Path, model_output: Path) -> int:

@@ -78,7 +78,7 @@ SCRIPTS = {
     "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths")),
     "teach": Reads(
         "output_file",
-        (*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates", "ensemble.outside_votes"),
+        (*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates"),
         ("folds", "data_dir", "model_paths"),
     ),
     "distil": Reads(
@@ -141,7 +141,7 @@ class Command:
 def command(script: str, extra: Sequence[str] = (), processes: int = 1, **flags: object) -> Command:
     """A script's call; flags that are empty, None or False are left out.
 
-    >>> command("hn_mine", ["--seed=7"], devices="", model_paths=["a", "b"], bm25=True).arguments()
+    >>> command("hn_mine", ["--seed=7"], devices="", folds=[], model_paths=["a", "b"], bm25=True).arguments()
     ['--model_paths', 'a', 'b', '--bm25', '--seed', '7']
     """
     listed = []
@@ -149,7 +149,8 @@ def command(script: str, extra: Sequence[str] = (), processes: int = 1, **flags:
         if value is True:
             listed.append((name, ()))
         elif isinstance(value, list | tuple):
-            listed.append((name, tuple(map(str, value))))
+            if value:
+                listed.append((name, tuple(map(str, value))))
         elif value is not None and value is not False and value != "":
             listed.append((name, (str(value),)))
     return Command(script, (*listed, *parse(extra)), processes)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from rounds.artifacts import store
 from rounds.config.sections.ensemble import LEAST_FOLDS
 from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
@@ -57,7 +58,7 @@ def best(session: Session) -> None:
     whole.ensure(ranked)
     larger = _table(session, ablate=True, unseen_prior=True)
     _finish_table(session, larger if freshness.are_fresh([larger]) else _table(session, unseen_prior=has_prior))
-    endings = ["no-outside-votes"] if _is_without_outside(session) else []
+    endings = ["no-outside-votes"] if is_without_outside(session.experiment) else []
     endings += ["unseen-prior"] if has_prior else []
     output = output.with_stem("-".join([output.stem, *endings]))
     fuse(session, folds, ranked, output, unseen_prior=has_prior)
@@ -78,10 +79,10 @@ def _has_unseen_prior(session: Session) -> bool:
     return recipe.ensemble.unseen_prior
 
 
-def _is_without_outside(session: Session) -> bool:
-    """Return whether there are outside questions whose votes the recipe leaves out."""
-    recipe = stages.load_recipe("MODEL", session.settings.model)
-    return bool(session.settings.extra_files) and not recipe.ensemble.outside_votes
+def is_without_outside(experiment: Experiment) -> bool:
+    """Whether there are outside questions whose votes the recipe leaves out."""
+    recipe = stages.load_recipe("MODEL", experiment.settings.model)
+    return bool(experiment.settings.extra_files) and not recipe.ensemble.outside_votes
 
 
 def fuse(
@@ -107,10 +108,14 @@ def fuse(
         output_file=output,
         named=is_named,
         unseen_prior=unseen_prior,
-        without_outside=_is_without_outside(session),
+        without_outside=is_without_outside(session.experiment),
         replace_stale=True,
     )
-    session.finish(Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output))
+    stage = Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output)
+    if not session.ensure(stage):
+        session.runner.say(up_to_date([output]))
+        if is_named:  # the ledger may lack it nevertheless
+            session.runner.call(call)
 
 
 def _folds(session: Session) -> list[Experiment]:
@@ -154,7 +159,7 @@ def _table(session: Session, ablate: bool = False, unseen_prior: bool = False) -
         rerankers=[fold.reranker(number) for fold in folds] if ablate else [],
         ablate=ablate,
         unseen_prior=unseen_prior,
-        without_outside=_is_without_outside(session),
+        without_outside=is_without_outside(session.experiment),
         output_file=output,
         replace_stale=True,
     )
@@ -162,7 +167,13 @@ def _table(session: Session, ablate: bool = False, unseen_prior: bool = False) -
 
 
 def _finish_table(session: Session, table: Stage) -> None:
-    """Bring the table over the folds up to date; show it where nothing had to run."""
+    """Bring the table over the folds up to date; show it where nothing had to run.
+
+    Where one of its files is missing, it is made anew.
+    """
+    if not all(file.exists() for file in files_of(session.experiment.cross_validation, ".md", ".csv")):
+        if not session.runner.is_dry:
+            store.file_manifest(table.output).unlink(missing_ok=True)
     if not session.ensure(table):
         session.runner.show_screens(table.output)
         session.runner.say(up_to_date([table.output]))

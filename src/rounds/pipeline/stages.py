@@ -74,22 +74,22 @@ def sample(experiment: Experiment, anew: bool = False) -> Stage:
     return Stage("sample", folder, call, note=note, home=folder)
 
 
-def _size(given: Settings, folder: Path, anew: bool, divisor: int = 1) -> dict[str, object]:
-    """Number of questions, QUESTIONS divided by `divisor`, and seed of generated maths questions."""
+def _size(given: Settings, folder: Path, anew: bool) -> dict[str, int]:
+    """Number of questions and seed of generated maths questions."""
     manifest = None if anew else store.read_manifest(folder)
     present = (manifest.config if manifest else None) or {}
-    is_asked = anew or "questions" in given.given or "questions" not in present
+    is_asked = anew or "questions" in given.given
     return {
-        "questions": max(given.questions // divisor, 1) if is_asked else present["questions"],
+        "questions": given.questions if is_asked else present.get("questions", given.questions),
         "seed": given.seed if anew else present.get("seed", Settings.seed),
     }
 
 
 def outside_sample(experiment: Experiment, anew: bool = False) -> Stage:
     """Generated outside questions, other ones than those of the sample, and a third as many."""
-    folder = Path(SAMPLE_OUTSIDE).parent
-    options = _size(experiment.settings, folder, anew, SAMPLE_PER_OUTSIDE)
-    call = keys.command("make_sample", output_dir=folder, task="outside", **options, replace_stale=True)
+    folder, size = Path(SAMPLE_OUTSIDE).parent, _size(experiment.settings, Path(SAMPLES["eedi"]), anew)
+    size["questions"] = max(size["questions"] // SAMPLE_PER_OUTSIDE, 1)
+    call = keys.command("make_sample", output_dir=folder, task="outside", **size, replace_stale=True)
     note = "" if anew else f"generating outside questions in {folder}"
     return Stage("outside questions", folder, call, note=note, home=folder)
 

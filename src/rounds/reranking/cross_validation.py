@@ -73,8 +73,8 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     first = folds[0]
     if any(_stages_of(fold) != _stages_of(first) for fold in folds):
         raise UserError(
-            "the folds have different rounds, seeds or N_FOLDS, or only some a reranker, or outside questions that "
-            "vote; run all to the same ROUND with the same EXTRA, and rerank all"
+            "the folds have different rounds, seeds or N_FOLDS, or only some have outside questions that vote; run all "
+            "to the same ROUND with the same EXTRA"
         )
     rows = [_summarize(folds, label, [fold.round_scores[label] for fold in folds]) for label in first.round_scores]
     if first.seeds > 1:

@@ -33,7 +33,7 @@ class CrossValidation:
     outside_votes: bool = True
 
     def config(self) -> dict:
-        """Return everything that shapes the table, for its manifest.
+        """Return the candidates, the rerankers' scores and the choice of rows, for the table's manifest.
 
         Raises:
             UserError: A folder holds no candidates, or no reranker.
