@@ -54,6 +54,7 @@ def submit_fused(
     data = collection.read(table_folder / manifest.collection)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
+    store.require_files(sample)
     config = {
         "folds": [hashing.sha256_file(folder / FILE) for folder in fold_folders],
         "table": hashing.sha256_file(table_folder / FILE),

@@ -171,9 +171,9 @@ def _finish_table(session: Session, table: Stage) -> None:
 
     Where one of its files is missing, it is made anew.
     """
-    if not all(file.exists() for file in files_of(session.experiment.cross_validation, ".md", ".csv")):
-        if not session.runner.is_dry:
-            store.file_manifest(table.output).unlink(missing_ok=True)
+    is_whole = all(file.exists() for file in files_of(session.experiment.cross_validation, ".md", ".csv"))
+    if not (is_whole or session.runner.is_dry):
+        store.file_manifest(table.output).unlink(missing_ok=True)
     if not session.ensure(table):
         session.runner.show_screens(table.output)
         session.runner.say(up_to_date([table.output]))
