@@ -11,6 +11,7 @@ from rounds.artifacts.manifests import (
     BundleManifest,
     CandidatesManifest,
     CollectionManifest,
+    CrossValidationManifest,
     EvaluationManifest,
     FingerprintManifest,
     HeldOut,
@@ -107,10 +108,11 @@ MANIFESTS = [
     CandidatesManifest(config=CONFIG, data="eedi", split="v5", members=["m"], collection="../data", peak_mib=1.0),
     RerankerManifest(config=CONFIG, model="model", train_loss=0.5, groups=3, steps=6, peak_mib=1.0),
     TeacherManifest(config=CONFIG, lineage={"5": "aa"}, members=["m"], queries=2, metrics={"MAP@25": 0.5}),
+    CrossValidationManifest(config=CONFIG),
     ReportManifest(config=CONFIG),
     BundleManifest(config=CONFIG),
     SubmissionManifest(checkpoint="c", run="base/run", config=CONFIG),
-    SubmissionManifest(fused=True, members=["m"], folds=[CONFIG]),
+    SubmissionManifest(fused=True, members=["m"], folds=[CONFIG], outside_votes=False),
     RandomModelManifest(config=CONFIG),
 ]
 
