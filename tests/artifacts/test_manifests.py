@@ -108,7 +108,7 @@ MANIFESTS = [
     CandidatesManifest(config=CONFIG, data="eedi", split="v5", members=["m"], collection="../data", peak_mib=1.0),
     RerankerManifest(config=CONFIG, model="model", train_loss=0.5, groups=3, steps=6, peak_mib=1.0),
     TeacherManifest(config=CONFIG, lineage={"5": "aa"}, members=["m"], queries=2, metrics={"MAP@25": 0.5}),
-    CrossValidationManifest(config=CONFIG),
+    CrossValidationManifest(config=CONFIG, beside={"cv.md": "aa"}),
     ReportManifest(config=CONFIG),
     BundleManifest(config=CONFIG),
     SubmissionManifest(checkpoint="c", run="base/run", config=CONFIG),

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import SampleManifest
+from rounds.artifacts.manifests import CrossValidationManifest, SampleManifest
 from rounds.data.eedi_schema import FILES
-from rounds.evaluation.table import TABLE_FILE, Column, Table
+from rounds.evaluation.table import TABLE_FILE, Column, Table, files_of
 from rounds.pipeline import keys
 from rounds.pipeline.keys import Command
 
@@ -23,13 +23,20 @@ def leave(command: Command) -> None:
         output.write_text("{}\n", encoding="utf-8")
         if command.script == "cv":
             TABLE.save(output)
-            for suffix in (".md", ".csv"):
-                output.with_suffix(suffix).touch()
+            manifest = CrossValidationManifest(config={}, made_from=manifest.made_from, beside=_beside(output))
         manifest = manifest.with_values(sha256=hashing.sha256_file(output))
         store.write_manifest(store.file_manifest(output), manifest)
         return
     with store.writing(output, manifest) as temporary:
         fill(temporary, command.script)
+
+
+def _beside(table: Path) -> dict[str, str]:
+    """Write the other files of a table, and return their digests."""
+    files = files_of(table.with_suffix(""), ".md", ".csv")
+    for file in files:
+        file.touch()
+    return {file.name: hashing.sha256_file(file) for file in files}
 
 
 def fill(folder: Path, script: str) -> None:

@@ -284,23 +284,30 @@ def test_the_ensemble_learns_from_folds_of_v6(session):
     assert fused.value("output_file") != plain.value("output_file")
 
 
+def _best_with_key(session, project, key: str, flag: str, *arguments: str) -> list[str]:
+    """Run make best before and after a recipe gets a key of `ensemble`; return the submissions' names.
+
+    Nothing is trained anew, and the table and the submission alone are made with the key's flag.
+    """
+    plain = session(*arguments, target="best")
+    targets.run("best", plain)
+    (project / "r.yaml").write_text(f"extends: tiny-mistral\nensemble: {{{key}}}\n", encoding="utf-8")
+    changed = session(*arguments, target="best")
+    targets.run("best", changed)
+    assert changed.runner.scripts == ["cv", "fuse"]
+    flags = [[flag in dict(call.flags) for call in made.runner.calls[-2:]] for made in (plain, changed)]
+    assert flags == [[False, False], [True, True]]
+    return [made.runner.calls[-1].value("output_file") for made in (plain, changed)]
+
+
 def test_a_recipe_asks_for_the_unseen_prior(session, project):
     """Then make best measures it, submits by it under another name and trains nothing anew; make cv always does."""
-    arguments, folds = ("ROUND=1",), "FOLDS=0 1 2"
-    plain = session(*arguments, folds, target="best")
-    targets.run("best", plain)
-    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {unseen_prior: true}\n", encoding="utf-8")
-    shifted = session(*arguments, folds, target="best")
-    targets.run("best", shifted)
-    assert shifted.runner.scripts == ["cv", "fuse"]
-    has_prior = [["unseen_prior" in dict(call.flags) for call in made.runner.calls[-2:]] for made in (plain, shifted)]
-    assert has_prior == [[False, False], [True, True]]
-    names = [made.runner.calls[-1].value("output_file") for made in (plain, shifted)]
-    assert names[1] == names[0].replace(".csv", "-unseen-prior.csv")
-    measured = session(*arguments, folds, "RERANKER=r.yaml", target="cv")
-    targets.run("cv", measured)
-    assert "unseen_prior" in dict(measured.runner.calls[-1].flags)
-    refused = session(*arguments, "FOLDS=0 1", target="best")
+    arguments = ("ROUND=1", "FOLDS=0 1 2")
+    plain, shifted = _best_with_key(session, project, "unseen_prior: true", "unseen_prior", *arguments)
+    assert shifted == plain.replace(".csv", "-unseen-prior.csv")
+    measured = last_call(session, "cv", *arguments, "RERANKER=r.yaml")
+    assert "unseen_prior" in dict(measured.flags)
+    refused = session("ROUND=1", "FOLDS=0 1", target="best")
     with pytest.raises(UserError, match="FOLDS=0 1: ensemble.unseen_prior needs 3 folds or more"):
         targets.run("best", refused)
     assert refused.runner.calls == []
@@ -310,16 +317,9 @@ def test_a_recipe_leaves_out_outside_votes(session, project):
     """Then make best and make cv read none, and train nothing anew; without outside questions the key says nothing."""
     (project / "extra.csv").touch()
     arguments = ("ROUND=1", "FOLDS=0 1")
-    plain = session(*arguments, "EXTRA=extra.csv", target="best")
-    targets.run("best", plain)
-    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {outside_votes: false}\n", encoding="utf-8")
-    silent = session(*arguments, "EXTRA=extra.csv", target="best")
-    targets.run("best", silent)
-    assert silent.runner.scripts == ["cv", "fuse"]
-    flags = [["without_outside" in dict(call.flags) for call in made.runner.calls[-2:]] for made in (plain, silent)]
-    assert flags == [[False, False], [True, True]]
-    names = [made.runner.calls[-1].value("output_file") for made in (plain, silent)]
-    assert names[1] == names[0].replace(".csv", "-no-outside-votes.csv")
+    key = ("outside_votes: false", "without_outside")
+    plain, silent = _best_with_key(session, project, *key, *arguments, "EXTRA=extra.csv")
+    assert silent == plain.replace(".csv", "-no-outside-votes.csv")
     assert "no-outside" not in last_call(session, "best", *arguments).value("output_file")
 
 

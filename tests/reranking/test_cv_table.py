@@ -42,6 +42,8 @@ def test_a_table_is_shown_again_from_its_file(ablate, folders, tmp_path):
     assert any("fusion without votes" in row for row in table.rows) == ablate
     assert store.is_made_from(output, {"script": "cv"})
     assert store.is_file_finished(output, job.config(), overwrite=False)
+    files[0].write_text("edited")
+    assert not store.is_made_from(output, {"script": "cv"})
 
 
 def test_two_folds_tell_no_prior(folders, tmp_path):

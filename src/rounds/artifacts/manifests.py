@@ -356,9 +356,10 @@ class TeacherManifest(ConfiguredManifest):
 
 
 class CrossValidationManifest(ConfiguredManifest):
-    """A table of stages over folds, beside its JSON file."""
+    """A table of stages over folds, as JSON; `beside` holds the digests of its other files by their names."""
 
     kind: Literal["cv"] = "cv"
+    beside: dict[str, StrictStr]
 
 
 class ReportManifest(ConfiguredManifest):

@@ -112,11 +112,17 @@ def file_manifest(path: Path) -> Path:
 def is_made_from(output: Path, made_from: dict) -> bool:
     """Return whether a folder or file is complete, and its manifest has exactly this `made_from`.
 
-    A file's manifest holds its digest as well, so that an edited file is not taken for the artefact.
+    A file's manifest holds its digest as well, and those of files that belong to it (`beside`), so that an edited file
+    is not taken for the artefact.
     """
     if read_made_from(output) != made_from:
         return False
-    return output.is_dir() or read_json(file_manifest(output)).get("sha256") == hashing.sha256_file(output)
+    if output.is_dir():
+        return True
+    manifest = read_json(file_manifest(output))
+    digests = {output.name: manifest.get("sha256"), **manifest.get("beside", {})}
+    files = {output.with_name(name): digest for name, digest in digests.items()}
+    return all(file.is_file() and hashing.sha256_file(file) == digest for file, digest in files.items())
 
 
 def read_made_from(output: Path) -> dict | None:

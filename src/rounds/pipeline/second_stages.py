@@ -47,7 +47,7 @@ def cv(session: Session) -> None:
 def best(session: Session) -> None:
     """Fuse the rounds on all of train as the folds teach, and write the submission.
 
-    The table of `make cv` has all rows of its own, and more: where it is fresh, it is shown and kept.
+    The table of `make cv` has all rows of its own, and more: where it is made from the same candidates, it is kept.
     """
     uploads.require_test_queries(session.experiment)
     has_prior, output = _has_unseen_prior(session), session.experiment.fused_submission
@@ -57,7 +57,9 @@ def best(session: Session) -> None:
     ranked = stages.candidates(whole.experiment)
     whole.ensure(ranked)
     larger = _table(session, ablate=True, unseen_prior=True)
-    _finish_table(session, larger if freshness.are_fresh([larger]) else _table(session, unseen_prior=has_prior))
+    is_there = store.read_made_from(larger.output) == keys.made_from(larger.command)
+    is_kept = is_there and freshness.are_fresh(larger.inputs)  # which a dry run leaves as they are
+    _finish_table(session, larger if is_kept else _table(session, unseen_prior=has_prior))
     endings = ["no-outside-votes"] if is_without_outside(session.experiment) else []
     endings += ["unseen-prior"] if has_prior else []
     output = output.with_stem("-".join([output.stem, *endings]))
@@ -112,10 +114,10 @@ def fuse(
         replace_stale=True,
     )
     stage = Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output)
-    if not session.ensure(stage):
-        session.runner.say(up_to_date([output]))
-        if is_named:  # the ledger may lack it nevertheless
-            session.runner.call(call)
+    if not is_named:
+        session.finish(stage)
+    elif not session.ensure(stage):
+        session.runner.call(call)  # keeps the CSV, and writes its name where the ledger lost it
 
 
 def _folds(session: Session) -> list[Experiment]:
@@ -167,13 +169,7 @@ def _table(session: Session, ablate: bool = False, unseen_prior: bool = False) -
 
 
 def _finish_table(session: Session, table: Stage) -> None:
-    """Bring the table over the folds up to date; show it where nothing had to run.
-
-    Where one of its files is missing, it is made anew.
-    """
-    is_whole = all(file.exists() for file in files_of(session.experiment.cross_validation, ".md", ".csv"))
-    if not (is_whole or session.runner.is_dry):
-        store.file_manifest(table.output).unlink(missing_ok=True)
+    """Bring the table over the folds up to date; show it where nothing had to run."""
     if not session.ensure(table):
         session.runner.show_screens(table.output)
         session.runner.say(up_to_date([table.output]))

@@ -92,6 +92,8 @@ def write(
     """Write the table beside `output`, a JSON file, then its manifest, which marks it as finished; return the files."""
     store.file_manifest(output).unlink(missing_ok=True)
     files = cross_validation.write_table(table, output.with_suffix(""), below)
-    manifest = CrossValidationManifest(config=config, made_from=made_from, sha256=hashing.sha256_file(output))
+    digests = {file.name: hashing.sha256_file(file) for file in files}
+    sha256 = digests.pop(output.name)
+    manifest = CrossValidationManifest(config=config, made_from=made_from, sha256=sha256, beside=digests)
     store.write_manifest(store.file_manifest(output), manifest)
     return files
