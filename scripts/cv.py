@@ -8,13 +8,13 @@ from rich.console import Console
 from rounds import cli
 from rounds.artifacts import store
 from rounds.errors import UserError
-from rounds.flags import Replacing
+from rounds.flags import OfEnsemble, Replacing
 from rounds.reranking import cross_validation, cv_table
 from rounds.reranking.cv_table import CrossValidation
 
 
 @dataclass(kw_only=True)
-class Flags(Replacing):
+class Flags(OfEnsemble, Replacing):
     """The folds to evaluate."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates, one a fold, each in its last round's folder"})
@@ -28,7 +28,6 @@ class Flags(Replacing):
     unseen_prior: bool = field(
         default=False, metadata={"help": "add the ensemble with an offset for passages that training never labels"}
     )
-    without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
 
 
 def main(flags: Flags) -> None:
@@ -41,7 +40,7 @@ def main(flags: Flags) -> None:
         rerankers=list(map(Path, flags.rerankers)),
         ablate=flags.ablate,
         unseen_prior=flags.unseen_prior,
-        outside_votes=not flags.without_outside,
+        ensemble=flags.ensemble(),
     )
     config = job.config()
     if output is not None and store.is_file_finished(output, config, flags.overwrite, flags.made_from):

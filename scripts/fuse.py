@@ -4,14 +4,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
-from rounds.config.sections.ensemble import Ensemble
 from rounds.data import remote_files
-from rounds.flags import ModelOutput, Replacing
+from rounds.flags import ModelOutput, OfEnsemble, Replacing
 from rounds.kaggle.stage import submit_fused
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput, Replacing):
+class Flags(ModelOutput, OfEnsemble, Replacing):
     """The folds to learn from, and the queries to rank."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates with labels, one a fold"})
@@ -22,7 +21,6 @@ class Flags(ModelOutput, Replacing):
     unseen_prior: bool = field(
         default=False, metadata={"help": "shift the scores of passages that training never labels, as the folds tell"}
     )
-    without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
 
 
 def main(flags: Flags) -> None:
@@ -34,7 +32,7 @@ def main(flags: Flags) -> None:
         sample,
         Path(flags.output_file),
         Path(flags.model_output) if flags.named else None,
-        Ensemble(unseen_prior=flags.unseen_prior, outside_votes=not flags.without_outside),
+        flags.ensemble(flags.unseen_prior),
         flags.overwrite,
         flags.made_from,
     )

@@ -6,14 +6,14 @@ from pathlib import Path
 from rounds import cli
 from rounds.config import loader
 from rounds.data import collection
-from rounds.flags import ModelOutput, OneDevice, Replacing
+from rounds.flags import ModelOutput, OfEnsemble, OneDevice, Replacing
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking.teacher import TeacherJob, write_teacher
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput, OneDevice, Replacing):
+class Flags(ModelOutput, OneDevice, OfEnsemble, Replacing):
     """The folds that teach the ensemble, and the rows that it scores."""
 
     recipe: str = field(metadata={"help": "recipe of the rounds"})
@@ -24,7 +24,6 @@ class Flags(ModelOutput, OneDevice, Replacing):
         default_factory=list,
         metadata={"help": "checkpoints of the rounds on everything, which rank the rows of no fold; default: none"},
     )
-    without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
 
 
 def main(flags: Flags) -> None:
@@ -42,7 +41,7 @@ def main(flags: Flags) -> None:
         model_output=Path(flags.model_output),
         overwrite=flags.overwrite,
         made_from=flags.made_from,
-        outside_votes=not flags.without_outside,
+        ensemble=flags.ensemble(),
     )
     print(write_teacher(job))
 

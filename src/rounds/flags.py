@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rounds.config import loader
+from rounds.config.sections.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from rounds.kaggle.bundle import Upload
@@ -119,6 +120,18 @@ class Truncated:
     truncate_dim: int | None = field(
         default=None, metadata={"help": "use only the first numbers of vectors, this many"}
     )
+
+
+@dataclass(kw_only=True)
+class OfEnsemble:
+    """For what fits the ensemble of the second stage."""
+
+    without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
+    boosted_trees: bool = field(default=False, metadata={"help": "average the networks with boosted trees"})
+
+    def ensemble(self, unseen_prior: bool = False) -> Ensemble:
+        """Return the section `ensemble` of a recipe that says so."""
+        return Ensemble(unseen_prior, outside_votes=not self.without_outside, boosted_trees=self.boosted_trees)
 
 
 @dataclass(kw_only=True)

@@ -112,7 +112,7 @@ MANIFESTS = [
     ReportManifest(config=CONFIG),
     BundleManifest(config=CONFIG),
     SubmissionManifest(checkpoint="c", run="base/run", config=CONFIG),
-    SubmissionManifest(fused=True, members=["m"], folds=[CONFIG], outside_votes=False),
+    SubmissionManifest(fused=True, members=["m"], folds=[CONFIG], outside_votes=False, boosted_trees=True),
     RandomModelManifest(config=CONFIG),
 ]
 

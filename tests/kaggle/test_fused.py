@@ -13,7 +13,7 @@ from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
 from rounds.evaluation import ledger
 from rounds.kaggle.stage import submit_fused
-from rounds.reranking import fusion, unseen_prior, views
+from rounds.reranking import boosted_trees, fusion, unseen_prior, views
 from rounds.reranking.candidates import FILE, read_candidates, write_candidates
 from rounds.reranking.folds import Fold
 
@@ -72,6 +72,18 @@ def test_an_ensemble_without_outside_votes_reads_none(folders, tmp_path):
     assert texts["none there"] == texts["left out"] != texts["read"]
     has_votes = [store.read_file_manifest(path).outside_votes for path in submissions.values()]
     assert has_votes == [None, None, False]
+
+
+def test_an_ensemble_with_boosted_trees_says_so(folders, tmp_path, monkeypatch):
+    """In its manifest; it ranks otherwise than without, and has another fingerprint in the ledger."""
+    *learned, ranked = folders
+    monkeypatch.setattr(boosted_trees, "TREES", 5)
+    sample, outputs = tmp_path / "sample.csv", [tmp_path / "plain.csv", tmp_path / "trees.csv"]
+    for output, has_trees in zip(outputs, (False, True), strict=True):
+        submit_fused(learned, ranked, sample, output, tmp_path, Ensemble(boosted_trees=has_trees))
+    assert [store.read_file_manifest(output).boosted_trees for output in outputs] == [None, True]
+    assert outputs[0].read_text() != outputs[1].read_text()
+    assert len({row["fingerprint"] for row in ledger.read(tmp_path / "ledger.csv")}) == 2
 
 
 def test_a_finished_submission_is_kept_and_named_in_the_ledger(folders, tmp_path):

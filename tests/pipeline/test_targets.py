@@ -323,6 +323,16 @@ def test_a_recipe_leaves_out_outside_votes(session, project):
     assert "no-outside" not in last_call(session, "best", *arguments).value("output_file")
 
 
+def test_a_recipe_adds_boosted_trees(session, project):
+    """Then make best, make cv and make distil fit them, and train nothing anew."""
+    plain, changed = _best_with_key(session, project, "boosted_trees: true", "boosted_trees", "ROUND=1", "FOLDS=0 1")
+    assert changed == plain.replace(".csv", "-boosted-trees.csv")
+    distilled = session("ROUND=1", "FOLDS=0 1", target="distil")
+    targets.run("distil", distilled)
+    calls = {call.script: dict(call.flags) for call in distilled.runner.calls}
+    assert "boosted_trees" in calls["teach"]
+
+
 def test_a_sweep_goes_on_where_it_was(session, project):
     """Recipes that were trained are not trained again; each has folders of its own."""
     (project / "other.yaml").write_text("extends: tiny-mistral\ntuning: {method: bottleneck}\n", encoding="utf-8")

@@ -76,7 +76,7 @@ def test_parts_are_of_the_other_folds_nested_and_of_whole_questions(monkeypatch)
         each.data.metadata.update(
             {query: QueryMetadata("", question=str(row // 5)) for row, query in enumerate(each.table.queries)}
         )
-    monkeypatch.setattr(fusion, "fit", lambda tables, views: fitted.append(tables) or Fusion(views, []))
+    monkeypatch.setattr(fusion, "fit", lambda tables, views: fitted.append(tables) or Fusion([]))
     monkeypatch.setattr(Fusion, "score", lambda self, each: ranked.append(each) or np.zeros(len(each.query_rows)))
     curve = learning_curve.measure(folds, [("m",)], [np.zeros(40)] * 3)
     assert curve.queries == [20, 40, 80] and curve.target == 120

@@ -97,7 +97,7 @@ def test_each_pair_of_folds_is_left_out_once(monkeypatch):
     """Four folds take six fits, each of the other two, that score both of the pair."""
     tables = [each.table for each in map(labelled_fold, range(4))]
     fitted, scored, estimated = [], [], []
-    monkeypatch.setattr(fusion, "fit", lambda fit_on, views: fitted.append(list(map(id, fit_on))) or Fusion(views, []))
+    monkeypatch.setattr(fusion, "fit", lambda fit_on, views: fitted.append(list(map(id, fit_on))) or Fusion([]))
     monkeypatch.setattr(Fusion, "score", lambda self, each: scored.append((len(fitted), id(each))))
     monkeypatch.setattr(unseen_prior, "estimate_offset", lambda each: estimated.append([id(t) for t, _ in each]) or 0.0)
     unseen_prior.estimate_by_fold(tables, [("m",)])

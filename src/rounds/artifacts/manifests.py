@@ -37,8 +37,7 @@ class Manifest(BaseModel):
     Attributes:
         kind: what the artefact is.
         config: everything that shapes the content; an artefact of another config is another artefact.
-        made_from: the command that made it and what it read (`pipeline.keys`), where a pipeline stage made it; None
-            adds no key.
+        made_from: the pipeline's command that made it and what it read (`pipeline.keys`); None adds no key.
         seconds: how long it took.
         peak_mib: the most memory held at once, in MiB, where it was measured.
         sha256: digest of the content, for an artefact that is a single file.
@@ -381,7 +380,7 @@ class SubmissionManifest(Manifest):
         checkpoint, run: its name, and the folder of its run, relative to the folder of the base models' runs.
         members, folds: names of the fused models, and configs of the candidates that the fusion was fitted on.
         unseen_offset: what was added to the ensemble's log-probabilities of passages that training never labels.
-        outside_votes: False where it read no votes of outside questions.
+        outside_votes, boosted_trees: False where it read no votes of outside questions, True where it has such trees.
     """
 
     kind: Literal["submission"] = "submission"
@@ -392,6 +391,7 @@ class SubmissionManifest(Manifest):
     folds: list[Config] | None = None
     unseen_offset: Number | None = None
     outside_votes: StrictBool | None = None
+    boosted_trees: StrictBool | None = None
 
 
 class RandomModelManifest(ConfiguredManifest):

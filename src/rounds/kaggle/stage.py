@@ -108,8 +108,8 @@ def _rank(
     """
     if settings.unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
         raise UserError(f"no unseen prior: {obstacle}; leave out ensemble.unseen_prior (--unseen_prior)")
-    tables, (_, ensemble) = list(learned.values()), views.default_views(models, settings.outside_votes)[-1]
-    choices = {} if settings.outside_votes else {"outside_votes": False}
+    tables, (_, ensemble) = list(learned.values()), views.default_views(models, settings)[-1]
+    choices: dict[str, object] = settings.chosen_models()
     on_network = Estimate("fit the fusion", "networks").update
     probabilities = fusion.fit(tables, ensemble, on_network=on_network).score(table)
     if not settings.unseen_prior:
@@ -127,7 +127,7 @@ def _name(
     model_output: Path,
 ) -> None:
     """Write the name of an ensemble's submission into the ledger."""
-    choices = [value for value in (fused.unseen_offset, fused.outside_votes) if value is not None]
+    choices = [value for value in (fused.unseen_offset, fused.outside_votes, fused.boosted_trees) if value is not None]
     about = {
         "data": data.data,
         "split": data.split,

@@ -62,7 +62,7 @@ def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
         folds=[fold.candidates(number) for fold in folds],
         data_dir=experiment.data,
         model_paths=[experiment.train(earlier) for earlier in range(1, number + 1)],
-        without_outside=second_stages.is_without_outside(experiment),
+        **second_stages.ensemble_flags(experiment),
         device=given.first_device,
         output_file=experiment.distilled / TEACHER_FILE,
         replace_stale=True,

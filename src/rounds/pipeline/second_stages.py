@@ -16,6 +16,12 @@ from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
 from rounds.pipeline.stages import Stage
 
+ENDINGS = {  # of the submission's name, by the flag of fuse.py that it stands for
+    "without_outside": "no-outside-votes",
+    "boosted_trees": "boosted-trees",
+    "unseen_prior": "unseen-prior",
+}
+
 
 @target(is_dense=True, is_text_only=True)
 def candidates(session: Session) -> None:
@@ -60,8 +66,8 @@ def best(session: Session) -> None:
     is_there = store.read_made_from(larger.output) == keys.made_from(larger.command)
     is_kept = is_there and freshness.are_fresh(larger.inputs)  # which a dry run leaves as they are
     _finish_table(session, larger if is_kept else _table(session, unseen_prior=has_prior))
-    endings = ["no-outside-votes"] if is_without_outside(session.experiment) else []
-    endings += ["unseen-prior"] if has_prior else []
+    chosen = ensemble_flags(session.experiment) | {"unseen_prior": has_prior}
+    endings = [ending for flag, ending in ENDINGS.items() if chosen[flag]]
     output = output.with_stem("-".join([output.stem, *endings]))
     fuse(session, folds, ranked, output, unseen_prior=has_prior)
 
@@ -81,10 +87,13 @@ def _has_unseen_prior(session: Session) -> bool:
     return recipe.ensemble.unseen_prior
 
 
-def is_without_outside(experiment: Experiment) -> bool:
-    """Whether there are outside questions whose votes the recipe leaves out."""
-    recipe = stages.load_recipe("MODEL", experiment.settings.model)
-    return bool(experiment.settings.extra_files) and not recipe.ensemble.outside_votes
+def ensemble_flags(experiment: Experiment) -> dict[str, bool]:
+    """Return what scripts are told of the recipe's ensemble; of outside votes only where there are such questions."""
+    settings = stages.load_recipe("MODEL", experiment.settings.model).ensemble
+    return {
+        "without_outside": bool(experiment.settings.extra_files) and not settings.outside_votes,
+        "boosted_trees": settings.boosted_trees,
+    }
 
 
 def fuse(
@@ -110,7 +119,7 @@ def fuse(
         output_file=output,
         named=is_named,
         unseen_prior=unseen_prior,
-        without_outside=is_without_outside(session.experiment),
+        **ensemble_flags(session.experiment),
         replace_stale=True,
     )
     stage = Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output)
@@ -161,7 +170,7 @@ def _table(session: Session, ablate: bool = False, unseen_prior: bool = False) -
         rerankers=[fold.reranker(number) for fold in folds] if ablate else [],
         ablate=ablate,
         unseen_prior=unseen_prior,
-        without_outside=is_without_outside(session.experiment),
+        **ensemble_flags(session.experiment),
         output_file=output,
         replace_stale=True,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import store
+from rounds.config.sections.ensemble import Ensemble
 from rounds.data import lineage
 from rounds.errors import Refused, UserError
 from rounds.estimate import Counter, Estimate
@@ -88,22 +89,24 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     return rows + [_evaluate_fusion(folds, label, views, networks) for label, views in fusions]
 
 
-def title(folds: list[Fold], outside_votes: bool = True) -> str:
+def title(folds: list[Fold], ensemble: Ensemble = views.DEFAULTS) -> str:
     """Return the title of the stages' table: the folds, and what sets their rounds apart from those of other tables.
 
     Args:
         folds: The folds.
-        outside_votes: Whether second stages read the votes of outside questions.
+        ensemble: What the ensemble reads and is made of.
     """
     first = folds[0]
     parts = [fold_table.title([fold.data for fold in folds])]
     if any(fold.data.outside.get("training_queries") for fold in folds):
         is_rewritten = any(fold.data.outside.get("rewritten") for fold in folds)
         given = ", some of which look written from the competition's (docs/data.md)" if is_rewritten else ""
-        silent = "" if outside_votes else ", without their votes"
+        silent = "" if ensemble.outside_votes else ", without their votes"
         parts.append(f"with outside questions{given}{silent}")
     if first.seeds > 1:
         parts.append(f"rounds: means over {first.seeds} training seeds")
+    if ensemble.boosted_trees:
+        parts.append(f"ensemble: with {views.BOOSTED_TREES}")
     return "; ".join(parts)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CrossValidationManifest
+from rounds.config.sections.ensemble import Ensemble
 from rounds.errors import UserError
 from rounds.evaluation.metrics import MAIN_METRIC
 from rounds.evaluation.table import Table
@@ -23,14 +24,14 @@ class CrossValidation:
         rerankers: Folder of each fold's reranker; none for a table without the reranker's rows.
         ablate: Add the fusion without one kind of feature, and the ensemble with all rounds.
         unseen_prior: Add the ensemble with an offset for passages that training never labels.
-        outside_votes: Read the votes of outside questions, where there are any.
+        ensemble: The recipe's section: what the ensemble reads and is made of. Its prior is the key above.
     """
 
     folds: list[Path]
     rerankers: list[Path]
     ablate: bool = False
     unseen_prior: bool = False
-    outside_votes: bool = True
+    ensemble: Ensemble = views.DEFAULTS
 
     def config(self) -> dict:
         """Return the candidates, the rerankers' scores and the choice of rows, for the table's manifest.
@@ -47,7 +48,7 @@ class CrossValidation:
             "rerankers": [hashing.sha256_file(folder / folds.SCORES) for folder in self.rerankers],
             "ablate": self.ablate,
             "unseen_prior": self.unseen_prior,
-            "outside_votes": self.outside_votes,
+            "ensemble": self.ensemble.chosen_models(),
         }
 
 
@@ -63,8 +64,8 @@ def evaluate(job: CrossValidation) -> tuple[Table, dict[str, object]]:
         raise UserError(f"{len(job.rerankers)} rerankers of {len(job.folds)} folds; name one for each, or none")
     read = [folds.read_fold(*folders) for folders in _with_rerankers(job)]
     models, tables = read[0].models, {str(fold.data.folder): fold.table for fold in read}
-    fusions = views.default_views(models, job.outside_votes)
-    fusions += views.ablation_views(models, read[0].table, job.outside_votes) if job.ablate else []
+    fusions = views.default_views(models, job.ensemble)
+    fusions += views.ablation_views(models, read[0].table, job.ensemble) if job.ablate else []
     rows = cross_validation.evaluate_stages(read, fusions)
     by_label, below = {row.label: row for row in rows}, {}
     if job.unseen_prior and (obstacle := unseen_prior.find_obstacle(tables)):
@@ -78,7 +79,7 @@ def evaluate(job: CrossValidation) -> tuple[Table, dict[str, object]]:
     below[LEARNING_CURVE] = (
         curve or "learning curve of the fusion: too few queries with a relevant candidate to draw one"
     )
-    return cross_validation.stage_table(rows, read, cross_validation.title(read, job.outside_votes)), below
+    return cross_validation.stage_table(rows, read, cross_validation.title(read, job.ensemble)), below
 
 
 def _with_rerankers(job: CrossValidation) -> list[tuple[Path, ...]]:

@@ -5,7 +5,6 @@ Small networks score each pair, and a query's pairs compete for its relevant one
 labelled and on unlabelled passages both gain, where one weight for all queries trades the ones for the others.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 
 from rounds.errors import UserError
 from rounds.estimate import Counter, OnProgress, ignore
+from rounds.reranking import boosted_trees
+from rounds.reranking.boosted_trees import BoostedTrees
 from rounds.reranking.candidates import Candidates
 
 SEEDS = 3  # networks for each view, whose probabilities are averaged
@@ -29,7 +30,11 @@ LEAST_DEVIATION = 1e-6  # of a feature that varies
 
 CLIP = 5.0  # standard deviations beyond which a feature is clipped
 
-View = tuple[str, ...]  # feature groups that a network reads
+View = tuple[str, ...]  # feature groups that networks read, or trees if it is a `TreeView`
+
+
+class TreeView(tuple[str, ...]):
+    """Feature groups that boosted trees read."""
 
 
 class QueryDropout(nn.Dropout):
@@ -80,50 +85,68 @@ class ScoringNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class Fusion:
-    """Fitted networks.
+class ViewNetworks:
+    """Fitted networks of one view.
 
     Attributes:
-        views: The feature groups of each view.
-        networks: The networks of each view, one a seed.
+        view: The feature groups that they read.
+        networks: One a seed.
     """
 
-    views: list[View]
-    networks: list[list[ScoringNetwork]]
+    view: View
+    networks: list[ScoringNetwork]
+
+    @property
+    def features(self) -> int:
+        """Number of features that were fitted."""
+        return len(self.networks[0].mean)
+
+    def score(self, table: Candidates) -> np.ndarray:
+        """Return the mean of the networks' probabilities of each pair, (pairs,) float64."""
+        lists, is_pair = pad_lists(table.feature_matrix(self.view), number_queries([table]))
+        with torch.no_grad():
+            probabilities = [
+                _mask(network(network.inputs(lists)), is_pair).softmax(1)[is_pair] for network in self.networks
+            ]
+        return torch.stack(probabilities).double().mean(0).numpy()
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Fitted models.
+
+    Attributes:
+        models: The networks, or the trees, of each view.
+    """
+
+    models: list[ViewNetworks | BoostedTrees]
 
     def score(self, table: Candidates) -> np.ndarray:
         """Return each pair's probability of being its query's relevant one, (pairs,) float64.
 
-        The probabilities are averaged over the networks of a view, then over the views; those of a query sum to 1.
+        The probabilities are averaged over the views; those of a query sum to 1.
 
         Raises:
             UserError: The table has other features than those that were fitted.
         """
-        total, query_rows = np.zeros(len(table.query_rows)), number_queries([table])
-        for view, networks in zip(self.views, self.networks, strict=True):
-            values, is_pair = pad_lists(table.feature_matrix(view), query_rows)
-            if values.shape[-1] != len(networks[0].mean):
-                raise UserError(
-                    "the candidates to score have other features than those that the fusion learned from; make them "
-                    "again with the same models, and with outside questions of which each split keeps some that vote"
-                )
-            with torch.no_grad():
-                probabilities = [
-                    _mask(network(network.inputs(values)), is_pair).softmax(1)[is_pair] for network in networks
-                ]
-            total += torch.stack(probabilities).double().mean(0).numpy()
-        return total / len(self.views)
+        if any(len(table.feature_names(model.view)) != model.features for model in self.models):
+            raise UserError(
+                "the candidates to score have other features than those that the fusion learned from; make them "
+                "again with the same models, and with outside questions of which each split keeps some that vote"
+            )
+        return np.mean([model.score(table) for model in self.models], axis=0)
 
 
 def fit(tables: list[Candidates], views: list[View], seed: int = 42, on_network: OnProgress = ignore) -> Fusion:
-    """Fit networks on the candidates of labelled queries.
+    """Fit networks, and the trees of each `TreeView`, on the candidates of labelled queries.
 
     Args:
         tables: Candidates of folds; no fused model was trained on the labels of its fold's queries.
-        views: The feature groups of each view. Every view has networks of its own, whose probabilities are averaged:
+        views: The feature groups of each view. Every view has models of its own, whose probabilities are averaged:
             a network that reads the features of all models at once learns more of the folds' noise.
-        seed: The first network's seed; the others' follow.
-        on_network: Gets the number of networks fitted so far and that of all.
+        seed: The first network's seed and that of trees; the other networks' follow.
+        on_network: Gets the number of networks fitted so far and that of all; trees take about as long as the
+            networks of a view, and count as them.
 
     Raises:
         UserError: The tables have different features, or no relevant pair.
@@ -135,12 +158,22 @@ def fit(tables: list[Candidates], views: list[View], seed: int = 42, on_network:
         )
     if not any(table.relevant.any() for table in tables):
         raise UserError("no candidate of the folds is relevant, so the fusion has nothing to learn from; add folds")
-    networks: list[list[ScoringNetwork]] = [[] for _ in views]
+    models: list[ViewNetworks | BoostedTrees] = []
     count = Counter(on_network, len(views) * SEEDS)
-    for place, offset in itertools.product(range(len(views)), range(SEEDS)):
-        networks[place].append(_train(tables, views[place], seed + offset))
+    for view in views:
+        if isinstance(view, TreeView):
+            models.append(boosted_trees.fit(tables, view, seed))
+            count.add(SEEDS)
+        else:
+            models.append(ViewNetworks(view, list(_train_networks(tables, view, seed, count))))
+    return Fusion(models)
+
+
+def _train_networks(tables: list[Candidates], view: View, seed: int, count: Counter) -> Iterator[ScoringNetwork]:
+    """Train the networks of a view, one a seed, and count them."""
+    for offset in range(SEEDS):
+        yield _train(tables, view, seed + offset)
         count.add(1)
-    return Fusion(views, networks)
 
 
 def score_out_of_fold(tables: list[Candidates], views: list[View], networks: Counter) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import TeacherManifest
 from rounds.config.recipe import Distillation
+from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
 from rounds.data.text import normalize_text
@@ -48,7 +49,7 @@ class TeacherJob:
         model_output: Folder that keeps the vectors of base models.
         overwrite: Replace a file of another configuration.
         made_from: What the pipeline makes the file from, which then decides whether it is kept; None without one.
-        outside_votes: Whether the ensemble reads the votes of outside questions, where there are any.
+        ensemble: What the ensemble reads and is made of.
     """
 
     folds: list[Path]
@@ -59,7 +60,7 @@ class TeacherJob:
     model_output: Path
     overwrite: bool = False
     made_from: dict | None = None
-    outside_votes: bool = True
+    ensemble: Ensemble = views.DEFAULTS
 
     @property
     def scores_others(self) -> bool:
@@ -74,7 +75,7 @@ class TeacherJob:
             "checkpoints": [source.key for source in self.checkpoints],
             "candidates": self.settings.candidates,
             "others": self.scores_others,
-            **({} if self.outside_votes else {"outside_votes": False}),
+            **self.ensemble.chosen_models(),
         }
 
 
@@ -103,7 +104,7 @@ def write_teacher(job: TeacherJob) -> str:
         return f"{job.output}: up to date"
     start = time.perf_counter()
     rows = collection.read_rows(job.data.folder / collection.FINETUNE, ("pos",))
-    _, ensemble = views.default_views(read[0].models, job.outside_votes)[-1]
+    _, ensemble = views.default_views(read[0].models, job.ensemble)[-1]
     by_folds = _score_folds(read, ensemble, job.settings.candidates)
     _check_rows(rows, by_folds.scores, job)
     others = _score_others(job, read, ensemble, [row for row in rows if row["query_id"] not in by_folds.scores], rows)

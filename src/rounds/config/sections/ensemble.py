@@ -1,5 +1,7 @@
 """Section `ensemble`: how `make best` ranks the test queries."""
 
+from dataclasses import asdict
+
 from pydantic.dataclasses import dataclass
 
 from rounds.config.sections.base import SECTION, Boolean
@@ -18,3 +20,12 @@ class Ensemble:
     outside_votes: Boolean = True
     """Read the votes of outside questions; false: they train the rounds, and the second stage knows nothing of them but
     the candidates that they added ([second-stage.md](second-stage.md#without-votes-of-outside-questions))."""
+
+    boosted_trees: Boolean = False
+    """Average the fusion's networks with gradient boosted trees, which read the features of all of them
+    ([second-stage.md](second-stage.md#boosted-trees)). `make cv` measures it either way."""
+
+    def chosen_models(self) -> dict[str, bool]:
+        """Return the keys that are not at their defaults, but the prior, which changes none of the models."""
+        defaults = asdict(Ensemble(unseen_prior=self.unseen_prior))
+        return {key: value for key, value in asdict(self).items() if value != defaults[key]}
