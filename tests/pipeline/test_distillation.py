@@ -77,6 +77,18 @@ def test_other_folds_are_another_student(session):
         assert one[place].value(flag) != other[place].value(flag)
 
 
+def test_another_ensemble_teaches_another_student(session, project):
+    """It stands beside the first, with a table of its own, so that both can be submitted and scored."""
+    (project / "extra.csv").touch()
+    students = []
+    for key in ("", "ensemble: {boosted_trees: true}", "ensemble: {outside_votes: false}"):
+        (project / "r.yaml").write_text(f"extends: tiny-mistral\n{key}\n", encoding="utf-8")
+        made = calls(session, "distil", *FOLDED, "EXTRA=extra.csv")
+        assert [call.script for call in made[-4:]] == ["teach", "distil", *AFTER]
+        students.append((made[-3].value("output_dir"), made[-2].value("output"), made[-1].value("output_file")))
+    assert all(len(set(names)) == len(students) for names in zip(*students, strict=True))
+
+
 def test_a_dry_run_prints_each_call_once(session, capsys):
     """The folds' stages are printed as they are made first, and not again as what the teacher needs."""
     calls(session, "distil", *FOLDED, is_dry=True)

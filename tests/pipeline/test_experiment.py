@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from rounds.pipeline import settings
+from rounds.pipeline import distillation, settings
 from rounds.pipeline.experiment import Experiment
 
 
@@ -79,8 +79,8 @@ def test_what_changes_the_result_changes_the_folder(changes):
 def test_tables_of_other_texts_have_other_names():
     """Explanations and outside questions tag the tables of folds and recipes, as they tag the folders."""
     variants = [named(), named("EXPLANATIONS=a.csv"), named("EXPLANATIONS=b.csv"), named("EXTRA=a.csv")]
-    for path in ("cross_validation", "distilled_table"):
-        assert len({getattr(names, path) for names in variants}) == len(variants)
+    for path in (lambda names: names.cross_validation, distillation.table):
+        assert len(set(map(path, variants))) == len(variants)
     for kind in ("sweep", "compared"):
         assert len({names.table(kind) for names in variants}) == len(variants)
     assert variants[0].table_tag == "" and str(variants[0].table("sweep")) == "model_output/sweep-sample-v1"
@@ -92,8 +92,8 @@ def test_tables_of_other_texts_have_other_names():
 )
 def test_tables_over_folds_of_other_settings_have_other_names(change):
     """No cross-validation overwrites another one's table; v5, whose folds are the default, and FOLD change nothing."""
-    for path in ("cross_validation", "distilled_table"):
-        assert getattr(named(change), path) != getattr(named(), path)
+    for path in (lambda names: names.cross_validation, distillation.table):
+        assert path(named(change)) != path(named())
     assert named("SPLIT=v5", "FOLD=1").cross_validation == named().cross_validation
     assert str(named(change).cross_validation).endswith(named(change).cv_tag)
 
@@ -106,7 +106,8 @@ def test_the_number_of_folds_names_what_depends_on_it():
         assert plain.table("compared-folds") != ten.table("compared-folds")
         assert named(f"SPLIT={split}", "N_FOLDS=4").folder == plain.folder
     plain, ten = (named("SPLIT=v5", "FOLDS=0 1", *number) for number in ([], ["N_FOLDS=10"]))
-    assert plain.distilled.name != ten.distilled.name and plain.cross_validation != ten.cross_validation
+    assert distillation.folder(plain).name != distillation.folder(ten).name
+    assert plain.cross_validation != ten.cross_validation
     whole = (Experiment(names.settings.on(split="submission", fold=0)) for names in (plain, ten))
     assert len({names.folder for names in whole}) == 1
 
@@ -114,10 +115,11 @@ def test_the_number_of_folds_names_what_depends_on_it():
 def test_folds_of_v6_name_what_depends_on_them():
     """Tables, submissions and students of v6's folds are others than v5's; the rounds on all of train are the same."""
     plain, constructs = named("SPLIT=v5"), named("SPLIT=v6")
-    for path in ("cross_validation", "fused_submission", "distilled_table"):
-        assert getattr(plain, path) != getattr(constructs, path)
+    assert plain.cross_validation != constructs.cross_validation
+    assert plain.fused_submission != constructs.fused_submission
+    assert distillation.table(plain) != distillation.table(constructs)
     wholes = [Experiment(names.settings.on(split="submission", fold=0)) for names in (plain, constructs)]
-    assert wholes[0].folder == wholes[1].folder and wholes[0].distilled != wholes[1].distilled
+    assert wholes[0].folder == wholes[1].folder and distillation.folder(wholes[0]) != distillation.folder(wholes[1])
 
 
 def test_submissions_of_the_ensemble_stand_side_by_side():

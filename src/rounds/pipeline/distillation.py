@@ -1,8 +1,10 @@
 """Distillation: the target that teaches one embedder what the ensemble of the second stage says, and its stages."""
 
+from pathlib import Path
+
 from rounds.errors import UserError
-from rounds.pipeline import keys, second_stages, stages, uploads
-from rounds.pipeline.experiment import Experiment
+from rounds.pipeline import fold_choice, keys, second_stages, stages, uploads
+from rounds.pipeline.experiment import Experiment, short_hash
 from rounds.pipeline.registry import target
 from rounds.pipeline.session import Session
 from rounds.pipeline.stages import Stage
@@ -27,7 +29,7 @@ def distil(session: Session) -> None:
     student = training(names, tuple(folds))
     whole.ensure(student)
     _show_table(whole, student, tuple(folds))
-    name = f"{names.folder.name}-{names.distilled.name}.csv"  # as RUNS would call it
+    name = f"{names.folder.name}-{folder(names).name}.csv"  # as RUNS would call it
     submission = uploads.SUBMISSIONS / name
     uploads.submit_checkpoint(whole, student.output, submission)
     if names.is_private:  # questions were held out that both can be scored on
@@ -49,8 +51,30 @@ def _show_table(session: Session, student: Stage, folds: tuple[Experiment, ...])
         folds=flags["folds"],
         model_paths=flags["model_paths"],
         device=session.settings.first_device,
-        output=names.distilled_table,
+        output=table(names),
     )
+
+
+def folder(experiment: Experiment) -> Path:
+    """Return what the embedder is written into, with its training data: one for each ensemble that may teach it."""
+    given = experiment.settings
+    named = (
+        given.round,
+        *given.folds,
+        *fold_choice.parts(given),
+        *fold_choice.split_parts(given),
+        *_endings(experiment),
+    )
+    return experiment.folder / f"distil-{short_hash(' '.join(map(str, named)))}"
+
+
+def table(experiment: Experiment) -> Path:
+    """Return the table of the embedder beside its teacher, without its suffix."""
+    return Path("-".join([str(experiment.table_over_folds("distil")), *_endings(experiment)]))
+
+
+def _endings(experiment: Experiment) -> list[str]:
+    return second_stages.endings(second_stages.ensemble_flags(experiment))
 
 
 def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
@@ -64,11 +88,11 @@ def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
         model_paths=[experiment.train(earlier) for earlier in range(1, number + 1)],
         **second_stages.ensemble_flags(experiment),
         device=given.first_device,
-        output_file=experiment.distilled / TEACHER_FILE,
+        output_file=folder(experiment) / TEACHER_FILE,
         replace_stale=True,
     )
     inputs = (*map(stages.candidates, folds), stages.training(experiment, number))
-    name, output = "distil: teacher", experiment.distilled / TEACHER_FILE
+    name, output = "distil: teacher", folder(experiment) / TEACHER_FILE
     return Stage(name, output, call, inputs, f"== {name}", home=experiment.folder)
 
 
@@ -86,8 +110,8 @@ def training(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
         device=given.first_device,
         seed=given.training_seed,
         track=given.track,
-        output_dir=experiment.distilled / "train",
+        output_dir=folder(experiment) / "train",
         replace_stale=True,
     )
-    name, output = "distil: finetune", experiment.distilled / "train"
+    name, output = "distil: finetune", folder(experiment) / "train"
     return Stage(name, output, call, (taught,), f"== {name}", home=experiment.folder)

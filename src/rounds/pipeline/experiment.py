@@ -119,7 +119,7 @@ class Experiment:
     @property
     def cross_validation(self) -> Path:
         """Table of all folds, without its suffix."""
-        return Path("model_output") / f"cv-{self.name}{tag(self._over_folds)}"
+        return self.table_over_folds("cv")
 
     @property
     def cv_tag(self) -> str:
@@ -135,6 +135,10 @@ class Experiment:
         data = f"-{self.data_name}" if self.is_private else ""
         recipe = "" if self.recipe_name == Settings.model else f"-{self.recipe_name}"
         return Path("submissions") / f"best{data}{recipe}{tag(self._over_folds)}.csv"
+
+    def table_over_folds(self, kind: str) -> Path:
+        """A table of what all folds teach (`cv`, `distil`), without its suffix."""
+        return Path("model_output") / f"{kind}-{self.name}{tag(self._over_folds)}"
 
     def table(self, kind: str) -> Path:
         """A table over several recipes (`sweep`, `compared`), without its suffix."""
@@ -173,18 +177,6 @@ class Experiment:
         if len(runs) == 1:
             return self.folder / f"run-{short_hash(runs[0])}"
         return self.folder / f"average-{short_hash(' '.join([self.settings.method, *runs]))}"
-
-    @property
-    def distilled(self) -> Path:
-        """What the embedder that is taught by the ensemble of FOLDS is written into, with its training data."""
-        given = self.settings
-        named = (given.round, *given.folds, *fold_choice.parts(given), *fold_choice.split_parts(given))
-        return self.folder / f"distil-{short_hash(' '.join(map(str, named)))}"
-
-    @property
-    def distilled_table(self) -> Path:
-        """Table of the distilled embedder beside its teacher, without its suffix."""
-        return Path("model_output") / f"distil-{self.name}{tag(self._over_folds)}"
 
     def mined(self, number: int) -> Path:
         """A round's training rows with their negatives."""

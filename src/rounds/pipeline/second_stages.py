@@ -16,7 +16,7 @@ from rounds.pipeline.runner import up_to_date
 from rounds.pipeline.session import Session
 from rounds.pipeline.stages import Stage
 
-ENDINGS = {  # of the submission's name, by the flag of fuse.py that it stands for
+ENDINGS = {  # of a submission's name, by the flag of fuse.py that it stands for
     "without_outside": "no-outside-votes",
     "boosted_trees": "boosted-trees",
     "unseen_prior": "unseen-prior",
@@ -66,9 +66,8 @@ def best(session: Session) -> None:
     is_there = store.read_made_from(larger.output) == keys.made_from(larger.command)
     is_kept = is_there and freshness.are_fresh(larger.inputs)  # which a dry run leaves as they are
     _finish_table(session, larger if is_kept else _table(session, unseen_prior=has_prior))
-    chosen = ensemble_flags(session.experiment) | {"unseen_prior": has_prior}
-    endings = [ending for flag, ending in ENDINGS.items() if chosen[flag]]
-    output = output.with_stem("-".join([output.stem, *endings]))
+    flags = ensemble_flags(session.experiment) | {"unseen_prior": has_prior}
+    output = output.with_stem("-".join([output.stem, *endings(flags)]))
     fuse(session, folds, ranked, output, unseen_prior=has_prior)
 
 
@@ -94,6 +93,11 @@ def ensemble_flags(experiment: Experiment) -> dict[str, bool]:
         "without_outside": bool(experiment.settings.extra_files) and not settings.outside_votes,
         "boosted_trees": settings.boosted_trees,
     }
+
+
+def endings(flags: Mapping[str, bool]) -> list[str]:
+    """Return what names of outputs end in, by the flags of the ensemble that are set."""
+    return [ending for flag, ending in ENDINGS.items() if flags.get(flag)]
 
 
 def fuse(
