@@ -12,7 +12,7 @@ from transformers import HfArgumentParser
 
 from rounds.errors import UserError
 from rounds.evaluation.table import files_of
-from rounds.pipeline import __main__, extra_flags, targets
+from rounds.pipeline import __main__, extra_flags, freshness, status, targets
 from rounds.pipeline.launch import command_line
 from tests.helpers.target_runs import last_call, ran
 
@@ -255,6 +255,26 @@ def test_the_table_of_cv_is_made_once_and_kept_by_best(session, project):
     assert ran(session, "cv", *arguments) == ["rerank", "cv"]
     (project / "r.yaml").write_text("extends: tiny-mistral\nmining: {bm25: {k1: 0.9}}\n", encoding="utf-8")
     assert ran(session, "best", *arguments[:2])[-2:] == ["cv", "fuse"]
+
+
+def test_status_lists_second_stages_that_were_made(session, project):
+    """A fold's reranker behind its rounds, the submission behind those on all of train, the table behind both."""
+    folded = ("ROUND=1", "FOLDS=0 1")
+
+    def listed(*place: str) -> dict[str, str]:
+        stages = status.listed(session(*folded, "RERANKER=r.yaml", *place).experiment)
+        return {stage.name: freshness.state(stage).kind for stage in stages[1:]}
+
+    assert listed("SPLIT=v5", "FOLD=1") == listed("SPLIT=submission") == {}
+    ran(session, "best", *folded)
+    assert listed("SPLIT=v5", "FOLD=1") == dict.fromkeys(["candidates", "cv"], "fresh")
+    assert listed("SPLIT=submission") == dict.fromkeys(["candidates", "fuse", "cv"], "fresh")
+    ran(session, "cv", *folded, "RERANKER=r.yaml")
+    assert listed("SPLIT=v5", "FOLD=1") == dict.fromkeys(["candidates", "rerank", "cv"], "fresh")
+    assert listed("SPLIT=v1") == {} and listed("SPLIT=v5", "FOLDS=1") == {"candidates": "fresh"}
+    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {boosted_trees: true}\n", encoding="utf-8")
+    assert listed("SPLIT=v5", "FOLD=1")["cv"] == "stale"
+    assert listed("SPLIT=submission") == {"candidates": "fresh", "cv": "stale"}
 
 
 def test_the_scripts_of_best_and_distil_take_the_flags_that_they_get(session, monkeypatch, project):

@@ -33,9 +33,9 @@ def distil(session: Session) -> None:
     submission = uploads.SUBMISSIONS / name
     uploads.submit_checkpoint(whole, student.output, submission)
     if names.is_private:  # questions were held out that both can be scored on
-        ranked = stages.candidates(names)
-        whole.ensure(ranked)
-        second_stages.fuse(whole, folds, ranked, uploads.of_teacher(submission), is_named=True)
+        fused = second_stages.fused(names, uploads.of_teacher(submission), is_named=True)
+        if not whole.ensure(fused):
+            session.runner.call(fused.command)  # keeps the CSV, and writes its name where the ledger lost it
 
 
 def _show_table(session: Session, student: Stage, folds: tuple[Experiment, ...]) -> None:

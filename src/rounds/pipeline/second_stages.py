@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rounds.artifacts import store
+from rounds.config.recipe import Recipe
 from rounds.config.sections.ensemble import LEAST_FOLDS
 from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
@@ -32,12 +33,12 @@ def candidates(session: Session) -> None:
 @target(is_dense=True, is_text_only=True)
 def rerank(session: Session) -> None:
     """Train a reranker for each fold on the other folds' candidates."""
-    rerankers = zip(ensure_folds(session), _rerankers(session), strict=True)
+    rerankers = zip(ensure_folds(session), _rerankers(session.experiment), strict=True)
     _ensure_each(session, {f"fold {fold.settings.fold}: rerank": stage for fold, stage in rerankers})
 
 
-def _rerankers(session: Session) -> list[Stage]:
-    folds = _folds(session)
+def _rerankers(experiment: Experiment) -> list[Stage]:
+    folds = _folds(experiment)
     return [stages.rerank(fold, tuple(other for other in folds if other != fold)) for fold in folds]
 
 
@@ -45,8 +46,8 @@ def _rerankers(session: Session) -> list[Stage]:
 def cv(session: Session) -> None:
     """Print what each stage scores on the folds."""
     rerank(session)
-    table = _table(session, ablate=True, unseen_prior=True)
-    _finish_table(session, replace(table, inputs=(*table.inputs, *_rerankers(session))))
+    table = _table(session.experiment, ablate=True, unseen_prior=True)
+    _finish_table(session, replace(table, inputs=(*table.inputs, *_rerankers(session.experiment))))
 
 
 @target(is_dense=True, is_text_only=True)
@@ -56,39 +57,49 @@ def best(session: Session) -> None:
     The table of `make cv` has all rows of its own, and more: where it is made from the same candidates, it is kept.
     """
     uploads.require_test_queries(session.experiment)
-    has_prior, output = _has_unseen_prior(session), session.experiment.fused_submission
-    folds = ensure_folds(session)
+    _check_unseen_prior(session.experiment)
+    ensure_folds(session)
     session.runner.say("== all of train")
     whole = session.on(split="submission", fold=0)
-    ranked = stages.candidates(whole.experiment)
-    whole.ensure(ranked)
-    larger = _table(session, ablate=True, unseen_prior=True)
+    whole.ensure(stages.candidates(whole.experiment))
+    _finish_table(session, table_of_best(session.experiment))
+    session.finish(submission(session.experiment))
+
+
+def table_of_best(experiment: Experiment) -> Stage:
+    """What each stage scores on the folds: the table of `make cv` where it is there and fresh, else a smaller one."""
+    larger = _table(experiment, ablate=True, unseen_prior=True)
     is_there = store.read_made_from(larger.output) == keys.made_from(larger.command)
     is_kept = is_there and freshness.are_fresh(larger.inputs)  # which a dry run leaves as they are
-    _finish_table(session, larger if is_kept else _table(session, unseen_prior=has_prior))
-    flags = ensemble_flags(session.experiment) | {"unseen_prior": has_prior}
+    return larger if is_kept else _table(experiment, unseen_prior=_recipe(experiment).ensemble.unseen_prior)
+
+
+def submission(experiment: Experiment) -> Stage:
+    """The submission of `make best`; its name says which keys of the recipe's `ensemble` are set."""
+    has_prior = _recipe(experiment).ensemble.unseen_prior
+    output = experiment.fused_submission
+    flags = ensemble_flags(experiment) | {"unseen_prior": has_prior}
     output = output.with_stem("-".join([output.stem, *endings(flags)]))
-    fuse(session, folds, ranked, output, unseen_prior=has_prior)
+    return fused(experiment, output, unseen_prior=has_prior)
 
 
-def _has_unseen_prior(session: Session) -> bool:
-    """Return whether the recipe asks for the unseen prior.
+def _recipe(experiment: Experiment) -> Recipe:
+    return stages.load_recipe("MODEL", experiment.settings.model)
 
-    Raises:
-        UserError: It does, and there are too few folds to estimate one on.
-    """
-    recipe, folds = stages.load_recipe("MODEL", session.settings.model), session.settings.folds
+
+def _check_unseen_prior(experiment: Experiment) -> None:
+    """Refuse a recipe that asks for the unseen prior where there are too few folds to estimate one on."""
+    recipe, folds = _recipe(experiment), experiment.settings.folds
     if recipe.ensemble.unseen_prior and len(folds) < LEAST_FOLDS:
         raise UserError(
             f"FOLDS={' '.join(map(str, folds))}: ensemble.unseen_prior needs {LEAST_FOLDS} folds or more; name them, "
             f"or leave the key out of recipe {recipe.name}"
         )
-    return recipe.ensemble.unseen_prior
 
 
 def ensemble_flags(experiment: Experiment) -> dict[str, bool]:
     """Return what scripts are told of the recipe's ensemble; of outside votes only where there are such questions."""
-    settings = stages.load_recipe("MODEL", experiment.settings.model).ensemble
+    settings = _recipe(experiment).ensemble
     return {
         "without_outside": bool(experiment.settings.extra_files) and not settings.outside_votes,
         "boosted_trees": settings.boosted_trees,
@@ -100,51 +111,42 @@ def endings(flags: Mapping[str, bool]) -> list[str]:
     return [ending for flag, ending in ENDINGS.items() if flags.get(flag)]
 
 
-def fuse(
-    session: Session,
-    folds: Iterable[Experiment],
-    ranked: Stage,
-    output: Path,
-    is_named: bool = False,
-    unseen_prior: bool = False,
-) -> None:
-    """Rank the test queries by the ensemble that the folds teach, and write its submission.
+def fused(experiment: Experiment, output: Path, is_named: bool = False, unseen_prior: bool = False) -> Stage:
+    """The test queries as ranked by the ensemble that the folds teach.
 
     Args:
-        ranked: What lists the test queries' candidates.
+        output: The submission.
         is_named: Write the submission's name into the ledger, to be scored.
         unseen_prior: Shift the scores of passages that training never labels, as the folds tell.
     """
+    folds, whole = _folds(experiment), Experiment(experiment.settings.on(split="submission", fold=0))
+    ranked = stages.candidates(whole)
     call = keys.command(
         "fuse",
         folds=_tables(folds),
         table=ranked.output,
-        raw_dir=session.settings.raw,
+        raw_dir=experiment.settings.raw,
         output_file=output,
         named=is_named,
         unseen_prior=unseen_prior,
-        **ensemble_flags(session.experiment),
+        **ensemble_flags(experiment),
         replace_stale=True,
     )
-    stage = Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output)
-    if not is_named:
-        session.finish(stage)
-    elif not session.ensure(stage):
-        session.runner.call(call)  # keeps the CSV, and writes its name where the ledger lost it
+    return Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output)
 
 
-def _folds(session: Session) -> list[Experiment]:
-    folds = session.settings.folds
-    if len(folds) < 2:
+def _folds(experiment: Experiment) -> list[Experiment]:
+    given = experiment.settings
+    if len(given.folds) < 2:
         raise UserError(
-            f"FOLDS={' '.join(map(str, folds))}: name two folds or more; each is ranked as the others teach"
+            f"FOLDS={' '.join(map(str, given.folds))}: name two folds or more; each is ranked as the others teach"
         )
-    return [session.on(split=session.settings.fold_split, fold=fold).experiment for fold in folds]
+    return [Experiment(given.on(split=given.fold_split, fold=fold)) for fold in given.folds]
 
 
 def ensure_folds(session: Session) -> list[Experiment]:
     """The candidates of each fold, each in folders of its own, so that a stopped run goes on where it was."""
-    folds = _folds(session)
+    folds = _folds(session.experiment)
     _ensure_each(session, {f"fold {fold.settings.fold}": stages.candidates(fold) for fold in folds})
     return folds
 
@@ -164,17 +166,17 @@ def _tables(folds: Iterable[Experiment]) -> list[Path]:
     return [fold.candidates(fold.settings.round) for fold in folds]
 
 
-def _table(session: Session, ablate: bool = False, unseen_prior: bool = False) -> Stage:
+def _table(experiment: Experiment, ablate: bool = False, unseen_prior: bool = False) -> Stage:
     """What each stage scores on the folds; with ablations, also what their rerankers add."""
-    folds, number = _folds(session), session.settings.round
-    (output,) = files_of(session.experiment.cross_validation, ".json")
+    folds, number = _folds(experiment), experiment.settings.round
+    (output,) = files_of(experiment.cross_validation, ".json")
     call = keys.command(
         "cv",
         folds=_tables(folds),
         rerankers=[fold.reranker(number) for fold in folds] if ablate else [],
         ablate=ablate,
         unseen_prior=unseen_prior,
-        **ensemble_flags(session.experiment),
+        **ensemble_flags(experiment),
         output_file=output,
         replace_stale=True,
     )
@@ -186,3 +188,17 @@ def _finish_table(session: Session, table: Stage) -> None:
     if not session.ensure(table):
         session.runner.show_screens(table.output)
         session.runner.say(up_to_date([table.output]))
+
+
+def made(experiment: Experiment) -> list[Stage]:
+    """Those that were made of an experiment's second stages: for `make status`, without what they need."""
+    given, number = experiment.settings, experiment.settings.round
+    if (given.is_validated and given.split != given.fold_split) or len(given.folds) < 2:
+        return []
+    found: list[Stage] = []
+    if not given.is_validated:
+        found.append(submission(experiment))
+    elif experiment.reranker(number).exists():
+        found += [stage for stage in _rerankers(experiment) if stage.output == experiment.reranker(number)]
+    found.append(table_of_best(experiment))
+    return [replace(stage, inputs=()) for stage in found if stage.output.exists()]
