@@ -7,21 +7,19 @@ from rich.console import Console
 
 from rounds import cli
 from rounds.artifacts import store
-from rounds.errors import UserError
-from rounds.flags import OfEnsemble, Replacing
+from rounds.flags import OfEnsemble, TableFile
 from rounds.reranking import cross_validation, cv_table
 from rounds.reranking.cv_table import CrossValidation
 
 
 @dataclass(kw_only=True)
-class Flags(OfEnsemble, Replacing):
+class Flags(OfEnsemble, TableFile):
     """The folds to evaluate."""
 
     folds: list[str] = field(metadata={"help": "folders of candidates, one a fold, each in its last round's folder"})
     rerankers: list[str] = field(
         default_factory=list, metadata={"help": "folders of rerankers, one a fold; default: no reranker"}
     )
-    output_file: str = field(default="", metadata={"help": "JSON to write the table to, with .md and .csv beside it"})
     ablate: bool = field(
         default=False, metadata={"help": "add the fusion without one kind of feature, the ensemble with all rounds"}
     )
@@ -32,9 +30,7 @@ class Flags(OfEnsemble, Replacing):
 
 def main(flags: Flags) -> None:
     """Print what each stage scores on the folds, the fusion learned on all folds but the one it ranks."""
-    output = Path(flags.output_file) if flags.output_file else None
-    if output is not None and output.suffix != ".json":
-        raise UserError(f"--output_file {output}: the table is a JSON file; name it NAME.json")
+    output = flags.table_file()
     job = CrossValidation(
         folds=list(map(Path, flags.folds)),
         rerankers=list(map(Path, flags.rerankers)),

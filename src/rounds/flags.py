@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rounds.config import loader
 from rounds.config.sections.ensemble import Ensemble
+from rounds.errors import UserError
 
 if TYPE_CHECKING:
     from rounds.kaggle.bundle import Upload
@@ -90,6 +91,23 @@ class Replacing(Overwriting):
         metadata={"help": "keep an output that was made from the same inputs, replace any other (as make does)"},
     )
     made_from: dict | None = field(default=None, init=False)
+
+
+@dataclass(kw_only=True)
+class TableFile(Replacing):
+    """For what prints a table, and may keep it."""
+
+    output_file: str = field(default="", metadata={"help": "JSON to write the table to, with .md and .csv beside it"})
+
+    def table_file(self) -> Path | None:
+        """Return the JSON file to write; None for none.
+
+        Raises:
+            UserError: It has another suffix.
+        """
+        if self.output_file and not self.output_file.endswith(".json"):
+            raise UserError(f"--output_file {self.output_file}: the table is a JSON file; name it NAME.json")
+        return Path(self.output_file) if self.output_file else None
 
 
 @dataclass(kw_only=True)

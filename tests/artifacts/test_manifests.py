@@ -9,9 +9,7 @@ from helpers.tiny_task import refused
 from rounds.artifacts import manifest_parsing, store
 from rounds.artifacts.manifests import (
     BundleManifest,
-    CandidatesManifest,
     CollectionManifest,
-    CrossValidationManifest,
     EvaluationManifest,
     FingerprintManifest,
     HeldOut,
@@ -23,10 +21,8 @@ from rounds.artifacts.manifests import (
     RandomModelManifest,
     RawManifest,
     ReportManifest,
-    RerankerManifest,
     SampleManifest,
     SubmissionManifest,
-    TeacherManifest,
     TextsDigest,
     VectorsManifest,
     VisionManifest,
@@ -42,6 +38,13 @@ from rounds.artifacts.prompt_manifests import (
     PromptBaselinesManifest,
     PromptChange,
     PromptSplitManifest,
+)
+from rounds.artifacts.second_stage_manifests import (
+    CandidatesManifest,
+    CrossValidationManifest,
+    RerankerManifest,
+    StudentTableManifest,
+    TeacherManifest,
 )
 
 CONFIG = {"seed": 42, "nested": {"b": [1, 0.5, None], "a": "Größe"}}
@@ -109,6 +112,7 @@ MANIFESTS = [
     RerankerManifest(config=CONFIG, model="model", train_loss=0.5, groups=3, steps=6, peak_mib=1.0),
     TeacherManifest(config=CONFIG, lineage={"5": "aa"}, members=["m"], queries=2, metrics={"MAP@25": 0.5}),
     CrossValidationManifest(config=CONFIG, beside={"cv.md": "aa"}),
+    StudentTableManifest(config=CONFIG, beside={"distil.md": "aa"}),
     ReportManifest(config=CONFIG),
     BundleManifest(config=CONFIG),
     SubmissionManifest(checkpoint="c", run="base/run", config=CONFIG),

@@ -8,7 +8,7 @@ from helpers.random_folds import labelled_fold
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
-from rounds.artifacts.manifests import CandidatesManifest
+from rounds.artifacts.second_stage_manifests import CandidatesManifest
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
 from rounds.evaluation import ledger

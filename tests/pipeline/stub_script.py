@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import CrossValidationManifest, SampleManifest
+from rounds.artifacts.manifests import SampleManifest
+from rounds.artifacts.second_stage_manifests import CrossValidationManifest
 from rounds.data.eedi_schema import FILES
 from rounds.evaluation.table import TABLE_FILE, Column, Table, files_of
 from rounds.pipeline import keys
@@ -21,7 +22,7 @@ def leave(command: Command) -> None:
     if output.suffix:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text("{}\n", encoding="utf-8")
-        if command.script == "cv":
+        if command.script in ("cv", "student_table"):
             TABLE.save(output)
             manifest = CrossValidationManifest(config={}, made_from=manifest.made_from, beside=_beside(output))
         manifest = manifest.with_values(sha256=hashing.sha256_file(output))

@@ -79,7 +79,7 @@ def test_what_changes_the_result_changes_the_folder(changes):
 def test_tables_of_other_texts_have_other_names():
     """Explanations and outside questions tag the tables of folds and recipes, as they tag the folders."""
     variants = [named(), named("EXPLANATIONS=a.csv"), named("EXPLANATIONS=b.csv"), named("EXTRA=a.csv")]
-    for path in (lambda names: names.cross_validation, distillation.table):
+    for path in (lambda names: names.cross_validation, distillation.table_file):
         assert len(set(map(path, variants))) == len(variants)
     for kind in ("sweep", "compared"):
         assert len({names.table(kind) for names in variants}) == len(variants)
@@ -92,7 +92,7 @@ def test_tables_of_other_texts_have_other_names():
 )
 def test_tables_over_folds_of_other_settings_have_other_names(change):
     """No cross-validation overwrites another one's table; v5, whose folds are the default, and FOLD change nothing."""
-    for path in (lambda names: names.cross_validation, distillation.table):
+    for path in (lambda names: names.cross_validation, distillation.table_file):
         assert path(named(change)) != path(named())
     assert named("SPLIT=v5", "FOLD=1").cross_validation == named().cross_validation
     assert str(named(change).cross_validation).endswith(named(change).cv_tag)
@@ -117,7 +117,7 @@ def test_folds_of_v6_name_what_depends_on_them():
     plain, constructs = named("SPLIT=v5"), named("SPLIT=v6")
     assert plain.cross_validation != constructs.cross_validation
     assert plain.fused_submission != constructs.fused_submission
-    assert distillation.table(plain) != distillation.table(constructs)
+    assert distillation.table_file(plain) != distillation.table_file(constructs)
     wholes = [Experiment(names.settings.on(split="submission", fold=0)) for names in (plain, constructs)]
     assert wholes[0].folder == wholes[1].folder and distillation.folder(wholes[0]) != distillation.folder(wholes[1])
 

@@ -350,7 +350,9 @@ def test_a_recipe_adds_boosted_trees(session, project):
     distilled = session("ROUND=1", "FOLDS=0 1", target="distil")
     targets.run("distil", distilled)
     calls = {call.script: dict(call.flags) for call in distilled.runner.calls}
-    assert "boosted_trees" in calls["teach"]
+    assert "boosted_trees" in calls["teach"] and not {"finetune", "candidates"} & calls.keys()
+    measured = last_call(session, "cv", "ROUND=1", "FOLDS=0 1", "RERANKER=r.yaml")
+    assert measured.script == "cv" and "boosted_trees" in dict(measured.flags)
 
 
 def test_a_sweep_goes_on_where_it_was(session, project):

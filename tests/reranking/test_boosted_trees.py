@@ -60,6 +60,20 @@ def test_a_missing_value_is_learned_from():
     np.testing.assert_array_equal(fusion.fit([one], [view]).score(one), scores)
 
 
+def test_a_feature_that_no_pair_has_teaches_nothing():
+    """Nor is it one where candidates that are scored have it."""
+    one, other = drawn(1), drawn(2)
+    plain = fusion.fit([one], [TreeView(("m",))]).score(other)
+    one.features["labels: noise"] = np.full(len(one.query_rows), np.nan, dtype=np.float32)
+    assert (
+        np.mean(
+            other.to_run(fusion.fit([one], [TreeView(("m", "labels"))]).score(other)).passages[:, 0]
+            == other.to_run(plain).passages[:, 0]
+        )
+        > 0.9
+    )
+
+
 def test_trees_weigh_as_much_as_a_view_of_networks():
     """The ensemble's probabilities are the mean over its views."""
     one, other = drawn(1), drawn(2)

@@ -15,7 +15,7 @@ from helpers.scripts import assert_one_line, call
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
-from rounds.artifacts.manifests import RerankerManifest
+from rounds.artifacts.second_stage_manifests import RerankerManifest
 from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.encoding import pair_scores, run_store

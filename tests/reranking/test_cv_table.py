@@ -7,9 +7,10 @@ from helpers.random_folds import labelled_fold
 from helpers.tiny_task import refused
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import CandidatesManifest
+from rounds.artifacts.second_stage_manifests import CandidatesManifest
+from rounds.config.sections.ensemble import Ensemble
 from rounds.evaluation.table import load_screens
-from rounds.reranking import cross_validation, cv_table, folds, fusion
+from rounds.reranking import boosted_trees, cross_validation, cv_table, folds, fusion
 from rounds.reranking.candidates import FILE, write_candidates
 from rounds.reranking.cv_table import CrossValidation
 
@@ -44,6 +45,18 @@ def test_a_table_is_shown_again_from_its_file(ablate, folders, tmp_path):
     assert store.is_file_finished(output, job.config(), overwrite=False)
     files[0].write_text("edited")
     assert not store.is_made_from(output, {"script": "cv"})
+
+
+def test_the_ensemble_of_the_table_is_the_one_that_is_asked_for(folders, monkeypatch):
+    """Its rows, its title and what it is made from say whether it has boosted trees."""
+    monkeypatch.setattr(boosted_trees, "TREES", 5)
+    jobs = [CrossValidation(folders, [], ablate=True, ensemble=Ensemble(boosted_trees=each)) for each in (False, True)]
+    plain, other = (cv_table.evaluate(job)[0] for job in jobs)
+    scores = [{row[0]: row[1:4] for row in table.rows} for table in (plain, other)]
+    assert scores[0]["ensemble, boosted trees"] == scores[1]["ensemble"] != scores[0]["ensemble"]
+    assert scores[1]["ensemble without boosted trees"] == scores[0]["ensemble"]
+    assert "boosted trees" not in plain.title and other.title.endswith("; ensemble: with boosted trees")
+    assert jobs[0].config() | {"ensemble": {"boosted_trees": True}} == jobs[1].config()
 
 
 def test_two_folds_tell_no_prior(folders, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from rounds.artifacts import store
 from rounds.config.recipe import Distillation
+from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
 from rounds.data.collection import OUTSIDE, SILENT
 from rounds.data.loaders import eedi
@@ -121,6 +122,11 @@ def test_each_training_row_gets_scores_and_the_file_the_lineage_of_all(raw, tiny
         assert [row["query_id"] for row in written] == expected
         manifest = store.read_file_manifest(tmp_path / "t.jsonl")
         assert manifest.lineage == data.questions["train"] and manifest.queries == len(written)
+    other = dataclasses.replace(job, ensemble=Ensemble(boosted_trees=True), output=tmp_path / "trees.jsonl")
+    assert other.config() == job.config() | {"boosted_trees": True}
+    teacher.write_teacher(other)
+    scored = store.read_jsonl(other.output, ("pos_scores", "neg_scores"))
+    assert all(one["neg_scores"] != another["neg_scores"] for one, another in zip(written, scored, strict=True))
     for row in written:
         assert not set(row["neg_id"]) & set(row["pos_id"]) and len(row["neg"]) >= 15
         assert [score is None for score in row["pos_scores"]] == [

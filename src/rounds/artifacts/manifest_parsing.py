@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rounds.artifacts import prompt_manifests  # noqa: F401  its kinds are found as subclasses
+from rounds.artifacts import prompt_manifests, second_stage_manifests  # noqa: F401  their kinds are found as subclasses
 from rounds.artifacts.manifests import ConfiguredManifest, Manifest
 from rounds.errors import UserError
 

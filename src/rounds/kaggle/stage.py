@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import CandidatesManifest, SubmissionManifest
+from rounds.artifacts.manifests import SubmissionManifest
+from rounds.artifacts.second_stage_manifests import CandidatesManifest
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
 from rounds.data.collection import Collection
@@ -109,7 +110,7 @@ def _rank(
     if settings.unseen_prior and (obstacle := unseen_prior.find_obstacle(learned)):
         raise UserError(f"no unseen prior: {obstacle}; leave out ensemble.unseen_prior (--unseen_prior)")
     tables, (_, ensemble) = list(learned.values()), views.default_views(models, settings)[-1]
-    choices: dict[str, object] = settings.chosen_models()
+    choices: dict[str, object] = settings.choices()
     on_network = Estimate("fit the fusion", "networks").update
     probabilities = fusion.fit(tables, ensemble, on_network=on_network).score(table)
     if not settings.unseen_prior:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from rounds.errors import UserError
+from rounds.evaluation.table import files_of
 from rounds.pipeline import fold_choice, keys, second_stages, stages, uploads
 from rounds.pipeline.experiment import Experiment, short_hash
 from rounds.pipeline.registry import target
@@ -28,7 +29,7 @@ def distil(session: Session) -> None:
     names = whole.experiment
     student = training(names, tuple(folds))
     whole.ensure(student)
-    _show_table(whole, student, tuple(folds))
+    second_stages.finish_table(whole, table(names, tuple(folds)))
     name = f"{names.folder.name}-{folder(names).name}.csv"  # as RUNS would call it
     submission = uploads.SUBMISSIONS / name
     uploads.submit_checkpoint(whole, student.output, submission)
@@ -36,23 +37,6 @@ def distil(session: Session) -> None:
         fused = second_stages.fused(names, uploads.of_teacher(submission), is_named=True)
         if not whole.ensure(fused):
             session.runner.call(fused.command)  # keeps the CSV, and writes its name where the ledger lost it
-
-
-def _show_table(session: Session, student: Stage, folds: tuple[Experiment, ...]) -> None:
-    """Print the student beside its teacher."""
-    names = session.experiment
-    taught = teacher(names, folds)
-    flags = dict(taught.command.flags)
-    session.call(
-        "student_table",
-        recipe=session.settings.model,
-        model_path=student.output,
-        teacher=taught.output,
-        folds=flags["folds"],
-        model_paths=flags["model_paths"],
-        device=session.settings.first_device,
-        output=table(names),
-    )
 
 
 def folder(experiment: Experiment) -> Path:
@@ -68,9 +52,28 @@ def folder(experiment: Experiment) -> Path:
     return experiment.folder / f"distil-{short_hash(' '.join(map(str, named)))}"
 
 
-def table(experiment: Experiment) -> Path:
-    """Return the table of the embedder beside its teacher, without its suffix."""
-    return Path("-".join([str(experiment.table_over_folds("distil")), *_endings(experiment)]))
+def table_file(experiment: Experiment) -> Path:
+    """Return the JSON file of the embedder's table."""
+    name = Path("-".join([str(experiment.table_over_folds("distil")), *_endings(experiment)]))
+    return files_of(name, ".json")[0]
+
+
+def table(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
+    """The embedder's size and times, beside those of its teacher."""
+    taught, student, output = teacher(experiment, folds), training(experiment, folds), table_file(experiment)
+    flags = dict(taught.command.flags)
+    call = keys.command(
+        "student_table",
+        recipe=experiment.settings.model,
+        model_path=student.output,
+        teacher=taught.output,
+        folds=flags["folds"],
+        model_paths=flags["model_paths"],
+        device=experiment.settings.first_device,
+        output_file=output,
+        replace_stale=True,
+    )
+    return Stage("distil: table", output, call, (student,), home=output)
 
 
 def _endings(experiment: Experiment) -> list[str]:

@@ -22,6 +22,7 @@ from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
 OUTSIDE_RULES = 2  # raise it when other outside questions join a split by the same keys
+CV_ROWS = 2  # raise it when the table over folds has other rows for the same flags
 MOST_LISTED = 16  # files of a folder that a key lists one by one
 
 
@@ -100,8 +101,9 @@ SCRIPTS = {
     ),
     "prompt_checkpoints": Reads("output_dir", (), ("data_dir", "model_path")),
     "prompt_brittle": Reads("output_dir", (), ("data_dir", "model_path")),
+    "student_table": Reads("output_file", BASE_MODEL, ("model_path", "teacher", "folds", "model_paths")),
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
-    "cv": Reads("output_file", (), ("folds", "rerankers")),
+    "cv": Reads("output_file", (), ("folds", "rerankers"), {"rows": CV_ROWS}),
     "fuse": Reads("output_file", (), ("folds", "table", "raw_dir")),
 }
 # Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.

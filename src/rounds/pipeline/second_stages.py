@@ -47,7 +47,7 @@ def cv(session: Session) -> None:
     """Print what each stage scores on the folds."""
     rerank(session)
     table = _table(session.experiment, ablate=True, unseen_prior=True)
-    _finish_table(session, replace(table, inputs=(*table.inputs, *_rerankers(session.experiment))))
+    finish_table(session, replace(table, inputs=(*table.inputs, *_rerankers(session.experiment))))
 
 
 @target(is_dense=True, is_text_only=True)
@@ -62,7 +62,7 @@ def best(session: Session) -> None:
     session.runner.say("== all of train")
     whole = session.on(split="submission", fold=0)
     whole.ensure(stages.candidates(whole.experiment))
-    _finish_table(session, table_of_best(session.experiment))
+    finish_table(session, table_of_best(session.experiment))
     session.finish(submission(session.experiment))
 
 
@@ -183,7 +183,7 @@ def _table(experiment: Experiment, ablate: bool = False, unseen_prior: bool = Fa
     return Stage("cv", output, call, tuple(map(stages.candidates, folds)), home=output)
 
 
-def _finish_table(session: Session, table: Stage) -> None:
+def finish_table(session: Session, table: Stage) -> None:
     """Bring the table over the folds up to date; show it where nothing had to run."""
     if not session.ensure(table):
         session.runner.show_screens(table.output)

@@ -61,7 +61,7 @@ def _distillation(experiment: Experiment) -> list[Stage]:
     if experiment.settings.is_validated:
         return []
     folds = tuple(Experiment(experiment.settings.on(split="v5", fold=fold)) for fold in experiment.settings.folds)
-    made = (distillation.teacher(experiment, folds), distillation.training(experiment, folds))
+    made = (stage(experiment, folds) for stage in (distillation.teacher, distillation.training, distillation.table))
     return [replace(stage, inputs=()) for stage in made]
 
 

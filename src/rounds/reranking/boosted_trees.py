@@ -45,6 +45,8 @@ class BoostedTrees:
 def fit(tables: list[Candidates], view: tuple[str, ...], seed: int) -> BoostedTrees:
     """Fit trees on the candidates of labelled queries; a missing value is a branch of its own.
 
+    Queries without a relevant candidate teach as well, unlike those of networks: none of theirs is.
+
     Args:
         tables: Candidates of folds, with relevant pairs and others.
         view: The feature groups to read.
@@ -61,6 +63,7 @@ def fit(tables: list[Candidates], view: tuple[str, ...], seed: int) -> BoostedTr
         random_state=seed,
     )
     values = np.concatenate([_values(table, view) for table in tables])
+    values[:, np.isnan(values).all(0)] = 0  # a feature that no pair has teaches nothing, and has no bins
     return BoostedTrees(view, classifier.fit(values, np.concatenate([table.relevant for table in tables])))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import CrossValidationManifest
+from rounds.artifacts.second_stage_manifests import CrossValidationManifest, StudentTableManifest
 from rounds.config.sections.ensemble import Ensemble
 from rounds.errors import UserError
 from rounds.evaluation.metrics import MAIN_METRIC
@@ -48,7 +48,7 @@ class CrossValidation:
             "rerankers": [hashing.sha256_file(folder / folds.SCORES) for folder in self.rerankers],
             "ablate": self.ablate,
             "unseen_prior": self.unseen_prior,
-            "ensemble": self.ensemble.chosen_models(),
+            "ensemble": self.ensemble.choices(),
         }
 
 
@@ -88,13 +88,18 @@ def _with_rerankers(job: CrossValidation) -> list[tuple[Path, ...]]:
 
 
 def write(
-    table: Table, below: dict[str, object], output: Path, config: dict, made_from: dict | None = None
+    table: Table,
+    below: dict[str, object],
+    output: Path,
+    config: dict,
+    made_from: dict | None = None,
+    kind: type[CrossValidationManifest | StudentTableManifest] = CrossValidationManifest,
 ) -> list[Path]:
     """Write the table beside `output`, a JSON file, then its manifest, which marks it as finished; return the files."""
     store.file_manifest(output).unlink(missing_ok=True)
     files = cross_validation.write_table(table, output.with_suffix(""), below)
     digests = {file.name: hashing.sha256_file(file) for file in files}
     sha256 = digests.pop(output.name)
-    manifest = CrossValidationManifest(config=config, made_from=made_from, sha256=sha256, beside=digests)
+    manifest = kind(config=config, made_from=made_from, sha256=sha256, beside=digests)
     store.write_manifest(store.file_manifest(output), manifest)
     return files

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import CandidatesManifest, RerankerManifest
+from rounds.artifacts.second_stage_manifests import CandidatesManifest, RerankerManifest
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.errors import UserError

@@ -145,8 +145,7 @@ def fit(tables: list[Candidates], views: list[View], seed: int = 42, on_network:
         views: The feature groups of each view. Every view has models of its own, whose probabilities are averaged:
             a network that reads the features of all models at once learns more of the folds' noise.
         seed: The first network's seed and that of trees; the other networks' follow.
-        on_network: Gets the number of networks fitted so far and that of all; trees take about as long as the
-            networks of a view, and count as them.
+        on_network: Gets the number of networks fitted so far and that of all; trees count as the networks of a view.
 
     Raises:
         UserError: The tables have different features, or no relevant pair.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import CandidatesManifest, RerankerManifest
+from rounds.artifacts.second_stage_manifests import CandidatesManifest, RerankerManifest
 from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection

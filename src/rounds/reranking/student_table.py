@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rounds.artifacts import store
-from rounds.artifacts.manifests import TeacherManifest
+from rounds.artifacts import hashing, store
+from rounds.artifacts.second_stage_manifests import TeacherManifest
 from rounds.data import collection
 from rounds.data.few_shot import QueryMetadata
 from rounds.encoding.encoder import token_states
@@ -19,6 +19,7 @@ from rounds.evaluation.table import Column, Table
 from rounds.models.checkpoint import Checkpoint
 from rounds.reranking import folds, stage
 from rounds.reranking.candidate_vectors import FusedCheckpoint, compares_tokens
+from rounds.reranking.candidates import FILE
 from rounds.reranking.features import query_part
 
 HEADER = ("", "checkpoints", "parameters", "MiB", "min", "ms a query", MAIN_METRIC)
@@ -28,6 +29,8 @@ CAPTION = (
     "top. ms a query: encoding {queries} training queries, without the corpus. "
     "MAP@25: of the folds' queries; the student was taught their labels and is scored on questions held out before"
 )
+
+CHOICES = {"boosted_trees": "boosted trees", "outside_votes": "without outside votes"}  # where they are no defaults
 
 QUERIES = 64  # that are encoded to time it
 
@@ -51,6 +54,15 @@ class Taught:
     teacher: Path
     checkpoints: list[Checkpoint]
     folds: list[Path]
+
+    def config(self) -> dict:
+        """Return the models and the ensemble's scores and folds, for the table's manifest."""
+        return {
+            "student": self.student.key,
+            "teacher": hashing.sha256_file(self.teacher),
+            "checkpoints": [source.key for source in self.checkpoints],
+            "folds": [hashing.sha256_file(folder / FILE) for folder in self.folds],
+        }
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,8 @@ def build_table(taught: Taught) -> Table:
         _line("ensemble", len(taught.checkpoints), ensemble, minutes, f"{manifest.metrics[MAIN_METRIC]:.4f}"),
         _line("distilled", 1, student, own_minutes, ""),
     ]
-    title = f"{taught.student.recipe.name}, distilled from {', '.join(manifest.members)}"
+    choices = [name for key, name in CHOICES.items() if key in manifest.config]
+    title = f"{taught.student.recipe.name}, distilled from {', '.join([*manifest.members, *choices])}"
     columns = [Column(HEADER[0], is_text=True), *map(Column, HEADER[1:])]
     return Table(columns, lines, title, CAPTION.format(queries=len(queries)))
 

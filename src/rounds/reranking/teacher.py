@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import TeacherManifest
+from rounds.artifacts.second_stage_manifests import TeacherManifest
 from rounds.config.recipe import Distillation
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection, lineage
@@ -75,7 +75,7 @@ class TeacherJob:
             "checkpoints": [source.key for source in self.checkpoints],
             "candidates": self.settings.candidates,
             "others": self.scores_others,
-            **self.ensemble.chosen_models(),
+            **self.ensemble.choices(),
         }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from sentence_transformers import SentenceTransformer
 
 from rounds.artifacts import hashing, store
-from rounds.artifacts.manifests import FinetuneManifest, MinedManifest, Parent, TeacherManifest
+from rounds.artifacts.manifests import FinetuneManifest, MinedManifest, Parent
+from rounds.artifacts.second_stage_manifests import TeacherManifest
 from rounds.config.recipe import Recipe
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection

@@ -25,7 +25,7 @@ class Ensemble:
     """Average the fusion's networks with gradient boosted trees, which read the features of all of them
     ([second-stage.md](second-stage.md#boosted-trees)). `make cv` measures it either way."""
 
-    def chosen_models(self) -> dict[str, bool]:
+    def choices(self) -> dict[str, bool]:
         """Return the keys that are not at their defaults, but the prior, which changes none of the models."""
         defaults = asdict(Ensemble(unseen_prior=self.unseen_prior))
         return {key: value for key, value in asdict(self).items() if value != defaults[key]}
