@@ -1,6 +1,7 @@
 """The student's table: parameters of a shared base count once, and each part of a query is timed."""
 
 import pytest
+from helpers.tiny_task import refused
 
 from rounds.data.few_shot import QueryMetadata
 from rounds.models import checkpoint
@@ -13,6 +14,13 @@ QUERIES = [QueryMetadata(f"question {n}?", str(n), f"construct {n}") for n in ra
 @pytest.fixture(scope="module")
 def base(tiny):
     return checkpoint.resolve(None, tiny, "cpu")
+
+
+def test_a_missing_teacher_is_named(base, tmp_path):
+    """Before anything is measured."""
+    taught = student_table.Taught(base, tmp_path / "teacher.jsonl", [base], [tmp_path])
+    with refused("teacher.jsonl"):
+        taught.config()
 
 
 def test_a_checkpoint_counts_once_whatever_parts_it_reads(base):

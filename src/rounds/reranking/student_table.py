@@ -56,7 +56,12 @@ class Taught:
     folds: list[Path]
 
     def config(self) -> dict:
-        """Return the models and the ensemble's scores and folds, for the table's manifest."""
+        """Return the models and the ensemble's scores and folds, for the table's manifest.
+
+        Raises:
+            UserError: A file of the teacher's or of the folds' is missing.
+        """
+        store.require_files(self.teacher, *(folder / FILE for folder in self.folds))
         return {
             "student": self.student.key,
             "teacher": hashing.sha256_file(self.teacher),
