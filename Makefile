@@ -115,7 +115,7 @@ report: $(SETUP)  ## model_output/report-NAME/report.html: what the rounds did, 
 	$(PIPELINE)
 dashboard: $(SETUP)  ## the report on http://127.0.0.1:PORT/, live while a round trains in another terminal
 	$(PIPELINE)
-demo: $(SETUP)  ## http://127.0.0.1:PORT/: type a question, see what ROUND and zero-shot rank (pip install '.[demo]' first)
+demo: $(SETUP)  ## http://127.0.0.1:PORT/: type a question, see what ROUND and zero-shot rank (.venv/bin/python -m pip install -e '.[demo]' first)
 	$(PIPELINE)
 brittle: $(SETUP)  ## ROUND's queries with a space, a newline, a word in other case: what changes
 	$(PIPELINE)
@@ -128,7 +128,7 @@ fit_batch: $(SETUP)  ## how many tokens of a training chunk fit into memory, and
 bench: $(SETUP)  ## speed and memory beside the peers' (ONLY=a for row a); all rows: into docs/benchmarks.md
 	$(PIPELINE)
 
-gpu_check: $(SETUP)  ## what a GPU does with the flagship, for docs/gpu.md (SMALL=1: the same on tiny models, on a CPU)
+gpu_check: $(SETUP)  ## what a GPU does with a 7B decoder, for docs/gpu.md (SMALL=1: the same on tiny models, on a CPU)
 	$(PIPELINE)
 
 status: $(SETUP)  ## each stage up to ROUND: fresh, stale (and why) or missing

@@ -1,5 +1,8 @@
 """Exceptions for what a user can put right."""
 
+import os
+import sys
+
 
 class UserError(Exception):
     """Bad input. The message is one line that names the file, row or flag, and what to do.
@@ -13,3 +16,8 @@ class Refused(UserError):
 
     `rounds.cli.run` records it beside the ledger, where the report finds it.
     """
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs one of the project's extras into the environment of the running Python."""
+    return f"{os.path.relpath(sys.executable)} -m pip install -e '.[{extra}]'"

@@ -17,7 +17,7 @@ from rounds.report.server import HOST
 def test_a_missing_extra_is_named(monkeypatch):
     """The line says how to install it."""
     monkeypatch.setitem(sys.modules, "gradio", None)
-    with refused("gradio cannot be imported", "pip install '.[demo]'"):
+    with refused("gradio cannot be imported", "-m pip install -e '.[demo]'"):
         import_gradio()
 
 

@@ -239,7 +239,7 @@ def test_tasks_on_pictures_are_refused():
 def test_without_the_extra_one_line_says_how_to_install_it(monkeypatch):
     """The extra is named."""
     monkeypatch.setitem(sys.modules, "mteb", None)
-    with refused("pip install '.[mteb]'"):
+    with refused("-m pip install -e '.[mteb]'"):
         mteb_tasks.find_tasks(["SciFact"])
 
 

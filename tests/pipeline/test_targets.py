@@ -373,6 +373,21 @@ def test_a_private_leaderboard_is_held_out_then_scored(session, project):
     assert scripts[-2:] == ["make_submission", "private_lb"]
 
 
+def test_an_ensemble_is_scored_on_held_out_questions(session, project):
+    """make best names its submission there, also again; make private_lb scores it beside the round on all of train."""
+    (project / "data").mkdir(exist_ok=True)
+    (project / "data" / "private-raw").symlink_to(project / "raw")
+    arguments = ("RAW=data/private-raw", "ROUND=1", "FOLDS=0 1")
+    for _ in range(2):
+        fused = last_call(session, "best", *arguments)
+        assert fused.script == "fuse" and fused.has("named")
+    scored = last_call(session, "private_lb", *arguments, "SPLIT=submission")
+    assert scored.script == "private_lb"
+    assert dict(scored.flags)["submission"][1:] == (fused.value("output_file"),)
+    assert len(dict(last_call(session, "private_lb", *arguments).flags)["submission"]) == 1
+    assert not last_call(session, "best", *arguments[1:]).has("named")
+
+
 def test_runs_are_scored_on_held_out_questions_alone(session):
     """Holding questions out reads no RUNS, which would be ignored without a word."""
     with pytest.raises(UserError, match=r"RUNS=some-v1/round1: .*RAW=raw has none held out.*RAW=data/private-raw"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rounds.demo.questions import example_label
 from rounds.demo.search import DemoSearch
 from rounds.demo.tables import render_answer, render_message
-from rounds.errors import UserError
+from rounds.errors import UserError, install_command
 from rounds.report.server import HOST, port_refusal
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def import_gradio() -> ModuleType:
     try:
         return importlib.import_module("gradio")
     except ImportError as error:
-        raise UserError(f"gradio cannot be imported ({error}); install it with pip install '.[demo]'") from None
+        raise UserError(f"gradio cannot be imported ({error}); install it with {install_command('demo')}") from None
 
 
 def listen(port: int) -> socket.socket:

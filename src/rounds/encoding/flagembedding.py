@@ -9,7 +9,7 @@ import numpy as np
 from rounds.config.recipe import FOUR_BIT_PRECISIONS, LAYER_POOLINGS, Model
 from rounds.data.prompts import format_texts, prefix_and_suffix
 from rounds.encoding.tokenization import Cuts, join_examples, select_examples
-from rounds.errors import UserError
+from rounds.errors import UserError, install_command
 from rounds.models import dense_layers, merging, positions
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import hub_revision, locate_model, model_folder
@@ -89,7 +89,7 @@ def build(source: Checkpoint, folder: str):
     try:
         from FlagEmbedding import FlagICLModel, FlagLLMModel, FlagModel
     except ImportError as error:
-        raise UserError(f"engine flagembedding: {error}; pip install '.[interop]' brings it") from None
+        raise UserError(f"engine flagembedding: {error}; {install_command('interop')} brings it") from None
     model, prompts = source.recipe.model, source.recipe.prompts
     prefix, suffix = prefix_and_suffix(prompts, "query")
     settings = {

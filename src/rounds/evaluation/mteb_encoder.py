@@ -1,6 +1,6 @@
 """A checkpoint as an encoder of `mteb` (Muennighoff et al. 2023, arXiv:2210.07316), with its recipe's prompts.
 
-`mteb` is an extra (`pip install '.[mteb]'`), so it is imported only where a model's metadata are built.
+`mteb` is an extra (`pip install -e '.[mteb]'`), so it is imported only where a model's metadata are built.
 """
 
 import re

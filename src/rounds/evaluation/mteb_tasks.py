@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from rounds.errors import UserError
+from rounds.errors import UserError, install_command
 from rounds.evaluation.mteb_encoder import MtebModel
 from rounds.evaluation.table import Column, Table
 
@@ -31,7 +31,7 @@ def import_mteb(name: str = "mteb") -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(f"mteb cannot be imported ({error}); install it with pip install '.[mteb]'") from None
+        raise UserError(f"mteb cannot be imported ({error}); install it with {install_command('mteb')}") from None
 
 
 def find_tasks(names: Iterable[str]) -> list["AbsTask"]:

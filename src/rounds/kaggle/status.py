@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from rounds.errors import UserError
+from rounds.errors import UserError, install_command
 from rounds.kaggle import account
 
-NOT_INSTALLED = "the kaggle client is not installed; run make setup, or pip install '.[kaggle]'"
+NOT_INSTALLED = f"the kaggle client is not installed; run make setup, or {install_command('kaggle')}"
 
 REFUSED = (
     "kaggle has no valid credentials: create an API token (kaggle.com, Settings) and put it into "

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rounds.config.recipe import FOUR_BIT_PRECISIONS
-from rounds.errors import UserError
+from rounds.errors import UserError, install_command
 from rounds.models.loading import report_once
 from rounds.retrieval.vectors import list_names
 
@@ -125,7 +125,7 @@ def resolve_precision(precision: str, device: str) -> str:
     if precision not in ("auto", *DTYPES, *FOUR_BIT_PRECISIONS):
         raise UserError(f"precision {precision!r} is not one of auto, {', '.join([*DTYPES, *FOUR_BIT_PRECISIONS])}")
     if precision in FOUR_BIT_PRECISIONS and importlib.util.find_spec("bitsandbytes") is None:
-        raise UserError(f"precision {precision}: needs bitsandbytes; install it with pip install '.[four_bits]'")
+        raise UserError(f"precision {precision}: needs bitsandbytes; install it with {install_command('four_bits')}")
     if precision == "fp16" and device == "cpu":
         raise UserError("precision fp16: CPUs do not train or encode in it; use bf16 or fp32")
     if precision != "auto":

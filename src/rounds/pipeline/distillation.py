@@ -35,8 +35,7 @@ def distil(session: Session) -> None:
     uploads.submit_checkpoint(whole, student.output, submission)
     if names.is_private:  # questions were held out that both can be scored on
         fused = second_stages.fused(names, uploads.of_teacher(submission), is_named=True)
-        if not whole.ensure(fused):
-            session.runner.call(fused.command)  # keeps the CSV, and writes its name where the ledger lost it
+        second_stages.finish_submission(whole, fused)
 
 
 def folder(experiment: Experiment) -> Path:

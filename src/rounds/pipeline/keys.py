@@ -135,6 +135,10 @@ class Command:
         """The first value of a flag; empty where the flag is not there."""
         return next((values[0] for flag, values in self.flags if flag == name and values), "")
 
+    def has(self, name: str) -> bool:
+        """Whether a flag is there."""
+        return any(flag == name for flag, _ in self.flags)
+
     def arguments(self) -> list[str]:
         """The flags as a command line has them."""
         return [part for name, values in self.flags for part in (f"--{name}", *values)]

@@ -63,7 +63,7 @@ def best(session: Session) -> None:
     whole = session.on(split="submission", fold=0)
     whole.ensure(stages.candidates(whole.experiment))
     finish_table(session, table_of_best(session.experiment))
-    session.finish(submission(session.experiment))
+    finish_submission(session, submission(session.experiment))
 
 
 def table_of_best(experiment: Experiment) -> Stage:
@@ -75,12 +75,16 @@ def table_of_best(experiment: Experiment) -> Stage:
 
 
 def submission(experiment: Experiment) -> Stage:
-    """The submission of `make best`; its name says which keys of the recipe's `ensemble` are set."""
-    has_prior = _recipe(experiment).ensemble.unseen_prior
+    """The submission of `make best`; that of data with held-out questions is named in the ledger, to be scored."""
+    has_prior, is_named = _recipe(experiment).ensemble.unseen_prior, experiment.is_private
+    return fused(experiment, submission_file(experiment), is_named, has_prior)
+
+
+def submission_file(experiment: Experiment) -> Path:
+    """The CSV of `make best`; its name says which keys of the recipe's `ensemble` are set."""
     output = experiment.fused_submission
-    flags = ensemble_flags(experiment) | {"unseen_prior": has_prior}
-    output = output.with_stem("-".join([output.stem, *endings(flags)]))
-    return fused(experiment, output, unseen_prior=has_prior)
+    flags = ensemble_flags(experiment) | {"unseen_prior": _recipe(experiment).ensemble.unseen_prior}
+    return output.with_stem("-".join([output.stem, *endings(flags)]))
 
 
 def _recipe(experiment: Experiment) -> Recipe:
@@ -133,6 +137,16 @@ def fused(experiment: Experiment, output: Path, is_named: bool = False, unseen_p
         replace_stale=True,
     )
     return Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output)
+
+
+def finish_submission(session: Session, stage: Stage) -> None:
+    """Bring an ensemble's submission up to date, and its name in the ledger where it has one there."""
+    if session.ensure(stage):
+        return
+    if stage.command.has("named"):
+        session.runner.call(stage.command)  # keeps the CSV, and writes its name where the ledger lost it
+    else:
+        session.runner.say(up_to_date([stage.output]))
 
 
 def _folds(experiment: Experiment) -> list[Experiment]:

@@ -5,14 +5,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rounds.data.source import PROMPT_TASK
-from rounds.errors import UserError
+from rounds.errors import UserError, install_command
 from rounds.pipeline import (
     averages,
     distillation,  # noqa: F401  registers its targets
     extra_flags,
     prompt_targets,
     pseudo_labels,  # noqa: F401  registers its target
-    second_stages,  # noqa: F401  registers its targets
+    second_stages,
     settings,
     stages,
     task_defaults,
@@ -39,7 +39,7 @@ def run(name: str, session: Session) -> None:
         return
     if name in VALIDATED and not session.settings.is_validated:
         raise UserError(
-            f"{name}: SPLIT=submission trains on everything and has no validation queries; choose one of v1 to v5"
+            f"{name}: SPLIT=submission trains on everything and has no validation queries; choose one of v1 to v6"
         )
     if not session.settings.round and name not in ZERO_SHOT:
         raise UserError(f"{name}: ROUND=0 is the base model, which {settings.listed(ZERO_SHOT, 'and')} alone take")
@@ -127,8 +127,9 @@ def private_lb(session: Session) -> None:
         session.ensure(averages.last_stage(names) if given.runs else stages.round_end(names, given.round))
         uploads.submit(session)
         submission = uploads.submitted(names)
-        beside = uploads.of_teacher(submission)
-        scored = [submission, beside] if beside.exists() else [submission]
+        beside = [uploads.of_teacher(submission)]
+        beside += [] if given.is_validated else [second_stages.submission_file(names)]
+        scored = [submission, *(file for file in beside if file.exists())]
         session.call("private_lb", folder=given.raw, submission=scored)
         return
     if given.runs:
@@ -279,7 +280,7 @@ def demo(session: Session) -> None:
     if given.task == "kbvqa":
         raise UserError(f"TASK={given.task}: its queries are about images, and make demo ranks typed text only")
     if not session.runner.is_dry and find_spec("gradio") is None:  # said before a round is trained for it
-        raise UserError("demo: gradio is not installed; install it with pip install '.[demo]'")
+        raise UserError(f"demo: gradio is not installed; install it with {install_command('demo')}")
     session.ensure(stages.data(names), *_model_stages(session))
     session.call(
         "demo",

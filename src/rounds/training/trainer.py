@@ -14,7 +14,7 @@ from rounds.artifacts.manifests import Epoch, FinetuneManifest
 from rounds.config.recipe import Recipe, Tuning
 from rounds.data.prompts import max_input_length
 from rounds.encoding import prefix_cache
-from rounds.errors import UserError
+from rounds.errors import UserError, install_command
 from rounds.models import backbone, dual_encoder, peft_methods, vision_tower, weights_io
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.devices import peak_memory
@@ -142,7 +142,9 @@ def _make_trainer(
         if plan.tracker == "none":
             raise
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"track {plan.tracker}: {reason}; install the trackers with pip install '.[track]'") from None
+        raise UserError(
+            f"track {plan.tracker}: {reason}; install the trackers with {install_command('track')}"
+        ) from None
     callback.trainer, trainer.tuning = trainer, plan.recipe.tuning
     trainer.remove_callback(PrinterCallback)  # the callback shows a progress bar and a line per epoch instead
     return trainer
