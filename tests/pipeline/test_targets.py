@@ -134,7 +134,7 @@ def test_demo_refuses_before_it_trains(session, monkeypatch, gradio_is_there):
     with pytest.raises(UserError, match="TASK=kbvqa: .* about images"):
         ran(session, "demo", "TASK=kbvqa")
     monkeypatch.setattr(targets, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"gradio is not installed; .* pip install '\.\[demo\]'"):
+    with pytest.raises(UserError, match=r"gradio is not installed; .* pip install -e '\.\[demo\]'"):
         ran(session, "demo", "ROUND=1")
     dry = session("ROUND=0", target="demo", is_dry=True)
     targets.run("demo", dry)
