@@ -140,6 +140,16 @@ def test_only_the_ledger_is_left(path):
     assert [name for name in os.listdir(path.parent) if name.endswith(".tmp")] == []
 
 
+def test_a_score_goes_to_the_checkpoint_that_wrote_the_file_last(tmp_path):
+    """Another checkpoint that wrote a file of this name before, and was never scored by it, gives the name up."""
+    path = tmp_path / "ledger.csv"
+    one, other = ({**row(), "fingerprint": name, "checkpoint": name} for name in ("one", "other"))
+    for about in (one, other):
+        ledger.name_submission(path, about, "best")
+    ledger.score(path, {"best": ("0.4", "0.5")})
+    assert [(each["submission"], each["LB private"]) for each in ledger.read(path)] == [("", ""), ("best", "0.5")]
+
+
 @pytest.mark.parametrize(
     "write", [lambda p: ledger.record(p, [row()]), lambda p: ledger.name_submission(p, row(), "s")]
 )

@@ -386,6 +386,8 @@ def test_an_ensemble_is_scored_on_held_out_questions(session, project):
     assert dict(scored.flags)["submission"][1:] == (fused.value("output_file"),)
     assert len(dict(last_call(session, "private_lb", *arguments).flags)["submission"]) == 1
     assert not last_call(session, "best", *arguments[1:]).has("named")
+    (project / "r.yaml").write_text("extends: tiny-mistral\nmining: {bm25: {k1: 0.9}}\n", encoding="utf-8")
+    assert len(dict(last_call(session, "private_lb", *arguments, "SPLIT=submission").flags)["submission"]) == 1
 
 
 def test_runs_are_scored_on_held_out_questions_alone(session):

@@ -62,6 +62,9 @@ def name_submission(path: Path, checkpoint: dict, submission: str) -> None:
     """
     with store.lock(path.parent):
         rows = read(path)
+        for row in rows:
+            if row["submission"] == submission and not (row["LB public"] or row["LB private"]):
+                row["submission"] = ""  # its file was replaced by this one, whose score it must not get
         checkpoint_rows = [row for row in rows if row["fingerprint"] == checkpoint["fingerprint"]]
         if not checkpoint_rows:
             checkpoint_rows = [_cells(checkpoint)]

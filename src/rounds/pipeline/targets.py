@@ -10,6 +10,7 @@ from rounds.pipeline import (
     averages,
     distillation,  # noqa: F401  registers its targets
     extra_flags,
+    freshness,
     prompt_targets,
     pseudo_labels,  # noqa: F401  registers its target
     second_stages,
@@ -127,9 +128,8 @@ def private_lb(session: Session) -> None:
         session.ensure(averages.last_stage(names) if given.runs else stages.round_end(names, given.round))
         uploads.submit(session)
         submission = uploads.submitted(names)
-        beside = [uploads.of_teacher(submission)]
-        beside += [] if given.is_validated else [second_stages.submission_file(names)]
-        scored = [submission, *(file for file in beside if file.exists())]
+        beside = uploads.of_teacher(submission)
+        scored = [submission, *([beside] if beside.exists() else []), *_fresh_ensemble(session)]
         session.call("private_lb", folder=given.raw, submission=scored)
         return
     if given.runs:
@@ -149,6 +149,18 @@ def private_lb(session: Session) -> None:
     session.runner.say(
         f"next: make round1 RAW={names.private}, then make private_lb RAW={names.private} ROUND=1 (submits and scores)"
     )
+
+
+def _fresh_ensemble(session: Session) -> list[Path]:
+    """Return the CSV of `make best`, for SPLIT=submission; none, with a line, where it would be another one now."""
+    names = session.experiment
+    file = second_stages.submission_file(names)
+    if names.settings.is_validated or not file.exists():
+        return []
+    if freshness.are_fresh([second_stages.submission(names)]):
+        return [file]
+    session.runner.say(f"{file}: not scored, since something changed that it is made from; run make best again")
+    return []
 
 
 @target()

@@ -1,4 +1,4 @@
-"""Boosted trees: a second kind of model in the ensemble, which errs elsewhere than the fusion's networks.
+"""Boosted trees: a second kind of model in the ensemble, averaged with the fusion's networks.
 
 Gradient boosted trees (Friedman 2001, "Greedy function approximation"; scikit-learn's histogram-based ones) learn for
 each pair by itself whether it is relevant. Their log-odds then compete within the query, as the networks' scores do.
