@@ -150,6 +150,32 @@ def test_a_score_goes_to_the_checkpoint_that_wrote_the_file_last(tmp_path):
     assert [(each["submission"], each["LB private"]) for each in ledger.read(path)] == [("", ""), ("best", "0.5")]
 
 
+def test_a_score_stays_with_the_checkpoint_that_got_it(tmp_path):
+    """After another checkpoint wrote the file, neither its old score nor its new one reaches the wrong checkpoint."""
+    path = tmp_path / "ledger.csv"
+    one, other = ({**row(), "fingerprint": name, "checkpoint": name} for name in ("one", "other"))
+    found = []
+    for about, scores in ((one, ("0.40", "")), (other, ("0.40", "0.41")), (other, ("0.50", "0.51")), (one, ("", ""))):
+        ledger.name_submission(path, about, "s")
+        ledger.score(path, {"s": scores})
+        found.append([(each["submission"], each["LB public"], each["LB private"]) for each in ledger.read(path)])
+    assert found == [
+        [("s", "0.40", "")],
+        [("s (replaced)", "0.40", "0.41"), ("s", "", "")],  # Kaggle knows the old file alone
+        [("s (replaced)", "0.40", "0.41"), ("s", "0.50", "0.51")],
+        [("s", "0.40", "0.41"), ("s (replaced)", "0.50", "0.51")],
+    ]
+
+
+def test_a_submission_is_of_one_data_set(tmp_path):
+    """The base model is one checkpoint on all data; its rows of other data have other submissions."""
+    path = tmp_path / "ledger.csv"
+    ledger.record(path, [row(data="a"), row(data="b")])
+    for data in "ab":
+        ledger.name_submission(path, row(data=data), f"{data}-s")
+    assert [found["submission"] for found in ledger.read(path)] == ["a-s", "b-s"]
+
+
 @pytest.mark.parametrize(
     "write", [lambda p: ledger.record(p, [row()]), lambda p: ledger.name_submission(p, row(), "s")]
 )

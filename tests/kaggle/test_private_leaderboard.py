@@ -101,6 +101,9 @@ def test_a_name_is_scored_once(held, tmp_path):
     private_leaderboard.score(csv_file, folder, path)
     with refused(SUBMISSION, "scored before", "1.0"):
         private_leaderboard.score(csv_file, folder, path)
+    ledger.name_submission(path, {"data": "t", "split": "v1", "fingerprint": "another"}, SUBMISSION)
+    with refused(SUBMISSION, "scored before", "1.0"):
+        private_leaderboard.score(csv_file, folder, path)
 
 
 def test_a_killed_call_goes_on_with_what_has_no_score(tmp_path):

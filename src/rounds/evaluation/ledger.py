@@ -33,6 +33,8 @@ NEW_LEDGER = "move the file away to start a new ledger"
 
 MIN_CHECKPOINTS = 3  # for a correlation
 
+REPLACED = " (replaced)"  # behind the name of a scored submission whose file another checkpoint wrote since
+
 
 def record(path: Path, rows: list[dict]) -> None:
     """Add rows, or update the rows of the same checkpoint, split and precision; their LB columns are kept.
@@ -55,17 +57,21 @@ def record(path: Path, rows: list[dict]) -> None:
 def name_submission(path: Path, checkpoint: dict, submission: str) -> None:
     """Write the name of a submission into its checkpoint's rows, or into a new row if it was never evaluated.
 
+    Another checkpoint that wrote a file of this name before must not get the new file's score: it gives the name up,
+    and keeps it with `REPLACED` behind it where it was scored.
+
     Args:
         path: the ledger.
-        checkpoint: values by column for a new row; existing rows are found by its `fingerprint`.
+        checkpoint: values by column for a new row; existing rows are found by its `data` and `fingerprint`.
         submission: the submission's name.
     """
     with store.lock(path.parent):
         rows = read(path)
+        about = (checkpoint["data"], checkpoint["fingerprint"])
+        checkpoint_rows = [row for row in rows if (row["data"], row["fingerprint"]) == about]
         for row in rows:
-            if row["submission"] == submission and not (row["LB public"] or row["LB private"]):
-                row["submission"] = ""  # its file was replaced by this one, whose score it must not get
-        checkpoint_rows = [row for row in rows if row["fingerprint"] == checkpoint["fingerprint"]]
+            if row["submission"] == submission and row not in checkpoint_rows:
+                row["submission"] = f"{submission}{REPLACED}" if row["LB public"] or row["LB private"] else ""
         if not checkpoint_rows:
             checkpoint_rows = [_cells(checkpoint)]
             rows += checkpoint_rows
@@ -77,6 +83,8 @@ def name_submission(path: Path, checkpoint: dict, submission: str) -> None:
 def score(path: Path, scores: dict[str, tuple[str, str]]) -> list[str]:
     """Write public and private LB scores into the rows of their submissions.
 
+    Scores that a file got before another checkpoint replaced it stay with the checkpoint that wrote it then.
+
     Args:
         path: the ledger.
         scores: submission name -> (public, private); an empty score leaves the row's score as it is.
@@ -84,14 +92,19 @@ def score(path: Path, scores: dict[str, tuple[str, str]]) -> list[str]:
     Returns:
         the names of submissions that no row has.
     """
+    unknown = []
     with store.lock(path.parent):
         rows = read(path)
-        for row in rows:
-            if row["submission"] in scores:
-                public, private = scores[row["submission"]]
+        for name, (public, private) in scores.items():
+            before = [row for row in rows if row["submission"] == f"{name}{REPLACED}"]
+            before = [row for row in before if row["LB public"] in ("", public) and row["LB private"] in ("", private)]
+            scored = before or [row for row in rows if row["submission"] == name]
+            for row in scored:
                 row["LB public"], row["LB private"] = public or row["LB public"], private or row["LB private"]
+            if not scored:
+                unknown.append(name)
         _write(path, rows)
-    return [name for name in scores if all(row["submission"] != name for row in rows)]
+    return unknown
 
 
 def correlations(rows: list[dict]) -> list[dict]:

@@ -85,7 +85,7 @@ def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], se
 
 def select_unscored(csvs: list[Path], ledger_file: Path) -> list[Path]:
     """Return the submissions without a score in the ledger, such as those that a killed call left; all if none is."""
-    scored = {row["submission"] for row in ledger.read(ledger_file) if row["LB private"]}
+    scored = {row["submission"].removesuffix(ledger.REPLACED) for row in ledger.read(ledger_file) if row["LB private"]}
     return [csv for csv in csvs if csv.stem not in scored] or csvs
 
 
@@ -105,9 +105,10 @@ def score(csv: Path, folder: Path, ledger_file: Path) -> dict[str, float]:
             name was scored before: a leaderboard that can be asked again and again is a validation set.
     """
     solution = eedi.read_table(solution_of(folder), list(LABELS))
-    named = [row for row in ledger.read(ledger_file) if row["submission"] == csv.stem]
-    if not named:
+    rows = ledger.read(ledger_file)
+    if all(row["submission"] != csv.stem for row in rows):
         raise UserError(f"{ledger_file}: names no submission {csv.stem}; make submit writes and names it")
+    named = [row for row in rows if row["submission"].removesuffix(ledger.REPLACED) == csv.stem]
     if before := next((row for row in named if row["LB private"]), None):
         raise UserError(
             f"submission {csv.stem}: was scored before (public {before['LB public']}, private {before['LB private']}); "
