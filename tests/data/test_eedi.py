@@ -99,6 +99,16 @@ def test_test_queries_need_no_labels(tmp_path):
     assert [query.id for query in task.test_queries] == ["70_B", "70_C", "70_D", "3_A", "3_B", "3_C"]
 
 
+def test_an_id_of_two_questions_is_refused(tmp_path):
+    """A test question that is in train.csv too is one question; another one of its id would be taken for it."""
+    same = write_raw(tmp_path / "same", train=[question(3, {"B": "0"})], test=[question(3)])
+    assert [query.group for query in eedi.load(same).test_queries] == ["3"] * 3
+    other = question(3, QuestionText="another question")
+    raw = write_raw(tmp_path / "raw", train=[question(3, {"B": "0"})], test=[question(2), other])
+    with refused(raw / "test.csv", "row 3", "QuestionId 3", "train.csv"):
+        eedi.load(raw)
+
+
 def test_missing_folder_is_refused(tmp_path):
     """A folder that is not there is named, with the files that it must hold."""
     with refused(tmp_path / "none", "no such folder", "train.csv", "misconception_mapping.csv"):

@@ -91,6 +91,15 @@ def test_v2_without_enough_full_questions_is_refused():
         make_split(make_task(labels), "v2")
 
 
+def test_v4_takes_groups_of_any_name():
+    """A group that looks like a number and is none comes behind the numbers."""
+    rows = {group: ["1"] for group in ("²", "٣", "10", "9", "x", *map(str, range(20, 25)))}
+    task = make_task({str(number): labels for number, labels in enumerate(rows.values())})
+    names = dict(zip(map(str, range(len(rows))), rows, strict=True))
+    queries = [dataclasses.replace(query, group=names[query.group]) for query in task.queries]
+    assert make_split(dataclasses.replace(task, queries=queries), "v4").validation == {"٣", "9"}
+
+
 def test_v4_equals_the_slow_reference():
     """v4: in each class of 1, 2 or 3 labels the first 20% by sum of frequencies, ties by QuestionId."""
     rng = random.Random(1)

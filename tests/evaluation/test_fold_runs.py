@@ -95,6 +95,15 @@ def test_figures_are_means_over_folds_and_p_is_paired_over_all_queries(project):
     assert [line[7] for line in table.rows[:3]] == [""] * 3 and table.rows[0][6] == ""
 
 
+def test_a_fold_without_unseen_queries_leaves_the_others_their_figure():
+    """The mean is of the folds that have such queries; a cell is empty where none has, and for one fold's deviation."""
+    scores = {name: [np.array([1.0, 0.5]), np.array([0.0, 0.5])] for name in ("MAP@25", "Recall@25")}
+    masks = [np.array([False, False]), np.array([True, False])]
+    assert fold_table.fold_figures(scores, masks) == ["0.5000", "0.3536", "0.6250", "0.0000", "0.5000"]
+    single = {name: values[:1] for name, values in scores.items()}
+    assert fold_table.fold_figures(single, masks[:1]) == ["0.7500", "", "0.7500", "", "0.7500"]
+
+
 def test_rows_of_different_folds_are_refused(project):
     """Both rows are named with their folds."""
     folders = [project.round("a", 0), project.round("a", 1), project.round("b", 0, seed=43)]

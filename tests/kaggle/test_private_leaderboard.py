@@ -1,7 +1,9 @@
 """Private leaderboard: held-out questions that no other stage sees, and one score per submission name."""
 
 import csv
+import shutil
 
+import pandas as pd
 import pytest
 from helpers.tiny_task import refused
 
@@ -140,6 +142,32 @@ def test_one_seed_holds_out_the_same_questions(own_raw, held, tmp_path):
     assert hashing.sha256_file(folder / "manifest.json") == before
     with refused(folder, "unseen: 0.5 -> 0.3"):
         private_leaderboard.hold_out(own_raw, folder, 0.2, 0.3, 42)
+
+
+def test_labels_never_stand_beside_other_questions(own_raw, held, monkeypatch):
+    """A call that is killed between folder and labels leaves no older labels, and the next one makes both."""
+    folder, _ = held
+    monkeypatch.setattr(private_leaderboard, "_write_solution", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        private_leaderboard.hold_out(own_raw, folder, 0.2, 0.5, 43, overwrite=True)
+    assert not private_leaderboard.solution_of(folder).exists()
+    monkeypatch.undo()
+    private_leaderboard.hold_out(own_raw, folder, 0.2, 0.5, 43)
+    with open(folder / "sample_submission.csv", newline="") as file:
+        asked = {row["QuestionId_Answer"] for row in csv.DictReader(file)}
+    assert {row["QuestionId_Answer"] for row in solution(folder)} <= asked
+
+
+def test_a_carriage_return_in_a_cell_survives(own_raw, tmp_path):
+    """Questions with any line ends are held out as they are."""
+    raw = tmp_path / "raw"
+    shutil.copytree(own_raw, raw)
+    table = pd.read_csv(raw / "train.csv", dtype=str, keep_default_na=False)
+    table["QuestionText"] += "\r"
+    table.to_csv(raw / "train.csv", index=False, lineterminator="\r\n")
+    private_leaderboard.hold_out(raw, tmp_path / "private", 0.2, 0.5, 42)
+    queries = eedi.load(tmp_path / "private")
+    assert all("\r" in query.fields["question"] for query in (*queries.queries, *queries.test_queries))
 
 
 def test_an_impossible_share_is_refused(own_raw, tmp_path):

@@ -180,15 +180,29 @@ def test_a_second_encoder_s_vectors_are_a_source(tmp_path):
         assert set(negatives.ids[query]) >= set(nearest[:5]) - set(QRELS[query])
 
 
-@pytest.mark.parametrize(("change", "parts"), [("missing", ["passage", "59 has none"]), ("text", ["not a .npz"])])
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ("missing", ["passage", "59 has none"]),
+        ("dimensions", ["4 dimensions and passages 3"]),
+        ("words", ["passage", "type <U"]),
+        ("text", ["not a .npz"]),
+        ("empty", ["not a .npz"]),
+        ("truncated", ["not a .npz"]),
+        ("npy", ["not a .npz"]),
+    ],
+)
 def test_vectors_that_do_not_fit_are_refused(change, parts, tmp_path):
-    """A missing id or another file is one line with the file's name."""
+    """A missing id, vectors that cannot be compared or another file is one line with the file's name."""
     path = tmp_path / "images.npz"
-    rows = 59 if change == "missing" else 60
-    queries, passages = np.ones((12, 4)), np.ones((rows, 4))
+    rows, dim = 59 if change == "missing" else 60, 3 if change == "dimensions" else 4
+    queries, passages = np.ones((12, 4)), np.ones((rows, dim)).astype(str if change == "words" else float)
     np.savez(path, query_ids=list(QUERIES), queries=queries, passage_ids=list(PASSAGES)[:rows], passages=passages)
-    if change == "text":
-        path.write_text("no arrays", encoding="utf-8")
+    if change == "npy":
+        with open(path, "wb") as file:
+            np.save(file, queries)
+    elif change in ("text", "empty", "truncated"):
+        path.write_bytes({"text": b"no arrays", "empty": b"", "truncated": path.read_bytes()[:200]}[change])
     with refused(path, *parts):
         mine_task(recipe_of(**{f"vectors:{path}": 1.0}))
 

@@ -11,6 +11,7 @@ from rounds.artifacts import store
 from rounds.data import passage_pool
 from rounds.mining.stage import MiningJob, mine_file
 from rounds.models import checkpoint
+from rounds.models.weights import locate_model
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,17 @@ def mined(tiny, tiny_collection, tmp_path_factory):
         return lines, store.read_jsonl(output), store.read_json(store.file_manifest(output)), output
 
     return mine
+
+
+def test_a_reranker_needs_a_positive_of_each_query(tiny, tiny_collection, tmp_path):
+    """A row whose positives are not in the pool, where negatives cannot be compared with them, is named at once."""
+    first, *rows = store.read_jsonl(tiny_collection / "finetune_data.jsonl")
+    store.write_jsonl(tmp_path / "rows.jsonl", [{**first, "pos": ["in no pool"]}, *rows])
+    source = checkpoint.resolve(None, tiny, "cpu")
+    recipe = dataclasses.replace(tiny.mining, reranker=str(locate_model(tiny.model)))
+    pool, output = tiny_collection / "candidate_pool.jsonl", tmp_path / "mined.jsonl"
+    with refused(tmp_path / "rows.jsonl", first["query_id"], "mining.reranker", "leave the key out"):
+        mine_file(MiningJob(source, recipe, tmp_path / "rows.jsonl", pool, output, 42, tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])

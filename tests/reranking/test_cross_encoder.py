@@ -432,6 +432,12 @@ def test_scores_of_other_candidates_are_refused(tables, tmp_path):
         folds.read_reranked(folder, folder.parent)
 
 
+def test_a_fold_outside_a_round_s_folder_is_refused(tables):
+    """Scores of the rounds are read beside the candidates; where no round is, the line says where to make them."""
+    with refused(tables[0].parent, "round2/candidates", "--output_dir"):
+        folds.read_fold(tables[0])
+
+
 def test_a_checkpoint_of_unknown_lineage_is_refused(tables, tiny, tmp_path):
     """No second stage learns from the ranking of a checkpoint whose training questions are unknown."""
     from rounds.data import collection

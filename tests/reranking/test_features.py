@@ -186,9 +186,10 @@ def test_a_table_reads_back_as_it_was_written(inputs, tmp_path):
     assert read.feature_matrix(("labels",)).shape == (len(table.query_rows), len(labels))
 
 
-def test_a_file_that_is_no_table_is_refused(tmp_path):
+@pytest.mark.parametrize("content", [b"no", b"", b"PK\x03\x04 and no more"], ids=["text", "empty", "truncated"])
+def test_a_file_that_is_no_table_is_refused(tmp_path, content):
     """A missing file and another kind of file are named."""
-    (tmp_path / "other.npz").write_text("no")
+    (tmp_path / "other.npz").write_bytes(content)
     with refused("other.npz", "not a table of candidates"):
         read_candidates(tmp_path / "other.npz")
     with refused("none.npz", "no such file"):

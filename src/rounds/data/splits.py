@@ -39,7 +39,7 @@ def parse_version(text: str) -> str:
         UserError: there is no such split.
     """
     name = text.strip().lower()
-    name = f"v{name}" if name.isdigit() else name
+    name = f"v{name}" if name.isdecimal() else name
     if name not in (names := (*VERSIONS, *OFFICIAL_SPLITS)):
         raise UserError(f"split {text!r} is not one of {', '.join(names)}")
     return name
@@ -202,7 +202,7 @@ def _split_v4(dataset: RetrievalDataset, groups: list[str], seed: int) -> set[st
 
 def _numeric_order(group: str) -> tuple:
     """Return a sort key that puts numbers first, by value."""
-    return (0, int(group), "") if group.isdigit() else (1, 0, group)
+    return (0, int(group), "") if group.isdecimal() else (1, 0, group)
 
 
 def _split_v5(dataset: RetrievalDataset, groups: list[str], seed: int, fold: int, n_folds: int) -> set[str]:

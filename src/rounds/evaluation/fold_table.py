@@ -53,6 +53,9 @@ class ScoredRow:
 def fold_figures(scores: Scores, unseen: list[np.ndarray]) -> list[str]:
     """Return the cells of `FIGURES`: means over the folds, and the standard deviation of the folds' MAP@25.
 
+    A figure of seen or of unseen queries is of the folds that have such queries. It is empty where none has, and the
+    deviation is for a single fold.
+
     Args:
         scores: Each of `HEADLINE_METRICS`.
         unseen: (queries,) of each fold, whether training labels none of the query's passages.
@@ -61,17 +64,18 @@ def fold_figures(scores: Scores, unseen: list[np.ndarray]) -> list[str]:
     means = [values.mean() for values in main]
     figures = [
         np.mean(means),
-        np.std(means, ddof=1),
+        np.std(means, ddof=1) if len(means) > 1 else None,
         _mean_within(main, [~mask for mask in unseen]),
         _mean_within(main, unseen),
         np.mean([values.mean() for values in scores["Recall@25"]]),
     ]
-    return [f"{figure:.4f}" for figure in figures]
+    return ["" if figure is None else f"{figure:.4f}" for figure in figures]
 
 
-def _mean_within(scores: list[np.ndarray], masks: list[np.ndarray]) -> float:
-    """Return the mean over the folds of the mean over a part of the queries."""
-    return np.mean([values[mask].mean() for values, mask in zip(scores, masks, strict=True)])
+def _mean_within(scores: list[np.ndarray], masks: list[np.ndarray]) -> float | None:
+    """Return the mean over the folds of the mean over a part of the queries; None if no fold has such queries."""
+    means = [values[mask].mean() for values, mask in zip(scores, masks, strict=True) if mask.any()]
+    return np.mean(means) if means else None
 
 
 def title(folds: list[Collection]) -> str:

@@ -62,15 +62,21 @@ def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, ove
     rest = [query.id for query in task.queries if query.group not in questions and query.id in task.qrels]
     unseen_rows = len(splits.unseen_queries(task.qrels, rest, rows))
     held_out = HeldOut(questions=len(questions), rows=len(rows), unseen_rows=unseen_rows)
+    solution_of(folder).unlink(missing_ok=True)  # a folder without labels is made anew, never scored by older ones
     with store.writing(folder, PrivateLeaderboardManifest(config=config, held_out=held_out)) as temporary:
-        table[~is_held_out].to_csv(temporary / "train.csv", index=False)
-        table[is_held_out][eedi.QUESTION_COLUMNS].to_csv(temporary / "test.csv", index=False)
+        _write_csv(table[~is_held_out], temporary / "train.csv")
+        _write_csv(table[is_held_out][eedi.QUESTION_COLUMNS], temporary / "test.csv")
         (temporary / "misconception_mapping.csv").write_bytes((raw / "misconception_mapping.csv").read_bytes())
         sample = pd.DataFrame({submission.COLUMNS[0]: [query.id for query in queries]})
         sample[submission.COLUMNS[1]] = " ".join(list(task.passages)[: submission.DEPTH])
-        sample.to_csv(temporary / "sample_submission.csv", index=False)
-        _write_solution(solution_of(folder), rows, task.qrels, seed)
+        _write_csv(sample, temporary / "sample_submission.csv")
+    _write_solution(solution_of(folder), rows, task.qrels, seed)
     return held_out
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table; the csv module quotes what its line ends consist of, so a cell may hold a lone carriage return."""
+    table.to_csv(path, index=False, lineterminator="\r\n")
 
 
 def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], seed: int) -> None:

@@ -10,6 +10,7 @@ To add a source:
 3. Test it in `tests/mining/test_sources.py`.
 """
 
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -156,11 +157,16 @@ def rank_by_vectors(request: SourceRequest) -> Run:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("query_ids", "queries", "passage_ids", "passages")}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a .npz file of query_ids, queries, passage_ids and passages ({reason})") from None
     queries = _select_vectors(path, "query", list(task.queries), arrays["query_ids"], arrays["queries"])
     passages = _select_vectors(path, "passage", ids_of(task.passages), arrays["passage_ids"], arrays["passages"])
+    if queries.shape[1] != passages.shape[1]:
+        raise UserError(
+            f"{path}: queries have {queries.shape[1]} dimensions and passages {passages.shape[1]}; encode both by one "
+            "model"
+        )
     depth = min(request.depth, len(task.passages))
     return search.rank(list(task.queries), queries, ids_of(task.passages), passages, depth)
 
@@ -169,8 +175,9 @@ def _select_vectors(path: Path, kind: str, ids: Sequence[str], file_ids: np.ndar
     """Return the vectors (ids, dim) float32 of `ids`, in their order."""
     rows = {str(identifier): row for row, identifier in enumerate(file_ids)}
     missing = [identifier for identifier in ids if identifier not in rows]
-    if missing or len(rows) != len(vectors) or vectors.ndim != 2:
-        reason = f"{missing[0]} has none" if missing else f"{len(rows)} ids, vectors of shape {vectors.shape}"
+    if missing or len(rows) != len(vectors) or vectors.ndim != 2 or not np.issubdtype(vectors.dtype, np.number):
+        shape = f"{len(rows)} ids, vectors of shape {vectors.shape} and type {vectors.dtype}"
+        reason = f"{missing[0]} has none" if missing else shape
         raise UserError(f"{path}: does not hold a vector of each {kind} ({reason})")
     with np.errstate(over="ignore"):
         selected = vectors[[rows[identifier] for identifier in ids]].astype(np.float32)

@@ -19,12 +19,14 @@ from rounds.data.cells import read_id
 from rounds.data.passage_pool import ids_of, read_pool, texts_of
 from rounds.data.text import normalize_text
 from rounds.encoding import pair_scores, run_store
+from rounds.errors import UserError
 from rounds.mining.sampling import Negatives, labelled_passages
 from rounds.mining.sources import MiningTask, drop_false_negatives, find_source, mine_negatives
 from rounds.models.checkpoint import Checkpoint
 from rounds.models.weights import weights_digest
 from rounds.retrieval import ann_index, representations, search
 from rounds.retrieval.run import Run
+from rounds.retrieval.vectors import list_names
 
 RECALL_QUERIES = 200
 
@@ -127,6 +129,11 @@ def _read_task(job: MiningJob) -> tuple[list[dict], MiningTask]:
         groups={identifier: _groups(row) for identifier, row in by_id.items()},
         excluded={identifier: find(_excluded_texts(row)) for identifier, row in by_id.items()},
     )
+    if job.recipe.reranker and (without := [query for query, positives in task.qrels.items() if not positives]):
+        raise UserError(
+            f"{job.input_file}: {job.candidate_pool.name} holds no positive of {list_names(without)}, with which "
+            "mining.reranker compares negatives; add them to the file, or leave the key out"
+        )
     return rows, task
 
 

@@ -21,7 +21,7 @@ def resolve_device(device: str | None) -> str:
         if not torch.cuda.is_available():
             raise UserError(f"device {device}: this machine has no CUDA GPU; leave the flag out or pass cpu")
         index = device.partition(":")[2]
-        if index and not (index.isdigit() and int(index) < torch.cuda.device_count()):
+        if index and not (index.isdecimal() and int(index) < torch.cuda.device_count()):
             raise UserError(f"device {device}: this machine has {torch.cuda.device_count()} CUDA GPU(s)")
     elif device != "cpu":
         raise UserError(f"device {device!r} is not cpu, cuda or cuda:N")

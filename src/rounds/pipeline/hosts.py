@@ -66,7 +66,7 @@ def resolve(text: str, environment: Mapping[str, str], has_nproc: bool = False) 
 def copy_number(environment: Mapping[str, str]) -> int:
     """Return which copy of its command this process is, where srun or mpirun started several; 0 is the first."""
     numbers = [environment[name] for name in RANKS if name in environment]
-    return max((int(number) for number in numbers if number.isdigit()), default=0)
+    return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _slurm_nodes(environment: Mapping[str, str]) -> tuple[str, ...]:

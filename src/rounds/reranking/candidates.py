@@ -1,5 +1,6 @@
 """Candidate tables: the pairs of query and passage that a second stage scores, with the features of each pair."""
 
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -141,5 +142,5 @@ def read_candidates(path: Path) -> Candidates:
             )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, KeyError, OSError):
+    except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile):
         raise UserError(f"{path}: not a table of candidates; delete its folder and run the stage again") from None

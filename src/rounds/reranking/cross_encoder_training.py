@@ -237,7 +237,7 @@ def _training_arguments(
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         learning_rate=settings.learning_rate,
         learning_rate_mapping=head_rates,
-        warmup_steps=int(settings.warmup_ratio * example_count / settings.batch_size),
+        warmup_steps=count_warmup_steps(settings, example_count),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         gradient_checkpointing=settings.gradient_checkpointing,
@@ -250,6 +250,15 @@ def _training_arguments(
         seed=seed,
         report_to="none",
     )
+
+
+def count_warmup_steps(settings: Training, example_count: int) -> int:
+    """Return the optimizer steps in which the learning rate rises; several batches may make one step.
+
+    >>> count_warmup_steps(Training(batch_size=2, gradient_accumulation_steps=8, warmup_ratio=0.1), 178)
+    1
+    """
+    return int(settings.warmup_ratio * example_count / settings.batch_size / settings.gradient_accumulation_steps)
 
 
 class _CrossEncoderTrainer(CrossEncoderTrainer):

@@ -1,6 +1,7 @@
 """Folds: read the candidates of a cross-validation fold, with the scores and costs of the rounds that led to them."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -146,12 +147,20 @@ def _mean_of_seeds(
 
 
 def _read_rounds(last_round: Path, queries: list[str]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]:
-    """Read scores and costs of all rounds up to the last, whose folder is given, keyed by row label."""
+    """Read scores and costs of all rounds up to the last, whose folder is given, keyed by row label.
+
+    Raises:
+        UserError: The folder is not called `roundN`, or a round was evaluated on other queries.
+    """
     scores: dict[str, dict[str, np.ndarray]] = {}
     costs: dict[str, Cost] = {}
     place = Path(os.path.normpath(last_round))
-    last = int(place.name.removeprefix("round"))
-    for round_folder in [place.with_name(f"round{number}") for number in range(last + 1)]:
+    if not (name := re.fullmatch(r"round(\d+)", place.name)):
+        raise UserError(
+            f"{place}: candidates lie in the folder of the round that they improve, such as round2/candidates, beside "
+            "the rounds before; make them there (candidates.py --output_dir)"
+        )
+    for round_folder in [place.with_name(f"round{number}") for number in range(int(name[1]) + 1)]:
         for row in results.load(round_folder / "eval"):
             label = row.short_name
             if not row.in_chain or label in scores:

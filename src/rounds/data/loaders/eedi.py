@@ -37,7 +37,8 @@ def load(folder: Path) -> RetrievalDataset:
 
     Raises:
         UserError: a file is missing or empty, a column is missing, an id is bad or repeats, or an answer letter is not
-            A to D. The message names file and row (the header is row 1).
+            A to D; or one id is of two questions, in train.csv and in test.csv. The message names file and row (the
+            header is row 1).
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; RAW must hold {', '.join(FILES)}")
@@ -55,7 +56,7 @@ def load(folder: Path) -> RetrievalDataset:
     if not qrels:
         raise UserError(f"{file}: no wrong answer has a misconception id")
     constructs = {record["QuestionId"]: _construct(record) for record in train.to_dict("records")}
-    tests = _read_test(folder / "test.csv")
+    tests = _read_test(folder / "test.csv", {query.id: query for query in queries})
     return RetrievalDataset(folder.name, queries, passages, qrels, tests, constructs=constructs)
 
 
@@ -89,11 +90,21 @@ def read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     return table
 
 
-def _read_test(path: Path) -> list[Query]:
+def _read_test(path: Path, train: Mapping[str, Query]) -> list[Query]:
+    """Return the test queries; an id that train.csv has must be of the same question, since ids tell queries apart."""
     if not path.is_file():
         return []
     table = _check_questions(path, read_table(path, QUESTION_COLUMNS))
-    return [query for record in table.to_dict("records") for _, query in _queries(record)]
+    tests = []
+    for row, record in zip(table.index, table.to_dict("records"), strict=True):
+        for _, query in _queries(record):
+            if train.get(query.id, query).fields["question"] != query.fields["question"]:
+                raise UserError(
+                    f"{path} row {row}: QuestionId {query.group} is another question in train.csv; give the test "
+                    "questions ids of their own"
+                )
+            tests.append(query)
+    return tests
 
 
 def _read_passages(path: Path) -> dict[str, str]:
