@@ -2,6 +2,7 @@ import pytest
 from helpers.tiny_task import make_task, refused
 
 from rounds.data import lineage
+from rounds.data.dataset import Query, RetrievalDataset
 from rounds.errors import Refused
 
 VALIDATION = {"1": "aa", "2": "bb", "3": "cc"}
@@ -82,6 +83,17 @@ def test_question_digests_are_in_numerical_order():
     digests = lineage.question_digests(task, {"100", "9", "10"})
     assert list(digests) == ["9", "10", "100"]
     assert digests["9"] == lineage.digest("question 9?")
+
+
+def test_a_group_of_several_questions_is_known_by_each():
+    """A group that gains, loses or reorders questions still overlaps with what was trained on some of them."""
+    texts = {"before": ["one?", "two?"], "after": ["new?", "two?"], "other": ["none of them?"]}
+    known = {}
+    for name, questions in texts.items():
+        queries = [Query(f"q{number}", "g", {"question": text}) for number, text in enumerate(questions)]
+        known[name] = lineage.question_digests(RetrievalDataset("t", queries, {}, {}), {"g"})
+    assert lineage.overlap(known["before"], known["after"]) == ["g"]
+    assert lineage.overlap(known["before"], known["other"]) == []
 
 
 def test_the_refusal_names_the_flag_only_where_there_is_one():

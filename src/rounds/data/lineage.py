@@ -23,13 +23,18 @@ OUTSIDE = "outside:"  # begins the id of an outside question: `outside:SOURCE:DI
 def question_digests(dataset: RetrievalDataset, groups: set[str]) -> dict[str, str]:
     """Return the lineage of training on `groups`: group id -> digest of its question, smaller ids first.
 
+    A group of several questions (an article's, an author's) has the digests of all, joined by `+`.
+
     >>> from rounds.data.dataset import Query, RetrievalDataset
     >>> dataset = RetrievalDataset("t", [Query("5_B", "5", {"question": "1 + 1?"})], {}, {})
     >>> list(question_digests(dataset, {"5"}))
     ['5']
     """
-    texts = {query.group: query.fields.get("question", "") for query in dataset.queries if query.group in groups}
-    return {group: digest(texts[group]) for group in sorted(texts, key=lambda group: (len(group), group))}
+    texts: dict[str, dict[str, None]] = {group: {} for group in sorted(groups, key=lambda group: (len(group), group))}
+    for query in dataset.queries:
+        if query.group in groups:
+            texts[query.group][query.fields.get("question", "")] = None
+    return {group: "+".join(dict.fromkeys(map(digest, questions))) for group, questions in texts.items() if questions}
 
 
 def questions_digest(questions: dict[str, str]) -> str:
@@ -77,7 +82,8 @@ def union(*lineages: dict[str, str] | None) -> dict[str, str] | None:
 
 def overlap(lineage: dict[str, str], validation: dict[str, str]) -> list[str]:
     """Return the validation groups that the lineage was trained on."""
-    return [group for group, question in validation.items() if question in lineage.get(group, "").split("+")]
+    trained = {group: set(lineage.get(group, "").split("+")) for group in validation}
+    return [group for group, questions in validation.items() if not trained[group].isdisjoint(questions.split("+"))]
 
 
 def guard(

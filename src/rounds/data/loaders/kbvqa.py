@@ -9,6 +9,7 @@ A folder is one that `datasets` saved; an image is a path below `RAW`.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from datasets import load_from_disk
@@ -36,7 +37,7 @@ def load(folder: Path) -> tuple[RetrievalDataset, list[str]]:
 
     Passages of other articles that hold the answer, and those of its own articles that hold an alias alone, are neither
     relevant nor negatives (`RetrievalDataset.excluded`). For a question without `provenance`, every passage that holds
-    the answer is relevant. Questions on one article are one group, which no split divides.
+    the answer is relevant. Questions on one article, also beside others, are one group, which no split divides.
 
     Returns:
         The dataset, and messages about questions that no passage answers.
@@ -49,6 +50,7 @@ def load(folder: Path) -> tuple[RetrievalDataset, list[str]]:
     _check_images(folder, "passages", passage_rows)
     _check_images(folder, "questions", question_rows)
     articles = _Articles(passage_rows)
+    groups = group_titles([row["provenance"] for row in question_rows])
     queries, qrels, excluded, unanswered = [], {}, {}, []
     for row in question_rows:
         titles = row["provenance"]
@@ -56,7 +58,7 @@ def load(folder: Path) -> tuple[RetrievalDataset, list[str]]:
             "question": attach_image(row["question"], str(folder / row["image"])),
             "subject": articles.types.get(titles[0], "") if titles else "",
         }
-        queries.append(Query(row["id"], "; ".join(titles) or row["id"], fields))
+        queries.append(Query(row["id"], groups[titles[0]] if titles else row["id"], fields))
         relevant, neutral = articles.label(row["answer"], row["aliases"], titles)
         if relevant:
             qrels[row["id"]], excluded[row["id"]] = relevant, neutral
@@ -69,6 +71,24 @@ def load(folder: Path) -> tuple[RetrievalDataset, list[str]]:
     if not unanswered:
         return dataset, []
     return dataset, [f"{folder}: {len(unanswered)} questions have their answer in no passage, such as {unanswered[0]}"]
+
+
+def group_titles(questions: Iterable[list[str]]) -> dict[str, str]:
+    """Return title -> the first title of its group; titles of one question are in one group.
+
+    >>> group_titles([["a", "b"], ["c"], ["d", "b"]])
+    {'a': 'a', 'b': 'a', 'c': 'c', 'd': 'a'}
+    """
+    members: dict[str, list[str]] = {}  # title -> the list of its group's titles, one list for all of them
+    for titles in questions:
+        for title in titles:
+            members.setdefault(title, [title])
+            first, other = members[titles[0]], members[title]
+            if first is not other:
+                first.extend(other)
+                members.update(dict.fromkeys(other, first))
+    first_titles: dict[int, str] = {}
+    return {title: first_titles.setdefault(id(group), title) for title, group in members.items()}
 
 
 class _Articles:
