@@ -30,9 +30,14 @@ def main(flags: Flags) -> None:
         share = counts.unseen_rows / counts.rows
         print(f"{folder}: {counts.questions} questions held out, {counts.rows} labelled rows ({share:.0%} unseen)")
     ledger_file = Path(flags.model_output) / "ledger.csv"
-    for csv in private_leaderboard.select_unscored([Path(name) for name in flags.submission], ledger_file):
-        scores = private_leaderboard.score(csv, folder, ledger_file)
-        print(f"{csv.stem}: LB public {scores['public']:.5f}, private {scores['private']:.5f}")
+    csvs = [Path(name) for name in flags.submission]
+    unscored = private_leaderboard.select_unscored(csvs, ledger_file)
+    for csv in csvs:
+        if csv in unscored:
+            scores = private_leaderboard.score(csv, folder, ledger_file)
+            print(f"{csv.stem}: LB public {scores['public']:.5f}, private {scores['private']:.5f}")
+        else:
+            print(f"{csv.stem}: not asked for: the ledger has its score, or names its ranking otherwise")
 
 
 if __name__ == "__main__":

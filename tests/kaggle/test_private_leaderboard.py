@@ -109,11 +109,15 @@ def test_a_name_is_scored_once(held, tmp_path):
 
 
 def test_a_killed_call_goes_on_with_what_has_no_score(tmp_path):
-    """Of a student and its teacher, the one that was scored is left out; both are asked for where both were."""
+    """Of a student and its teacher, the one that was scored is left out; both are asked for where both were.
+
+    A ranking under another name than the ledger's, as that of `make best` once it has taught, is left out beside them.
+    """
     path, both = tmp_path / "ledger.csv", [tmp_path / "a.csv", tmp_path / "a-teacher.csv"]
     assert private_leaderboard.select_unscored(both, path) == both
     for file in both:
         ledger.record(path, [{"data": "t", "split": "v1", "fingerprint": file.stem, "submission": file.stem}])
+    assert private_leaderboard.select_unscored([*both, tmp_path / "best.csv"], path) == both
     ledger.score(path, {"a": ("0.5", "0.5")})
     assert private_leaderboard.select_unscored(both, path) == both[1:]
     ledger.score(path, {"a-teacher": ("0.6", "0.6")})

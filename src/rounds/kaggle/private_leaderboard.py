@@ -90,9 +90,15 @@ def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], se
 
 
 def select_unscored(csvs: list[Path], ledger_file: Path) -> list[Path]:
-    """Return the submissions without a score in the ledger, such as those that a killed call left; all if none is."""
-    scored = {row["submission"].removesuffix(ledger.REPLACED) for row in ledger.read(ledger_file) if row["LB private"]}
-    return [csv for csv in csvs if csv.stem not in scored] or csvs
+    """Return the submissions that the ledger names without a score; all if there is none.
+
+    What a killed call scored is left out, and so is a ranking that the ledger knows by another name: the ensemble of
+    `make best` is called like a distilled embedder's teacher once it has taught.
+    """
+    rows = ledger.read(ledger_file)
+    scored = {row["submission"].removesuffix(ledger.REPLACED) for row in rows if row["LB private"]}
+    waiting = {row["submission"] for row in rows} - scored
+    return [csv for csv in csvs if csv.stem in waiting] or csvs
 
 
 def score(csv: Path, folder: Path, ledger_file: Path) -> dict[str, float]:
