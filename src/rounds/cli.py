@@ -12,7 +12,7 @@ from rounds.artifacts import disk_space, refusals
 from rounds.artifacts.store import is_main_process
 from rounds.config import loader
 from rounds.errors import Refused, UserError
-from rounds.flags import Replacing
+from rounds.flags import Replacing, Seeded
 from rounds.pipeline import keys, locks
 from rounds.pipeline.keys import Command
 
@@ -36,6 +36,8 @@ def run(main: Callable[[Flags], None], flags_class: type[Flags]) -> None:
     if unknown:
         parser.error(f"unknown flag {unknown[0]}{_way_out(unknown[0], flags)}")
     try:
+        if isinstance(flags, Seeded):
+            flags.check_seed()
         with _stage(flags) if getattr(flags, "replace_stale", False) else nullcontext():
             with disk_space.required_for(_output(flags)):
                 main(flags)

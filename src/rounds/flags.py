@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rounds.config import loader
 from rounds.config.sections.ensemble import Ensemble
+from rounds.data.source import MAX_SEED
 from rounds.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class Seeded:
     """For what draws at random."""
 
     seed: int = 42
+
+    def check_seed(self) -> None:
+        """Raise a `UserError` for a seed that no random generator takes."""
+        if not 0 <= self.seed <= MAX_SEED:
+            raise UserError(f"seed {self.seed}: must be between 0 and {MAX_SEED}")
 
 
 @dataclass(kw_only=True)

@@ -166,6 +166,9 @@ def test_values_below_the_least_are_refused(tmp_path, path):
         ("mining: {negatives: {dense: much}}", "mining.negatives must be of type dict[str, float]"),
         ("mining: {negatives: {}}", "mining.negatives is empty"),
         ("mining: {bm25: {b: 2}}", "mining.bm25.b is 2, must be from 0 to 1"),
+        ("training: {warmup_ratio: 10}", "training.warmup_ratio is 10, must be from 0 to 1"),
+        ("pretraining: {temperature: 0}", "pretraining.temperature is 0, must be above 0"),
+        ("pretraining: {learning_rate: -1}", "pretraining.learning_rate is -1, must be above 0"),
         ("model: {vision: {weight: -1}}", "model.vision.weight is -1, must be from 0 to 1"),
         ("tuning: {unfreeze: [layer_norms, all]}", "tuning.unfreeze has 'all', not one of layer_norms"),
         ("training: {matryoshka_dims: [8, 0]}", "training.matryoshka_dims is 0, must be at least 1"),
@@ -178,6 +181,20 @@ def test_values_inside_lists_and_mappings_are_checked(tmp_path, text, says):
     file = written(tmp_path, text)
     with refused(f"{file}: {says}"):
         loader.load(file)
+
+
+@pytest.mark.parametrize("value", ["2024-13-45", "0x_", "!!int abc", "!!timestamp abc", "[" * 3000, "9" * 5000])
+def test_values_that_yaml_cannot_read_are_refused(tmp_path, value):
+    """What looks like a date or a number and is none, and nesting without end, name the file."""
+    file = written(tmp_path, f"name: {value}\n")
+    with refused(file):
+        loader.load(file)
+
+
+def test_an_empty_parent_is_refused(tmp_path):
+    """`extends:` without a name would inherit nothing, and the recipe would be another one than it looks."""
+    with refused("mine.yaml", "extends names no recipe"):
+        loader.load(written(tmp_path, "extends:\ntraining: {epochs: 2}\n"))
 
 
 def test_a_recipe_without_a_name_is_refused():

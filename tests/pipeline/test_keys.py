@@ -214,6 +214,20 @@ def test_many_files_are_shortened(project):
     assert raw_key("kbvqa", "pictures")["digest"] != before["digest"]
 
 
+def test_epochs_of_a_round_are_other_inputs(project):
+    """Each epoch is a checkpoint of its own in the round's artefact; what reads another one is made anew."""
+    with store.writing(project / "train", SampleManifest(config={}, made_from={"seed": 1})) as folder:
+        for epoch in ("epoch_1", "epoch_2"):
+            (folder / epoch).mkdir()
+            store.write_json(folder / epoch / store.MANIFEST, {"kind": "checkpoint"})
+
+    def key(*places: str) -> object:
+        return made_from(command("average", model_paths=[f"train{place}" for place in places]))["model_paths"]
+
+    assert len({json.dumps(key(*places)) for places in (["/epoch_1"], ["/epoch_2"], [""], ["/epoch_1", ""])}) == 4
+    assert key("") == hashing.made_from_digest({"seed": 1})
+
+
 def test_processes_are_in_the_key_of_training():
     """Two processes round differently from one; a sharded recipe takes all cards whatever NPROC says."""
     one, two = (made_from(command("finetune", (), processes, recipe="r.yaml")) for processes in (1, 2))
@@ -261,9 +275,12 @@ def test_vision_towers_count_by_captions_and_their_pictures(project):
 @pytest.mark.parametrize("source", FILE_SOURCES)
 def test_a_file_of_negatives_counts_by_content_wherever_it_lies(source, project):
     """`vectors:FILE` without a folder in its name is in the key as well, and so is any other source that reads one."""
-    (project / "v.yaml").write_text(f'extends: tiny-mistral\nmining: {{negatives: {{"{source}:v.npz": 1.0}}}}\n')
-    contents = []
-    for text in ("one", "two"):
-        (project / "v.npz").write_text(text)
-        contents.append(made_from(command("hn_mine", recipe="v.yaml", output_file="m.jsonl")))
-    assert contents[0] != contents[1]
+    with store.writing(project / "data1", SampleManifest(config={}, made_from={"seed": 1})):
+        pass
+    for name in ("v.npz", "data1/v.npz"):  # the latter beside an artefact that it is no part of
+        (project / "v.yaml").write_text(f'extends: tiny-mistral\nmining: {{negatives: {{"{source}:{name}": 1.0}}}}\n')
+        contents = []
+        for text in ("one", "two"):
+            (project / name).write_text(text)
+            contents.append(made_from(command("hn_mine", recipe="v.yaml", output_file="m.jsonl")))
+        assert contents[0] != contents[1]

@@ -226,6 +226,17 @@ def test_margin_mse_is_the_mean_over_negatives():
 
 
 @pytest.mark.parametrize("loss", [losses.distillation, losses.margin_mse])
+def test_a_batch_without_negatives_teaches_nothing(loss):
+    """Where a reranker left no row of the batch a negative, the loss is 0 and so are its gradients."""
+    scores, teacher, present = group()
+    present[:, 1:] = False
+    student = scores.clone().requires_grad_()
+    value = loss(student, teacher, present)
+    value.backward()
+    assert float(value.detach()) == 0 and student.grad.abs().max() == 0
+
+
+@pytest.mark.parametrize("loss", [losses.distillation, losses.margin_mse])
 def test_a_student_equal_to_its_teacher_has_no_loss(loss):
     """The loss is 0 and its gradient finite, although groups have empty places."""
     scores, _, present = group()

@@ -39,7 +39,9 @@ def load(name_or_path: str) -> Recipe:
         path, values = read_values(name_or_path)
     except FileNotFoundError as error:
         raise UserError(f"recipe {name_or_path!r}: {error}") from None
-    if parent := values.pop("extends", None):
+    if "extends" in values:
+        if not (parent := values.pop("extends")):
+            raise UserError(f"{path}: extends names no recipe; name one, or leave the key out")
         inherited = load_parent(str(parent), path)
         becomes_sparse = not inherited.model.is_sparse  # an inherited temperature would be that of cosines
         values = merge(inherited.to_dict(), _with_sparse_defaults(values) if becomes_sparse else values)
@@ -74,8 +76,9 @@ def read_values(name_or_path: str, folder: str = FOLDER) -> tuple[Path, dict]:
         raise FileNotFoundError(f"no such file; the package carries {', '.join(names(folder))}")
     try:
         values = unique_keys.load(path.read_text(encoding="utf-8"), str(path))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    # All but the first are of values like `2024-13-45`, which PyYAML takes for a date, and of nesting without end.
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:300]})") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: the file is empty or not a mapping")
     return path, {"name": path.stem, **values}

@@ -41,6 +41,8 @@ FOLDED = ("v5", "v6")  # splits that have folds
 
 N_FOLDS = 4  # of these splits, unless another number is asked for
 
+MAX_SEED = 2**32 - 1  # the largest that NumPy's generators take
+
 PSEUDO_LABELS = "pseudo_labels.jsonl"  # the file of outside questions that make pseudo_label writes
 
 IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well

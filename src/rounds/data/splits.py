@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sklearn.model_selection import train_test_split
 
 from rounds.data.dataset import Query, RetrievalDataset
-from rounds.data.source import FOLDED, N_FOLDS, OFFICIAL_SPLITS
+from rounds.data.source import FOLDED, MAX_SEED, N_FOLDS, OFFICIAL_SPLITS
 from rounds.data.unseen_fold import V5_SIZE, V5_SIZE_BOUNDS, V5_UNSEEN_BOUNDS, draw_fold
 from rounds.errors import UserError
 
@@ -60,8 +60,8 @@ def make_split(dataset: RetrievalDataset, version: str, seed: int = 42, fold: in
     name = parse_version(version)
     if name in OFFICIAL_SPLITS:
         raise UserError(f"split {name}: its sides are in files of labels; official_split makes it")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed {seed}: must be between 0 and {2**32 - 1}")
+    if not 0 <= seed <= MAX_SEED:
+        raise UserError(f"seed {seed}: must be between 0 and {MAX_SEED}")
     groups = list(dict.fromkeys(query.group for query in dataset.queries))
     _check_folds(name, fold, n_folds, len(groups))
     if name == "submission":

@@ -132,6 +132,9 @@ def _attach_peft(embedder: SentenceTransformer, folder: Path, trainable: bool) -
     except (RuntimeError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:160]
         raise Refused(f"{folder}: the adapter does not fit the base model ({reason})") from None
+    except (KeyError, TypeError, AttributeError) as error:  # of peft, on a configuration that it does not know
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise UserError(f"{folder / ADAPTER_CONFIG}: the installed peft cannot read it ({reason})") from None
     with safe_open(file, framework="pt") as stored:
         keys = set(stored.keys())
     _compare_keys(keys, set(get_peft_model_state_dict(model)), f"{file} ({config.get('peft_type')})")

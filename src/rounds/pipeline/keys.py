@@ -227,7 +227,8 @@ def _sections(recipe: Recipe | GeneratorRecipe, names: tuple[str, ...], planned:
             parts.setdefault(section, {})[key] = values[section][key]
         else:
             parts[section] = values[section]
-    content = {path: _content(path, planned) for path in sorted(_named_paths(recipe, names))}
+    named = sorted(_named_paths(recipe, names))
+    content = {path: _file_content(path, planned) for path in named}
     if content := {path: key for path, key in content.items() if key is not None}:
         parts["files"] = content
     folder = stand_ins.stand_in(recipe.model.name_or_path)
@@ -274,14 +275,17 @@ def _file_content(name: str, planned: Mapping[str, str]) -> object:
 def _content(name: str, planned: Mapping[str, str]) -> object:
     """The key of an artefact, or of the artefact that a file is part of; else what stands for the content.
 
-    Foreign folders are models, whose weights would take long to read: names and sizes of their files stand for them.
+    An epoch of a round is one of several checkpoints in an artefact, so its name counts as well. Foreign folders are
+    models, whose weights would take long to read: names and sizes of their files stand for them.
     """
     path = Path(name)
     for place in (path, path.parent):
-        if place.as_posix() in planned:
-            return planned[place.as_posix()]
-        if record := store.read_made_from(place):
-            return hashing.made_from_digest(record)
+        key = planned.get(place.as_posix())
+        if key is None and (record := store.read_made_from(place)):
+            key = hashing.made_from_digest(record)
+        if key is not None:
+            is_one_of_several = place != path and (path / store.MANIFEST).is_file()
+            return hashing.sha256_json([key, path.name])[:16] if is_one_of_several else key
     if path.is_file():
         return hashing.sha256_file(path)[:16]
     if (path / store.MANIFEST).is_file() and not store.has_foreign_manifest(path):

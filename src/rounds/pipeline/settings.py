@@ -11,7 +11,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 
 from rounds.artifacts.object_storage import STORAGE_VARIABLES
-from rounds.data.source import FOLDED, N_FOLDS, OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
+from rounds.data.source import FOLDED, MAX_SEED, N_FOLDS, OFFICIAL_SPLITS, PROMPT_TASK, PROMPT_VERSIONS, TASKS
 from rounds.errors import UserError
 from rounds.pipeline import fold_choice, hosts, value_checks
 from rounds.pipeline.task_defaults import (
@@ -108,12 +108,15 @@ class Settings:
         least=0,
     )
     n_folds: int = _setting(N_FOLDS, "folds of splits v5 and v6: more of them are smaller (docs/data.md)", least=2)
-    seed: int = _setting(42, "seeds split, mining and training", least=0)
+    seed: int = _setting(42, "seeds split, mining and training", least=0, most=MAX_SEED)
     train_seed: int | None = _setting(
-        None, "seeds training alone, so that models of one split differ; default: SEED", least=0
+        None, "seeds training alone, so that models of one split differ; default: SEED", least=0, most=MAX_SEED
     )
     train_seeds: tuple[int, ...] = _setting(
-        (), "make candidates, rerank, cv, best: train the rounds with each of these, and take their mean", least=0
+        (),
+        "make candidates, rerank, cv, best: train the rounds with each of these, and take their mean",
+        least=0,
+        most=MAX_SEED,
     )
     fold: int = _setting(0, "fold of split v5 or v6: 0 to N_FOLDS - 1", least=0)
     device: str = _setting(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rounds.errors import UserError
 from rounds.estimate import estimate_search
 from rounds.retrieval import ann_index, exact_search
 from rounds.retrieval import vectors as dense_vectors
@@ -72,7 +73,10 @@ class Dense(Representation):
         return (folder / VECTORS_FILE).is_file()
 
     def load(self, folder: Path) -> np.ndarray:
-        return np.load(folder / VECTORS_FILE, mmap_mode="r")
+        try:
+            return np.load(folder / VECTORS_FILE, mmap_mode="r")
+        except (ValueError, EOFError):
+            raise UserError(f"{folder}: its vectors cannot be read; delete it to encode anew") from None
 
     def search(
         self, queries: np.ndarray, passages: np.ndarray, depth: int, index: object | None, block_size: int

@@ -197,11 +197,12 @@ def margin_mse(scores: Tensor, teacher: Tensor, present: Tensor, weights: Tensor
         teacher, present, weights: as for `distillation`.
 
     Returns:
-        Mean over the negatives, a scalar.
+        Mean over the negatives, a scalar; 0 where there are none.
     """
     errors = (scores[:, :1] - scores[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
     squares = errors.square() if weights is None else weights[:, None] * errors.square()
-    return squares[present[:, 1:]].mean()
+    kept = squares[present[:, 1:]]
+    return kept.mean() if len(kept) else squares.sum() * 0  # which has gradients, and no 0 / 0
 
 
 def flops(vectors: Tensor) -> Tensor:

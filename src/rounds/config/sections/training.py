@@ -27,7 +27,7 @@ class Training:
     learning_rate: Number = Field(1e-4, gt=0)
     """Peak learning rate."""
 
-    warmup_ratio: Number = Field(0.1, ge=0)
+    warmup_ratio: Number = Field(0.1, ge=0, le=1)
     """Share of the steps over which the learning rate rises."""
 
     weight_decay: Number = Field(0.0, ge=0)
@@ -119,29 +119,29 @@ class Training:
 class Pretraining:
     """A small vision tower (CLIP's architecture) and how it learns from captions (`make pretrain`)."""
 
-    image_size: Integer = 64
+    image_size: Integer = Field(64, ge=1)
     """Side of an image in pixels."""
 
-    patch_size: Integer = 8
+    patch_size: Integer = Field(8, ge=1)
     """Side of a patch in pixels."""
 
-    hidden_size: Integer = 128
+    hidden_size: Integer = Field(128, ge=1)
     """Dimensions of the tower's hidden states."""
 
-    layers: Integer = 4
+    layers: Integer = Field(4, ge=1)
     """Transformer layers."""
 
-    heads: Integer = 2
+    heads: Integer = Field(2, ge=1)
     """Attention heads per layer."""
 
-    epochs: Integer = 16
+    epochs: Integer = Field(16, ge=1)
     """Passes over the captions."""
 
-    batch_size: Integer = 128
+    batch_size: Integer = Field(128, ge=1)
     """Pairs of image and caption per step."""
 
-    learning_rate: Number = 1e-3
+    learning_rate: Number = Field(1e-3, gt=0)
     """Peak learning rate."""
 
-    temperature: Number = 0.07
+    temperature: Number = Field(0.07, gt=0)
     """Similarities are divided by it in the contrastive loss."""
