@@ -153,6 +153,15 @@ def test_tuned_parameters_without_a_manifest_are_refused(tmp_path):
         checkpoint.resolve(str(tmp_path), recipe_with("lora"))
 
 
+@pytest.mark.parametrize("config", ['{"peft_type": "OF_A_LATER_PEFT"}', "{}", "[1]", "null"])
+def test_an_adapter_that_peft_cannot_read_is_refused(config, tmp_path):
+    """A configuration of a newer peft, or of none, is named in one line."""
+    write_checkpoint("lora", tmp_path / "lora")
+    (tmp_path / "lora" / "adapter_config.json").write_text(config, encoding="utf-8")
+    with refused(tmp_path / "lora" / "adapter_config.json", "peft cannot read it"):
+        checkpoint.resolve(str(tmp_path / "lora"), device="cpu").load()
+
+
 @pytest.mark.parametrize("takes_recipe", [True, False])
 def test_a_model_of_another_tool_without_a_recipe_is_refused(takes_recipe, tmp_path):
     """The way out is a recipe where the caller's flags can name one, and another folder elsewhere."""

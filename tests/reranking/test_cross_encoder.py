@@ -454,6 +454,7 @@ def test_the_scripts_name_what_is_wrong(tmp_path):
     flags = ["--folds", "no", "--table", "no", "--output_dir", "out"]
     assert_one_line(call("rerank.py", "--recipe", "minilm-reranker", *flags, cwd=tmp_path), "no: no candidates")
     assert_one_line(call("rerank.py", "--recipe", "minilm-rerank", *flags, cwd=tmp_path), "minilm-rerank")
+    assert_one_line(call("rerank.py", "--recipe", "minilm-reranker", *flags, "--seed=-1", cwd=tmp_path), "seed -1")
     assert_one_line(call("cv.py", "--folds", "no", "no2", cwd=tmp_path), "no: no candidates")
     assert_one_line(call("cv.py", "--folds", "no", "--output_file", "t.md", cwd=tmp_path), "t.md", "NAME.json")
     flags = ["--folds", "no", "--table", "no", "--raw_dir", "r", "--output_file", "o.csv"]

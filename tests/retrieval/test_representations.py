@@ -71,6 +71,16 @@ def test_texts_with_numbers_that_are_not_finite_are_found(name):
     assert representation.find_not_finite(broken).tolist() == [2]
 
 
+@pytest.mark.parametrize("size", [0, 100, -4])
+def test_damaged_dense_vectors_are_refused_by_their_folder(size, tmp_path):
+    """An empty file and one that lost its end are one line with the way out."""
+    np.save(tmp_path / VECTORS_FILE, np.ones((3, 4), dtype=np.float32))
+    content = (tmp_path / VECTORS_FILE).read_bytes()
+    (tmp_path / VECTORS_FILE).write_bytes(content[:size])
+    with pytest.raises(UserError, match=f"{tmp_path}: .*delete it to encode anew"):
+        representations.KINDS["dense"].load(tmp_path)
+
+
 def test_a_folder_without_vectors_holds_none(tmp_path):
     """Vectors that were deleted are absent, not an error."""
     assert representations.load(tmp_path) is None

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 from helpers.tiny_task import refused
+from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPVisionConfig, CLIPVisionModel
 
+from rounds.config import loader
 from rounds.config.recipe import Pretraining, Vision
 from rounds.models.vision_tower import VisionTower
 from rounds.training import vision_pretraining
@@ -101,3 +103,23 @@ def loss_between_views(model: ContrastiveModel, pixels: torch.Tensor) -> float:
         views = [model.tower.project(model.tower.encode_pixels(augment(pixels))) for _ in range(2)]
     is_same = torch.eye(len(pixels), dtype=torch.bool)
     return float(symmetric_info_nce(*views, is_same, model.settings.temperature))
+
+
+def test_a_tower_that_learned_no_numbers_is_not_written(tmp_path, monkeypatch):
+    """A rate at which weights overflow stops with a line; NaN would pass for a loss of 0 and a tower."""
+    rows = [{"image": f"{number}.png", "text": f"place {number}"} for number in range(6)]
+    for number, row in enumerate(rows):
+        Image.new("RGB", (16, 16), (40 * number, 0, 0)).save(tmp_path / row["image"])
+    (tmp_path / "captions.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    monkeypatch.setattr(vision_pretraining, "_embed_captions", lambda *_: torch.randn(6, 8))
+    sizes = {"image_size": 16, "patch_size": 8, "hidden_size": 16, "layers": 1, "epochs": 2, "batch_size": 4}
+    recipe = loader.load("kbvqa").replace("pretraining", **sizes, learning_rate=1e38)
+    with refused("kbvqa", "pretraining.learning_rate", "temperature"):
+        vision_pretraining.train(recipe, _OnCpu(), "fp32", tmp_path, tmp_path / "tower", 42)
+    assert not (tmp_path / "tower" / "model.safetensors").exists()
+
+
+class _OnCpu:
+    """Stands in for the text model, whose captions' embeddings are given."""
+
+    device = torch.device("cpu")

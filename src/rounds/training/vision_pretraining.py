@@ -108,7 +108,7 @@ def train(
         precision: precision of the tower's computations; its weights are fp32.
 
     Raises:
-        UserError: unusable captions.
+        UserError: unusable captions, or a loss or weights that are no finite numbers.
     """
     settings, rows = recipe.pretraining, read_captions(folder)
     captions = _embed_captions(embedder, recipe, [row["text"] for row in rows])
@@ -130,6 +130,11 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train()
+    if not math.isfinite(loss_callback.last_loss) or not all(map(_is_finite, tower.parameters())):
+        raise UserError(
+            f"recipe {recipe.name}: the tower's loss or weights are no finite numbers; lower pretraining.learning_rate "
+            "or raise pretraining.temperature"
+        )
     shutil.rmtree(output / "trainer")
     tower.eval()
     vision_tower.save(tower, output)
@@ -142,6 +147,10 @@ def train(
         own_caption_first=_top1_accuracy(image_embeddings, nn.functional.normalize(captions[:held_out], dim=1)),
         own_second_look_first=_top1_accuracy(view_embeddings, image_embeddings),
     )
+
+
+def _is_finite(weights: Tensor) -> bool:
+    return bool(weights.isfinite().all())
 
 
 def _embed_captions(embedder: SentenceTransformer, recipe: Recipe, texts: list[str]) -> Tensor:
@@ -165,6 +174,7 @@ def _training_arguments(
         lr_scheduler_type="cosine",
         save_strategy="no",
         logging_strategy="epoch",
+        logging_nan_inf_filter=False,  # which would replace NaN by the mean of other steps
         report_to="none",
         seed=seed,
         remove_unused_columns=False,
