@@ -19,9 +19,9 @@ class Flags(ModelOutput):
 def main(flags: Flags) -> None:
     """Write Kaggle's scores of our submissions into the ledger."""
     scores = read_scores(Client(), flags.competition)
-    unknown = ledger.score(Path(flags.model_output) / "ledger.csv", scores)
+    remarks = ledger.score(Path(flags.model_output) / "ledger.csv", scores)
     for name, (public, private) in scores.items():
-        mark = "  (no row of the ledger has this name)" if name in unknown else ""
+        mark = f"  ({remarks[name]})" if name in remarks else ""
         print(f"{name}: public {public or '-'}, private {private or '-'}{mark}")
     if not scores:
         print(f"{flags.competition}: no submissions yet")

@@ -32,12 +32,12 @@ def main(flags: Flags) -> None:
     ledger_file = Path(flags.model_output) / "ledger.csv"
     csvs = [Path(name) for name in flags.submission]
     unscored = private_leaderboard.select_unscored(csvs, ledger_file)
+    for csv in unscored:
+        scores = private_leaderboard.score(csv, folder, ledger_file)
+        print(f"{csv.stem}: LB public {scores['public']:.5f}, private {scores['private']:.5f}")
     for csv in csvs:
-        if csv in unscored:
-            scores = private_leaderboard.score(csv, folder, ledger_file)
-            print(f"{csv.stem}: LB public {scores['public']:.5f}, private {scores['private']:.5f}")
-        else:
-            print(f"{csv.stem}: not asked for: the ledger has its score, or names its ranking otherwise")
+        if csv not in unscored:
+            print(f"{csv.stem}: left out: it was scored before, or the ledger calls its ranking by another name")
 
 
 if __name__ == "__main__":

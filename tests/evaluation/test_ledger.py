@@ -154,10 +154,10 @@ def test_a_score_stays_with_the_checkpoint_that_got_it(tmp_path):
     """After another checkpoint wrote the file, neither its old score nor its new one reaches the wrong checkpoint."""
     path = tmp_path / "ledger.csv"
     one, other = ({**row(), "fingerprint": name, "checkpoint": name} for name in ("one", "other"))
-    found = []
+    found, remarks = [], []
     for about, scores in ((one, ("0.40", "")), (other, ("0.40", "0.41")), (other, ("0.50", "0.51")), (one, ("", ""))):
         ledger.name_submission(path, about, "s")
-        ledger.score(path, {"s": scores})
+        remarks.append("replaced" in ledger.score(path, {"s": scores}).get("s", ""))
         found.append([(each["submission"], each["LB public"], each["LB private"]) for each in ledger.read(path)])
     assert found == [
         [("s", "0.40", "")],
@@ -165,6 +165,7 @@ def test_a_score_stays_with_the_checkpoint_that_got_it(tmp_path):
         [("s (replaced)", "0.40", "0.41"), ("s", "0.50", "0.51")],
         [("s", "0.40", "0.41"), ("s (replaced)", "0.50", "0.51")],
     ]
+    assert remarks == [False, True, False, False]
 
 
 def test_a_submission_is_of_one_data_set(tmp_path):
@@ -240,7 +241,7 @@ def test_cv_and_lb_meet_in_one_row_in_either_order(tmp_path, first):
 
     def submit():
         ledger.name_submission(path, about, "s")
-        assert ledger.score(path, {"s": ("0.4", ""), "t": ("0.1", "0.1")}) == ["t"]
+        assert list(ledger.score(path, {"s": ("0.4", ""), "t": ("0.1", "0.1")})) == ["t"]
 
     for step in (submit, evaluate) if first == "submit" else (evaluate, submit):
         step()

@@ -113,11 +113,15 @@ def test_a_killed_call_goes_on_with_what_has_no_score(tmp_path):
 
     A ranking under another name than the ledger's, as that of `make best` once it has taught, is left out beside them.
     """
-    path, both = tmp_path / "ledger.csv", [tmp_path / "a.csv", tmp_path / "a-teacher.csv"]
+    path, both, best = tmp_path / "ledger.csv", [tmp_path / "a.csv", tmp_path / "a-teacher.csv"], tmp_path / "best.csv"
+    with refused(best, "no such file"):
+        private_leaderboard.select_unscored([best], path)
+    for file in (*both, best):
+        file.touch()
     assert private_leaderboard.select_unscored(both, path) == both
     for file in both:
         ledger.record(path, [{"data": "t", "split": "v1", "fingerprint": file.stem, "submission": file.stem}])
-    assert private_leaderboard.select_unscored([*both, tmp_path / "best.csv"], path) == both
+    assert private_leaderboard.select_unscored([*both, best], path) == both
     ledger.score(path, {"a": ("0.5", "0.5")})
     assert private_leaderboard.select_unscored(both, path) == both[1:]
     ledger.score(path, {"a-teacher": ("0.6", "0.6")})

@@ -1,13 +1,13 @@
 """Fused models: names, and several training seeds of one round as one model of mean similarity."""
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import numpy as np
 from helpers.manifests import PARENT, checkpoint_manifest
 from helpers.tiny_task import refused
 
+from rounds.config.sections.tuning import Projection
 from rounds.data import collection
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
@@ -100,29 +100,14 @@ def test_features_of_seeds_are_those_of_the_mean_similarity(tiny, tiny_collectio
     assert best <= set(zip(table.query_rows.tolist(), columns, strict=True))
 
 
-def test_vectors_of_any_length_count_by_their_direction(tiny, tiny_collection, monkeypatch):
-    """A model that does not normalize gets the features of its unit vectors: votes are weighted by cosines."""
+def test_vectors_of_any_length_are_refused(tiny, tiny_collection, tmp_path):
+    """Votes are by cosine; inner products of longer vectors would weigh them by numbers without bound."""
     data = collection.read(tiny_collection)
-    queries = {query: data.metadata[query] for query in list(data.validation)[:10]}
-    rows = collection.read_rows(tiny_collection / collection.FINETUNE, ("pos",))
-    tables = []
-    for length in (1, 4):
-        source = trained(checkpoint.resolve(None, tiny.replace("model", normalize=length == 1), "cpu"), 1, 1)
-        monkeypatch.setattr(candidate_vectors.run_store, "open_store", functools.partial(_Scaled, length))
-        monkeypatch.setattr(candidate_vectors, "_token_features", lambda *_: {})
-        fused = stage.fused_checkpoints([source], ("",))
-        tables.append(candidate_vectors.compute_candidates(fused, data, queries, rows, Path()))
-    assert tables[0].passage_ids.tolist() == tables[1].passage_ids.tolist()
-    for name, values in tables[0].features.items():
-        np.testing.assert_allclose(values, tables[1].features[name], atol=1e-5, err_msg=name)
-
-
-class _Scaled(_Drawn):
-    """Vectors of one length."""
-
-    def __init__(self, length: int, source: Checkpoint, model_output: Path) -> None:
-        super().__init__(source, model_output)
-        self.length = length
-
-    def vectors(self, texts: list[str], kind: str, title: str, examples: object = None) -> tuple[np.ndarray, None]:
-        return self.length * super().vectors(texts, kind, title)[0], None
+    for section, values in (
+        ("model", {"normalize": False}),
+        ("tuning", {"projection": Projection(8, normalize=False)}),
+    ):
+        source = trained(checkpoint.resolve(None, tiny.replace(section, **values), "cpu"), 1, 1)
+        with refused("candidates", "tiny-mistral", "normalize"):
+            stage.make_candidates([source], data, tmp_path / "out", tmp_path, False)
+    assert not (tmp_path / "out").exists()

@@ -198,8 +198,8 @@ def load(name_or_path: str) -> GeneratorRecipe:
     """
     path, values = _read(name_or_path, f"recipe {name_or_path!r}")
     child, files = path, [path]
-    while parent := values.pop("extends", None):
-        child, inherited = _read(str(parent), f"{child}: extends {parent}")
+    while parent := loader.pop_parent(values, child):
+        child, inherited = _read(parent, f"{child}: extends {parent}")
         if child in files:
             raise UserError(f"{path}: extends itself, by way of {files[-1]}; leave one extends out")
         files.append(child)

@@ -39,13 +39,22 @@ def load(name_or_path: str) -> Recipe:
         path, values = read_values(name_or_path)
     except FileNotFoundError as error:
         raise UserError(f"recipe {name_or_path!r}: {error}") from None
-    if "extends" in values:
-        if not (parent := values.pop("extends")):
-            raise UserError(f"{path}: extends names no recipe; name one, or leave the key out")
-        inherited = load_parent(str(parent), path)
+    if parent := pop_parent(values, path):
+        inherited = load_parent(parent, path)
         becomes_sparse = not inherited.model.is_sparse  # an inherited temperature would be that of cosines
         values = merge(inherited.to_dict(), _with_sparse_defaults(values) if becomes_sparse else values)
     return from_dict(values, str(path))
+
+
+def pop_parent(values: dict, path: Path) -> str:
+    """Take `extends` out of a recipe's keys and return the name of its parent; empty where it has none.
+
+    Raises:
+        UserError: the key is there, and names nothing.
+    """
+    if "extends" in values and not values["extends"]:
+        raise UserError(f"{path}: extends names no recipe; name one, or leave the key out")
+    return str(values.pop("extends", ""))
 
 
 def load_parent(name_or_path: str, child: Path) -> Recipe:

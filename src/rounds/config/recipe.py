@@ -139,6 +139,15 @@ class Recipe:
                 f"{self.model.pooling}; take a recipe with another pooling"
             )
 
+    def require_cosines(self, what: str) -> None:
+        """Raise a `UserError` if vectors are not dense or have any length; `what` names the stage that votes by cosine."""
+        self.require_dense(what)
+        if not (self.normalizes and self.model.normalize):
+            raise UserError(
+                f"{what}: compares queries by cosine, and recipe {self.name} does not normalize its vectors; set "
+                "model.normalize and tuning.projection.normalize, and train the rounds anew"
+            )
+
     def require_epochs(self) -> None:
         """Raise a `UserError` if a round would train for no epoch, which only rerankers may."""
         if not self.training.epochs:

@@ -135,7 +135,7 @@ def write(
             store.write_jsonl(temporary / f"{name}_queries.jsonl", rows)
         for name, queries in (("train", train), ("validation", validation)):
             _write_qrels(temporary / f"{name}_qrels.tsv", queries, dataset)
-        rows = (_finetune_row(query, dataset, passages, prompts, questions["train"]) for query in train)
+        rows = (_finetune_row(query, dataset, passages, prompts) for query in train)
         store.write_jsonl(temporary / FINETUNE, itertools.chain(rows, _outside_rows(outside, passages, prompts)))
         if outside is not None:
             store.write_jsonl(temporary / DROPPED, (entry.to_dict() for entry in outside.dropped))
@@ -158,9 +158,7 @@ def _query_row(query: Query, dataset: RetrievalDataset, prompts: Prompts) -> dic
     return {**row, "identical": identical} if identical else row
 
 
-def _finetune_row(
-    query: Query, dataset: RetrievalDataset, passages: Mapping[str, str], prompts: Prompts, digests: dict[str, str]
-) -> dict:
+def _finetune_row(query: Query, dataset: RetrievalDataset, passages: Mapping[str, str], prompts: Prompts) -> dict:
     positives, identical = dataset.qrels[query.id], dataset.identical.get(query.id)
     excluded = dict.fromkeys([*dataset.excluded.get(query.id, ()), *(identical or ())])
     return {
@@ -170,7 +168,7 @@ def _finetune_row(
         "prompt": prompts.task,
         "query_id": query.id,
         **_topic(query),
-        "question_digest": digests[query.group],
+        "question_digest": lineage.digest(query.fields.get("question", "")),
         "pos_id": positives,
         **({"excluded": [passages[passage] for passage in excluded]} if excluded else {}),
         **({} if identical is None else {"identical": identical}),
@@ -180,9 +178,8 @@ def _finetune_row(
 def _outside_rows(outside: OutsideQuestions | None, passages: Mapping[str, str], prompts: Prompts) -> Iterator[dict]:
     """Yield the fine-tuning rows of outside questions, each with its source."""
     if outside is not None:
-        digests = lineage.question_digests(outside.dataset, {query.group for query in outside.dataset.queries})
         for query in outside.dataset.queries:
-            row = _finetune_row(query, outside.dataset, passages, prompts, digests)
+            row = _finetune_row(query, outside.dataset, passages, prompts)
             source = outside.sources[query.id]
             yield {**row, OUTSIDE: source, **({SILENT: True} if source in outside.origins.chosen else {})}
 

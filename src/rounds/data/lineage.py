@@ -73,11 +73,11 @@ def union(*lineages: dict[str, str] | None) -> dict[str, str] | None:
     """
     if any(lineage is None for lineage in lineages):
         return None
-    joined: dict[str, list[str]] = {}
+    joined: dict[str, dict[str, None]] = {}
     for lineage in lineages:
         for group, digests in lineage.items():
-            joined.setdefault(group, []).extend(digests.split("+"))
-    return {group: "+".join(dict.fromkeys(digests)) for group, digests in joined.items()}
+            joined.setdefault(group, {}).update(dict.fromkeys(digests.split("+")))
+    return {group: "+".join(digests) for group, digests in joined.items()}
 
 
 def overlap(lineage: dict[str, str], validation: dict[str, str]) -> list[str]:

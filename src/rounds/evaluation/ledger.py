@@ -80,31 +80,39 @@ def name_submission(path: Path, checkpoint: dict, submission: str) -> None:
         _write(path, rows)
 
 
-def score(path: Path, scores: dict[str, tuple[str, str]]) -> list[str]:
+def score(path: Path, scores: dict[str, tuple[str, str]]) -> dict[str, str]:
     """Write public and private LB scores into the rows of their submissions.
 
-    Scores that a file got before another checkpoint replaced it stay with the checkpoint that wrote it then.
+    Scores that a file got before another checkpoint replaced it stay with the checkpoint that wrote it then. They are
+    known by being equal to those in its row, so a checkpoint that got the very same ones has none until it gets others.
 
     Args:
         path: the ledger.
         scores: submission name -> (public, private); an empty score leaves the row's score as it is.
 
     Returns:
-        the names of submissions that no row has.
+        what there is to say, by submission: that no row has its name, or that its scores are of a replaced file.
     """
-    unknown = []
+    remarks = {}
     with store.lock(path.parent):
         rows = read(path)
         for name, (public, private) in scores.items():
-            before = [row for row in rows if row["submission"] == f"{name}{REPLACED}"]
-            before = [row for row in before if row["LB public"] in ("", public) and row["LB private"] in ("", private)]
+            before = [
+                row
+                for row in rows
+                if row["submission"] == f"{name}{REPLACED}"
+                and row["LB public"] in ("", public)
+                and row["LB private"] in ("", private)
+            ]
             scored = before or [row for row in rows if row["submission"] == name]
             for row in scored:
                 row["LB public"], row["LB private"] = public or row["LB public"], private or row["LB private"]
-            if not scored:
-                unknown.append(name)
+            if before:
+                remarks[name] = "of the file of this name that another checkpoint has replaced since"
+            elif not scored:
+                remarks[name] = "no row of the ledger has this name"
         _write(path, rows)
-    return unknown
+    return remarks
 
 
 def correlations(rows: list[dict]) -> list[dict]:

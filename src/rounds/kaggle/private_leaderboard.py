@@ -94,7 +94,11 @@ def select_unscored(csvs: list[Path], ledger_file: Path) -> list[Path]:
 
     What a killed call scored is left out, and so is a ranking that the ledger knows by another name: the ensemble of
     `make best` is called like a distilled embedder's teacher once it has taught.
+
+    Raises:
+        UserError: a file is missing.
     """
+    store.require_files(*csvs)
     rows = ledger.read(ledger_file)
     scored = {row["submission"].removesuffix(ledger.REPLACED) for row in rows if row["LB private"]}
     waiting = {row["submission"] for row in rows} - scored

@@ -11,6 +11,7 @@ To add a source:
 """
 
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -157,7 +158,7 @@ def rank_by_vectors(request: SourceRequest) -> Run:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("query_ids", "queries", "passage_ids", "passages")}
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not a .npz file of query_ids, queries, passage_ids and passages ({reason})") from None
     queries = _select_vectors(path, "query", list(task.queries), arrays["query_ids"], arrays["queries"])

@@ -160,6 +160,7 @@ def _folds(experiment: Experiment) -> list[Experiment]:
 
 def ensure_folds(session: Session) -> list[Experiment]:
     """The candidates of each fold, each in folders of its own, so that a stopped run goes on where it was."""
+    _recipe(session.experiment).require_cosines("second stages")
     folds = _folds(session.experiment)
     _ensure_each(session, {f"fold {fold.settings.fold}": stages.candidates(fold) for fold in folds})
     return folds

@@ -22,7 +22,7 @@ READERS: dict[str, tuple[str, ...]] = {
     ),
     "runs": ("compare", "average", *EVALUATED),
     "method": ("average", *EVALUATED),
-    "folds": ("rerank", "cv", "best", "distil", "pseudo_label", "status", "report", "dashboard"),
+    "folds": ("rerank", "cv", "best", "distil", "private_lb", "pseudo_label", "status", "report", "dashboard"),
     "train_seeds": ("candidates", "rerank", "cv", "best", "distil", "status", "report", "dashboard"),
     "min_precision": ("pseudo_label",),
     "reranker": ("rerank", "cv"),

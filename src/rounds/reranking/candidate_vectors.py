@@ -16,7 +16,7 @@ from rounds.models.checkpoint import Checkpoint
 from rounds.reranking.candidates import Candidates
 from rounds.reranking.features import FusedModel, LabelledQueries, build_candidates, query_part
 from rounds.retrieval import bm25, late_interaction
-from rounds.retrieval.vectors import unit_vectors, widen
+from rounds.retrieval.vectors import widen
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _embed_by(
     model_output: Path,
     queries: dict[str, QueryMetadata] | None,
 ) -> _ModelVectors:
-    """Embed with one checkpoint; of vectors of any length the directions count, since votes are by cosine."""
+    """Embed with one checkpoint."""
     encoder = run_store.open_store(checkpoint, model_output)
     bank = collection.example_bank(training_rows, checkpoint.recipe.prompts)
 
@@ -207,9 +207,6 @@ def _embed_by(
         ranked = embed(queries.values(), "validation" if data.validation else "test")
     own, outside = labels
     trained = embed((*own.queries, *outside.queries), "train")  # one set, which mining has encoded for most checkpoints
-    if not checkpoint.normalizes:
-        passages, trained = unit_vectors(passages), unit_vectors(trained)
-        ranked = None if ranked is None else unit_vectors(ranked)
     return _ModelVectors(
         passages=passages,
         own=trained[: len(own.queries)],

@@ -1,6 +1,7 @@
 """Candidate tables: the pairs of query and passage that a second stage scores, with the features of each pair."""
 
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,5 +143,5 @@ def read_candidates(path: Path) -> Candidates:
             )
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile):
+    except (ValueError, KeyError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
         raise UserError(f"{path}: not a table of candidates; delete its folder and run the stage again") from None

@@ -104,7 +104,7 @@ def make_candidates(
         raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
     for checkpoint in checkpoints:
         checkpoint.recipe.require_text_only("candidates")
-        checkpoint.recipe.require_dense("candidates")
+        checkpoint.recipe.require_cosines("candidates")
     parts = query_parts(queries.values())
     fused = fused_checkpoints(checkpoints, parts)
     rows = data.folder / collection.FINETUNE

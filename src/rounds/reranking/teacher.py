@@ -268,5 +268,5 @@ def _lineage(read: list[CandidateFolder], job: TeacherJob) -> dict[str, str] | N
     for fold in read:
         known.append(fold.data.questions["validation"])
         rows: Iterator[dict] = iter(collection.read_rows(fold.data.folder / collection.FINETUNE, ("pos",)))
-        known.append({str(row["question_id"]): str(row["question_digest"]) for row in rows})
+        known += [{str(row["question_id"]): str(row["question_digest"])} for row in rows]
     return lineage.union(*known)

@@ -105,9 +105,10 @@ def distillation_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
 
 
 def margin_mse_loss(batch: EmbeddedBatch, settings: Training) -> Tensor:
-    """Compute the squared error of each group's margins against the teacher's."""
+    """Compute the squared error of each group's margins against the teacher's, where it scored both sides."""
     teacher = batch.teacher_scores / settings.teacher_temperature
-    mse = margin_mse(batch.group_scores(), teacher, batch.group_rows >= 0, batch.weights)
+    present = (batch.group_rows >= 0) & ~teacher.isnan() & ~teacher[:, :1].isnan()
+    mse = margin_mse(batch.group_scores(), teacher.nan_to_num(), present, batch.weights)
     return mse + _label_loss(batch, settings)
 
 
@@ -202,7 +203,7 @@ def margin_mse(scores: Tensor, teacher: Tensor, present: Tensor, weights: Tensor
     errors = (scores[:, :1] - scores[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])
     squares = errors.square() if weights is None else weights[:, None] * errors.square()
     kept = squares[present[:, 1:]]
-    return kept.mean() if len(kept) else squares.sum() * 0  # which has gradients, and no 0 / 0
+    return kept.mean() if len(kept) else scores.sum() * 0  # which has gradients, and no 0 / 0
 
 
 def flops(vectors: Tensor) -> Tensor:

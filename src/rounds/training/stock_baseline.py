@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from rounds.artifacts import hashing, store
 from rounds.config.recipe import Recipe, parse_range
-from rounds.data import collection
+from rounds.data import collection, lineage
 from rounds.data.prompts import prefix_and_suffix
 from rounds.models import backbone, checkpoint, dense_layers, pooling, positions
 from rounds.models.devices import resolve_device
@@ -85,7 +85,7 @@ def train(
             config=config,
             epoch=epochs,
             seed=seed,
-            lineage={row["question_id"]: row["question_digest"] for row in rows},
+            lineage=lineage.union(*({row["question_id"]: row["question_digest"]} for row in rows)),
             mining_seconds=round(mining_seconds, 1),
             train_seconds=round(train_seconds, 1),
             made_from=made_from,
