@@ -320,6 +320,16 @@ def _best_with_key(session, project, key: str, flag: str, *arguments: str) -> li
     return [made.runner.calls[-1].value("output_file") for made in (plain, changed)]
 
 
+@pytest.mark.parametrize("target", ["best", "cv", "distil"])
+def test_vectors_of_any_length_are_refused_before_rounds_are_trained(session, project, target):
+    """Second stages vote by cosine; a recipe that does not normalize is named before anything runs."""
+    (project / "r.yaml").write_text("extends: tiny-mistral\nmodel: {normalize: false}\n", encoding="utf-8")
+    made = session("ROUND=1", "FOLDS=0 1", target=target)
+    with pytest.raises(UserError, match="second stages: .*recipe r .*model.normalize"):
+        targets.run(target, made)
+    assert not made.runner.calls
+
+
 def test_a_recipe_asks_for_the_unseen_prior(session, project):
     """Then make best measures it, submits by it under another name and trains nothing anew; make cv always does."""
     arguments = ("ROUND=1", "FOLDS=0 1 2")

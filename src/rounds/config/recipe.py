@@ -140,7 +140,7 @@ class Recipe:
             )
 
     def require_cosines(self, what: str) -> None:
-        """Raise a `UserError` if vectors are not dense or have any length; `what` names the stage that votes by cosine."""
+        """Raise a `UserError` if vectors are not dense, or not of unit length; `what` votes by cosine."""
         self.require_dense(what)
         if not (self.normalizes and self.model.normalize):
             raise UserError(
