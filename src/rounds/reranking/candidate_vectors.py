@@ -201,14 +201,14 @@ def _embed_by(
     def embed(texts: Iterable[QueryMetadata], title: str) -> np.ndarray:
         return _embed_queries(encoder, part, list(texts), bank, title)
 
-    passages = widen(np.asarray(encoder.vectors(list(data.passages.values()), "passage", "corpus")[0]))
+    passages, _ = encoder.vectors(list(data.passages.values()), "passage", "corpus")
     ranked = None
     if queries is not None:
         ranked = embed(queries.values(), "validation" if data.validation else "test")
     own, outside = labels
     trained = embed((*own.queries, *outside.queries), "train")  # one set, which mining has encoded for most checkpoints
     return _ModelVectors(
-        passages=passages,
+        passages=widen(np.asarray(passages)),
         own=trained[: len(own.queries)],
         outside=trained[len(own.queries) :] if outside.queries else None,
         queries=ranked,
