@@ -140,12 +140,12 @@ class Recipe:
             )
 
     def require_cosines(self, what: str) -> None:
-        """Raise a `UserError` if vectors are not dense, or not of unit length; `what` votes by cosine."""
+        """Raise a `UserError` if vectors are not dense and of unit length; `what` names the stage at fault."""
         self.require_dense(what)
         if not (self.normalizes and self.model.normalize):
             raise UserError(
-                f"{what}: compares queries by cosine, and recipe {self.name} does not normalize its vectors; set "
-                "model.normalize and tuning.projection.normalize, and train the rounds anew"
+                f"{what}: votes are by cosine, and recipe {self.name} does not normalize its vectors; set "
+                "model.normalize and tuning.projection.normalize to true, and train the rounds anew"
             )
 
     def require_epochs(self) -> None:
