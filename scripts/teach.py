@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
-from rounds.data import collection
+from rounds.data import collection, remote_files
+from rounds.data.loaders import eedi
 from rounds.flags import ModelOutput, OfEnsemble, OneDevice, Replacing
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
@@ -23,6 +24,9 @@ class Flags(ModelOutput, OneDevice, OfEnsemble, Replacing):
     model_paths: list[str] = field(
         default_factory=list,
         metadata={"help": "checkpoints of the rounds on everything, which rank the rows of no fold; default: none"},
+    )
+    raw_dir: str = field(
+        default="", metadata={"help": "the competition's CSVs, whose wrong answers without a label are siblings, too"}
     )
 
 
@@ -42,6 +46,7 @@ def main(flags: Flags) -> None:
         overwrite=flags.overwrite,
         made_from=flags.made_from,
         ensemble=flags.ensemble(),
+        raw=eedi.load(remote_files.local_path(flags.raw_dir)) if flags.raw_dir else None,
     )
     print(write_teacher(job))
 

@@ -14,7 +14,7 @@ from rounds.flags import OfEnsemble, TableFile
     [
         ({}, Ensemble()),
         ({"without_outside": True}, Ensemble(outside_votes=False)),
-        ({"boosted_trees": True}, Ensemble(boosted_trees=True)),
+        ({"without_trees": True}, Ensemble(boosted_trees=False)),
     ],
 )
 def test_flags_of_an_ensemble_are_the_recipe_s_keys(flags, expected):
@@ -24,10 +24,10 @@ def test_flags_of_an_ensemble_are_the_recipe_s_keys(flags, expected):
 
 
 def test_choices_are_the_keys_that_change_the_ensemble_s_models():
-    """None with the defaults, and never the prior."""
-    assert Ensemble(unseen_prior=True).choices() == {}
-    chosen = Ensemble(unseen_prior=True, outside_votes=False, boosted_trees=True).choices()
-    assert chosen == {"outside_votes": False, "boosted_trees": True}
+    """Each as it is, so that a default that changes is no default in what was made before; never the prior."""
+    assert Ensemble(unseen_prior=True).choices() == {"outside_votes": True, "boosted_trees": True}
+    chosen = Ensemble(unseen_prior=True, outside_votes=False, boosted_trees=False).choices()
+    assert chosen == {"outside_votes": False, "boosted_trees": False}
 
 
 def test_a_table_is_kept_as_json():

@@ -151,11 +151,11 @@ class OfEnsemble:
     """For what fits the ensemble of the second stage."""
 
     without_outside: bool = field(default=False, metadata={"help": "read no votes of outside questions"})
-    boosted_trees: bool = field(default=False, metadata={"help": "average the networks with boosted trees"})
+    without_trees: bool = field(default=False, metadata={"help": "rank by the networks alone, without boosted trees"})
 
     def ensemble(self, unseen_prior: bool = False) -> Ensemble:
         """Return the section `ensemble` of a recipe that says so."""
-        return Ensemble(unseen_prior, outside_votes=not self.without_outside, boosted_trees=self.boosted_trees)
+        return Ensemble(unseen_prior, outside_votes=not self.without_outside, boosted_trees=not self.without_trees)
 
 
 @dataclass(kw_only=True)

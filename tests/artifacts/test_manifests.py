@@ -116,7 +116,7 @@ MANIFESTS = [
     ReportManifest(config=CONFIG),
     BundleManifest(config=CONFIG),
     SubmissionManifest(checkpoint="c", run="base/run", config=CONFIG),
-    SubmissionManifest(fused=True, members=["m"], folds=[CONFIG], outside_votes=False, boosted_trees=True),
+    SubmissionManifest(fused=True, members=["m"], folds=[CONFIG], outside_votes=True, boosted_trees=False),
     RandomModelManifest(config=CONFIG),
 ]
 

@@ -23,6 +23,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Candidates of three folds and of the test queries, half of the passages labelled, and sample_submission.csv."""
     monkeypatch.setattr(fusion, "EPOCHS", 1)
     monkeypatch.setattr(fusion, "SEEDS", 1)
+    monkeypatch.setattr(boosted_trees, "TREES", 5)
     whole = labelled_fold(3)
     monkeypatch.setattr(collection, "read", lambda folder: _of_test_queries(whole))
     folders = []
@@ -71,17 +72,16 @@ def test_an_ensemble_without_outside_votes_reads_none(folders, tmp_path):
     texts = {name: path.read_text() for name, path in submissions.items()}
     assert texts["none there"] == texts["left out"] != texts["read"]
     has_votes = [store.read_file_manifest(path).outside_votes for path in submissions.values()]
-    assert has_votes == [None, None, False]
+    assert has_votes == [True, True, False]
 
 
-def test_an_ensemble_with_boosted_trees_says_so(folders, tmp_path, monkeypatch):
+def test_an_ensemble_with_boosted_trees_says_so(folders, tmp_path):
     """In its manifest; it ranks otherwise than without, and has another fingerprint in the ledger."""
     *learned, ranked = folders
-    monkeypatch.setattr(boosted_trees, "TREES", 5)
     sample, outputs = tmp_path / "sample.csv", [tmp_path / "plain.csv", tmp_path / "trees.csv"]
     for output, has_trees in zip(outputs, (False, True), strict=True):
         submit_fused(learned, ranked, sample, output, tmp_path, Ensemble(boosted_trees=has_trees))
-    assert [store.read_file_manifest(output).boosted_trees for output in outputs] == [None, True]
+    assert [store.read_file_manifest(output).boosted_trees for output in outputs] == [False, True]
     assert outputs[0].read_text() != outputs[1].read_text()
     assert len({row["fingerprint"] for row in ledger.read(tmp_path / "ledger.csv")}) == 2
 

@@ -70,6 +70,12 @@ def test_the_student_trains_in_as_many_processes_as_rounds(session):
     assert made["finetune"].processes == made["distil"].processes == 2 and made["teach"].processes == 1
 
 
+def test_the_teacher_reads_siblings_from_the_raw_data(session):
+    """Those of rows of no fold; the folds' candidates have theirs."""
+    made = {command.script: command for command in calls(session, "distil", *FOLDED)}
+    assert made["teach"].value("raw_dir") == session().settings.raw
+
+
 def test_other_folds_are_another_student(session):
     """Each set of folds has a folder of its own, and a submission of its own name."""
     one, other = (calls(session, "distil", "ROUND=1", f"FOLDS={folds}") for folds in ("0 1", "0 1 2"))
@@ -81,7 +87,7 @@ def test_another_ensemble_teaches_another_student(session, project):
     """It stands beside the first, with a table of its own, so that both can be submitted and scored."""
     (project / "extra.csv").touch()
     students = []
-    for key in ("", "ensemble: {boosted_trees: true}", "ensemble: {outside_votes: false}"):
+    for key in ("", "ensemble: {boosted_trees: false}", "ensemble: {outside_votes: false}"):
         (project / "r.yaml").write_text(f"extends: tiny-mistral\n{key}\n", encoding="utf-8")
         made = calls(session, "distil", *FOLDED, "EXTRA=extra.csv")
         assert [call.script for call in made[-4:]] == ["teach", "distil", *AFTER]

@@ -8,7 +8,7 @@ from helpers.tiny_task import refused
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CollectionManifest, SampleManifest
 from rounds.errors import UserError
-from rounds.pipeline import freshness, keys, settings, stages, status, task_defaults
+from rounds.pipeline import candidate_stages, freshness, keys, settings, stages, status, task_defaults
 from rounds.pipeline.freshness import FRESH, MISSING, STALE
 
 
@@ -105,9 +105,8 @@ def test_the_training_seed_reaches_training_alone(experiment):
     given = experiment("SEED=5", "TRAIN_SEED=0", "SPLIT=v5")
     seeds = {stage.name: stage.command.value("seed") for stage in freshness.in_order([stages.round_end(given, 1)])}
     assert (seeds["data"], seeds["round 1: mine"], seeds["round 1: finetune"]) == ("5", "5", "0")
-    assert (
-        stages.rerank(given, ()).command.value("seed") == stages.baseline(given).inputs[0].command.value("seed") == "0"
-    )
+    others = (candidate_stages.rerank(given, ()), stages.baseline(given).inputs[0])
+    assert [stage.command.value("seed") for stage in others] == ["0", "0"]
 
 
 def test_pairs_name_their_columns(experiment, project):
@@ -230,28 +229,36 @@ def test_a_wrong_recipe_names_its_variable(experiment):
     with pytest.raises(UserError, match="MODEL=nothing: no recipe"):
         stages.load_recipe("MODEL", "nothing")
     with pytest.raises(UserError, match="RERANKER=no.yaml: no recipe no.yaml"):
-        stages.rerank(experiment("RERANKER=no.yaml"), ())
+        candidate_stages.rerank(experiment("RERANKER=no.yaml"), ())
 
 
 def test_a_reranker_learns_from_the_other_folds(experiment):
     """The fold that is scored is no input of the training."""
     folds = [experiment("SPLIT=v5", f"FOLD={fold}") for fold in (0, 1, 2)]
-    stage = stages.rerank(folds[1], (folds[0], folds[2]))
+    stage = candidate_stages.rerank(folds[1], (folds[0], folds[2]))
     learned = dict(stage.command.flags)["folds"]
     assert str(folds[1].candidates(2)) not in learned and len(learned) == 2
     assert stage.command.value("table") == str(folds[1].candidates(2))
+
+
+def test_siblings_of_a_fold_s_queries_are_read_from_the_raw_data(experiment, session):
+    """Where the split leaves wrong answers out: not of the test queries, nor of other tasks."""
+    fold = experiment("SPLIT=v5")
+    assert candidate_stages.candidates(fold).command.value("raw_dir") == fold.settings.raw
+    others = [experiment("SPLIT=submission"), session("RAW=", "TASK=pairs", "SPLIT=v5").experiment]
+    assert not any(candidate_stages.candidates(each).command.has("raw_dir") for each in others)
 
 
 def test_candidates_of_several_seeds_are_made_from_all_their_rounds(experiment):
     """Rounds go into the folders that TRAIN_SEED names; the candidates' folder and the reranker's name the seeds."""
     names = experiment("SPLIT=v5", "ROUND=2", "TRAIN_SEEDS=42 43")
     members = [experiment("SPLIT=v5"), experiment("SPLIT=v5", "TRAIN_SEED=43")]
-    stage = stages.candidates(names)
+    stage = candidate_stages.candidates(names)
     expected = [str(member.train(number)) for number in (1, 2) for member in members]
     assert dict(stage.command.flags)["model_paths"] == tuple(expected)
     assert [end.output for end in stage.inputs] == [member.evaluation(2) for member in members]
     assert stage.output == members[0].round(2) / "seeds-42-43" / "candidates"
-    rerank = stages.rerank(names, (experiment("SPLIT=v5", "FOLD=1", "ROUND=2", "TRAIN_SEEDS=42 43"),))
+    rerank = candidate_stages.rerank(names, (experiment("SPLIT=v5", "FOLD=1", "ROUND=2", "TRAIN_SEEDS=42 43"),))
     assert rerank.output == members[0].round(2) / "seeds-42-43" / "rerank"
     assert rerank.command.value("refined") == str(members[1].train(2))
 
@@ -328,7 +335,8 @@ def rows_of(table):
 def test_keys_know_every_stages_script(experiment):
     """Each stage of each kind has an entry that says what its script reads."""
     given = experiment()
-    listed = [stages.round_end(given, 1), stages.candidates(given), stages.rerank(given, ()), stages.baseline(given)]
+    second = [candidate_stages.candidates(given), candidate_stages.rerank(given, ())]
+    listed = [stages.round_end(given, 1), *second, stages.baseline(given)]
     for stage in freshness.in_order(listed):
         assert stage.command.value(keys.SCRIPTS[stage.command.script].output) == str(stage.output)
         assert ("replace_stale", ()) in stage.command.flags

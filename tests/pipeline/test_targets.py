@@ -272,7 +272,7 @@ def test_status_lists_second_stages_that_were_made(session, project):
     ran(session, "cv", *folded, "RERANKER=r.yaml")
     assert listed("SPLIT=v5", "FOLD=1") == dict.fromkeys(["candidates", "rerank", "cv"], "fresh")
     assert listed("SPLIT=v1") == {} and listed("SPLIT=v5", "FOLDS=1") == {"candidates": "fresh"}
-    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {boosted_trees: true}\n", encoding="utf-8")
+    (project / "r.yaml").write_text("extends: tiny-mistral\nensemble: {boosted_trees: false}\n", encoding="utf-8")
     assert listed("SPLIT=v5", "FOLD=1")["cv"] == "stale"
     assert listed("SPLIT=submission") == {"candidates": "fresh", "cv": "stale"}
 
@@ -353,16 +353,16 @@ def test_a_recipe_leaves_out_outside_votes(session, project):
     assert "no-outside" not in last_call(session, "best", *arguments).value("output_file")
 
 
-def test_a_recipe_adds_boosted_trees(session, project):
-    """Then make best, make cv and make distil fit them, and train nothing anew."""
-    plain, changed = _best_with_key(session, project, "boosted_trees: true", "boosted_trees", "ROUND=1", "FOLDS=0 1")
-    assert changed == plain.replace(".csv", "-boosted-trees.csv")
+def test_a_recipe_leaves_out_boosted_trees(session, project):
+    """Then make best, make cv and make distil fit none, and train nothing anew."""
+    plain, changed = _best_with_key(session, project, "boosted_trees: false", "without_trees", "ROUND=1", "FOLDS=0 1")
+    assert changed == plain.replace(".csv", "-no-boosted-trees.csv")
     distilled = session("ROUND=1", "FOLDS=0 1", target="distil")
     targets.run("distil", distilled)
     calls = {call.script: dict(call.flags) for call in distilled.runner.calls}
-    assert "boosted_trees" in calls["teach"] and not {"finetune", "candidates"} & calls.keys()
+    assert "without_trees" in calls["teach"] and not {"finetune", "candidates"} & calls.keys()
     measured = last_call(session, "cv", "ROUND=1", "FOLDS=0 1", "RERANKER=r.yaml")
-    assert measured.script == "cv" and "boosted_trees" in dict(measured.flags)
+    assert measured.script == "cv" and "without_trees" in dict(measured.flags)
 
 
 def test_a_sweep_goes_on_where_it_was(session, project):

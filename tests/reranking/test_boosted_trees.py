@@ -91,14 +91,13 @@ def test_trees_do_not_score_other_features():
 
 
 def test_trees_read_what_the_networks_of_the_ensemble_read():
-    """All of it, once; not where the recipe does not ask for them, and never in the fusion."""
-    with_trees = Ensemble(boosted_trees=True)
-    (_, alone), (_, plain) = views.default_views(MEMBERS)
-    (_, fused), (_, ensemble) = views.default_views(MEMBERS, with_trees)
+    """All of it, once; not where the recipe leaves them out, and never in the fusion."""
+    (_, alone), (_, plain) = views.default_views(MEMBERS, Ensemble(boosted_trees=False))
+    (_, fused), (_, ensemble) = views.default_views(MEMBERS)
     assert fused == alone and ensemble[:-1] == plain and not any(isinstance(view, TreeView) for view in plain)
     assert isinstance(ensemble[-1], TreeView) and len(set(ensemble[-1])) == len(ensemble[-1])
     assert set(ensemble[-1]) == {group for view in plain for group in view}
-    (_, silent) = views.default_views(MEMBERS, Ensemble(outside_votes=False, boosted_trees=True))[-1]
+    (_, silent) = views.default_views(MEMBERS, Ensemble(outside_votes=False))[-1]
     assert "outside" in str(ensemble[-1]) and "outside" not in str(silent)
 
 
@@ -106,9 +105,10 @@ def test_ablations_tell_what_trees_gain():
     """A row has them where the ensemble has none, and lacks them where it has; other ensembles keep them."""
     own = drawn(1).with_features(f"votes {MEMBERS[-1]}", {"score": np.zeros(120 * 30)})
     own = own.with_scores(RERANKER, np.zeros(120 * 30))
-    plain, with_trees = views.default_views(MEMBERS)[-1][1], Ensemble(boosted_trees=True)
-    assert dict(views.ablation_views(MEMBERS, own))["ensemble, boosted trees"][:-1] == plain
-    found = dict(views.ablation_views(MEMBERS, own, with_trees))
+    without_trees = Ensemble(boosted_trees=False)
+    plain = views.default_views(MEMBERS, without_trees)[-1][1]
+    assert dict(views.ablation_views(MEMBERS, own, without_trees))["ensemble, boosted trees"][:-1] == plain
+    found = dict(views.ablation_views(MEMBERS, own))
     assert found["ensemble without boosted trees"] == plain and "ensemble, boosted trees" not in found
     for label in ("ensemble, all rounds", "ensemble, reranked"):
         assert [isinstance(view, TreeView) for view in found[label]].count(True) == 1

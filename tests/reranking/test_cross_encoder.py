@@ -5,6 +5,7 @@ import functools
 import math
 import operator
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -179,6 +180,26 @@ def test_candidates_are_made_once_and_refuse_another_checkpoint(tables, tiny, tm
     other = tiny.replace("prompts", query_prefix="other ")
     with refused(tables[0], "another configuration"):
         stage.make_candidates([checkpoint.resolve(None, other, "cpu")], data, tables[0], tmp_path, False)
+
+
+def test_unlabelled_wrong_answers_are_siblings(raw, tables, tiny, tmp_path):
+    """With the raw data each query has all the siblings that its question has, as in the test set."""
+    from rounds.data import collection
+    from rounds.data.loaders import eedi
+
+    source, task = checkpoint.resolve(None, tiny, "cpu"), eedi.load(raw)
+    data = collection.read(tables[0] / store.read_manifest(tables[0]).collection)
+    arguments = ([source], data, tmp_path / "candidates", tables[0].parents[1], False, None, task)
+    stage.make_candidates(*arguments)
+    without, table = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
+    group_of = {query.id: query.group for query in task.queries}
+    answers = Counter(query.group for query in task.queries if query.fields["wrong"].strip())
+    numbers = [answers[group_of[table.queries[row]]] - 1 for row in table.query_rows]
+    assert table.features["siblings: number"].tolist() == numbers
+    assert without.features["siblings: number"].sum() < sum(numbers)
+    assert "up to date" in stage.make_candidates(*arguments)
+    with refused("candidates", "another configuration"):
+        stage.make_candidates(*arguments[:-2])
 
 
 def add_outside(candidates: Path, folder: Path):

@@ -18,6 +18,8 @@ from rounds.reranking import cross_validation, folds, fusion, views
 from rounds.reranking.candidates import Candidates
 from rounds.reranking.fusion import Fusion, QueryDropout
 
+NETWORKS = Ensemble(boosted_trees=False)
+
 
 def test_the_fusion_finds_what_tells_and_says_the_same_twice():
     """The feature that tells decides; a second fit gives the same scores."""
@@ -261,8 +263,9 @@ def test_ablations_leave_out_one_kind_of_feature_or_add_the_reranker():
     assert names[:-1] == [f"fusion without {kind}" for kind in ("votes", "labels", "words", "siblings")]
     assert all(len(view) == 6 for _, views in views.ablation_views(["m"], folds[0].table)[:-1] for view in views)
     scored = folds[0].table.with_scores("reranker", np.zeros(len(folds[0].table.query_rows)))
-    label, (view,) = views.ablation_views(["m"], scored)[-1]
-    assert label == "ensemble, reranked" and view == (*views.default_views(["m"])[-1][1][0], "reranker")
+    label, reranked = views.ablation_views(["m"], scored)[-1]
+    ensemble = views.default_views(["m"])[-1][1]
+    assert label == "ensemble, reranked" and reranked == [(*view, "reranker") for view in ensemble]
 
 
 def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
@@ -270,11 +273,11 @@ def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
     members = ["m round 0 topic", "m round 0 problem", "m round 0", "m round 1", "m round 2"]
     own = table(np.random.default_rng(1), "q")
     own.features["votes m round 2: score"] = own.features["labels: noise"]
-    (_, last), (_, everyone) = views.default_views(members)
+    (_, last), (_, everyone) = views.default_views(members, NETWORKS)
     assert [view[:3] for view in last] == [("m round 2", "votes m round 2", "tokens m round 2")]
     sets = [[], *([part] for part in members[:2])]
     assert [[group for group in view if group in members] for view in everyone] == [["m round 2", *own] for own in sets]
-    found = dict(views.ablation_views(members, own))
+    found = dict(views.ablation_views(members, own, NETWORKS))
     assert [[group for group in view if group in members] for view in found["ensemble, all rounds"]] == [
         [member, *part] for member in members[3:] for part in sets
     ]
@@ -282,14 +285,16 @@ def test_the_ensemble_averages_the_last_round_alone_and_beside_each_part():
     assert "fusion without tokens" not in found  # no member has any
     assert not any("outside" in label for label in found)
     own.features["outside m round 2: score"] = own.features["labels: noise"]
-    (without,) = dict(views.ablation_views(members, own))["fusion without outside"]
+    (without,) = dict(views.ablation_views(members, own, NETWORKS))["fusion without outside"]
     assert "outside" not in str(without) and "votes m round 2" in without
-    whole = dict(views.ablation_views(members, own))["ensemble without outside"]
+    whole = dict(views.ablation_views(members, own, NETWORKS))["ensemble without outside"]
     assert whole == [tuple(group for group in view if not group.startswith("outside")) for view in everyone]
-    assert views.default_views(members, Ensemble(outside_votes=False)) == [("fusion", whole[:1]), ("ensemble", whole)]
-    silent = views.ablation_views(members, own, Ensemble(outside_votes=False))
-    assert silent and "outside" not in str(silent)
-    assert views.default_views(["m round 0"])[1][1] == views.default_views(["m round 0"])[0][1]
+    silent = Ensemble(outside_votes=False, boosted_trees=False)
+    assert views.default_views(members, silent) == [("fusion", whole[:1]), ("ensemble", whole)]
+    ablations = views.ablation_views(members, own, silent)
+    assert ablations and "outside" not in str(ablations)
+    fused, ensemble = views.default_views(["m round 0"], NETWORKS)
+    assert fused[1] == ensemble[1]
 
 
 def test_views_are_averaged():

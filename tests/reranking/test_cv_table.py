@@ -20,6 +20,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Candidates of three folds."""
     monkeypatch.setattr(fusion, "EPOCHS", 1)
     monkeypatch.setattr(fusion, "SEEDS", 1)
+    monkeypatch.setattr(boosted_trees, "TREES", 5)
     made = {tmp_path / f"fold{number}": labelled_fold(number) for number in range(3)}
     for folder, each in made.items():
         folder.mkdir()
@@ -47,16 +48,15 @@ def test_a_table_is_shown_again_from_its_file(ablate, folders, tmp_path):
     assert not store.is_made_from(output, {"script": "cv"})
 
 
-def test_the_ensemble_of_the_table_is_the_one_that_is_asked_for(folders, monkeypatch):
+def test_the_ensemble_of_the_table_is_the_one_that_is_asked_for(folders):
     """Its rows, its title and what it is made from say whether it has boosted trees."""
-    monkeypatch.setattr(boosted_trees, "TREES", 5)
     jobs = [CrossValidation(folders, [], ablate=True, ensemble=Ensemble(boosted_trees=each)) for each in (False, True)]
     plain, other = (cv_table.evaluate(job)[0] for job in jobs)
     scores = [{row[0]: row[1:4] for row in table.rows} for table in (plain, other)]
     assert scores[0]["ensemble, boosted trees"] == scores[1]["ensemble"] != scores[0]["ensemble"]
     assert scores[1]["ensemble without boosted trees"] == scores[0]["ensemble"]
-    assert "boosted trees" not in plain.title and other.title.endswith("; ensemble: with boosted trees")
-    assert jobs[0].config() | {"ensemble": {"boosted_trees": True}} == jobs[1].config()
+    assert plain.title.endswith("; ensemble without boosted trees") and "boosted trees" not in other.title
+    assert jobs[0].config() | {"ensemble": Ensemble().choices()} == jobs[1].config() != jobs[0].config()
 
 
 def test_two_folds_tell_no_prior(folders, tmp_path):

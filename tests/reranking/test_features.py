@@ -15,6 +15,7 @@ from rounds.reranking.features import (
     VOTE_TEMPERATURE,
     FusedModel,
     LabelledQueries,
+    Siblings,
     build_candidates,
 )
 
@@ -200,3 +201,21 @@ def test_too_many_pairs_are_refused(inputs):
     """The limit is named before memory runs out."""
     with refused("6 queries and 80 passages", "100"):
         build_candidates(**inputs, max_pairs=100)
+
+
+def test_siblings_that_are_not_ranked_count_as_those_that_are(inputs):
+    """Each pair's features of its question's other wrong answers are the same, whether these are queries or not."""
+    everything, metadata = build_candidates(**inputs), list(inputs["queries"].values())
+    kept, left_out = [0, 2, 3, 4], [1, 5]
+    models = [replace(model, queries=model.queries[kept]) for model in inputs["models"]]
+    unranked = Siblings([metadata[row] for row in left_out], inputs["models"][-1].queries[left_out])
+    ranked = {
+        "queries": {query: inputs["queries"][query] for row, query in enumerate(inputs["queries"]) if row in kept},
+        "bm25_scores": inputs["bm25_scores"][kept],
+        "models": [models[0], replace(models[1], siblings=unranked)],
+    }
+    table, alone = build_candidates(**{**inputs, **ranked}), build_candidates(**{**inputs, **ranked, "models": models})
+    expected = everything.of_queries(np.isin(np.arange(6), kept))
+    for name in ("siblings: score", "siblings: above", "siblings: number"):
+        np.testing.assert_allclose(table.features[name], expected.features[name], atol=1e-6)
+    assert set(alone.features["siblings: number"]) == {0, 1} and set(table.features["siblings: number"]) == {1}

@@ -1,6 +1,7 @@
 """The teacher's rows: best candidates with their labels, and no row's own label among its votes and counts."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -99,6 +100,22 @@ def test_a_row_s_own_label_neither_votes_nor_counts(is_outside, tiny, tiny_colle
     assert table.features[f"{votes}: score"][other] > -1
 
 
+def test_unlabelled_wrong_answers_are_siblings_of_training_rows(raw, tiny, tiny_collection, tmp_path):
+    """Of rows of no fold, too, each has as many siblings as its question has other wrong answers; none without raw."""
+    task, data, base = eedi.load(raw), collection.read(tiny_collection), checkpoint.resolve(None, tiny, "cpu")
+    job = teacher.TeacherJob([], data, [base], Distillation(), tmp_path / "t.jsonl", tmp_path, raw=task)
+    rows = collection.read_rows(tiny_collection / collection.FINETUNE, ("pos",))
+    labelled = Counter(row["question_id"] for row in rows)
+    answers = Counter(query.group for query in task.queries)
+    question = next(question for question, count in labelled.items() if count < answers[question])
+    block = [number for number, row in enumerate(rows) if row["question_id"] == question]
+    fused = stage.fused_checkpoints([base], ("",))
+    (table,) = compute_training_candidates(fused, data, rows, [block], tmp_path, job.unranked_siblings())
+    assert set(table.features["siblings: number"]) == {answers[question] - 1}
+    assert dataclasses.replace(job, raw=None).unranked_siblings() == []
+    assert job.config() != dataclasses.replace(job, raw=None).config()
+
+
 @pytest.mark.slow
 def test_each_training_row_gets_scores_and_the_file_the_lineage_of_all(raw, tiny, tmp_path):
     """Folds are scored by each other; rows of no fold by rounds that rank them, or not at all without these."""
@@ -122,8 +139,8 @@ def test_each_training_row_gets_scores_and_the_file_the_lineage_of_all(raw, tiny
         assert [row["query_id"] for row in written] == expected
         manifest = store.read_file_manifest(tmp_path / "t.jsonl")
         assert manifest.lineage == data.questions["train"] and manifest.queries == len(written)
-    other = dataclasses.replace(job, ensemble=Ensemble(boosted_trees=True), output=tmp_path / "trees.jsonl")
-    assert other.config() == job.config() | {"boosted_trees": True}
+    other = dataclasses.replace(job, ensemble=Ensemble(boosted_trees=False), output=tmp_path / "networks.jsonl")
+    assert other.config() == job.config() | {"boosted_trees": False} != job.config()
     teacher.write_teacher(other)
     scored = store.read_jsonl(other.output, ("pos_scores", "neg_scores"))
     assert all(one["neg_scores"] != another["neg_scores"] for one, another in zip(written, scored, strict=True))

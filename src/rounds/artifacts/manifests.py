@@ -325,7 +325,7 @@ class SubmissionManifest(Manifest):
         checkpoint, run: its name, and the folder of its run, relative to the folder of the base models' runs.
         members, folds: names of the fused models, and configs of the candidates that the fusion was fitted on.
         unseen_offset: what was added to the ensemble's log-probabilities of passages that training never labels.
-        outside_votes, boosted_trees: False where it read no outside questions' votes, True where trees are part of it.
+        outside_votes, boosted_trees: whether the ensemble reads outside questions' votes, and has trees.
     """
 
     kind: Literal["submission"] = "submission"

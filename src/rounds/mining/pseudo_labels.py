@@ -11,7 +11,7 @@ import numpy as np
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import PseudoLabelManifest
-from rounds.data import collection, few_shot, lineage
+from rounds.data import collection, few_shot, lineage, siblings
 from rounds.data.collection import Collection
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.few_shot import QueryMetadata
@@ -126,14 +126,11 @@ def _require_clean(job: PseudoLabelJob) -> None:
 
 def _unlabelled_queries(job: PseudoLabelJob) -> list[Query]:
     """Return the unlabelled wrong answers of the split's training questions, in file order."""
-    train, raw = job.data.questions["train"], job.raw
-    questions = lineage.question_digests(raw, set(train))
-    if changed := [group for group, digest in train.items() if questions.get(group) != digest]:
-        raise UserError(f"{job.data.folder}: question {changed[0]} is another in {raw.name}; name the split's own RAW")
+    raw = job.raw
     queries = [
         query
-        for query in raw.queries
-        if query.group in train and query.id not in raw.qrels and all(query.fields[name].strip() for name in FIELDS[2:])
+        for query in siblings.wrong_answers(raw, job.data.questions["train"], job.data.folder)
+        if query.id not in raw.qrels and all(query.fields[name].strip() for name in FIELDS[2:])
     ]
     if not queries:
         raise UserError(f"{raw.name}: each wrong answer of the split's training questions has a label already")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rounds.errors import UserError
 from rounds.evaluation.table import files_of
-from rounds.pipeline import fold_choice, keys, second_stages, stages, uploads
+from rounds.pipeline import candidate_stages, fold_choice, keys, second_stages, stages, uploads
 from rounds.pipeline.experiment import Experiment, short_hash
 from rounds.pipeline.registry import target
 from rounds.pipeline.session import Session
@@ -88,12 +88,13 @@ def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
         folds=[fold.candidates(number) for fold in folds],
         data_dir=experiment.data,
         model_paths=[experiment.train(earlier) for earlier in range(1, number + 1)],
+        raw_dir=candidate_stages.siblings_source(experiment),
         **second_stages.ensemble_flags(experiment),
         device=given.first_device,
         output_file=folder(experiment) / TEACHER_FILE,
         replace_stale=True,
     )
-    inputs = (*map(stages.candidates, folds), stages.training(experiment, number))
+    inputs = (*map(candidate_stages.candidates, folds), stages.training(experiment, number))
     name, output = "distil: teacher", folder(experiment) / TEACHER_FILE
     return Stage(name, output, call, inputs, f"== {name}", home=experiment.folder)
 

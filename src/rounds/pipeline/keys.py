@@ -22,6 +22,7 @@ from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
 OUTSIDE_RULES = 2  # raise it when other outside questions join a split by the same keys
+ENSEMBLE = 2  # raise it when the ensemble is made of other models for the same flags
 CV_ROWS = 2  # raise it when the table over folds has other rows for the same flags
 MOST_LISTED = 16  # files of a folder that a key lists one by one
 
@@ -76,11 +77,12 @@ SCRIPTS = {
         "output_dir", (*BASE_MODEL, "mining.bm25", "training.temperature"), ("model_path", "data_dir", "compare")
     ),
     "baseline": Reads("output_dir", (*BASE_MODEL, "mining", "training"), ("data_dir",)),
-    "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths")),
+    "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths", "raw_dir")),
     "teach": Reads(
         "output_file",
         (*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates"),
-        ("folds", "data_dir", "model_paths"),
+        ("folds", "data_dir", "model_paths", "raw_dir"),
+        {"ensemble": ENSEMBLE},
     ),
     "distil": Reads(
         "output_dir",
@@ -103,8 +105,8 @@ SCRIPTS = {
     "prompt_brittle": Reads("output_dir", (), ("data_dir", "model_path")),
     "student_table": Reads("output_file", BASE_MODEL, ("model_path", "teacher", "folds", "model_paths")),
     "rerank": Reads("output_dir", (*BASE_MODEL, "mining", "training", "reranking"), ("folds", "table", "refined")),
-    "cv": Reads("output_file", (), ("folds", "rerankers"), {"rows": CV_ROWS}),
-    "fuse": Reads("output_file", (), ("folds", "table", "raw_dir")),
+    "cv": Reads("output_file", (), ("folds", "rerankers"), {"rows": CV_ROWS, "ensemble": ENSEMBLE}),
+    "fuse": Reads("output_file", (), ("folds", "table", "raw_dir"), {"ensemble": ENSEMBLE}),
 }
 # Where and how a stage runs, and what becomes of an older output: none of it changes what the artefact is.
 IGNORED = ("device", "devices", "cluster", "shards", "track", "model_output", "overwrite", "replace_stale")

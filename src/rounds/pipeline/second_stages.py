@@ -10,7 +10,7 @@ from rounds.config.sections.ensemble import LEAST_FOLDS
 from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
 from rounds.evaluation.table import files_of
-from rounds.pipeline import freshness, keys, stages, uploads
+from rounds.pipeline import candidate_stages, freshness, keys, stages, uploads
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.registry import target
 from rounds.pipeline.runner import up_to_date
@@ -19,7 +19,7 @@ from rounds.pipeline.stages import Stage
 
 ENDINGS = {  # of a submission's name, by the flag of fuse.py that it stands for
     "without_outside": "no-outside-votes",
-    "boosted_trees": "boosted-trees",
+    "without_trees": "no-boosted-trees",
     "unseen_prior": "unseen-prior",
 }
 
@@ -27,7 +27,7 @@ ENDINGS = {  # of a submission's name, by the flag of fuse.py that it stands for
 @target(is_dense=True, is_text_only=True)
 def candidates(session: Session) -> None:
     """List what the chosen round's ranking is refined with."""
-    session.finish(stages.candidates(session.experiment))
+    session.finish(candidate_stages.candidates(session.experiment))
 
 
 @target(is_dense=True, is_text_only=True)
@@ -39,7 +39,7 @@ def rerank(session: Session) -> None:
 
 def _rerankers(experiment: Experiment) -> list[Stage]:
     folds = _folds(experiment)
-    return [stages.rerank(fold, tuple(other for other in folds if other != fold)) for fold in folds]
+    return [candidate_stages.rerank(fold, tuple(other for other in folds if other != fold)) for fold in folds]
 
 
 @target(is_dense=True, is_text_only=True)
@@ -61,7 +61,7 @@ def best(session: Session) -> None:
     ensure_folds(session)
     session.runner.say("== all of train")
     whole = session.on(split="submission", fold=0)
-    whole.ensure(stages.candidates(whole.experiment))
+    whole.ensure(candidate_stages.candidates(whole.experiment))
     finish_table(session, table_of_best(session.experiment))
     finish_submission(session, submission(session.experiment))
 
@@ -106,7 +106,7 @@ def ensemble_flags(experiment: Experiment) -> dict[str, bool]:
     settings = _recipe(experiment).ensemble
     return {
         "without_outside": bool(experiment.settings.extra_files) and not settings.outside_votes,
-        "boosted_trees": settings.boosted_trees,
+        "without_trees": not settings.boosted_trees,
     }
 
 
@@ -124,7 +124,7 @@ def fused(experiment: Experiment, output: Path, is_named: bool = False, unseen_p
         unseen_prior: Shift the scores of passages that training never labels, as the folds tell.
     """
     folds, whole = _folds(experiment), Experiment(experiment.settings.on(split="submission", fold=0))
-    ranked = stages.candidates(whole)
+    ranked = candidate_stages.candidates(whole)
     call = keys.command(
         "fuse",
         folds=_tables(folds),
@@ -136,7 +136,7 @@ def fused(experiment: Experiment, output: Path, is_named: bool = False, unseen_p
         **ensemble_flags(experiment),
         replace_stale=True,
     )
-    return Stage("fuse", output, call, (*map(stages.candidates, folds), ranked), home=output)
+    return Stage("fuse", output, call, (*map(candidate_stages.candidates, folds), ranked), home=output)
 
 
 def finish_submission(session: Session, stage: Stage) -> None:
@@ -162,7 +162,7 @@ def ensure_folds(session: Session) -> list[Experiment]:
     """The candidates of each fold, each in folders of its own, so that a stopped run goes on where it was."""
     _recipe(session.experiment).require_cosines("second stages")
     folds = _folds(session.experiment)
-    _ensure_each(session, {f"fold {fold.settings.fold}": stages.candidates(fold) for fold in folds})
+    _ensure_each(session, {f"fold {fold.settings.fold}": candidate_stages.candidates(fold) for fold in folds})
     return folds
 
 
@@ -195,7 +195,7 @@ def _table(experiment: Experiment, ablate: bool = False, unseen_prior: bool = Fa
         output_file=output,
         replace_stale=True,
     )
-    return Stage("cv", output, call, tuple(map(stages.candidates, folds)), home=output)
+    return Stage("cv", output, call, tuple(map(candidate_stages.candidates, folds)), home=output)
 
 
 def finish_table(session: Session, table: Stage) -> None:

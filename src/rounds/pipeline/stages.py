@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rounds.artifacts import store
-from rounds.config import loader, stand_ins
+from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.data import remote_files
 from rounds.data.prompts import check_passage_format
@@ -325,45 +325,6 @@ def evaluation_command(experiment: Experiment, trained: Path, compare: list[Path
         output_dir=output,
         replace_stale=True,
     )
-
-
-def candidates(experiment: Experiment) -> Stage:
-    """What the chosen round's ranking is refined with; of several seeds, their rounds' mean similarity."""
-    given, number, members = experiment.settings, experiment.settings.round, experiment.of_each_seed
-    call = keys.command(
-        "candidates",
-        recipe=given.model,
-        data_dir=experiment.data,
-        device=given.first_device,
-        cluster=given.cluster,
-        shards=given.shards,
-        model_paths=[member.train(earlier) for earlier in range(1, number + 1) for member in members],
-        output_dir=experiment.candidates(number),
-        replace_stale=True,
-    )
-    ends = tuple(round_end(member, number) for member in members)
-    return Stage("candidates", experiment.candidates(number), call, ends, home=experiment.folder)
-
-
-def rerank(experiment: Experiment, others: tuple[Experiment, ...]) -> Stage:
-    """A reranker that learns from other folds' candidates, and its scores of this fold's."""
-    given, number = experiment.settings, experiment.settings.round
-    models = [load_recipe("MODEL", given.model).model, load_recipe("RERANKER", given.reranker).model]
-    stand_ins.check_one_model([model.name_or_path for model in models])
-    output = experiment.reranker(number)
-    call = keys.command(
-        "rerank",
-        recipe=given.reranker,
-        folds=[other.candidates(number) for other in others],
-        table=experiment.candidates(number),
-        output_dir=output,
-        refined=experiment.of_each_seed[-1].train(number),
-        device=given.first_device,
-        seed=given.training_seed,
-        replace_stale=True,
-    )
-    inputs = tuple(candidates(fold) for fold in (experiment, *others))
-    return Stage("rerank", output, call, inputs, home=experiment.folder)
 
 
 def baseline(experiment: Experiment) -> Stage:

@@ -7,7 +7,15 @@ from rich.console import Console
 from rich.table import Table
 
 from rounds.data.source import PROMPT_TASK
-from rounds.pipeline import distillation, freshness, generator_stages, prompt_stages, second_stages, stages
+from rounds.pipeline import (
+    candidate_stages,
+    distillation,
+    freshness,
+    generator_stages,
+    prompt_stages,
+    second_stages,
+    stages,
+)
 from rounds.pipeline.experiment import Experiment
 from rounds.pipeline.stages import Stage
 
@@ -35,7 +43,7 @@ def listed(experiment: Experiment) -> list[Stage]:
     """The rounds up to ROUND, and second stages and the baseline where they were made; of prompts, the generator's."""
     if _has_prompts(experiment):
         return _prompts(experiment)
-    optional = [stages.candidates(experiment), *_baseline(experiment), *second_stages.made(experiment)]
+    optional = [candidate_stages.candidates(experiment), *_baseline(experiment), *second_stages.made(experiment)]
     optional += _distillation(experiment)
     made = [stage for stage in optional if stage.output.exists()]
     return [stages.round_end(experiment, experiment.settings.round), *made]

@@ -1,6 +1,6 @@
 """Candidate vectors: embed queries, training queries and passages with each fused model, and build the table."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from rounds.encoding import run_store
 from rounds.encoding.encoder import token_states
 from rounds.models.checkpoint import Checkpoint
 from rounds.reranking.candidates import Candidates
-from rounds.reranking.features import FusedModel, LabelledQueries, build_candidates, query_part
+from rounds.reranking.features import FusedModel, LabelledQueries, Siblings, build_candidates, query_part
 from rounds.retrieval import bm25, late_interaction
 from rounds.retrieval.vectors import widen
 
@@ -89,12 +89,14 @@ class _ModelVectors(NamedTuple):
         passages: (corpus, dim).
         own, outside: (rows, dim), of the competition's training rows and of the outside ones; None without any.
         queries: (queries, dim), of the queries to rank for; None where these are training rows.
+        siblings: (siblings, dim), of other wrong answers of their questions; None without any.
     """
 
     passages: np.ndarray
     own: np.ndarray
     outside: np.ndarray | None
     queries: np.ndarray | None = None
+    siblings: np.ndarray | None = None
 
 
 def compute_candidates(
@@ -103,6 +105,7 @@ def compute_candidates(
     queries: dict[str, QueryMetadata],
     training_rows: list[dict],
     model_output: Path,
+    siblings: Sequence[QueryMetadata] = (),
 ) -> Candidates:
     """Embed queries, training queries and passages with each model, and build the table.
 
@@ -112,12 +115,15 @@ def compute_candidates(
         queries: Query id -> metadata of the queries to rank for.
         training_rows: The collection's fine-tuning rows, outside questions included.
         model_output: Folder that keeps the vectors of base models.
+        siblings: Other wrong answers of the queries' questions, which are not ranked.
     """
     passage_rows = {passage: row for row, passage in enumerate(data.passages)}
     own = _Labels.of(collection.own_rows(training_rows), passage_rows)
     outside = _Labels.of(collection.outside_rows(training_rows), passage_rows)
     vectors = [_embed(model, data, (own, outside), training_rows, model_output, queries) for model in fused]
-    table = _build_table(fused, vectors, data, (own, outside), {"queries": queries, "qrels": data.qrels})
+    vectors[-1] = vectors[-1]._replace(siblings=_embed_siblings(fused[-1], siblings, training_rows, model_output))
+    ranked = {"queries": queries, "qrels": data.qrels, "siblings": siblings}
+    table = _build_table(fused, vectors, data, (own, outside), ranked)
     return _with_tokens(table.without(data.identical), fused, data, queries)
 
 
@@ -127,6 +133,7 @@ def compute_training_candidates(
     training_rows: list[dict],
     blocks: list[list[int]],
     model_output: Path,
+    siblings: Sequence[QueryMetadata] = (),
 ) -> Iterator[Candidates]:
     """Build the tables of training rows, block by block; what a block's rows are labelled with does not count in it.
 
@@ -139,6 +146,7 @@ def compute_training_candidates(
         training_rows: The collection's fine-tuning rows, outside questions included.
         blocks: Rows of `training_rows` to rank for; those of a block are all outside ones, or none is.
         model_output: Folder that keeps the vectors of base models.
+        siblings: Other wrong answers of the rows' questions, which are not ranked.
     """
     passage_rows = {passage: row for row, passage in enumerate(data.passages)}
     is_outside = np.array([collection.OUTSIDE in row for row in training_rows], dtype=bool)
@@ -146,6 +154,7 @@ def compute_training_candidates(
     own = _Labels.of(collection.own_rows(training_rows), passage_rows)
     outside = _Labels.of(collection.outside_rows(training_rows), passage_rows)
     vectors = [_embed(model, data, (own, outside), training_rows, model_output) for model in fused]
+    vectors[-1] = vectors[-1]._replace(siblings=_embed_siblings(fused[-1], siblings, training_rows, model_output))
     for block in blocks:
         rows, side = [training_rows[row] for row in block], bool(is_outside[block[0]])
         labels, of_block = [own, outside], places[block]
@@ -154,7 +163,8 @@ def compute_training_candidates(
         ranked = [each._replace(queries=(each.outside if side else each.own)[of_block]) for each in vectors]
         queries = {row["query_id"]: collection.query_metadata(row) for row in rows}
         qrels = {row["query_id"]: row["pos_id"] for row in rows}
-        table = _build_table(fused, ranked, data, tuple(labels), {"queries": queries, "qrels": qrels})
+        of_rows = {"queries": queries, "qrels": qrels, "siblings": siblings}
+        table = _build_table(fused, ranked, data, tuple(labels), of_rows)
         table = table.without({row["query_id"]: row["identical"] for row in rows if row.get("identical")})
         yield _with_tokens(table, fused, data, queries)
 
@@ -173,6 +183,20 @@ def _embed(
         for checkpoint in model.checkpoints
     ]
     return seeds[0] if len(seeds) == 1 else _ModelVectors(*map(_joined, zip(*seeds, strict=True)))
+
+
+def _embed_siblings(
+    model: FusedCheckpoint, siblings: Sequence[QueryMetadata], training_rows: list[dict], model_output: Path
+) -> np.ndarray | None:
+    """Embed wrong answers that are not ranked, (siblings, dim); None without any."""
+    if not siblings:
+        return None
+    vectors = []
+    for checkpoint in model.checkpoints:
+        encoder = run_store.open_store(checkpoint, model_output)
+        bank = collection.example_bank(training_rows, checkpoint.recipe.prompts)
+        vectors.append(_embed_queries(encoder, model.part, list(siblings), bank, "siblings"))
+    return vectors[0] if len(vectors) == 1 else _joined(tuple(vectors))
 
 
 def _joined(vectors: tuple[np.ndarray | None, ...]) -> np.ndarray | None:
@@ -226,7 +250,7 @@ def _build_table(
 
     Args:
         labels: of the training rows that count, own and outside ones.
-        ranked: `queries`, id -> metadata, and their `qrels`.
+        ranked: `queries`, id -> metadata, their `qrels`, and `siblings` of theirs that are not ranked.
     """
     own, outside = labels
     models = [
@@ -236,6 +260,7 @@ def _build_table(
             each.own[own.query_rows],
             each.passages,
             each.outside[outside.query_rows] if len(outside.query_rows) else None,
+            None if each.siblings is None else Siblings(ranked["siblings"], each.siblings),
         )
         for model, each in zip(fused, vectors, strict=True)
     ]

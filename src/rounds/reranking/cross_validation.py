@@ -105,8 +105,8 @@ def title(folds: list[Fold], ensemble: Ensemble = views.DEFAULTS) -> str:
         parts.append(f"with outside questions{given}{silent}")
     if first.seeds > 1:
         parts.append(f"rounds: means over {first.seeds} training seeds")
-    if ensemble.boosted_trees:
-        parts.append(f"ensemble: with {views.BOOSTED_TREES}")
+    if not ensemble.boosted_trees:
+        parts.append(f"{views.ENSEMBLE} without {views.BOOSTED_TREES}")
     return "; ".join(parts)
 
 

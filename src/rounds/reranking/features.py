@@ -43,6 +43,19 @@ class LabelledQueries:
 
 
 @dataclass(frozen=True)
+class Siblings:
+    """Wrong answers of the ranked queries' questions that are not ranked themselves.
+
+    Attributes:
+        metadata: (siblings) their metadata.
+        vectors: (siblings, dim), by the last model.
+    """
+
+    metadata: list[QueryMetadata]
+    vectors: np.ndarray
+
+
+@dataclass(frozen=True)
 class FusedModel:
     """Vectors of one checkpoint whose similarities (inner products) become features.
 
@@ -59,6 +72,7 @@ class FusedModel:
     labelled: np.ndarray
     passages: np.ndarray
     outside: np.ndarray | None = None
+    siblings: Siblings | None = None
 
 
 def build_candidates(
@@ -78,7 +92,8 @@ def build_candidates(
     Outside questions vote apart: for further candidates, and in the groups `outside MODEL`.
 
     Args:
-        queries: Query id -> metadata. Queries of one question are siblings.
+        queries: Query id -> metadata. Queries of one question are siblings, and so are the last model's
+            `siblings`.
         passage_ids: Passage ids in corpus order.
         labelled: The labelled training queries.
         models: The fused models; the ranking of the last is the one to improve.
@@ -97,22 +112,14 @@ def build_candidates(
         )
     metadata, main = list(queries.values()), models[-1]
     similarity = main.queries @ main.passages.T
-    is_candidate = (
-        _top(similarity, NEAREST)
-        | _top_voted(main.queries @ main.labelled.T, labelled, len(passage_ids))
-        | (_top(bm25_scores, LEXICAL) & (bm25_scores > 0))
-    )
-    if outside is not None:
-        for block in _query_blocks(len(metadata), outside):
-            is_candidate[block] |= _top_voted(main.queries[block] @ main.outside.T, outside, len(passage_ids))
-    pairs = np.nonzero(is_candidate)
+    pairs = np.nonzero(_choose(similarity, main, labelled, outside, bm25_scores))
     features: dict[str, np.ndarray] = {}
     for model in models:
         features |= in_group(model.name, _similarity_features(model, labelled, pairs))
         features |= in_group(f"votes {model.name}", _vote_features(model, metadata, labelled, pairs))
     features |= in_group("labels", _label_features(metadata, labelled, main, pairs))
     features |= in_group("words", _rank_features(bm25_scores, pairs))
-    features |= in_group("siblings", _sibling_features(metadata, similarity, pairs))
+    features |= in_group("siblings", _sibling_features(metadata, main, similarity, pairs))
     features |= _outside_features(models, metadata, outside, pairs) if outside else {}
     return Candidates(
         queries=list(queries),
@@ -121,6 +128,26 @@ def build_candidates(
         relevant=_relevance(list(queries), passage_ids, qrels)[pairs],
         features={name: np.asarray(values, dtype=np.float32) for name, values in features.items()},
     )
+
+
+def _choose(
+    similarity: np.ndarray,
+    model: FusedModel,
+    labelled: LabelledQueries,
+    outside: LabelledQueries | None,
+    bm25_scores: np.ndarray,
+) -> np.ndarray:
+    """Mark each query's candidates, (queries, corpus) bool."""
+    count, corpus_size = similarity.shape
+    is_candidate = (
+        _top(similarity, NEAREST)
+        | _top_voted(model.queries @ model.labelled.T, labelled, corpus_size)
+        | (_top(bm25_scores, LEXICAL) & (bm25_scores > 0))
+    )
+    if outside is not None:
+        for block in _query_blocks(count, outside):
+            is_candidate[block] |= _top_voted(model.queries[block] @ model.outside.T, outside, corpus_size)
+    return is_candidate
 
 
 def nearest_votes(similarity: np.ndarray, labelled: LabelledQueries, corpus_size: int) -> np.ndarray:
@@ -277,13 +304,18 @@ def _label_features(
     return features
 
 
-def _sibling_features(queries: list[QueryMetadata], similarity: np.ndarray, pairs: Pairs) -> dict[str, np.ndarray]:
+def _sibling_features(
+    queries: list[QueryMetadata], model: FusedModel, similarity: np.ndarray, pairs: Pairs
+) -> dict[str, np.ndarray]:
     """Compare the passage's similarity to the query with that to the same question's other wrong answers."""
     is_sibling = _share_field(queries, queries, "question")
     np.fill_diagonal(is_sibling, False)
-    counts = is_sibling.sum(axis=1)
-    mean = (is_sibling @ similarity) / np.maximum(counts, 1)[:, None]
-    mean = np.where(counts[:, None] > 0, mean, similarity)
+    total, counts = is_sibling @ similarity, is_sibling.sum(axis=1)
+    if model.siblings is not None:
+        is_unranked = _share_field(queries, model.siblings.metadata, "question")
+        total += is_unranked @ (model.siblings.vectors @ model.passages.T)
+        counts += is_unranked.sum(axis=1)
+    mean = np.where(counts[:, None] > 0, total / np.maximum(counts, 1)[:, None], similarity)
     return {"score": mean[pairs], "above": (mean - similarity)[pairs], "number": counts[pairs[0]]}
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from rounds.artifacts import hashing, store
 from rounds.artifacts.second_stage_manifests import CandidatesManifest, RerankerManifest
 from rounds.config.recipe import Recipe
-from rounds.data import collection, lineage
+from rounds.data import collection, lineage, siblings
 from rounds.data.collection import Collection
+from rounds.data.dataset import RetrievalDataset
 from rounds.data.few_shot import QueryMetadata
 from rounds.encoding import pair_scores
 from rounds.errors import Refused, UserError
@@ -81,6 +82,7 @@ def make_candidates(
     model_output: Path,
     overwrite: bool,
     made_from: dict | None = None,
+    raw: RetrievalDataset | None = None,
 ) -> str:
     """Write the candidates of the validation queries, or of the test queries where there are none.
 
@@ -91,36 +93,26 @@ def make_candidates(
         model_output: Folder that keeps the vectors of base models.
         overwrite: Replace candidates of another configuration.
         made_from: What the pipeline makes the folder from, which then decides whether it is kept; None without one.
+        raw: The data that the split was drawn from, whose other wrong answers of the validation questions are siblings
+            as well, as in the test set; None leaves the labelled ones alone.
 
     Returns:
         The line to print.
 
     Raises:
-        UserError: There are no queries, or two fused models have one name.
+        UserError: There are no queries, two fused models have one name, or the split is not of `raw`.
         Refused: A checkpoint was trained on a validation question.
     """
-    queries = {query: data.metadata[query] for query in data.validation or data.test}
-    if not queries:
-        raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
-    for checkpoint in checkpoints:
-        checkpoint.recipe.require_text_only("candidates")
-        checkpoint.recipe.require_cosines("candidates")
-    parts = query_parts(queries.values())
-    fused = fused_checkpoints(checkpoints, parts)
-    rows = data.folder / collection.FINETUNE
-    config = {
-        "members": [checkpoint.key for checkpoint in checkpoints],
-        "parts": list(parts),
-        "tokens": [compares_tokens(checkpoint) for checkpoint in checkpoints],
-        "queries": hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()]),
-        "relevant": data.validation_digest,
-        "training": hashing.sha256_file(rows),
-    }
+    queries = _queries_to_rank(checkpoints, data)
+    fused = fused_checkpoints(checkpoints, query_parts(queries.values()))
+    unranked = _unranked(raw, data, queries, checkpoints[-1])
+    config = _candidates_config(checkpoints, data, queries, unranked)
     if store.is_finished(output, config, overwrite, made_from):
         return f"{output}: up to date"
     _require_clean(checkpoints, data)
     with store.drafting(output) as draft:
-        table = compute_candidates(fused, data, queries, collection.read_rows(rows, ("pos",)), model_output)
+        training_rows = collection.read_rows(data.folder / collection.FINETUNE, ("pos",))
+        table = compute_candidates(fused, data, queries, training_rows, model_output, unranked)
         write_candidates(table, draft.folder / FILE)
         draft.manifest = CandidatesManifest(
             config=config,
@@ -134,6 +126,41 @@ def make_candidates(
         )
     relevant = f", {table.relevant.sum()} of them relevant" if data.validation else ""
     return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
+
+
+def _queries_to_rank(checkpoints: list[Checkpoint], data: Collection) -> dict[str, QueryMetadata]:
+    """Return the queries of candidates, and refuse a collection without any and recipes that give none."""
+    queries = {query: data.metadata[query] for query in data.validation or data.test}
+    if not queries:
+        raise UserError(f"{data.folder}: neither validation nor test queries, so there is nothing to rank")
+    for checkpoint in checkpoints:
+        checkpoint.recipe.require_text_only("candidates")
+        checkpoint.recipe.require_cosines("candidates")
+    return queries
+
+
+def _candidates_config(
+    checkpoints: list[Checkpoint], data: Collection, queries: dict[str, QueryMetadata], unranked: list[QueryMetadata]
+) -> dict:
+    """Return everything that shapes a folder of candidates, for its manifest."""
+    return {
+        "members": [checkpoint.key for checkpoint in checkpoints],
+        "parts": list(query_parts(queries.values())),
+        "tokens": [compares_tokens(checkpoint) for checkpoint in checkpoints],
+        "queries": hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()]),
+        "relevant": data.validation_digest,
+        "training": hashing.sha256_file(data.folder / collection.FINETUNE),
+        **({"siblings": hashing.sha256_json([sibling.text for sibling in unranked])} if unranked else {}),
+    }
+
+
+def _unranked(
+    raw: RetrievalDataset | None, data: Collection, queries: Iterable[str], last: Checkpoint
+) -> list[QueryMetadata]:
+    """Return the wrong answers of validation questions that are no queries; empty without raw data."""
+    if raw is None:
+        return []
+    return siblings.unranked(raw, data.questions["validation"], set(queries), last.recipe.prompts, data.folder)
 
 
 def _rounds_of_seeds(last: FusedCheckpoint, output: Path) -> dict[str, list[str]]:

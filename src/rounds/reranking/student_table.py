@@ -30,7 +30,7 @@ CAPTION = (
     "MAP@25: of the folds' queries; the student was taught their labels and is scored on questions held out before"
 )
 
-CHOICES = {"boosted_trees": "boosted trees", "outside_votes": "without outside votes"}  # where they are no defaults
+CHOICES = {"boosted_trees": "without boosted trees", "outside_votes": "without outside votes"}  # of what is false
 
 QUERIES = 64  # that are encoded to time it
 
@@ -100,7 +100,7 @@ def build_table(taught: Taught) -> Table:
         _line("ensemble", len(taught.checkpoints), ensemble, minutes, f"{manifest.metrics[MAIN_METRIC]:.4f}"),
         _line("distilled", 1, student, own_minutes, ""),
     ]
-    choices = [name for key, name in CHOICES.items() if key in manifest.config]
+    choices = [name for key, name in CHOICES.items() if not manifest.config.get(key, True)]
     title = f"{taught.student.recipe.name}, distilled from {', '.join([*manifest.members, *choices])}"
     columns = [Column(HEADER[0], is_text=True), *map(Column, HEADER[1:])]
     return Table(columns, lines, title, CAPTION.format(queries=len(queries)))

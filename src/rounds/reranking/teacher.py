@@ -13,8 +13,10 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.second_stage_manifests import TeacherManifest
 from rounds.config.recipe import Distillation
 from rounds.config.sections.ensemble import Ensemble
-from rounds.data import collection, lineage
+from rounds.data import collection, lineage, siblings
 from rounds.data.collection import Collection
+from rounds.data.dataset import RetrievalDataset
+from rounds.data.few_shot import QueryMetadata
 from rounds.data.text import normalize_text
 from rounds.errors import Refused, UserError
 from rounds.estimate import Counter, Estimate
@@ -50,6 +52,8 @@ class TeacherJob:
         overwrite: Replace a file of another configuration.
         made_from: What the pipeline makes the file from, which then decides whether it is kept; None without one.
         ensemble: What the ensemble reads and is made of.
+        raw: The data that the collection was drawn from, whose wrong answers without a label are siblings of the rows;
+            None leaves the labelled ones alone.
     """
 
     folds: list[Path]
@@ -61,20 +65,31 @@ class TeacherJob:
     overwrite: bool = False
     made_from: dict | None = None
     ensemble: Ensemble = views.DEFAULTS
+    raw: RetrievalDataset | None = None
 
     @property
     def scores_others(self) -> bool:
         """Return whether rows of no fold and outside ones are scored."""
         return self.settings.rows == "all" and bool(self.checkpoints)
 
+    def unranked_siblings(self) -> list[QueryMetadata]:
+        """Return the wrong answers of the training questions that are no training rows; empty without raw data."""
+        if not (self.raw and self.scores_others):
+            return []
+        rows = {row["query_id"] for row in collection.read_rows(self.data.folder / collection.FINETUNE, ("pos",))}
+        prompts = self.checkpoints[-1].recipe.prompts
+        return siblings.unranked(self.raw, self.data.questions["train"], rows, prompts, self.data.folder)
+
     def config(self) -> dict:
         """Return everything that shapes the file, for its manifest."""
+        unranked = self.unranked_siblings()
         return {
             "folds": [hashing.sha256_file(folder / FILE) for folder in self.folds],
             "rows": hashing.sha256_file(self.data.folder / collection.FINETUNE),
             "checkpoints": [source.key for source in self.checkpoints],
             "candidates": self.settings.candidates,
             "others": self.scores_others,
+            **({"siblings": hashing.sha256_json([each.text for each in unranked])} if unranked else {}),
             **self.ensemble.choices(),
         }
 
@@ -187,7 +202,7 @@ def _score_others(
     scores: Scores = {}
     estimate = Estimate("score the other training rows", "blocks")
     done = Counter(estimate.update, len(blocks))
-    for table in compute_training_candidates(fused, job.data, rows, blocks, job.model_output):
+    for table in compute_training_candidates(fused, job.data, rows, blocks, job.model_output, job.unranked_siblings()):
         scores |= best_candidates(table, fitted.score(table), job.settings.candidates)
         done.add(1)
     return scores

@@ -30,12 +30,12 @@ SHARED_GROUPS = ("labels", "words", "siblings")
 def default_views(models: list[str], settings: Ensemble = DEFAULTS) -> list[tuple[str, list[View]]]:
     """Return the views of the fusion (the last model alone) and of the ensemble (also beside the base model's parts).
 
-    Neither reads earlier rounds or a reranker; `ablation_views` has the ensembles with them. Boosted trees, where the
-    settings ask for them, read all that the ensemble's networks read, and are one more of its views.
+    Neither reads earlier rounds or a reranker; `ablation_views` has the ensembles with them. Boosted trees are one more
+    view of the ensemble, of all that its networks read, unless the settings leave them out.
 
     Args:
         models: Names of the fused models.
-        settings: Whether to read the features of outside questions, where there are any, and to add boosted trees.
+        settings: Whether to read the features of outside questions, where there are any, and to have boosted trees.
 
     Returns:
         Label and views of each.
@@ -47,8 +47,8 @@ def default_views(models: list[str], settings: Ensemble = DEFAULTS) -> list[tupl
 def ablation_views(models: list[str], table: Candidates, settings: Ensemble = DEFAULTS) -> list[tuple[str, list[View]]]:
     """Return the fusion without one kind of feature each, and other ensembles.
 
-    These are the ensemble with boosted trees, or without if it has them, with all rounds and with a reranker. The one
-    without outside questions is there as well, since cross-validation may make too much of these.
+    These are the ensemble without boosted trees, or with them if it has none, with all rounds and with a reranker. The
+    one without outside questions is there as well, since cross-validation may make too much of these.
 
     Args:
         models: Names of the fused models.
@@ -103,6 +103,6 @@ def _views_of(model: str, models: list[str], outside_votes: bool) -> list[View]:
 
 
 def _with_trees(views: list[View], settings: Ensemble) -> list[View]:
-    """Return the views, and one of boosted trees that read all of their features where the settings ask for it."""
+    """Return the views, and one of boosted trees that read all of their features, unless the settings leave it out."""
     groups = dict.fromkeys(group for view in views for group in view)
     return [*views, TreeView(groups)] if settings.boosted_trees else views

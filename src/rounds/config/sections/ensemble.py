@@ -21,11 +21,10 @@ class Ensemble:
     """Read the votes of outside questions; false: they train the rounds, and the second stage knows nothing of them but
     the candidates that they added ([second-stage.md](second-stage.md#without-votes-of-outside-questions))."""
 
-    boosted_trees: Boolean = False
+    boosted_trees: Boolean = True
     """Average the fusion's networks with gradient boosted trees, which read the features of all of them
-    ([second-stage.md](second-stage.md#boosted-trees)). `make cv` measures it either way."""
+    ([second-stage.md](second-stage.md#boosted-trees)); false: networks alone. `make cv` measures it either way."""
 
     def choices(self) -> dict[str, bool]:
-        """Return the keys that are not at their defaults, but the prior, which changes none of the models."""
-        defaults = asdict(Ensemble(unseen_prior=self.unseen_prior))
-        return {key: value for key, value in asdict(self).items() if value != defaults[key]}
+        """Return the keys that change the ensemble's models: all but the prior."""
+        return {key: value for key, value in asdict(self).items() if key != "unseen_prior"}
