@@ -7,14 +7,14 @@ from rounds import cli
 from rounds.config import loader
 from rounds.data import collection, remote_files
 from rounds.data.loaders import eedi
-from rounds.flags import ModelOutput, OfEnsemble, OneDevice, Replacing
+from rounds.flags import ModelOutput, OneDevice, Replacing
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking.teacher import TeacherJob, write_teacher
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput, OneDevice, OfEnsemble, Replacing):
+class Flags(ModelOutput, OneDevice, Replacing):
     """The folds that teach the ensemble, and the rows that it scores."""
 
     recipe: str = field(metadata={"help": "recipe of the rounds"})
@@ -45,7 +45,7 @@ def main(flags: Flags) -> None:
         model_output=Path(flags.model_output),
         overwrite=flags.overwrite,
         made_from=flags.made_from,
-        ensemble=flags.ensemble(),
+        ensemble=recipe.ensemble,
         raw=eedi.load(remote_files.local_path(flags.raw_dir)) if flags.raw_dir else None,
     )
     print(write_teacher(job))

@@ -315,7 +315,8 @@ def test_broken_yaml_is_refused(tmp_path, content):
 
 @pytest.mark.parametrize(
     "template",
-    ["{answer}", "{}", "{0}", "{question", "question}", "{question:d}", "{question!x}", "{wrong.text}", "{wrong[a]}"],
+    ["{answer}", "{}", "{0}", "{question", "question}", "{question:d}", "{question!x}", "{wrong.text}", "{wrong[a]}"]
+    + ["", "question", "{{question}}"],  # one text for all
 )
 def test_bad_query_templates_are_refused(tmp_path, template):
     """A query template that a question cannot fill is refused with file, key and the fields that exist."""

@@ -1,6 +1,5 @@
 """Siblings: all wrong answers of the questions that a split was drawn from, and only of these."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from helpers.tiny_task import refused
@@ -10,18 +9,13 @@ from rounds.data.loaders import eedi
 
 
 def test_siblings_are_the_other_wrong_answers_of_the_questions(raw, tiny):
-    """Labelled or not; not those that are ranked, those of other questions, or those without text."""
+    """Labelled or not; not those that are ranked, or those of other questions."""
     task = eedi.load(raw)
-    blank = next(query for query in task.queries if query.id not in task.qrels)
-    queries = [
-        replace(query, fields={**query.fields, "wrong": " "}) if query == blank else query for query in task.queries
-    ]
-    task = replace(task, queries=queries)
-    groups = {blank.group, *list(dict.fromkeys(query.group for query in queries))[:20]}
+    groups = set(list(dict.fromkeys(query.group for query in task.queries))[:20])
     questions = lineage.question_digests(task, groups)
     ranked = {query.id for query in task.labelled(groups)}
     found = siblings.unranked(task, questions, ranked, tiny.prompts, Path("data"))
-    expected = [query for query in queries if query.group in groups and query.id not in ranked and query.id != blank.id]
+    expected = [query for query in task.queries if query.group in groups and query.id not in ranked]
     assert expected and [each.question for each in found] == [query.group for query in expected]
     for each, query in zip(found, expected, strict=True):
         assert query.fields["wrong"] in each.text and each.construct == query.fields["construct"]

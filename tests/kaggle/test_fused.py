@@ -75,6 +75,16 @@ def test_an_ensemble_without_outside_votes_reads_none(folders, tmp_path):
     assert has_votes == [True, True, False]
 
 
+def test_folds_with_other_siblings_are_refused(folders, tmp_path):
+    """Nothing is written."""
+    *learned, ranked = folders
+    manifest = CandidatesManifest(config={"siblings": "x"}, data="tiny", split="v5", members=["m"], collection="c")
+    store.write_manifest(learned[0] / store.MANIFEST, manifest)
+    with refused(learned[1], "with a label alone", learned[0]):
+        submit_fused(learned, ranked, tmp_path / "sample.csv", tmp_path / "best.csv")
+    assert not (tmp_path / "best.csv").exists()
+
+
 def test_an_ensemble_with_boosted_trees_says_so(folders, tmp_path):
     """In its manifest; it ranks otherwise than without, and has another fingerprint in the ledger."""
     *learned, ranked = folders

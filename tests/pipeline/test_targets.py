@@ -360,7 +360,7 @@ def test_a_recipe_leaves_out_boosted_trees(session, project):
     distilled = session("ROUND=1", "FOLDS=0 1", target="distil")
     targets.run("distil", distilled)
     calls = {call.script: dict(call.flags) for call in distilled.runner.calls}
-    assert "without_trees" in calls["teach"] and not {"finetune", "candidates"} & calls.keys()
+    assert calls["teach"]["recipe"] == ("r.yaml",) and not {"finetune", "candidates"} & calls.keys()
     measured = last_call(session, "cv", "ROUND=1", "FOLDS=0 1", "RERANKER=r.yaml")
     assert measured.script == "cv" and "without_trees" in dict(measured.flags)
 

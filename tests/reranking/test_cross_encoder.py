@@ -193,7 +193,7 @@ def test_unlabelled_wrong_answers_are_siblings(raw, tables, tiny, tmp_path):
     stage.make_candidates(*arguments)
     without, table = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
     group_of = {query.id: query.group for query in task.queries}
-    answers = Counter(query.group for query in task.queries if query.fields["wrong"].strip())
+    answers = Counter(query.group for query in task.queries)
     numbers = [answers[group_of[table.queries[row]]] - 1 for row in table.query_rows]
     assert table.features["siblings: number"].tolist() == numbers
     assert without.features["siblings: number"].sum() < sum(numbers)

@@ -59,6 +59,14 @@ def test_the_ensemble_of_the_table_is_the_one_that_is_asked_for(folders):
     assert jobs[0].config() | {"ensemble": Ensemble().choices()} == jobs[1].config() != jobs[0].config()
 
 
+def test_folds_with_other_siblings_are_refused(folders):
+    """Where wrong answers without a label are siblings in one fold alone, a feature would mean two things."""
+    manifest = store.read_manifest(folders[1])
+    store.write_manifest(folders[1] / store.MANIFEST, manifest.with_values(config={folds.SIBLINGS: "digest"}))
+    with refused(folders[0], "with a label alone", folders[1], "--raw_dir"):
+        cv_table.evaluate(CrossValidation(folders, []))
+
+
 def test_two_folds_tell_no_prior(folders, tmp_path):
     """The line that says so stands in the files as well."""
     job, output = CrossValidation(folders[:2], [], unseen_prior=True), tmp_path / "cv.json"

@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.tiny_task import refused
 
 from rounds.artifacts import store
 from rounds.config.recipe import Distillation
@@ -139,6 +140,8 @@ def test_each_training_row_gets_scores_and_the_file_the_lineage_of_all(raw, tiny
         assert [row["query_id"] for row in written] == expected
         manifest = store.read_file_manifest(tmp_path / "t.jsonl")
         assert manifest.lineage == data.questions["train"] and manifest.queries == len(written)
+    with refused(folds[0], "--raw_dir"):  # whose siblings are others than those of the folds
+        teacher.write_teacher(dataclasses.replace(job, raw=task))
     other = dataclasses.replace(job, ensemble=Ensemble(boosted_trees=False), output=tmp_path / "networks.jsonl")
     assert other.config() == job.config() | {"boosted_trees": False} != job.config()
     teacher.write_teacher(other)

@@ -325,7 +325,8 @@ class SubmissionManifest(Manifest):
         checkpoint, run: its name, and the folder of its run, relative to the folder of the base models' runs.
         members, folds: names of the fused models, and configs of the candidates that the fusion was fitted on.
         unseen_offset: what was added to the ensemble's log-probabilities of passages that training never labels.
-        outside_votes, boosted_trees: whether the ensemble reads outside questions' votes, and has trees.
+        outside_votes: whether the ensemble reads the votes of outside questions, where there are any.
+        boosted_trees: whether the ensemble has trees.
     """
 
     kind: Literal["submission"] = "submission"

@@ -35,7 +35,7 @@ def wrong_answers(raw: RetrievalDataset, questions: dict[str, str], folder: Path
 def unranked(
     raw: RetrievalDataset, questions: dict[str, str], ranked: Ids[str], prompts: Prompts, folder: Path
 ) -> list[QueryMetadata]:
-    """Return the other wrong answers of questions than those that are ranked; one without text is none.
+    """Return the other wrong answers of questions than those that are ranked.
 
     Args:
         raw: The data that the collection was drawn from.
@@ -50,5 +50,5 @@ def unranked(
     return [
         QueryMetadata(query_text(query, prompts), query.group, query.fields["construct"], query.fields["subject"])
         for query in wrong_answers(raw, questions, folder)
-        if query.id not in ranked and query.fields["wrong"].strip()
+        if query.id not in ranked
     ]

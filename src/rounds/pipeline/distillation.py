@@ -89,7 +89,6 @@ def teacher(experiment: Experiment, folds: tuple[Experiment, ...]) -> Stage:
         data_dir=experiment.data,
         model_paths=[experiment.train(earlier) for earlier in range(1, number + 1)],
         raw_dir=candidate_stages.siblings_source(experiment),
-        **second_stages.ensemble_flags(experiment),
         device=given.first_device,
         output_file=folder(experiment) / TEACHER_FILE,
         replace_stale=True,

@@ -80,7 +80,10 @@ SCRIPTS = {
     "candidates": Reads("output_dir", (*BASE_MODEL, "mining.bm25"), ("data_dir", "model_paths", "raw_dir")),
     "teach": Reads(
         "output_file",
-        (*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates"),
+        (
+            *(*BASE_MODEL, "mining.bm25", "distillation.rows", "distillation.candidates"),
+            *("ensemble.outside_votes", "ensemble.boosted_trees"),
+        ),
         ("folds", "data_dir", "model_paths", "raw_dir"),
         {"ensemble": ENSEMBLE},
     ),

@@ -1,7 +1,8 @@
 """Candidate features: choose each query's candidate passages and compute what the fusion learns from.
 
 No model is loaded here: similarities come in as vectors, lexical matches as BM25 scores. Every feature is computed from
-the queries, the corpus and the labelled training queries of the same split, never from a query's own label.
+the queries, other wrong answers of their questions, the corpus and the labelled training queries of the same split,
+never from a query's own label.
 """
 
 from dataclasses import dataclass, replace
@@ -65,6 +66,7 @@ class FusedModel:
         labelled: (labels, dim), vectors of the training queries, in the order of `LabelledQueries`.
         passages: (corpus, dim), vectors of the passages.
         outside: (labels, dim), vectors of the outside questions; None without any.
+        siblings: Wrong answers that are not ranked; of the last model alone, and None without any.
     """
 
     name: str
@@ -312,11 +314,21 @@ def _sibling_features(
     np.fill_diagonal(is_sibling, False)
     total, counts = is_sibling @ similarity, is_sibling.sum(axis=1)
     if model.siblings is not None:
-        is_unranked = _share_field(queries, model.siblings.metadata, "question")
-        total += is_unranked @ (model.siblings.vectors @ model.passages.T)
-        counts += is_unranked.sum(axis=1)
+        sums, numbers = _sum_by_question(queries, model.siblings)
+        total += sums @ model.passages.T
+        counts += numbers
     mean = np.where(counts[:, None] > 0, total / np.maximum(counts, 1)[:, None], similarity)
     return {"score": mean[pairs], "above": (mean - similarity)[pairs], "number": counts[pairs[0]]}
+
+
+def _sum_by_question(queries: list[QueryMetadata], siblings: Siblings) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of the vectors of each query's siblings, (queries, dim) float32, and their number, (queries,)."""
+    rows: dict[str, list[int]] = {}
+    for row, sibling in enumerate(siblings.metadata):
+        rows.setdefault(sibling.question, []).append(row)
+    of_queries = [rows.get(query.question, []) if query.question else [] for query in queries]
+    sums = np.stack([siblings.vectors[of_query].sum(axis=0, dtype=np.float32) for of_query in of_queries])
+    return sums, np.array(list(map(len, of_queries)))
 
 
 def _rank_features(scores: np.ndarray, pairs: Pairs) -> dict[str, np.ndarray]:

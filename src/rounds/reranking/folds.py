@@ -21,6 +21,8 @@ SCORES = "scores.npy"  # a reranker's scores of the candidates
 
 RERANKER = "reranker"  # feature group of these scores
 
+SIBLINGS = "siblings"  # key of the candidates' config where wrong answers without a label are siblings too
+
 
 class Cost(NamedTuple):
     """Minutes of work, and the most memory held at once, None where it was not measured."""
@@ -71,6 +73,21 @@ def read_candidates_manifest(folder: Path) -> CandidatesManifest:
     if not isinstance(manifest, CandidatesManifest):
         raise UserError(f"{folder}: no candidates there; make them with candidates.py")
     return manifest
+
+
+def have_all_siblings(folders: list[Path]) -> bool:
+    """Return whether wrong answers without a label are siblings of the folds' queries.
+
+    Raises:
+        UserError: They are in some folds, and not in others, so that one feature would mean two things.
+    """
+    kinds = [SIBLINGS in read_candidates_manifest(folder).config for folder in folders]
+    if len(set(kinds)) > 1:
+        raise UserError(
+            f"{folders[kinds.index(False)]}: siblings of its queries are wrong answers with a label alone, unlike "
+            f"those of {folders[kinds.index(True)]}; make both with candidates.py --raw_dir, or both without"
+        )
+    return any(kinds)
 
 
 def count_seeds(manifest: CandidatesManifest) -> int:

@@ -112,7 +112,7 @@ def make_candidates(
     _require_clean(checkpoints, data)
     with store.drafting(output) as draft:
         training_rows = collection.read_rows(data.folder / collection.FINETUNE, ("pos",))
-        table = compute_candidates(fused, data, queries, training_rows, model_output, unranked)
+        table = compute_candidates(fused, data, queries, training_rows, model_output, unranked or ())
         write_candidates(table, draft.folder / FILE)
         draft.manifest = CandidatesManifest(
             config=config,
@@ -140,7 +140,10 @@ def _queries_to_rank(checkpoints: list[Checkpoint], data: Collection) -> dict[st
 
 
 def _candidates_config(
-    checkpoints: list[Checkpoint], data: Collection, queries: dict[str, QueryMetadata], unranked: list[QueryMetadata]
+    checkpoints: list[Checkpoint],
+    data: Collection,
+    queries: dict[str, QueryMetadata],
+    unranked: list[QueryMetadata] | None,
 ) -> dict:
     """Return everything that shapes a folder of candidates, for its manifest."""
     return {
@@ -150,16 +153,16 @@ def _candidates_config(
         "queries": hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()]),
         "relevant": data.validation_digest,
         "training": hashing.sha256_file(data.folder / collection.FINETUNE),
-        **({"siblings": hashing.sha256_json([sibling.text for sibling in unranked])} if unranked else {}),
+        **({} if unranked is None else {folds.SIBLINGS: hashing.sha256_json([each.text for each in unranked])}),
     }
 
 
 def _unranked(
     raw: RetrievalDataset | None, data: Collection, queries: Iterable[str], last: Checkpoint
-) -> list[QueryMetadata]:
-    """Return the wrong answers of validation questions that are no queries; empty without raw data."""
+) -> list[QueryMetadata] | None:
+    """Return the wrong answers of validation questions that are no queries; None without raw data."""
     if raw is None:
-        return []
+        return None
     return siblings.unranked(raw, data.questions["validation"], set(queries), last.recipe.prompts, data.folder)
 
 

@@ -32,6 +32,8 @@ CAPTION = (
 
 CHOICES = {"boosted_trees": "without boosted trees", "outside_votes": "without outside votes"}  # of what is false
 
+BEFORE = {"boosted_trees": False, "outside_votes": True}  # what taught where a teacher's file says nothing of it
+
 QUERIES = 64  # that are encoded to time it
 
 MIB = 2**20
@@ -100,7 +102,7 @@ def build_table(taught: Taught) -> Table:
         _line("ensemble", len(taught.checkpoints), ensemble, minutes, f"{manifest.metrics[MAIN_METRIC]:.4f}"),
         _line("distilled", 1, student, own_minutes, ""),
     ]
-    choices = [name for key, name in CHOICES.items() if not manifest.config.get(key, True)]
+    choices = [name for key, name in CHOICES.items() if not manifest.config.get(key, BEFORE[key])]
     title = f"{taught.student.recipe.name}, distilled from {', '.join([*manifest.members, *choices])}"
     columns = [Column(HEADER[0], is_text=True), *map(Column, HEADER[1:])]
     return Table(columns, lines, title, CAPTION.format(queries=len(queries)))

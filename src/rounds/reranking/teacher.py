@@ -108,12 +108,14 @@ def write_teacher(job: TeacherJob) -> str:
     rounds on all of train, block by block: neither votes nor counts of labels know the block's own labels.
 
     Raises:
-        UserError: There is one fold only, a fold is named twice or fuses other models, or its rows are not the data's.
+        UserError: There is one fold only, a fold is named twice, fuses other models or has other siblings, or its rows
+            are not the data's.
         Refused: Two folds share questions.
     """
     folds.require_distinct(job.folds)
     read = [stage.read_candidate_folder(folder) for folder in job.folds]
     _check_folds(read)
+    _check_siblings(job)
     config = job.config()
     if store.is_file_finished(job.output, config, job.overwrite, job.made_from):
         return f"{job.output}: up to date"
@@ -159,6 +161,17 @@ def _check_folds(read: list[CandidateFolder]) -> None:
                     f"{earlier.folder} and {fold.folder}: share {len(shared)} validation questions, so the ensemble "
                     "would have learned the labels that it scores; name folds of one SEED only"
                 )
+
+
+def _check_siblings(job: TeacherJob) -> None:
+    """Refuse rows of no fold whose siblings are others than those of the folds' queries."""
+    has_all = folds.have_all_siblings(job.folds)
+    if job.scores_others and has_all != (job.raw is not None):
+        way_out = "name the raw data of the folds: --raw_dir" if has_all else "leave out --raw_dir"
+        raise UserError(
+            f"{job.folds[0]}: wrong answers without a label are {'' if has_all else 'no '}siblings of its queries, and "
+            f"must be{'' if has_all else ' none'} of the other rows'; {way_out}"
+        )
 
 
 def _check_rows(rows: list[dict], scores: Scores, job: TeacherJob) -> None:

@@ -22,6 +22,8 @@ def _check_format(template: str, key: str, fields: tuple[str, ...]) -> str:
         template.format(**dict.fromkeys(fields, ""))
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"prompts.{key} has {error}; its fields are {', '.join(fields)}") from None
+    if not template_fields(template):
+        raise ValueError(f"prompts.{key} {template!r} has no field, so all texts are one; name {', '.join(fields)}")
     return template
 
 
