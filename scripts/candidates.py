@@ -5,24 +5,20 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
-from rounds.data import collection, remote_files
-from rounds.data.loaders import eedi
-from rounds.flags import Clustered, ModelOutput, OneDevice, Replacing
+from rounds.data import collection
+from rounds.flags import Clustered, ModelOutput, OneDevice, Replacing, WithSiblings
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking import stage
 
 
 @dataclass(kw_only=True)
-class Flags(Clustered, ModelOutput, OneDevice, Replacing):
+class Flags(Clustered, ModelOutput, OneDevice, Replacing, WithSiblings):
     """The checkpoints whose rankings are refined, and the queries."""
 
     data_dir: str = field(metadata={"help": "the split's collection"})
     output_dir: str = field(metadata={"help": "folder of the candidates"})
     model_paths: list[str] = field(metadata={"help": "checkpoints; the ranking of the last is refined"})
-    raw_dir: str = field(
-        default="", metadata={"help": "the competition's CSVs, whose wrong answers without a label are siblings, too"}
-    )
     recipe: str = field(default="", metadata={"help": "recipe whose base model is a member too"})
 
 
@@ -35,8 +31,8 @@ def main(flags: Flags) -> None:
         sources.insert(0, checkpoint.resolve(None, loader.load(flags.recipe), device))
     sources = [source.with_options(cluster=flags.cluster, shards=flags.shards) for source in sources]
     output, model_output = Path(flags.output_dir), Path(flags.model_output)
-    raw = eedi.load(remote_files.local_path(flags.raw_dir)) if flags.raw_dir else None
-    print(stage.make_candidates(sources, data, output, model_output, flags.overwrite, flags.made_from, raw))
+    made_from, raw = flags.made_from, flags.load_raw()
+    print(stage.make_candidates(sources, data, output, model_output, flags.overwrite, made_from, raw))
 
 
 if __name__ == "__main__":

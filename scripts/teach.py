@@ -5,16 +5,15 @@ from pathlib import Path
 
 from rounds import cli
 from rounds.config import loader
-from rounds.data import collection, remote_files
-from rounds.data.loaders import eedi
-from rounds.flags import ModelOutput, OneDevice, Replacing
+from rounds.data import collection
+from rounds.flags import ModelOutput, OneDevice, Replacing, WithSiblings
 from rounds.models import checkpoint
 from rounds.models.devices import resolve_device
 from rounds.reranking.teacher import TeacherJob, write_teacher
 
 
 @dataclass(kw_only=True)
-class Flags(ModelOutput, OneDevice, Replacing):
+class Flags(ModelOutput, OneDevice, Replacing, WithSiblings):
     """The folds that teach the ensemble, and the rows that it scores."""
 
     recipe: str = field(metadata={"help": "recipe of the rounds"})
@@ -24,9 +23,6 @@ class Flags(ModelOutput, OneDevice, Replacing):
     model_paths: list[str] = field(
         default_factory=list,
         metadata={"help": "checkpoints of the rounds on everything, which rank the rows of no fold; default: none"},
-    )
-    raw_dir: str = field(
-        default="", metadata={"help": "the competition's CSVs, whose wrong answers without a label are siblings, too"}
     )
 
 
@@ -46,7 +42,7 @@ def main(flags: Flags) -> None:
         overwrite=flags.overwrite,
         made_from=flags.made_from,
         ensemble=recipe.ensemble,
-        raw=eedi.load(remote_files.local_path(flags.raw_dir)) if flags.raw_dir else None,
+        raw=flags.load_raw(),
     )
     print(write_teacher(job))
 

@@ -12,6 +12,7 @@ from rounds.data.source import MAX_SEED
 from rounds.errors import UserError
 
 if TYPE_CHECKING:
+    from rounds.data.dataset import RetrievalDataset
     from rounds.kaggle.bundle import Upload
     from rounds.kaggle.wheels import Target
 
@@ -156,6 +157,22 @@ class OfEnsemble:
     def ensemble(self, unseen_prior: bool = False) -> Ensemble:
         """Return the section `ensemble` of a recipe that says so."""
         return Ensemble(unseen_prior, outside_votes=not self.without_outside, boosted_trees=not self.without_trees)
+
+
+@dataclass(kw_only=True)
+class WithSiblings:
+    """For what compares a query with the other wrong answers of its question."""
+
+    raw_dir: str = field(
+        default="", metadata={"help": "the competition's CSVs, whose wrong answers without a label are siblings, too"}
+    )
+
+    def load_raw(self) -> "RetrievalDataset | None":
+        """Load the raw data; None where none are named."""
+        from rounds.data import remote_files  # slow to import, and for two scripts alone
+        from rounds.data.loaders import eedi
+
+        return eedi.load(remote_files.local_path(self.raw_dir)) if self.raw_dir else None
 
 
 @dataclass(kw_only=True)

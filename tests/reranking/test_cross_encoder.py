@@ -190,7 +190,7 @@ def test_unlabelled_wrong_answers_are_siblings(raw, tables, tiny, tmp_path):
     source, task = checkpoint.resolve(None, tiny, "cpu"), eedi.load(raw)
     data = collection.read(tables[0] / store.read_manifest(tables[0]).collection)
     arguments = ([source], data, tmp_path / "candidates", tables[0].parents[1], False, None, task)
-    stage.make_candidates(*arguments)
+    assert "--raw_dir" not in stage.make_candidates(*arguments)
     without, table = read_candidates(tables[0] / FILE), read_candidates(tmp_path / "candidates" / FILE)
     group_of = {query.id: query.group for query in task.queries}
     answers = Counter(query.group for query in task.queries)
@@ -200,6 +200,7 @@ def test_unlabelled_wrong_answers_are_siblings(raw, tables, tiny, tmp_path):
     assert "up to date" in stage.make_candidates(*arguments)
     with refused("candidates", "another configuration"):
         stage.make_candidates(*arguments[:-2])
+    assert "with a label alone" in stage.make_candidates(*arguments[:2], tmp_path / "other", *arguments[3:-2])
 
 
 def add_outside(candidates: Path, folder: Path):

@@ -15,7 +15,7 @@ from rounds.reranking.features import (
     VOTE_TEMPERATURE,
     FusedModel,
     LabelledQueries,
-    Siblings,
+    UnrankedSiblings,
     build_candidates,
 )
 
@@ -208,7 +208,7 @@ def test_siblings_that_are_not_ranked_count_as_those_that_are(inputs):
     everything, metadata = build_candidates(**inputs), list(inputs["queries"].values())
     kept, left_out = [0, 2, 3, 4], [1, 5]
     models = [replace(model, queries=model.queries[kept]) for model in inputs["models"]]
-    unranked = Siblings([metadata[row] for row in left_out], inputs["models"][-1].queries[left_out])
+    unranked = UnrankedSiblings([metadata[row] for row in left_out], inputs["models"][-1].queries[left_out])
     ranked = {
         "queries": {query: inputs["queries"][query] for row, query in enumerate(inputs["queries"]) if row in kept},
         "bm25_scores": inputs["bm25_scores"][kept],

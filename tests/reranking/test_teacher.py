@@ -111,9 +111,9 @@ def test_unlabelled_wrong_answers_are_siblings_of_training_rows(raw, tiny, tiny_
     question = next(question for question, count in labelled.items() if count < answers[question])
     block = [number for number, row in enumerate(rows) if row["question_id"] == question]
     fused = stage.fused_checkpoints([base], ("",))
-    (table,) = compute_training_candidates(fused, data, rows, [block], tmp_path, job.unranked_siblings())
+    (table,) = compute_training_candidates(fused, data, rows, [block], tmp_path, job.unranked_siblings)
     assert set(table.features["siblings: number"]) == {answers[question] - 1}
-    assert dataclasses.replace(job, raw=None).unranked_siblings() == []
+    assert dataclasses.replace(job, raw=None).unranked_siblings == []
     assert job.config() != dataclasses.replace(job, raw=None).config()
 
 

@@ -1,4 +1,4 @@
-"""Siblings: all wrong answers of a split's questions, labelled or not.
+"""Siblings: the other wrong answers of a query's question, labelled or not.
 
 A test question comes with all of its wrong answers. In a split it has the labelled ones alone, since no other teaches
 or is scored; the raw data still has the rest.

@@ -89,7 +89,7 @@ def _read_manifests(
 ) -> tuple[list[CandidatesManifest], CandidatesManifest]:
     """Read the manifests of the folds' candidates and of the test queries', which must fuse the same models."""
     folds.require_distinct(fold_folders)
-    folds.have_all_siblings(fold_folders)
+    folds.check_siblings(fold_folders)
     *of_folds, manifest = [folds.read_candidates_manifest(folder) for folder in (*fold_folders, table_folder)]
     models = (manifest.members, folds.count_seeds(manifest))
     if any((each.members, folds.count_seeds(each)) != models for each in of_folds):

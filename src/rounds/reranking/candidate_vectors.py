@@ -14,7 +14,7 @@ from rounds.encoding import run_store
 from rounds.encoding.encoder import token_states
 from rounds.models.checkpoint import Checkpoint
 from rounds.reranking.candidates import Candidates
-from rounds.reranking.features import FusedModel, LabelledQueries, Siblings, build_candidates, query_part
+from rounds.reranking.features import FusedModel, LabelledQueries, UnrankedSiblings, build_candidates, query_part
 from rounds.retrieval import bm25, late_interaction
 from rounds.retrieval.vectors import widen
 
@@ -260,7 +260,7 @@ def _build_table(
             each.own[own.query_rows],
             each.passages,
             each.outside[outside.query_rows] if len(outside.query_rows) else None,
-            None if each.siblings is None else Siblings(ranked["siblings"], each.siblings),
+            None if each.siblings is None else UnrankedSiblings(ranked["siblings"], each.siblings),
         )
         for model, each in zip(fused, vectors, strict=True)
     ]

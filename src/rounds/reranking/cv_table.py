@@ -60,7 +60,7 @@ def evaluate(job: CrossValidation) -> tuple[Table, dict[str, object]]:
             hold.
     """
     folds.require_distinct(job.folds)
-    folds.have_all_siblings(job.folds)
+    folds.check_siblings(job.folds)
     if job.rerankers and len(job.rerankers) != len(job.folds):
         raise UserError(f"{len(job.rerankers)} rerankers of {len(job.folds)} folds; name one for each, or none")
     read = [folds.read_fold(*folders) for folders in _with_rerankers(job)]

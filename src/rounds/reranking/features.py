@@ -44,7 +44,7 @@ class LabelledQueries:
 
 
 @dataclass(frozen=True)
-class Siblings:
+class UnrankedSiblings:
     """Wrong answers of the ranked queries' questions that are not ranked themselves.
 
     Attributes:
@@ -74,7 +74,7 @@ class FusedModel:
     labelled: np.ndarray
     passages: np.ndarray
     outside: np.ndarray | None = None
-    siblings: Siblings | None = None
+    siblings: UnrankedSiblings | None = None
 
 
 def build_candidates(
@@ -321,7 +321,7 @@ def _sibling_features(
     return {"score": mean[pairs], "above": (mean - similarity)[pairs], "number": counts[pairs[0]]}
 
 
-def _sum_by_question(queries: list[QueryMetadata], siblings: Siblings) -> tuple[np.ndarray, np.ndarray]:
+def _sum_by_question(queries: list[QueryMetadata], siblings: UnrankedSiblings) -> tuple[np.ndarray, np.ndarray]:
     """Return the sum of the vectors of each query's siblings, (queries, dim) float32, and their number, (queries,)."""
     rows: dict[str, list[int]] = {}
     for row, sibling in enumerate(siblings.metadata):

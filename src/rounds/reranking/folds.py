@@ -75,11 +75,11 @@ def read_candidates_manifest(folder: Path) -> CandidatesManifest:
     return manifest
 
 
-def have_all_siblings(folders: list[Path]) -> bool:
-    """Return whether wrong answers without a label are siblings of the folds' queries.
+def check_siblings(folders: list[Path]) -> bool:
+    """Refuse folds of which only some have wrong answers without a label as siblings; return whether all have.
 
     Raises:
-        UserError: They are in some folds, and not in others, so that one feature would mean two things.
+        UserError: The message names a fold of either kind.
     """
     kinds = [SIBLINGS in read_candidates_manifest(folder).config for folder in folders]
     if len(set(kinds)) > 1:

@@ -125,7 +125,7 @@ def make_candidates(
             made_from=made_from,
         )
     relevant = f", {table.relevant.sum()} of them relevant" if data.validation else ""
-    return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}"
+    return f"{output}: {len(table.query_rows)} candidates of {len(queries)} queries{relevant}{_warning(data, raw)}"
 
 
 def _queries_to_rank(checkpoints: list[Checkpoint], data: Collection) -> dict[str, QueryMetadata]:
@@ -155,6 +155,12 @@ def _candidates_config(
         "training": hashing.sha256_file(data.folder / collection.FINETUNE),
         **({} if unranked is None else {folds.SIBLINGS: hashing.sha256_json([each.text for each in unranked])}),
     }
+
+
+def _warning(data: Collection, raw: RetrievalDataset | None) -> str:
+    """Return the end of the line about candidates whose siblings are fewer than those of test queries; else nothing."""
+    has_siblings = any(data.metadata[query].construct for query in data.validation)
+    return "; siblings with a label alone, as there is no --raw_dir" if has_siblings and raw is None else ""
 
 
 def _unranked(

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +73,7 @@ class TeacherJob:
         """Return whether rows of no fold and outside ones are scored."""
         return self.settings.rows == "all" and bool(self.checkpoints)
 
+    @cached_property
     def unranked_siblings(self) -> list[QueryMetadata]:
         """Return the wrong answers of the training questions that are no training rows; empty without raw data."""
         if not (self.raw and self.scores_others):
@@ -82,7 +84,7 @@ class TeacherJob:
 
     def config(self) -> dict:
         """Return everything that shapes the file, for its manifest."""
-        unranked = self.unranked_siblings()
+        unranked = self.unranked_siblings
         return {
             "folds": [hashing.sha256_file(folder / FILE) for folder in self.folds],
             "rows": hashing.sha256_file(self.data.folder / collection.FINETUNE),
@@ -165,7 +167,7 @@ def _check_folds(read: list[CandidateFolder]) -> None:
 
 def _check_siblings(job: TeacherJob) -> None:
     """Refuse rows of no fold whose siblings are others than those of the folds' queries."""
-    has_all = folds.have_all_siblings(job.folds)
+    has_all = folds.check_siblings(job.folds)
     if job.scores_others and has_all != (job.raw is not None):
         way_out = "name the raw data of the folds: --raw_dir" if has_all else "leave out --raw_dir"
         raise UserError(
@@ -215,7 +217,7 @@ def _score_others(
     scores: Scores = {}
     estimate = Estimate("score the other training rows", "blocks")
     done = Counter(estimate.update, len(blocks))
-    for table in compute_training_candidates(fused, job.data, rows, blocks, job.model_output, job.unranked_siblings()):
+    for table in compute_training_candidates(fused, job.data, rows, blocks, job.model_output, job.unranked_siblings):
         scores |= best_candidates(table, fitted.score(table), job.settings.candidates)
         done.add(1)
     return scores
