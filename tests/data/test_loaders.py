@@ -11,7 +11,7 @@ from helpers.training import finetune, mine
 
 from rounds.artifacts import hashing, store
 from rounds.config import loader
-from rounds.data import collection, splits
+from rounds.data import collection, lineage, splits
 from rounds.data.loaders import beir, pairs, registry, tables, weak_labels
 from rounds.data.loaders.registry import Columns
 from rounds.data.loaders.weak_labels import AnswerIndex
@@ -72,6 +72,19 @@ def test_all_file_types_give_the_same_dataset(ending, tmp_path):
     assert [query.group for query in task.queries] == ["Blumen", "Wasser", "Blumen"]
     assert list(task.passages.values()) == ["Die Rose ist rot.", "Das Meer ist blau.", "Der Mohn ist rot."]
     assert task.qrels == {"q0": ["p0", "p2"], "q1": ["p1"], "q2": ["p0"]} and task.name == "blumen"
+
+
+def test_queries_keep_their_groups_when_rows_are_put_before_them(tmp_path):
+    """Without a column of groups a group is its query's text, whatever rows stand before it."""
+    rows = [{"query": f"question {number}", "positive": "a"} for number in range(3)]
+    before = pairs.load(written(tmp_path / "a.csv", rows))
+    more = [{"query": "a new one", "positive": "b"}, {**rows[0], "query": " question  0"}, *rows[1:]]
+    after = pairs.load(written(tmp_path / "b.csv", more))
+    assert [query.group for query in after.queries][1:] == [query.group for query in before.queries]
+    trained = lineage.question_digests(before, {before.queries[1].group})
+    held_out = lineage.question_digests(after, {query.group for query in after.queries})
+    assert lineage.overlap(trained, held_out) == [after.queries[2].group]
+    assert len({query.group for query in after.queries}) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Tuning: what a tiny model learns, what its checkpoints say, and how a killed call goes on."""
 
+import dataclasses
 import json
 
 import pytest
@@ -90,6 +91,20 @@ def test_a_call_killed_behind_its_last_step_trains_no_further(tmp_path, monkeypa
     manifest = tune(make_job(tmp_path / "out", recipe))
     assert [step.folder for step in manifest.checkpoints] == ["step_3"]
     assert store.read_manifest(tmp_path / "out/step_3") == written and manifest.seconds >= written.seconds == 1000
+
+
+def test_a_checkpoint_s_train_loss_is_the_mean_over_all_of_its_steps(tmp_path, monkeypatch):
+    """Checkpoints that do not fall on a multiple of ten steps, and the last one, have the losses of their own steps."""
+    recipe, make_arguments = make_recipe("lora", steps=16, checkpoint_steps=6), tuning._training_arguments
+    tune(make_job(tmp_path / "out", recipe))
+    monkeypatch.setattr(
+        tuning, "_training_arguments", lambda *given: dataclasses.replace(make_arguments(*given), logging_steps=1)
+    )
+    tune(make_job(tmp_path / "each", recipe))
+    losses, expected = (
+        [step.train_loss for step in store.read_manifest(tmp_path / name).checkpoints] for name in ("out", "each")
+    )
+    assert losses == pytest.approx(expected, abs=1e-5) and len(losses) == 3
 
 
 def test_parts_of_a_batch_change_nothing(tmp_path):

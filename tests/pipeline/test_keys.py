@@ -54,7 +54,7 @@ def test_another_tool_s_manifest_does_not_hide_a_model_s_files(manifest, project
     (project / "r.yaml").write_text("extends: tiny-mistral\nmodel: {name_or_path: ./model}\n", encoding="utf-8")
     (project / "model" / "model.safetensors").write_text("one", encoding="utf-8")
     before = mining()
-    (project / "model" / "model.safetensors").write_text("another", encoding="utf-8")
+    (project / "model" / "model.safetensors").write_text("two", encoding="utf-8")
     assert mining() != before
 
 
@@ -251,6 +251,26 @@ def test_the_stand_in_of_the_hub_model_counts(monkeypatch):
     plain = made_from(command("hn_mine", recipe="bge-en-icl")), mining()
     monkeypatch.setenv("ROUNDS_MODEL", "/models/small")
     assert made_from(command("hn_mine", recipe="bge-en-icl")) != plain[0] and mining() == plain[1]
+
+
+@pytest.mark.parametrize("name", ["./small", "small"])
+@pytest.mark.parametrize("by", ["ROUNDS_MODEL", "the recipe"])
+def test_a_model_s_folder_counts_by_its_content(name, by, project, monkeypatch):
+    """Weights of the same size, another tokenizer, and a folder of another name, in the recipe's or the hub's place."""
+    (project / "r.yaml").write_text(f"extends: bge-en-icl\nmodel: {{name_or_path: {name}}}\n", encoding="utf-8")
+    recipe = "r.yaml" if by == "the recipe" else "bge-en-icl"
+    if by == "ROUNDS_MODEL":
+        monkeypatch.setenv("ROUNDS_MODEL", name)
+    (project / "small").mkdir()
+    keys_of = []
+    for file, text in (("model.safetensors", "one"), ("model.safetensors", "two"), ("tokenizer.json", "{}")):
+        (project / "small" / file).write_text(text, encoding="utf-8")
+        keys_of.append(mining(recipe=recipe))
+    assert len({json.dumps(key) for key in keys_of}) == 3 and mining(recipe=recipe) == keys_of[-1]
+    if by == "ROUNDS_MODEL":
+        (project / "small").rename(project / "moved")
+        monkeypatch.setenv("ROUNDS_MODEL", "./moved")
+        assert mining(recipe=recipe) == keys_of[-1]
 
 
 def test_vision_towers_count_by_captions_and_their_pictures(project):

@@ -27,11 +27,13 @@ from rounds.data import collection, splits
 from rounds.data.loaders import eedi
 from rounds.encoding.encoder import encode
 from rounds.models import backbone, checkpoint, peft_methods, weights_io
+from rounds.training import trainer
 from rounds.training.callbacks import EpochCheckpointCallback
 from rounds.training.collator import Collator
 from rounds.training.dataset import read_training_groups
 from rounds.training.loss_module import EmbeddingLoss
-from rounds.training.plan import COMPLETE, STATE
+from rounds.training.partial_folder import COMPLETE
+from rounds.training.plan import STATE
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 HARDNESS = {"hardness_mode": "hard_negatives", "hardness_strength": 5.0}
@@ -128,6 +130,38 @@ def test_a_stopped_run_resumes_to_the_same_weights(
         torch.equal(a, b) for a, b in zip(weights(trained).values(), weights(tmp_path / "train").values(), strict=True)
     )
     assert len(store.read_manifest(tmp_path / "train").epochs) == 2
+
+
+def test_a_resumed_run_counts_the_time_of_the_call_that_was_stopped(tiny, tiny_mined, tmp_path, monkeypatch):
+    """The seconds of a training that was stopped behind epoch 1 include that epoch's."""
+    on_save, data = EpochCheckpointCallback.on_save, few_rows(tiny_mined, tmp_path)
+
+    def stop(self, args, state, control, **kwargs):
+        self.start -= 1000  # as if the first epoch had taken so long
+        on_save(self, args, state, control, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EpochCheckpointCallback, "on_save", stop)
+        finetune(tiny, data, tmp_path / "train")
+    finetune(tiny, data, tmp_path / "train")
+    assert 1000 < store.read_manifest(tmp_path / "train").seconds < 1500
+
+
+def test_an_epoch_s_train_loss_is_the_mean_over_all_of_its_steps(tiny, tiny_mined, tmp_path, monkeypatch):
+    """Steps behind the last one that a multiple of ten logs count as the others do."""
+    rows, make_arguments = 13 * tiny.training.batch_size, trainer._training_arguments
+    data = few_rows(tiny_mined, tmp_path, rows)
+    finetune(tiny, data, tmp_path / "train")
+    monkeypatch.setattr(
+        trainer, "_training_arguments", lambda *given: dataclasses.replace(make_arguments(*given), logging_steps=1)
+    )
+    finetune(tiny, data, tmp_path / "each")
+    losses, expected = (
+        [epoch.metrics["train loss"] for epoch in store.read_manifest(tmp_path / name).epochs]
+        for name in ("train", "each")
+    )
+    assert losses == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_stopped_run_of_another_configuration_is_not_continued(trained, tiny, tiny_mined, tiny_collection, tmp_path):

@@ -25,7 +25,7 @@ from rounds.models import peft_methods, weights
 from rounds.models.precision import compute_dtype, training_advice
 from rounds.training import partial_folder
 from rounds.training.callbacks import StepEstimate
-from rounds.training.plan import COMPLETE, STATE
+from rounds.training.plan import STATE
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
     callback = CheckpointCallback(job, partial, tuned, validation)
     if job.recipe.training.steps not in [step.step for step in callback.checkpoints()]:  # else Trainer goes on beyond
         trainer = _make_trainer(job, partial, tuned, train, callback)
-        trainer.train(resume_from_checkpoint=partial_folder.find_last_state(partial / STATE))
+        state = partial_folder.find_last_state(partial / STATE)
+        trainer.train(resume_from_checkpoint=state.folder if state else None)
     checkpoints = callback.checkpoints()
     best = min(checkpoints, key=lambda step: step.validation_loss) if validation else checkpoints[-1]
     manifest = GeneratorManifest(
@@ -207,7 +208,7 @@ def _training_arguments(job: TuningJob, partial: Path, tuned: Generator) -> Trai
         save_strategy="steps",
         save_steps=training.checkpoint_steps,
         save_total_limit=2,
-        logging_steps=min(10, training.checkpoint_steps),
+        logging_steps=10,  # the callback logs each checkpoint's last step as well
         logging_nan_inf_filter=False,
         seed=job.seed,
         report_to="none",
@@ -226,14 +227,14 @@ class CheckpointCallback(TrainerCallback):
         partial: the unfinished output folder.
         tuned: the generator in training.
         validation: the validation rows' sequences.
-        losses: training losses that were logged since the last checkpoint.
+        losses: (steps, their mean training loss) since the last checkpoint.
     """
 
     job: TuningJob
     partial: Path
     tuned: Generator
     validation: list[Example]
-    losses: list[float] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Start the clock, at the time that earlier calls took for the checkpoints that they left."""
@@ -249,10 +250,13 @@ class CheckpointCallback(TrainerCallback):
             for name, parameter in self.tuned.model.named_parameters()
             if parameter.requires_grad
         }
+        self.logged_step = state.global_step
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="tune", unit="step")
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.bar.update(state.global_step - self.bar.n)
+        if state.global_step % args.save_steps == 0 or state.global_step == state.max_steps:
+            control.should_log = True  # the steps before a checkpoint belong to its mean loss
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
@@ -265,17 +269,19 @@ class CheckpointCallback(TrainerCallback):
                 raise UserError(
                     f"the loss is {loss} after {state.global_step} steps; {advice}lower training.learning_rate"
                 )
-            self.losses.append(loss)
+            self.losses.append((state.global_step - self.logged_step, loss))
+            self.logged_step = state.global_step
             self.bar.set_postfix(loss=f"{loss:.4f}")
 
     def on_save(self, args, state, control, **kwargs) -> None:
         peft_methods.check_weights_moved(self.before, dict(self.tuned.model.named_parameters()))
         self._write_checkpoint(state.global_step)
-        (self.partial / STATE / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        partial_folder.mark_complete(self.partial / STATE / f"checkpoint-{state.global_step}", self.seconds())
 
     def _write_checkpoint(self, step: int) -> None:
         loss = validation_loss(self.tuned, self.validation) if self.validation else None
-        train_loss = round(sum(self.losses) / len(self.losses), 6) if self.losses else None
+        steps = sum(count for count, _ in self.losses)
+        train_loss = round(sum(count * loss for count, loss in self.losses) / steps, 6) if steps else None
         self.losses = []
         folder = self.partial / f"step_{step}"
         shutil.rmtree(folder, ignore_errors=True)

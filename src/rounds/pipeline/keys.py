@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds.artifacts import hashing, object_storage, store
+from rounds.artifacts.file_digests import sha256_weights
 from rounds.config import generator, loader, stand_ins
 from rounds.config.generator import GeneratorRecipe
 from rounds.config.recipe import Recipe, split_source
@@ -232,27 +233,37 @@ def _sections(recipe: Recipe | GeneratorRecipe, names: tuple[str, ...], planned:
             parts.setdefault(section, {})[key] = values[section][key]
         else:
             parts[section] = values[section]
-    named = sorted(_named_paths(recipe, names))
-    content = {path: _file_content(path, planned) for path in named}
-    if content := {path: key for path, key in content.items() if key is not None}:
-        parts["files"] = content
-    folder = stand_ins.stand_in(recipe.model.name_or_path)
-    if "model" in parts and folder != recipe.model.name_or_path:
-        parts["model"] = {**parts["model"], "stand_in": folder}
+    if files := _named_files(recipe, names, planned):
+        parts["files"] = files
     return parts
 
 
-def _named_paths(recipe: Recipe | GeneratorRecipe, names: tuple[str, ...]) -> set[str]:
-    """Paths in the sections that are read: local models, a checkpoint to start from, files of negatives."""
-    paths, files = [], set()
+def _named_files(
+    recipe: Recipe | GeneratorRecipe, names: tuple[str, ...], planned: Mapping[str, str]
+) -> dict[str, object]:
+    """What stands behind the names in the sections that are read, by name: a model's folder, a checkpoint, a file.
+
+    A hub model that another one stands in for counts by that one's name; one that is fetched from the hub is left out.
+    """
+    paths: dict[str | None, str] = {}
     if "model" in names:
-        paths += [recipe.model.name_or_path, recipe.model.vision.name_or_path]
+        model, vision = recipe.model.name_or_path, recipe.model.vision.name_or_path
+        paths |= {model: stand_ins.stand_in(model), vision: stand_ins.stand_in(vision, only_by_name=True)}
     if "tuning" in names:
-        paths.append(recipe.tuning.init_from)
+        paths[recipe.tuning.init_from] = recipe.tuning.init_from
     if "mining" in names:
-        paths.append(recipe.mining.reranker)
-        files = {path for name in recipe.mining.negatives if (path := split_source(name)[1])}
-    return files | {path for path in paths if path and (os.sep in path or path.startswith("."))}
+        paths[recipe.mining.reranker] = recipe.mining.reranker
+    paths = {name: path for name, path in paths.items() if name}
+    local = {path for path in paths.values() if os.sep in path or path.startswith(".") or Path(path).is_dir()}
+    if "mining" in names:
+        files = {path for source in recipe.mining.negatives if (path := split_source(source)[1])}
+        paths, local = paths | {path: path for path in files}, local | files
+    content = {name: _file_content(path, planned) for name, path in sorted(paths.items()) if path in local}
+    return {
+        name: path if content.get(name) is None else content[name]
+        for name, path in paths.items()
+        if path != name or content.get(name) is not None
+    }
 
 
 def _inputs(call: Command, name: str, paths: tuple[str, ...], planned: Mapping[str, str]) -> object:
@@ -281,7 +292,7 @@ def _content(name: str, planned: Mapping[str, str]) -> object:
     """The key of an artefact, or of the artefact that a file is part of; else what stands for the content.
 
     An epoch of a round is one of several checkpoints in an artefact, so its name counts as well. Foreign folders are
-    models, whose weights would take long to read: names and sizes of their files stand for them.
+    models: all of their files count, whose digests are kept, as reading weights takes long.
     """
     path = Path(name)
     for place in (path, path.parent):
@@ -296,7 +307,8 @@ def _content(name: str, planned: Mapping[str, str]) -> object:
     if (path / store.MANIFEST).is_file() and not store.has_foreign_manifest(path):
         return hashing.sha256_file(path / store.MANIFEST)[:16]
     if path.is_dir():
-        return hashing.sha256_json({str(file): file.stat().st_size for file in files_below(path)})[:16]
+        digests = {file.relative_to(path).as_posix(): sha256_weights(file) for file in files_below(path)}
+        return hashing.sha256_json(digests)[:16]
     return None
 
 

@@ -15,10 +15,10 @@ from rounds.config.recipe import Training
 from rounds.encoding import canary
 from rounds.estimate import Estimate
 from rounds.models import checkpoint, peft_methods
-from rounds.training import sharding, weight_average
+from rounds.training import partial_folder, sharding, weight_average
 from rounds.training.collator import Collator
 from rounds.training.loss_module import EmbeddingLoss
-from rounds.training.plan import COMPLETE, STATE, Evaluate, Plan
+from rounds.training.plan import STATE, Evaluate, Plan
 from rounds.training.progress import SavedProgress, write_progress
 
 RAMP_SHARE = 1 / 3  # of the steps over which the FLOPS regularization rises
@@ -45,13 +45,15 @@ class EpochCheckpointCallback(TrainerCallback):
         self.average = weight_average.make(embedder, plan.recipe.training if is_main else Training())
         self.collator: Collator | None = None
         self.trainer: SentenceTransformerTrainer | None = None
-        self.epoch_start = time.perf_counter()
-        self.loss: float | None = None  # the last one that the Trainer logged
-        self.epoch_losses: list[float] = []
+        self.start = self.epoch_start = time.perf_counter()
+        self.earlier_seconds = 0.0  # of the calls that this one goes on from
+        self.logged_step = 0
+        self.epoch_losses: list[tuple[int, float]] = []  # (steps, their mean loss)
         self.curve: list[tuple[int, float]] = []  # (step, loss) of this process
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         self.first_step, self.train_start = state.global_step, time.perf_counter()
+        self.logged_step = state.global_step
         hidden = None if store.is_main_process() else True
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", disable=hidden)
         self._write_progress(state)
@@ -65,13 +67,16 @@ class EpochCheckpointCallback(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs) -> None:
         self.bar.update(state.global_step - self.bar.n)
         self.average.after_step(state.global_step)
+        if state.global_step % (state.max_steps // args.num_train_epochs) == 0:
+            control.should_log = True  # the epoch's last steps belong to its mean loss, too
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if "loss" in (logs or {}):
-            self.loss = float(logs["loss"])
-            self.epoch_losses.append(self.loss)
-            self.bar.set_postfix(loss=f"{self.loss:.4f}")
-            self.curve.append((state.global_step, self.loss))
+            loss = float(logs["loss"])
+            self.epoch_losses.append((state.global_step - self.logged_step, loss))
+            self.logged_step = state.global_step
+            self.bar.set_postfix(loss=f"{loss:.4f}")
+            self.curve.append((state.global_step, loss))
             self._write_progress(state)
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
@@ -91,7 +96,11 @@ class EpochCheckpointCallback(TrainerCallback):
         if store.is_main_process():
             folder = self._state_folder(state)
             self.average.save(folder)
-            (folder / COMPLETE).touch()
+            partial_folder.mark_complete(folder, self.seconds())
+
+    def seconds(self) -> float:
+        """Return the time of training and evaluation so far, that of the calls before included."""
+        return round(self.earlier_seconds + time.perf_counter() - self.start, 1)
 
     def _state_folder(self, state) -> Path:
         """Return the folder of the Trainer's state after the present step."""
@@ -122,14 +131,15 @@ class EpochCheckpointCallback(TrainerCallback):
         self._save_checkpoint(folder, epoch, seconds, gathered)
         metrics = self.evaluate(self.embedder, folder) if self.evaluate and not gathered else {}
         if self.epoch_losses:
-            metrics["train loss"] = round(sum(self.epoch_losses) / len(self.epoch_losses), 6)
+            steps = sum(count for count, _ in self.epoch_losses)
+            metrics["train loss"] = round(sum(count * loss for count, loss in self.epoch_losses) / steps, 6)
         if metrics.get("mean cosine", 0) > COLLAPSED:
             tqdm.write(
                 f"warning: random passages have a mean cosine of {metrics['mean cosine']:.3f}: the vectors collapse; "
                 "lower learning_rate, or leave tuning.projection out"
             )
         store.write_json(folder / "metrics.json", metrics)
-        tqdm.write(epoch_line(epoch, self.plan.recipe.training.epochs, self.loss, metrics, seconds))
+        tqdm.write(epoch_line(epoch, self.plan.recipe.training.epochs, metrics, seconds))
 
     def _save_checkpoint(self, folder: Path, epoch: int, seconds: float, gathered: dict[str, Tensor] | None) -> None:
         """Write the epoch's checkpoint folder, in place of one that a killed run left behind."""
@@ -196,14 +206,12 @@ class StepEstimate(TrainerCallback):
             self.estimate.update(state.global_step, state.max_steps)
 
 
-def epoch_line(epoch: int, epochs: int, loss: float | None, metrics: dict, seconds: float) -> str:
+def epoch_line(epoch: int, epochs: int, metrics: dict, seconds: float) -> str:
     """Return the line that reports an epoch.
 
-    >>> epoch_line(1, 2, 1.5, {"MAP@25": 0.25, "Recall@25": 0.5}, 61.0)
+    >>> epoch_line(1, 2, {"train loss": 1.5, "MAP@25": 0.25, "Recall@25": 0.5}, 61.0)
     'epoch 1/2  loss 1.5000  MAP@25 0.2500  Recall@25 0.5000  61 s'
     """
-    parts = [f"epoch {epoch}/{epochs}"]
-    if loss is not None:
-        parts.append(f"loss {loss:.4f}")
-    parts += [f"{name} {metrics[name]:.4f}" for name in ("MAP@25", "Recall@25") if name in metrics]
-    return "  ".join([*parts, f"{seconds:.0f} s"])
+    names = {"train loss": "loss", "MAP@25": "MAP@25", "Recall@25": "Recall@25"}
+    shown = [f"{title} {metrics[name]:.4f}" for name, title in names.items() if name in metrics]
+    return "  ".join([f"epoch {epoch}/{epochs}", *shown, f"{seconds:.0f} s"])

@@ -1,12 +1,28 @@
 """Partial folder: what a training writes until it ends, which a later call goes on with."""
 
+import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from rounds.artifacts import store
-from rounds.training.plan import COMPLETE
+
+COMPLETE = "complete.json"  # in a folder of the Trainer's state that was written to its end
 
 CONFIG = "config.json"  # what is trained from what
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A complete state of the Trainer.
+
+    Attributes:
+        folder: what Trainer takes as `resume_from_checkpoint`.
+        seconds: time that the training had taken by then.
+    """
+
+    folder: str
+    seconds: float
 
 
 def prepare(partial: Path, config: dict) -> None:
@@ -20,10 +36,23 @@ def prepare(partial: Path, config: dict) -> None:
     store.write_json(file, config)
 
 
-def find_last_state(folder: Path) -> str | None:
-    """Return the folder of the newest complete Trainer state, or None; remove the incomplete ones."""
-    states = sorted(folder.glob(f"checkpoint-*/{COMPLETE}"), key=lambda f: int(f.parent.name.rpartition("-")[2]))
+def mark_complete(state: Path, seconds: float) -> None:
+    """Mark a Trainer state as written to its end, once the disk has it: a power cut leaves no mark on half a state.
+
+    Args:
+        seconds: time that the training has taken so far.
+    """
+    for file in state.rglob("*"):
+        if file.is_file():
+            with open(file, "rb") as opened:
+                os.fsync(opened.fileno())
+    store.write_json(state / COMPLETE, {"seconds": seconds})
+
+
+def find_last_state(folder: Path) -> SavedState | None:
+    """Return the newest complete Trainer state, or None; remove the incomplete ones."""
+    marks = sorted(folder.glob(f"checkpoint-*/{COMPLETE}"), key=lambda f: int(f.parent.name.rpartition("-")[2]))
     for state in folder.glob("checkpoint-*"):
         if not (state / COMPLETE).is_file() and store.is_main_process():
             shutil.rmtree(state)
-    return str(states[-1].parent) if states else None
+    return SavedState(str(marks[-1].parent), store.read_json(marks[-1])["seconds"]) if marks else None

@@ -10,8 +10,6 @@ from rounds.artifacts.manifests import Parent
 from rounds.config.recipe import Recipe
 from rounds.models.checkpoint import Checkpoint
 
-COMPLETE = "complete"  # empty file in a folder of the Trainer's state that was written to its end
-
 DISTILLED = "distilled"  # title of a checkpoint that learned an ensemble's scores
 
 STATE = "trainer"  # folder with the Trainer's states, within the unfinished output folder

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from pathlib import Path
 
 import torch
@@ -52,12 +51,14 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
         partial_folder.prepare(partial, plan.config)
     set_seed(plan.seed)
     embedder = _load_trainable(plan)
-    start = time.perf_counter()
     callback = EpochCheckpointCallback(plan, partial, embedder, evaluate)
     trainer = _make_trainer(plan, partial, embedder, groups, callback)
     sharding.wait_for_all_processes()
-    trainer.train(resume_from_checkpoint=None if sharding.is_on() else partial_folder.find_last_state(partial / STATE))
-    manifest = _make_manifest(plan, callback.history(), groups, trainer, round(time.perf_counter() - start, 1))
+    state = None if sharding.is_on() else partial_folder.find_last_state(partial / STATE)
+    if state:
+        callback.earlier_seconds = state.seconds
+    trainer.train(resume_from_checkpoint=state.folder if state else None)
+    manifest = _make_manifest(plan, callback.history(), groups, trainer, callback.seconds())
     if store.is_main_process():
         shutil.rmtree(partial / STATE)
         (partial / partial_folder.CONFIG).unlink()
@@ -182,7 +183,7 @@ def _training_arguments(
         ddp_backend="gloo" if processes > 1 and device == "cpu" else None,
         save_strategy="no" if sharding.is_on() else "epoch",
         save_total_limit=2,
-        logging_steps=max(1, min(10, steps // training.epochs)),  # at least once an epoch
+        logging_steps=10,  # the callback logs each epoch's last step as well
         logging_nan_inf_filter=False,
         seed=plan.seed,
         report_to=plan.tracker,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rounds.artifacts import hashing
 from rounds.data.cells import read_group, read_text
 from rounds.data.dataset import Query, RetrievalDataset
 from rounds.data.identical import find_identical
@@ -10,6 +11,8 @@ from rounds.data.text import normalize_text
 from rounds.errors import UserError
 
 __all__ = ["FILE_ENDINGS", "load"]
+
+GROUP_DIGITS = 16  # of the hexadecimal digest that names a query's group
 
 
 def load(
@@ -22,7 +25,8 @@ def load(
     Args:
         query, positive: column names.
         group: column of groups (articles, authors) that a split must not divide; without one, each query text is a
-            group of its own.
+            group of its own, named by its digest: rows that are put in or left out later change no other's name, so
+            that a checkpoint's lineage still knows the queries that it was trained on.
         ignore_identical: neither rank nor mine a query's own text for it, as where both sides are paraphrases.
 
     Raises:
@@ -36,9 +40,9 @@ def load(
     qrels: dict[str, list[str]] = {}
     for place, row in rows:
         question, answer = (read_text(row.get(column), place, column) for column in (query, positive))
-        new_id = f"q{len(queries)}"
-        row_group = read_group(row.get(group), place, group) if group else new_id
-        row_query = queries.setdefault(normalize_text(question), Query(new_id, row_group, {"question": question}))
+        text = normalize_text(question)
+        row_group = read_group(row.get(group), place, group) if group else hashing.sha256_texts([text])[:GROUP_DIGITS]
+        row_query = queries.setdefault(text, Query(f"q{len(queries)}", row_group, {"question": question}))
         if group and row_query.group != row_group:
             raise UserError(f"{place}: its query is of {group} {row_query.group!r} in an earlier row")
         passage = passage_ids.setdefault(normalize_text(answer), f"p{len(passage_ids)}")
