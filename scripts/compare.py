@@ -69,7 +69,7 @@ def _print_report(rows: list[ResultRow], output: str) -> None:
     console = Console()
     for table in tables.comparison_screens(comparison):
         console.print(table.screen())
-    console.print(tables.note(comparison))
+    console.print(tables.note(comparison), markup=False)
     if output:
         files = tables.write_comparison(comparison, Path(output))
         print(", ".join(map(str, files)))

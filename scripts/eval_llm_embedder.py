@@ -84,7 +84,7 @@ def main(flags: Flags) -> None:
     console = Console()
     console.print(table.screen())
     for native, converted in _precision_pairs(rows):
-        console.print(results.difference(native, converted))
+        print(results.difference(native, converted))
 
 
 def _collection(flags: Flags) -> Collection:

@@ -44,7 +44,7 @@ def main(flags: Flags) -> None:
         console.print(Table(columns, body, f"{data}, split {split}{title}").screen(warned=polluted))
         for correlation in ledger.correlations(split_rows):
             values = [f"{name} {_number(correlation[name.lower()])}" for name in ("Pearson", "Spearman")]
-            console.print(f"CV and {correlation['side']} of {correlation['n']} checkpoints: {', '.join(values)}")
+            print(f"CV and {correlation['side']} of {correlation['n']} checkpoints: {', '.join(values)}")
 
 
 def _short(value: str) -> str:

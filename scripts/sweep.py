@@ -36,7 +36,7 @@ def main(flags: Flags) -> None:
     comparison = sweep.compare(entries)
     console = Console()
     console.print(sweep.sweep_table(entries, comparison).screen())
-    console.print(tables.note(comparison))
+    console.print(tables.note(comparison), markup=False)
     if flags.output:
         print(", ".join(map(str, sweep.write(entries, comparison, Path(flags.output)))))
 

@@ -24,6 +24,13 @@ def test_overlap_needs_id_and_text(trained, expected):
     assert lineage.overlap(trained, VALIDATION) == expected
 
 
+def test_checkpoints_of_pairs_whose_groups_had_numbers_are_still_known():
+    """Groups of pairs are named by their texts today; those of earlier checkpoints by their place in the table."""
+    by_text = {"0123456789abcdef": "aa", "fedcba9876543210": "zz"}
+    assert lineage.overlap({"q0": "bb+aa", "q7": "cc"}, by_text) == ["0123456789abcdef"]
+    assert lineage.overlap({"q0": "aa"}, {"q1": "aa"}) == [] == lineage.overlap({"7": "aa"}, by_text)
+
+
 @pytest.mark.parametrize("allow_leak", [False, True])
 def test_no_overlap_is_clean(allow_leak):
     """Nothing in common is `clean`, whatever is allowed."""

@@ -1,5 +1,6 @@
 """Runs over folds: which of them are one row, what the labels say, the table's figures, and what is refused."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from helpers.fold_experiments import FoldedProject
 from helpers.tiny_task import refused
 
+from rounds.artifacts import store
+from rounds.artifacts.manifests import Parent
 from rounds.config.sections.mining import BM25
 from rounds.evaluation import fold_runs, fold_table, results, significance
 
@@ -133,6 +136,33 @@ def test_folds_of_another_seed_are_refused(project):
     folders += [project.round("b", fold, split_seed=43) for fold in (0, 1)]
     with refused("RUNS:", "have different queries", "one SEED"):
         gather(project, *folders)
+
+
+@pytest.mark.parametrize(("fields", "says"), [({"data": "other"}, "other data"), ({"labels": "l2"}, "other labels")])
+def test_folds_of_other_data_are_refused(fields, says, project):
+    """Equal ids of queries are not enough."""
+    folders = [project.round("a", 0), project.round("b", 0, seed=43)]
+    (first, *_), (row, *others) = map(results.load, folders)
+    results.save([dataclasses.replace(first, labels="l1")], folders[0])
+    results.save([dataclasses.replace(row, **{"labels": "l1", **fields}), *others], folders[1])
+    with refused("RUNS:", folders[1], says):
+        gather(project, *folders)
+
+
+def test_a_round_from_the_base_model_counts_the_round_that_it_was_mined_with(project):
+    """With `training.start_from: base` a later round has no parent among the rounds, and still took their minutes."""
+    first = project.round("a", 0).parent
+    later = first.with_name("round2")
+    shutil.copytree(first, later)
+    manifest = store.read_manifest(later / "train")
+    store.write_manifest(
+        later / "train" / store.MANIFEST,
+        manifest.with_values(round=2, parent=Parent(name="base", weights="w", base=True)),
+    )
+    (row,) = results.load(later / "eval")[:1]
+    results.save([dataclasses.replace(row, round=2, checkpoint="a-0/round2/train/epoch_1")], later / "eval")
+    (gathered,) = gather(project, later / "eval")
+    assert gathered.runs[0].trained == [later / "train", first / "train"]
 
 
 def test_lost_data_are_refused(project):

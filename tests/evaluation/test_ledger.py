@@ -264,3 +264,13 @@ def test_correlation_is_over_clean_checkpoints_of_one_split(tmp_path):
     assert v1["n"] == 4 and v1["pearson"] == pytest.approx(np.corrcoef(*zip(*pairs, strict=True))[0, 1])
     assert v1["spearman"] == pytest.approx(0.8)
     assert v2["n"] == 1 and v2["pearson"] is None
+
+
+def test_a_checkpoint_correlates_once(tmp_path):
+    """Evaluated again on data that were made anew, it is still one checkpoint."""
+    path, shared = tmp_path / "ledger.csv", {"data": "d", "split": "v1", "lineage": "clean", "LB public": 0.5}
+    for validation in ("a", "b", "c"):
+        ledger.record(path, [{**shared, "fingerprint": "f", "validation": validation, "MAP@25": 0.3}])
+    ledger.record(path, [{**shared, "fingerprint": "g", "validation": "c", "MAP@25": 0.4, "LB public": 0.6}])
+    (pair,) = ledger.correlations(ledger.read(path))
+    assert pair["n"] == 2 and pair["pearson"] is None

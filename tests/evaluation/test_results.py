@@ -198,6 +198,23 @@ def test_one_model_on_different_passages_stays_two_rows():
     ]
 
 
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [({"data": "faq-fr", "labels": "l1"}, "other data (faq-fr and faq-en)"), ({"labels": "l2"}, "other labels")],
+)
+def test_rows_of_other_data_are_not_compared(other, says, tmp_path):
+    """Ids of pairs are numbers, which two tables share; rows saved before labels had a digest still compare."""
+    rows = [make_row("zero-shot", 1, data="faq-en", labels="l1"), make_row("round 1", 2, **{"data": "faq-en", **other})]
+    for number, row in enumerate(rows):
+        (tmp_path / str(number)).mkdir()
+        results.save([row], tmp_path / str(number))
+    rows = [results.load(tmp_path / str(number))[0] for number in range(2)]
+    for compare in (results.distinct, results.p_values):
+        with refused("round 1 and zero-shot", says):
+            compare(rows)
+    assert len(results.distinct([rows[0], dataclasses.replace(rows[0], label="older", labels="")])) == 2
+
+
 def test_rows_of_different_queries_are_not_merged():
     """Rows in another order of queries are refused."""
     zero = make_row("zero-shot", 1)

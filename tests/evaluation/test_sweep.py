@@ -32,9 +32,13 @@ def test_a_row_holds_cost_and_scores_of_a_recipe(tmp_path):
     """Trained parameters, seconds, memory, training loss and the ledger's LB score stand in the recipe's row."""
     folder = finished_round(tmp_path / "one", "prompt", 1)
     ledger_row = {**dict.fromkeys(ledger.COLUMNS, ""), "recipe": "prompt", "LB public": "0.31"}
-    ledger.record(tmp_path / "ledger.csv", [{**ledger_row, "fingerprint": "round 1, epoch 2 (last)1"}])
+    name = "round 1, epoch 2 (last)1"
+    ledger.record(tmp_path / "ledger.csv", [{**ledger_row, "fingerprint": name}])
     (entry,) = sweep.read(folder, tmp_path / "ledger.csv")
     assert entry.row.label == "prompt"
+    ledger.record(tmp_path / "ledger.csv", [{**ledger_row, "data": "other", "LB public": "0.99", "fingerprint": name}])
+    ledger.record(tmp_path / "ledger.csv", [{"data": "", "split": "v2", "fingerprint": name, "MAP@25": 0.5}])
+    (entry,) = sweep.read(folder, tmp_path / "ledger.csv")  # not of other data, nor lost behind a row without a score
     table = sweep.sweep_table([entry], sweep.compare([entry]))
     assert table.rows[0][:6] == ["a", "prompt", "7.7k", "61", "1500", "1.000"] and table.rows[0][-1] == "0.31"
 

@@ -70,6 +70,15 @@ def test_a_long_label_is_printed_whole():
     assert console.export_text().count("x") == 50
 
 
+@pytest.mark.parametrize("text", ["my-model [lineage unknown]", "prompts.suffix=[/INST]", "[bold]", ":warning:"])
+def test_the_terminal_reads_no_mark_up(text):
+    """Brackets and colons of labels, headers, title and caption are printed as they are."""
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(Table([Column(text.replace(" ", ""), is_text=True)], [[text]], title=text, caption=text).screen())
+    printed = console.export_text()
+    assert printed.count(text) + printed.count(text.replace(" ", "")) >= 4
+
+
 def test_rows_to_warn_of_are_bold_red():
     """The style stands on the chosen row alone."""
     assert [row.style for row in TABLE.screen(warned=[1]).rows] == [None, "bold red"]

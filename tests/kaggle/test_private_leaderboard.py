@@ -83,6 +83,26 @@ def test_public_and_private_rows_share_no_question(held):
     assert not sides["Public"] & sides["Private"] and 0 < len(sides["Public"]) < len(sides["Private"])
 
 
+def test_neither_side_is_empty(tmp_path):
+    """Of two questions one is public, and a solution without public rows is refused rather than scored 0."""
+    private_leaderboard._write_solution(
+        tmp_path / "s.csv", ["1_A", "2_B", "2_C"], dict.fromkeys(["1_A", "2_B", "2_C"], ["7"]), 1
+    )
+    usage = dict(line.split(",")[::2] for line in (tmp_path / "s.csv").read_text().splitlines()[1:])
+    assert set(usage.values()) == {"Public", "Private"} and usage["2_B"] == usage["2_C"]
+
+
+def test_a_side_without_rows_is_no_score_of_0(held, tmp_path):
+    """A solution that an earlier version wrote of few questions may have no public row."""
+    folder, path = held[0], tmp_path / "ledger.csv"
+    ledger.record(path, [{"data": "t", "split": "v1", "fingerprint": "f", "MAP@25": 0.5, "submission": SUBMISSION}])
+    csv_file, file = submit(folder, tmp_path), private_leaderboard.solution_of(folder)
+    file.write_text(file.read_text().replace("Public", "Private"))
+    with refused(file, "no row is public"):
+        private_leaderboard.score(csv_file, folder, path)
+    assert not ledger.read(path)[0]["LB private"]
+
+
 @pytest.mark.parametrize(("place", "expected"), [(0, 1.0), (3, 0.25), (24, 0.04)])
 def test_a_score_is_map_at_25(held, tmp_path, place, expected):
     """With one right label per row, the score is its reciprocal rank, and the ledger has it as LB."""

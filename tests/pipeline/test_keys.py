@@ -292,6 +292,36 @@ def test_vision_towers_count_by_captions_and_their_pictures(project):
     assert key() != before
 
 
+def test_vision_towers_count_by_the_text_model_that_they_are_trained_for(project, monkeypatch):
+    """Its folder counts where the recipe names it, and where it stands in for the hub's."""
+    (project / "places").mkdir()
+    (project / "model").mkdir()
+
+    def key(recipe: str) -> dict:
+        return made_from(command("pretrain_vision", raw_dir="places", recipe=recipe, output_dir="v"))
+
+    (project / "r.yaml").write_text("extends: tiny-mistral\nmodel: {name_or_path: ./model}\n", encoding="utf-8")
+    monkeypatch.setenv("ROUNDS_MODEL", "./model")
+    for recipe in ("r.yaml", "bge-en-icl"):
+        contents = []
+        for text in ("one", "two"):
+            (project / "model" / "model.safetensors").write_text(text, encoding="utf-8")
+            contents.append(key(recipe))
+        (project / "model" / "README.md").write_text(recipe, encoding="utf-8")  # which nobody loads
+        assert contents[0] != contents[1] == key(recipe)
+
+
+def test_collections_of_pairs_know_how_groups_are_named(project, monkeypatch):
+    """Without a column of groups, another rule makes the data anew."""
+
+    def key(**flags: str) -> dict:
+        return made_from(command("gen_data_for_hn_mine", task="pairs", raw_dir="rows.jsonl", output_dir="d", **flags))
+
+    before = key(), key(group_column="topic")
+    monkeypatch.setattr(keys, "PAIRS_GROUPS", 3)
+    assert key() != before[0] and key(group_column="topic") == before[1]
+
+
 @pytest.mark.parametrize("source", FILE_SOURCES)
 def test_a_file_of_negatives_counts_by_content_wherever_it_lies(source, project):
     """`vectors:FILE` without a folder in its name is in the key as well, and so is any other source that reads one."""

@@ -28,3 +28,8 @@ def test_truncated_vectors_do_not_rank_a_query_s_own_passage(tiny_collection):
     ranked = [RankedRun(label, none, np.zeros(2), (corpus[:2], corpus)) for label in ("zero-shot", "round 1")]
     scores = frames.truncation_scores(ranked, data)
     assert set(scores["dimensions"]) == {64, 32} and (scores["value"] == 1).all()
+    assert list(dict.fromkeys(scores["when"])) == ["zero-shot", "round 1"]
+    rounds = [dataclasses.replace(run, label=label) for run, label in zip(ranked, ("round 1", "round 2"), strict=True)]
+    assert frames.truncation_scores(rounds, data).empty  # the vectors of zero-shot are gone
+    start = [dataclasses.replace(ranked[0], label="start"), ranked[1]]
+    assert set(frames.truncation_scores(start, data)["when"]) == {"start", "round 1"}

@@ -142,6 +142,9 @@ def test_each_training_row_gets_scores_and_the_file_the_lineage_of_all(raw, tiny
         assert manifest.lineage == data.questions["train"] and manifest.queries == len(written)
     with refused(folds[0], "--raw_dir"):  # whose siblings are others than those of the folds
         teacher.write_teacher(dataclasses.replace(job, raw=task))
+    with refused(folds[0], "ranked other passages"):
+        fewer = dataclasses.replace(data, passages=dict(list(data.passages.items())[1:]))
+        teacher.write_teacher(dataclasses.replace(job, data=fewer, output=tmp_path / "fewer.jsonl"))
     other = dataclasses.replace(job, ensemble=Ensemble(boosted_trees=False), output=tmp_path / "networks.jsonl")
     assert other.config() == job.config() | {"boosted_trees": False} != job.config()
     teacher.write_teacher(other)

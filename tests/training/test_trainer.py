@@ -133,7 +133,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(
 
 
 def test_a_resumed_run_counts_the_time_of_the_call_that_was_stopped(tiny, tiny_mined, tmp_path, monkeypatch):
-    """The seconds of a training that was stopped behind epoch 1 include that epoch's."""
+    """Seconds and peak memory of a training that was stopped behind epoch 1 include that epoch's."""
     on_save, data = EpochCheckpointCallback.on_save, few_rows(tiny_mined, tmp_path)
 
     def stop(self, args, state, control, **kwargs):
@@ -144,8 +144,10 @@ def test_a_resumed_run_counts_the_time_of_the_call_that_was_stopped(tiny, tiny_m
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(EpochCheckpointCallback, "on_save", stop)
         finetune(tiny, data, tmp_path / "train")
+    monkeypatch.setattr("rounds.training.callbacks.peak_memory", lambda device: 10.0)
     finetune(tiny, data, tmp_path / "train")
-    assert 1000 < store.read_manifest(tmp_path / "train").seconds < 1500
+    manifest = store.read_manifest(tmp_path / "train")
+    assert 1000 < manifest.seconds < 1500 and manifest.peak_mib > 100
 
 
 def test_an_epoch_s_train_loss_is_the_mean_over_all_of_its_steps(tiny, tiny_mined, tmp_path, monkeypatch):

@@ -91,6 +91,11 @@ class Collection:
         content = [self.validation, self.qrels, self.passages, sorted(self.unseen), *further]
         return hashing.sha256_json(content)[:12]
 
+    @cached_property
+    def labels_digest(self) -> str:
+        """A short digest of the validation queries' ids and labels, whatever prompts make of their texts."""
+        return hashing.sha256_json([self.qrels, self.grades])[:12]
+
     def name(self, passage: str) -> str:
         """Return a passage as people read it: without its explanation, if it has one."""
         return self.names[passage] if self.names else self.passages[passage]

@@ -4,6 +4,7 @@ A lineage maps question ids to digests of their texts, so that equal ids of two 
 """
 
 import hashlib
+import re
 from collections import Counter
 
 from rounds.artifacts import hashing
@@ -16,6 +17,8 @@ UNKNOWN = "lineage unknown"
 CLEAN = "clean"
 
 POLLUTED = "POLLUTED"
+
+NUMBERED, BY_TEXT = re.compile(r"q\d+"), re.compile(r"[0-9a-f]{16}")  # groups of pairs, by place and by digest
 
 OUTSIDE = "outside:"  # begins the id of an outside question: `outside:SOURCE:DIGEST`
 
@@ -81,9 +84,19 @@ def union(*lineages: dict[str, str] | None) -> dict[str, str] | None:
 
 
 def overlap(lineage: dict[str, str], validation: dict[str, str]) -> list[str]:
-    """Return the validation groups that the lineage was trained on."""
-    trained = {group: set(lineage.get(group, "").split("+")) for group in validation}
-    return [group for group, questions in validation.items() if not trained[group].isdisjoint(questions.split("+"))]
+    """Return the validation groups that the lineage was trained on.
+
+    Checkpoints of pairs once named their groups by place (`q0`), which are known by their texts alone today.
+    """
+    numbered = {
+        each for group, questions in lineage.items() if NUMBERED.fullmatch(group) for each in questions.split("+")
+    }
+
+    def trained(group: str) -> set[str]:
+        by_text = numbered if group not in lineage and BY_TEXT.fullmatch(group) else set()
+        return by_text | set(lineage.get(group, "").split("+"))
+
+    return [group for group, questions in validation.items() if not trained(group).isdisjoint(questions.split("+"))]
 
 
 def guard(

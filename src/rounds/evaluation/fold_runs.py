@@ -204,11 +204,14 @@ def _chain(checkpoint: Path) -> Iterable[Path]:
         for parent in manifest.parents:
             yield from _chain(Path(parent.name))
         return
-    training = store.read_manifest(checkpoint.parent)
+    folder = checkpoint.parent
+    training = store.read_manifest(folder)
     if isinstance(training, FinetuneManifest):
-        yield checkpoint.parent
+        yield folder
         if not training.parent.base:
-            yield from _chain(checkpoint.parent.parent / training.parent.name)
+            yield from _chain(folder.parent / training.parent.name)
+        elif training.round > 1:  # `start_from: base` goes on with the round before's negatives
+            yield from _chain(folder.parent.with_name(f"round{training.round - 1}") / folder.name / "epoch")
 
 
 def _labels(runs: list[FoldRun]) -> list[str]:
@@ -259,3 +262,5 @@ def _require_same_folds(rows: list[FoldRow]) -> None:
                     f"RUNS: {run.folder} and {other.folder} are of fold {run.fold} and have different queries; compare "
                     "runs of one split, one SEED and the same data"
                 )
+            if problem := results.data_differ(run.row, other.row):
+                raise UserError(f"RUNS: {run.folder} and {other.folder} {problem}")

@@ -78,6 +78,7 @@ class ResultRow:
         data: name of the data.
         split: name of the split.
         validation: digest of the validation set.
+        labels: digest of its queries' ids and labels alone; empty in evaluations that were saved before rows had one.
     """
 
     label: str
@@ -100,6 +101,7 @@ class ResultRow:
     data: str = ""
     split: str = ""
     validation: str = ""
+    labels: str = ""
 
     @property
     def short_name(self) -> str:
@@ -122,7 +124,7 @@ def p_values(rows: list[ResultRow]) -> list[float | None]:
     """Return Fisher's p of each row against the nearest earlier row of the chain; None without such a row.
 
     Raises:
-        UserError: the rows were evaluated on different queries.
+        UserError: the rows were evaluated on different queries, or other data.
     """
     require_same_queries(rows)
     values: list[float | None] = []
@@ -135,10 +137,26 @@ def p_values(rows: list[ResultRow]) -> list[float | None]:
 
 
 def require_same_queries(rows: list[ResultRow]) -> None:
-    """Refuse rows that were evaluated on different queries, or on the same queries in another order."""
+    """Refuse rows that were evaluated on different queries, the same in another order, or other data or labels."""
     for row in rows:
         if row.queries != rows[0].queries:
             raise UserError(f"{row.label} and {rows[0].label} were evaluated on different queries")
+        if problem := data_differ(row, rows[0]):
+            raise UserError(f"{row.label} and {rows[0].label} {problem}")
+
+
+def data_differ(row: ResultRow, other: ResultRow) -> str:
+    """Return why rows on queries of the same ids do not compare; empty if they do.
+
+    >>> rows = [ResultRow("", {}, np.zeros(1), ["q0"], data=name) for name in ("faq-en", "faq-fr")]
+    >>> data_differ(*rows)
+    'were evaluated on other data (faq-en and faq-fr)'
+    """
+    if row.data and other.data and row.data != other.data:
+        return f"were evaluated on other data ({row.data} and {other.data})"
+    if row.labels and other.labels and row.labels != other.labels:
+        return "were evaluated by other labels; run the older one's round again"
+    return ""
 
 
 def difference(reference: ResultRow, other: ResultRow) -> str:
@@ -183,6 +201,7 @@ class SavedOrigin(BaseModel):
     data: StrictStr | None = None
     split: StrictStr | None = None
     validation: StrictStr | None = None
+    labels: StrictStr | None = None
     round: StrictInt | None = None
     epoch: StrictInt | None = None
     label: StrictStr = ""
@@ -250,6 +269,7 @@ def _load_scores(path: Path, count: int) -> list[dict[str, np.ndarray]]:
 
 def _to_json(row: ResultRow) -> dict:
     fields = {"round": row.round, "epoch": row.epoch, "label": row.mark, "beside": not row.in_chain}
+    fields |= {"labels": row.labels} if row.labels else {}
     return {"label": row.label, "kind": row.kind, "metrics": row.metrics, "about": {**row.columns, **fields}}
 
 
@@ -266,6 +286,7 @@ def _from_saved(row: SavedRow, per_query: np.ndarray, queries: list[str], scores
         epoch=origin.epoch,
         mark=origin.label,
         in_chain=not origin.beside,
+        labels=origin.labels or "",
         **{name: getattr(origin, name) or "" for name in COLUMNS},
     )
 

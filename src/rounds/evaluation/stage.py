@@ -125,6 +125,7 @@ def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -
         data=data.data,
         split=data.split,
         validation=data.validation_digest,
+        labels=data.labels_digest,
     )
 
 

@@ -50,7 +50,8 @@ def read(folder: Path, ledger_file: Path) -> list[SweepEntry]:
     if not isinstance(manifest, FinetuneManifest) or store.read_manifest(folder / "eval") is None:
         raise UserError(f"{folder}: has no finished train and eval; run the round first")
     last_metrics = next((epoch.metrics for epoch in manifest.epochs if epoch.folder == manifest.last), {})
-    lb_scores = {entry["fingerprint"]: entry["LB public"] for entry in ledger.read(ledger_file)}
+    entries = [entry for entry in ledger.read(ledger_file) if entry["LB public"]]
+    lb_scores = {(entry["data"], entry["fingerprint"]): entry["LB public"] for entry in entries}
     return [
         SweepEntry(
             row=replace(row, label=row.recipe),
@@ -58,7 +59,7 @@ def read(folder: Path, ledger_file: Path) -> list[SweepEntry]:
             seconds=manifest.seconds,
             peak_mib=manifest.peak_mib,
             train_loss=last_metrics.get("train loss"),
-            lb=lb_scores.get(row.fingerprint, ""),
+            lb=lb_scores.get((row.data, row.fingerprint), ""),
         )
         for row in results.load(folder / "eval")
         if row.in_chain

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import rich.table
 from rich import box
+from rich.text import Text
 
 from rounds.artifacts import store
 
@@ -88,26 +89,26 @@ class Table:
         return [self.header, *([_text(cell) for cell in row] for row in self.rows)]
 
     def screen(self, warned: Collection[int] = ()) -> rich.table.Table:
-        """Return the table for a rich console.
+        """Return the table for a rich console, which reads no mark-up in it: labels hold brackets.
 
         Args:
             warned: positions of the rows to print in bold red.
         """
         rendered = rich.table.Table(
-            title=self.title or None,
+            title=Text(self.title, "table.title") if self.title else None,
             title_justify="left",
-            caption=self.caption or None,
+            caption=Text(self.caption, "table.caption") if self.caption else None,
             caption_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
         for column in self.columns:
             justify = "left" if column.is_text else "right"
-            header = column.name.replace(" ", "\n")
+            header = Text(column.name.replace(" ", "\n"))
             overflow = "fold" if column.wraps else "ellipsis"
             rendered.add_column(header, justify=justify, no_wrap=not column.wraps, overflow=overflow)
         for position, line in enumerate(self.lines[1:]):
-            rendered.add_row(*line, style="bold red" if position in warned else None)
+            rendered.add_row(*map(Text, line), style="bold red" if position in warned else None)
         return rendered
 
     def markdown(self) -> str:

@@ -25,6 +25,7 @@ from rounds.models import peft_methods, weights
 from rounds.models.precision import compute_dtype, training_advice
 from rounds.training import partial_folder
 from rounds.training.callbacks import StepEstimate
+from rounds.training.partial_folder import SavedState
 from rounds.training.plan import STATE
 
 
@@ -111,7 +112,8 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
     callback = CheckpointCallback(job, partial, tuned, validation)
     if job.recipe.training.steps not in [step.step for step in callback.checkpoints()]:  # else Trainer goes on beyond
         trainer = _make_trainer(job, partial, tuned, train, callback)
-        state = partial_folder.find_last_state(partial / STATE)
+        if state := partial_folder.find_last_state(partial / STATE):
+            callback.go_on_from(state)
         trainer.train(resume_from_checkpoint=state.folder if state else None)
     checkpoints = callback.checkpoints()
     best = min(checkpoints, key=lambda step: step.validation_loss) if validation else checkpoints[-1]
@@ -240,8 +242,12 @@ class CheckpointCallback(TrainerCallback):
         """Start the clock, at the time that earlier calls took for the checkpoints that they left."""
         self._start = time.perf_counter() - max([manifest.seconds or 0 for _, manifest in self._written()], default=0)
 
+    def go_on_from(self, state: SavedState) -> None:
+        """Count the time from a state on; what was tuned behind it is lost, and is tuned again."""
+        self._start = time.perf_counter() - state.seconds
+
     def seconds(self) -> float:
-        """Return the time of training so far, earlier calls included."""
+        """Return the time of training so far, with what earlier calls had reached."""
         return round(time.perf_counter() - self._start, 1)
 
     def on_train_begin(self, args, state, control, **kwargs) -> None:

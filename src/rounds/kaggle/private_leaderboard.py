@@ -82,7 +82,8 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], seed: int) -> None:
     """Write the labels of the held-out rows; all rows of a question are public, or all are private."""
     questions = sorted({row.rpartition("_")[0] for row in rows}, key=int)
-    public = set(random.Random(f"{seed}-public").sample(questions, round(PUBLIC * len(questions))))
+    count = min(max(1, round(PUBLIC * len(questions))), len(questions) - 1)  # neither side is empty
+    public = set(random.Random(f"{seed}-public").sample(questions, count))
     usage = ["Public" if row.rpartition("_")[0] in public else "Private" for row in rows]
     table = pd.DataFrame(dict(zip(LABELS, (rows, [qrels[row][0] for row in rows], usage), strict=True)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +138,8 @@ def score(csv: Path, folder: Path, ledger_file: Path) -> dict[str, float]:
     for row, label, usage in solution[list(LABELS)].itertuples(index=False):
         ids = ranked[row].split(" ")
         scores[usage].append(1 / (ids.index(label) + 1) if label in ids else 0.0)
-    means = {usage.lower(): round(sum(values) / max(len(values), 1), 5) for usage, values in scores.items()}
+    if empty := next((usage for usage, values in scores.items() if not values), None):
+        raise UserError(f"{solution_of(folder)}: no row is {empty.lower()}; hold out more questions (--size)")
+    means = {usage.lower(): round(sum(values) / len(values), 5) for usage, values in scores.items()}
     ledger.score(ledger_file, {csv.stem: (str(means["public"]), str(means["private"]))})
     return means

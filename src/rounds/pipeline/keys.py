@@ -25,7 +25,10 @@ GENERATOR = 1  # raise it when a sample generator draws other data from the same
 OUTSIDE_RULES = 2  # raise it when other outside questions join a split by the same keys
 ENSEMBLE = 2  # raise it when the ensemble is made of other models for the same flags
 CV_ROWS = 2  # raise it when the table over folds has other rows for the same flags
+PAIRS_GROUPS = 2  # raise it when queries of pairs without a column of groups get other groups
 MOST_LISTED = 16  # files of a folder that a key lists one by one
+# Files of a model's folder that are for people, other libraries, or a training that goes on.
+NEVER_LOADED = frozenset((".md", ".onnx", ".h5", ".msgpack", ".ot", ".tflite", ".pt", ".pth"))
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,7 @@ def made_from(call: Command, planned: Mapping[str, str] | None = None) -> dict:
         **plain,
         **reads.values,
         **({"outside_rules": OUTSIDE_RULES} if "extra_files" in inputs else {}),
+        **({"groups": PAIRS_GROUPS} if flags.get("task") == ("pairs",) and "group_column" not in flags else {}),
         **({"recipe": _sections(recipe, reads.recipe, planned)} if recipe and reads.recipe else {}),
         **{name: _inputs(call, name, paths, planned) for name, paths in inputs.items()},
     }
@@ -246,13 +250,15 @@ def _named_files(
     A hub model that another one stands in for counts by that one's name; one that is fetched from the hub is left out.
     """
     paths: dict[str | None, str] = {}
-    if "model" in names:
-        model, vision = recipe.model.name_or_path, recipe.model.vision.name_or_path
-        paths |= {model: stand_ins.stand_in(model), vision: stand_ins.stand_in(vision, only_by_name=True)}
-    if "tuning" in names:
-        paths[recipe.tuning.init_from] = recipe.tuning.init_from
     if "mining" in names:
         paths[recipe.mining.reranker] = recipe.mining.reranker
+    if "tuning" in names:
+        paths[recipe.tuning.init_from] = recipe.tuning.init_from
+    if "model" in names:
+        vision = recipe.model.vision.name_or_path
+        paths[vision] = stand_ins.stand_in(vision, only_by_name=True)
+    if not {"model", "model.name_or_path"}.isdisjoint(names):
+        paths[recipe.model.name_or_path] = stand_ins.stand_in(recipe.model.name_or_path)
     paths = {name: path for name, path in paths.items() if name}
     local = {path for path in paths.values() if os.sep in path or path.startswith(".") or Path(path).is_dir()}
     if "mining" in names:
@@ -292,7 +298,7 @@ def _content(name: str, planned: Mapping[str, str]) -> object:
     """The key of an artefact, or of the artefact that a file is part of; else what stands for the content.
 
     An epoch of a round is one of several checkpoints in an artefact, so its name counts as well. Foreign folders are
-    models: all of their files count, whose digests are kept, as reading weights takes long.
+    models: the files that loading may read count, by digests that are kept, as reading weights takes long.
     """
     path = Path(name)
     for place in (path, path.parent):
@@ -307,7 +313,8 @@ def _content(name: str, planned: Mapping[str, str]) -> object:
     if (path / store.MANIFEST).is_file() and not store.has_foreign_manifest(path):
         return hashing.sha256_file(path / store.MANIFEST)[:16]
     if path.is_dir():
-        digests = {file.relative_to(path).as_posix(): sha256_weights(file) for file in files_below(path)}
+        files = [file for file in files_below(path) if file.suffix not in NEVER_LOADED]
+        digests = {file.relative_to(path).as_posix(): sha256_weights(file) for file in files}
         return hashing.sha256_json(digests)[:16]
     return None
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rounds.data.source import PROMPT_TASK
 from rounds.pipeline import (
@@ -30,12 +31,14 @@ def show(experiment: Experiment, console: Console) -> None:
 def table(experiment: Experiment) -> Table:
     """A row for each stage: its name, its state, and why it is stale or where it is."""
     folder = generator_stages.folder(experiment) if _has_prompts(experiment) else experiment.folder
-    rows = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=str(folder), title_justify="left")
+    rows = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(str(folder), "table.title"), title_justify="left"
+    )
     for name in ("stage", "state", "output, or what changed"):
         rows.add_column(name, overflow="fold")
     for stage, state in freshness.states(listed(experiment)):
         text = freshness.summary(state.reasons) or str(stage.output)
-        rows.add_row(stage.name, f"[{STYLES[state.kind]}]{state.kind}[/]", text)
+        rows.add_row(stage.name, Text(state.kind, STYLES[state.kind]), Text(text))
     return rows
 
 

@@ -168,7 +168,8 @@ def _is_missing(row: ResultRow, ranked: list[RankedRun]) -> bool:
 
 def _data_name(experiment: Path, data: Collection) -> str:
     """Return the data's name as folder names have it: with a hash behind it if RAW was a path."""
-    match = re.match(rf"{re.escape(data.data)}-[0-9a-f]{{8}}(?=-)", experiment.name)
+    plain = re.sub(r"[^\w.-]", "_", data.data)
+    match = re.match(rf"{re.escape(plain)}-[0-9a-f]{{8}}(?=-)", experiment.name)
     return match[0] if match else data.data
 
 

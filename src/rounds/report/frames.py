@@ -14,7 +14,7 @@ from rounds.artifacts.manifests import Epoch, FinetuneManifest
 from rounds.data.collection import Collection
 from rounds.evaluation import truncation
 from rounds.evaluation.metrics import per_query
-from rounds.evaluation.results import ResultRow, RowKind
+from rounds.evaluation.results import SHORT_NAMES, ResultRow, RowKind
 from rounds.mining.statistics import MINED, is_mined
 from rounds.report.ranked_runs import DEPTH, ZERO_SHOT, RankedRun
 from rounds.retrieval import representations, search
@@ -89,18 +89,19 @@ def recall_curves(ranked_runs: list[RankedRun], data: Collection) -> pd.DataFram
 
 
 def truncation_scores(ranked_runs: list[RankedRun], data: Collection) -> pd.DataFrame:
-    """Return NDCG@10 and MAP@25 of truncated vectors, for the zero-shot and the last checkpoint.
+    """Return NDCG@10 and MAP@25 of truncated vectors, for the checkpoint before the rounds and the last one.
 
     Returns:
         Columns `dimensions`, `when` (`zero-shot` or the last run's label), `metric` and `value`; no rows unless the
         vectors of two checkpoints are on disk.
     """
     rows = []
+    before = (ZERO_SHOT, SHORT_NAMES[RowKind.START])
     embedded = [ranked for ranked in ranked_runs if ranked.vectors and representations.is_dense(ranked.vectors[0])]
-    if len(embedded) > 1:
-        for when, ranked in ((ZERO_SHOT, embedded[0]), (embedded[-1].label, embedded[-1])):
+    if len(embedded) > 1 and embedded[0].label in before:
+        for ranked in (embedded[0], embedded[-1]):
             for dim in truncation.halved_dims(ranked.vectors[0].shape[1]):
-                rows += [{"dimensions": dim, "when": when, **score} for score in _truncated(ranked, dim, data)]
+                rows += [{"dimensions": dim, "when": ranked.label, **score} for score in _truncated(ranked, dim, data)]
     return pd.DataFrame(rows, columns=["dimensions", "when", "metric", "value"])
 
 

@@ -124,8 +124,8 @@ def write_teacher(job: TeacherJob) -> str:
     start = time.perf_counter()
     rows = collection.read_rows(job.data.folder / collection.FINETUNE, ("pos",))
     _, ensemble = views.default_views(read[0].models, job.ensemble)[-1]
+    _check_data(read, rows, job)
     by_folds = _score_folds(read, ensemble, job.settings.candidates)
-    _check_rows(rows, by_folds.scores, job)
     others = _score_others(job, read, ensemble, [row for row in rows if row["query_id"] not in by_folds.scores], rows)
     scores = by_folds.scores | others
     written = [_teacher_row(row, scores[row["query_id"]], job.data) for row in rows if row["query_id"] in scores]
@@ -176,12 +176,14 @@ def _check_siblings(job: TeacherJob) -> None:
         )
 
 
-def _check_rows(rows: list[dict], scores: Scores, job: TeacherJob) -> None:
-    """Refuse folds of other data than the rows."""
-    if missing := scores.keys() - {row["query_id"] for row in rows}:
-        raise UserError(
-            f"{job.data.folder}: has no training row {min(missing)}, which a fold ranked; make both from the same data"
-        )
+def _check_data(read: list[CandidateFolder], rows: list[dict], job: TeacherJob) -> None:
+    """Refuse folds of other data than the rows: a query that is none of them, or another corpus."""
+    way_out = "make both from the same data"
+    for fold in read:
+        if missing := set(fold.table.queries) - {row["query_id"] for row in rows}:
+            raise UserError(f"{job.data.folder}: has no training row {min(missing)}, which a fold ranked; {way_out}")
+        if dict(fold.data.passages) != dict(job.data.passages):
+            raise UserError(f"{fold.folder}: ranked other passages than those of {job.data.folder}; {way_out}")
 
 
 def _score_folds(read: list[CandidateFolder], ensemble: list[fusion.View], count: int) -> _FoldScores:

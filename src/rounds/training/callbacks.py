@@ -15,6 +15,7 @@ from rounds.config.recipe import Training
 from rounds.encoding import canary
 from rounds.estimate import Estimate
 from rounds.models import checkpoint, peft_methods
+from rounds.models.devices import peak_memory
 from rounds.training import partial_folder, sharding, weight_average
 from rounds.training.collator import Collator
 from rounds.training.loss_module import EmbeddingLoss
@@ -46,7 +47,7 @@ class EpochCheckpointCallback(TrainerCallback):
         self.collator: Collator | None = None
         self.trainer: SentenceTransformerTrainer | None = None
         self.start = self.epoch_start = time.perf_counter()
-        self.earlier_seconds = 0.0  # of the calls that this one goes on from
+        self.earlier: partial_folder.SavedState | None = None  # which this call goes on from
         self.logged_step = 0
         self.epoch_losses: list[tuple[int, float]] = []  # (steps, their mean loss)
         self.curve: list[tuple[int, float]] = []  # (step, loss) of this process
@@ -93,14 +94,21 @@ class EpochCheckpointCallback(TrainerCallback):
         sharding.wait_for_all_processes()
 
     def on_save(self, args, state, control, **kwargs) -> None:
+        sharding.wait_for_all_processes()  # each process writes its own random state
         if store.is_main_process():
             folder = self._state_folder(state)
             self.average.save(folder)
-            partial_folder.mark_complete(folder, self.seconds())
+            partial_folder.mark_complete(folder, self.seconds(), self.peak_mib())
 
     def seconds(self) -> float:
-        """Return the time of training and evaluation so far, that of the calls before included."""
-        return round(self.earlier_seconds + time.perf_counter() - self.start, 1)
+        """Return the time of training and evaluation so far, with what the calls before had reached."""
+        earlier = self.earlier.seconds if self.earlier else 0.0
+        return round(earlier + time.perf_counter() - self.start, 1)
+
+    def peak_mib(self) -> float:
+        """Return the most memory held so far, by the calls before too, in MiB."""
+        earlier = self.earlier.peak_mib if self.earlier else 0.0
+        return max(earlier, round(peak_memory(str(self.trainer.args.device)), 1))
 
     def _state_folder(self, state) -> Path:
         """Return the folder of the Trainer's state after the present step."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rounds.artifacts import store
 
-COMPLETE = "complete.json"  # in a folder of the Trainer's state that was written to its end
+COMPLETE = "complete"  # JSON in a folder of the Trainer's state that was written to its end; once it was empty
 
 CONFIG = "config.json"  # what is trained from what
 
@@ -18,11 +18,13 @@ class SavedState:
 
     Attributes:
         folder: what Trainer takes as `resume_from_checkpoint`.
-        seconds: time that the training had taken by then.
+        seconds: time that the training had taken by then, without what was lost behind earlier states.
+        peak_mib: the most memory that it had held by then, in MiB.
     """
 
     folder: str
-    seconds: float
+    seconds: float = 0.0
+    peak_mib: float = 0.0
 
 
 def prepare(partial: Path, config: dict) -> None:
@@ -36,17 +38,20 @@ def prepare(partial: Path, config: dict) -> None:
     store.write_json(file, config)
 
 
-def mark_complete(state: Path, seconds: float) -> None:
+def mark_complete(state: Path, seconds: float, peak_mib: float = 0.0) -> None:
     """Mark a Trainer state as written to its end, once the disk has it: a power cut leaves no mark on half a state.
 
     Args:
         seconds: time that the training has taken so far.
+        peak_mib: the most memory that it has held so far, in MiB; 0 where nobody asks.
     """
-    for file in state.rglob("*"):
-        if file.is_file():
-            with open(file, "rb") as opened:
-                os.fsync(opened.fileno())
-    store.write_json(state / COMPLETE, {"seconds": seconds})
+    for place in (*state.rglob("*"), state, state.parent):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    store.write_json(state / COMPLETE, {"seconds": seconds, "peak_mib": peak_mib})
 
 
 def find_last_state(folder: Path) -> SavedState | None:
@@ -55,4 +60,6 @@ def find_last_state(folder: Path) -> SavedState | None:
     for state in folder.glob("checkpoint-*"):
         if not (state / COMPLETE).is_file() and store.is_main_process():
             shutil.rmtree(state)
-    return SavedState(str(marks[-1].parent), store.read_json(marks[-1])["seconds"]) if marks else None
+    if not marks:
+        return None
+    return SavedState(str(marks[-1].parent), **(store.read_json(marks[-1]) if marks[-1].stat().st_size else {}))

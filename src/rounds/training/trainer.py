@@ -9,14 +9,13 @@ from sentence_transformers import SentenceTransformer, SentenceTransformerTraine
 from transformers import PrinterCallback, set_seed
 
 from rounds.artifacts import store
-from rounds.artifacts.manifests import Epoch, FinetuneManifest
+from rounds.artifacts.manifests import FinetuneManifest
 from rounds.config.recipe import Recipe, Tuning
 from rounds.data.prompts import max_input_length
 from rounds.encoding import prefix_cache
 from rounds.errors import UserError, install_command
 from rounds.models import backbone, dual_encoder, peft_methods, vision_tower, weights_io
 from rounds.models.checkpoint import Checkpoint
-from rounds.models.devices import peak_memory
 from rounds.models.precision import compute_dtype
 from rounds.models.weights import hub_revision, locate_model
 from rounds.training import partial_folder, sharding
@@ -54,11 +53,9 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
     callback = EpochCheckpointCallback(plan, partial, embedder, evaluate)
     trainer = _make_trainer(plan, partial, embedder, groups, callback)
     sharding.wait_for_all_processes()
-    state = None if sharding.is_on() else partial_folder.find_last_state(partial / STATE)
-    if state:
-        callback.earlier_seconds = state.seconds
-    trainer.train(resume_from_checkpoint=state.folder if state else None)
-    manifest = _make_manifest(plan, callback.history(), groups, trainer, callback.seconds())
+    callback.earlier = None if sharding.is_on() else partial_folder.find_last_state(partial / STATE)
+    trainer.train(resume_from_checkpoint=callback.earlier.folder if callback.earlier else None)
+    manifest = _make_manifest(plan, callback, groups, trainer)
     if store.is_main_process():
         shutil.rmtree(partial / STATE)
         (partial / partial_folder.CONFIG).unlink()
@@ -70,9 +67,10 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
 
 
 def _make_manifest(
-    plan: Plan, history: list[Epoch], groups: TrainingGroups, trainer: SentenceTransformerTrainer, seconds: float
+    plan: Plan, callback: EpochCheckpointCallback, groups: TrainingGroups, trainer: SentenceTransformerTrainer
 ) -> FinetuneManifest:
     """Return the manifest of the output folder; without evaluation, the last epoch counts as the best."""
+    history = callback.history()
     last = history[-1]
     best = max(history, key=lambda epoch: epoch.metrics.get("MAP@25", 0.0)) if last.metrics else last
     continued = {"last": last, "best": best}[plan.recipe.training.continue_with]
@@ -86,8 +84,8 @@ def _make_manifest(
         rows=len(groups.queries),
         trainable_parameters=sum(p.numel() for p in peft_methods.trainable_parameters(trainer.model).values()),
         device=str(trainer.args.device),
-        seconds=seconds,
-        peak_mib=round(peak_memory(str(trainer.args.device)), 1),
+        seconds=callback.seconds(),
+        peak_mib=callback.peak_mib(),
         made_from=plan.made_from,
     )
 
