@@ -77,6 +77,19 @@ def test_an_average_says_the_seeds_of_its_parents(project):
     assert [(row.minutes, row.peak_mib) for row in scored] == [(None, None)] * 2 + [(2.0, 101.0), (4.0, 101.0)]
 
 
+def test_an_average_counts_a_parent_of_its_parents_once(project):
+    """The mean of rounds 1 and 2 took both trainings; round 2's manifest names round 1 by a relative path."""
+    first = project.round("a", 0).parent
+    shutil.copytree(first, later := first.with_name("round2"))
+    parent = Parent(name="../round1/train/epoch_1", weights="w", base=False)
+    manifest = store.read_manifest(later / "train").with_values(round=2, parent=parent)
+    store.write_manifest(later / "train" / store.MANIFEST, manifest)
+    row, *_ = results.load(later / "eval")
+    results.save([dataclasses.replace(row, round=2, checkpoint="a-0/round2/train/epoch_1")], later / "eval")
+    (gathered,) = gather(project, project.average("a", 0, [first / "eval", later / "eval"]))
+    assert gathered.runs[0].trained == [first / "train", later / "train"]
+
+
 def test_figures_are_means_over_folds_and_p_is_paired_over_all_queries(project):
     """Each cell against plain numpy on the saved scores; chance and BM25 stand above, without a p against the first."""
     one = [project.round("one", fold) for fold in (0, 1)]

@@ -4,6 +4,7 @@ What a run was made from stands in the manifests of its evaluation, of the colle
 checkpoints and of their mined negatives. Folder names play no part.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +130,7 @@ def _describe(
     if row.kind != RowKind.ZERO_SHOT:
         checkpoint = model_output / row.checkpoint
         facts |= _training_facts(checkpoint)
-        trained = list(dict.fromkeys(_chain(checkpoint)))
+        trained = list(dict.fromkeys(Path(os.path.normpath(folder)) for folder in _chain(checkpoint)))
     return FoldRun(folder, row, collection, manifest.config["fold"], facts, trained)
 
 
