@@ -20,14 +20,13 @@ class Flags(ModelOutput):
     data_dir: str = field(metadata={"help": "the experiment's collection"})
     table_tag: str = field(default="", metadata={"help": "hash that the name of the sweep's table ends in"})
     cv_tag: str = field(default="", metadata={"help": "hash that the name of the cross-validation's table ends in"})
-    stale_cv: bool = field(default=False, metadata={"help": "the cross-validation is of other rounds; say so"})
     output_dir: str = field(metadata={"help": "folder for report.html and the PNGs; replaced if it exists"})
 
 
 def main(flags: Flags) -> None:
     """Write an experiment's report: one HTML page, and its charts as PNGs."""
     folders = [Path(folder) for folder in (flags.experiment, flags.data_dir, flags.model_output)]
-    facts = gather_facts(*folders, flags.table_tag, flags.cv_tag, flags.stale_cv)
+    facts = gather_facts(*folders, flags.table_tag, flags.cv_tag)
     plots = charts.draw_plots(facts)
     output = Path(flags.output_dir)
     with store.writing(output, ReportManifest(config={"experiment": flags.experiment})) as temporary:

@@ -151,7 +151,9 @@ def test_folds_of_another_seed_are_refused(project):
         gather(project, *folders)
 
 
-@pytest.mark.parametrize(("fields", "says"), [({"data": "other"}, "other data"), ({"labels": "l2"}, "other labels")])
+@pytest.mark.parametrize(
+    ("fields", "says"), [({"data": "other", "validation": "v2"}, "other data"), ({"labels": "l2"}, "other labels")]
+)
 def test_folds_of_other_data_are_refused(fields, says, project):
     """Equal ids of queries are not enough."""
     folders = [project.round("a", 0), project.round("b", 0, seed=43)]

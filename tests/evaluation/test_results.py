@@ -200,11 +200,12 @@ def test_one_model_on_different_passages_stays_two_rows():
 
 @pytest.mark.parametrize(
     ("other", "says"),
-    [({"data": "faq-fr", "labels": "l1"}, "other data (faq-fr and faq-en)"), ({"labels": "l2"}, "other labels")],
+    [({"data": "faq-fr", "validation": "v2"}, "other data (faq-fr and faq-en)"), ({"labels": "l2"}, "other labels")],
 )
 def test_rows_of_other_data_are_not_compared(other, says, tmp_path):
     """Ids of pairs are numbers, which two tables share; rows saved before labels had a digest still compare."""
-    rows = [make_row("zero-shot", 1, data="faq-en", labels="l1"), make_row("round 1", 2, **{"data": "faq-en", **other})]
+    same = {"data": "faq-en", "labels": "l1", "validation": "v1"}
+    rows = [make_row("zero-shot", 1, **same), make_row("round 1", 2, **{**same, **other})]
     for number, row in enumerate(rows):
         (tmp_path / str(number)).mkdir()
         results.save([row], tmp_path / str(number))
@@ -212,7 +213,11 @@ def test_rows_of_other_data_are_not_compared(other, says, tmp_path):
     for compare in (results.distinct, results.p_values):
         with refused("round 1 and zero-shot", says):
             compare(rows)
-    assert len(results.distinct([rows[0], dataclasses.replace(rows[0], label="older", labels="")])) == 2
+    older = dataclasses.replace(rows[0], label="older", labels="", data="" if "data" in other else "faq-en")
+    assert len(results.distinct([rows[0], older])) == 2
+    with refused("round 1 and zero-shot", says):
+        results.p_values([older, *rows])
+    assert len(results.distinct([rows[0], dataclasses.replace(rows[0], label="renamed", data="faq")])) == 2
 
 
 def test_rows_of_different_queries_are_not_merged():

@@ -83,13 +83,13 @@ def test_public_and_private_rows_share_no_question(held):
     assert not sides["Public"] & sides["Private"] and 0 < len(sides["Public"]) < len(sides["Private"])
 
 
-def test_neither_side_is_empty(tmp_path):
-    """Of two questions one is public, and a solution without public rows is refused rather than scored 0."""
-    private_leaderboard._write_solution(
-        tmp_path / "s.csv", ["1_A", "2_B", "2_C"], dict.fromkeys(["1_A", "2_B", "2_C"], ["7"]), 1
-    )
-    usage = dict(line.split(",")[::2] for line in (tmp_path / "s.csv").read_text().splitlines()[1:])
-    assert set(usage.values()) == {"Public", "Private"} and usage["2_B"] == usage["2_C"]
+def test_a_single_question_is_not_held_out(own_raw, tmp_path, monkeypatch):
+    """It would be on one side alone; nothing is written."""
+    (question, *_) = {query.group for query in eedi.load(own_raw).queries}
+    monkeypatch.setattr(private_leaderboard.splits, "hold_out", lambda *arguments: {question})
+    with refused(own_raw, "one labelled question"):
+        private_leaderboard.hold_out(own_raw, tmp_path / "private-tiny", 0.2, 0.5, 42)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_side_without_rows_is_no_score_of_0(held, tmp_path):

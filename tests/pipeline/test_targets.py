@@ -277,22 +277,6 @@ def test_status_lists_second_stages_that_were_made(session, project):
     assert listed("SPLIT=submission") == {"candidates": "fresh", "cv": "stale"}
 
 
-def test_the_report_says_that_the_folds_table_is_of_other_rounds(session, project):
-    """Not where there is none, nor where candidates were deleted to save room."""
-    arguments = ("ROUND=1", "FOLDS=0 1", "SPLIT=v5")
-
-    def says() -> bool:
-        return last_call(session, "report", *arguments).has("stale_cv")
-
-    assert not says()
-    ran(session, "best", *arguments[:2])
-    assert not says()
-    shutil.rmtree(session(*arguments).on(fold=1).experiment.candidates(1))
-    assert not says()
-    (project / "r.yaml").write_text("extends: tiny-mistral\ntraining: {epochs: 3}\n", encoding="utf-8")
-    assert says()
-
-
 def test_the_scripts_of_best_and_distil_take_the_flags_that_they_get(session, monkeypatch, project):
     """As argparse reads them: a flag without its values, or an unknown one, would end a run behind all its rounds."""
     monkeypatch.syspath_prepend(str(SCRIPTS))

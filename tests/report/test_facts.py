@@ -15,7 +15,7 @@ from rounds.encoding import run_store
 from rounds.evaluation import ledger, results
 from rounds.evaluation.table import Column, Table
 from rounds.mining.statistics import MINED, read_mined
-from rounds.report.facts import STALE_CV, Facts, gather_facts
+from rounds.report.facts import Facts, gather_facts
 from rounds.report.ranked_runs import ranks_of_positives
 from rounds.retrieval.run import Run
 
@@ -137,8 +137,6 @@ def test_tables_of_other_texts_are_left_alone(experiment):
         other.save(experiment.model_output / f"{prefix}-87654321.json")
     facts = gather_facts(*folders, table_tag="12345678", cv_tag="12345678")
     assert facts.cross_validation == own and facts.sweep == own.lines
-    stale = gather_facts(*folders, cv_tag="12345678", stale_cv=True)
-    assert stale.warnings == [STALE_CV, *facts.warnings]
     facts = gather_facts(*folders, table_tag="00000000", cv_tag="00000000")
     assert facts.cross_validation is None and facts.sweep == []
 

@@ -253,7 +253,7 @@ def _require_distinct(row: FoldRow) -> None:
 def _require_same_folds(rows: list[FoldRow]) -> None:
     """Refuse rows that were not evaluated on the same folds, in the same order of queries."""
     first = rows[0]
-    for row in rows[1:]:
+    for number, row in enumerate(rows[1:], 1):
         if [run.fold for run in row.runs] != [run.fold for run in first.runs]:
             have = [f"{each.label} has folds {' '.join(str(run.fold) for run in each.runs)}" for each in (first, row)]
             raise UserError(f"RUNS: each row needs the same folds, but {' and '.join(have)}; run the missing ones")
@@ -263,5 +263,7 @@ def _require_same_folds(rows: list[FoldRow]) -> None:
                     f"RUNS: {run.folder} and {other.folder} are of fold {run.fold} and have different queries; compare "
                     "runs of one split, one SEED and the same data"
                 )
-            if problem := results.data_differ(run.row, other.row):
-                raise UserError(f"RUNS: {run.folder} and {other.folder} {problem}")
+        for earlier in rows[:number]:
+            for run, other in zip(row.runs, earlier.runs, strict=True):
+                if problem := results.data_differ(run.row, other.row):
+                    raise UserError(f"RUNS: {run.folder} and {other.folder} {problem}")

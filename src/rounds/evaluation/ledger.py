@@ -129,7 +129,7 @@ def correlations(rows: list[dict]) -> list[dict]:
     for group in dict.fromkeys(map(comparison_group, rows)):
         comparable = [row for row in rows if comparison_group(row) == group and is_comparable(row)]
         for side in ("LB public", "LB private"):
-            scored = {row["fingerprint"]: row for row in comparable if row[side]}  # a checkpoint's last CV
+            scored = {row["fingerprint"]: row for row in comparable if row[side]}  # each checkpoint once
             pairs = [(float(cv(row)), float(row[side])) for row in scored.values()]
             if pairs:
                 about = {"data": group[0], "split": group[1], "side": side, "n": len(pairs)}

@@ -1,5 +1,6 @@
 """Result rows: the metrics of one evaluated run, saved to and loaded from an evaluation folder."""
 
+import itertools
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -141,21 +142,25 @@ def require_same_queries(rows: list[ResultRow]) -> None:
     for row in rows:
         if row.queries != rows[0].queries:
             raise UserError(f"{row.label} and {rows[0].label} were evaluated on different queries")
-        if problem := data_differ(row, rows[0]):
-            raise UserError(f"{row.label} and {rows[0].label} {problem}")
+    for earlier, row in itertools.combinations(rows, 2):
+        if problem := data_differ(row, earlier):
+            raise UserError(f"{row.label} and {earlier.label} {problem}")
 
 
 def data_differ(row: ResultRow, other: ResultRow) -> str:
     """Return why rows on queries of the same ids do not compare; empty if they do.
 
-    >>> rows = [ResultRow("", {}, np.zeros(1), ["q0"], data=name) for name in ("faq-en", "faq-fr")]
+    A folder's name alone is no reason, since it may have been renamed, nor are other texts, which prompts may make.
+
+    >>> names = {"faq-en": "11", "faq-fr": "22"}
+    >>> rows = [ResultRow("", {}, np.zeros(1), ["q0"], data=data, validation=names[data]) for data in names]
     >>> data_differ(*rows)
     'were evaluated on other data (faq-en and faq-fr)'
     """
-    if row.data and other.data and row.data != other.data:
+    if row.data and other.data and row.data != other.data and row.validation != other.validation:
         return f"were evaluated on other data ({row.data} and {other.data})"
     if row.labels and other.labels and row.labels != other.labels:
-        return "were evaluated by other labels; run the older one's round again"
+        return "were evaluated by other labels; run the older round again, or compare runs of the same data"
     return ""
 
 

@@ -112,7 +112,7 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
     callback = CheckpointCallback(job, partial, tuned, validation)
     if job.recipe.training.steps not in [step.step for step in callback.checkpoints()]:  # else Trainer goes on beyond
         trainer = _make_trainer(job, partial, tuned, train, callback)
-        if state := partial_folder.find_last_state(partial / STATE):
+        if (state := partial_folder.find_last_state(partial / STATE)) and state.seconds:
             callback.go_on_from(state)
         trainer.train(resume_from_checkpoint=state.folder if state else None)
     checkpoints = callback.checkpoints()

@@ -59,6 +59,10 @@ def hold_out(raw: Path, folder: Path, size: float, unseen: float, seed: int, ove
     is_held_out = table["QuestionId"].str.strip().isin(questions)
     queries = [query for query in task.queries if query.group in questions]
     rows = [query.id for query in queries if query.id in task.qrels]
+    if len({row.rpartition("_")[0] for row in rows}) < 2:
+        raise UserError(
+            f"{raw}: one labelled question would be held out, and a leaderboard has two sides; hold out more"
+        )
     rest = [query.id for query in task.queries if query.group not in questions and query.id in task.qrels]
     unseen_rows = len(splits.unseen_queries(task.qrels, rest, rows))
     held_out = HeldOut(questions=len(questions), rows=len(rows), unseen_rows=unseen_rows)
@@ -82,8 +86,7 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
 def _write_solution(path: Path, rows: list[str], qrels: dict[str, list[str]], seed: int) -> None:
     """Write the labels of the held-out rows; all rows of a question are public, or all are private."""
     questions = sorted({row.rpartition("_")[0] for row in rows}, key=int)
-    count = min(max(1, round(PUBLIC * len(questions))), len(questions) - 1)  # neither side is empty
-    public = set(random.Random(f"{seed}-public").sample(questions, count))
+    public = set(random.Random(f"{seed}-public").sample(questions, round(PUBLIC * len(questions))))
     usage = ["Public" if row.rpartition("_")[0] in public else "Private" for row in rows]
     table = pd.DataFrame(dict(zip(LABELS, (rows, [qrels[row][0] for row in rows], usage), strict=True)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +142,7 @@ def score(csv: Path, folder: Path, ledger_file: Path) -> dict[str, float]:
         ids = ranked[row].split(" ")
         scores[usage].append(1 / (ids.index(label) + 1) if label in ids else 0.0)
     if empty := next((usage for usage, values in scores.items() if not values), None):
-        raise UserError(f"{solution_of(folder)}: no row is {empty.lower()}; hold out more questions (--size)")
+        raise UserError(f"{solution_of(folder)}: no row is {empty.lower()}; hold out more questions")
     means = {usage.lower(): round(sum(values) / len(values), 5) for usage, values in scores.items()}
     ledger.score(ledger_file, {csv.stem: (str(means["public"]), str(means["private"]))})
     return means

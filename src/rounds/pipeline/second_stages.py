@@ -74,13 +74,6 @@ def table_of_best(experiment: Experiment) -> Stage:
     return larger if is_kept else _table(experiment, unseen_prior=_recipe(experiment).ensemble.unseen_prior)
 
 
-def is_table_stale(experiment: Experiment) -> bool:
-    """Whether the table over the folds is there, and of other rounds, settings or data than make would take now."""
-    if not files_of(experiment.cross_validation, ".json")[0].exists() or len(experiment.settings.folds) < 2:
-        return False
-    return any(state.kind == freshness.STALE for _, state in freshness.states([table_of_best(experiment)]))
-
-
 def submission(experiment: Experiment) -> Stage:
     """The submission of `make best`; that of data with held-out questions is named in the ledger, to be scored."""
     has_prior, is_named = _recipe(experiment).ensemble.unseen_prior, experiment.is_private

@@ -268,8 +268,7 @@ def report(session: Session) -> None:
     """Write the report on all rounds."""
     names = session.experiment
     session.ensure(stages.round_end(names, session.settings.round))
-    is_stale = second_stages.is_table_stale(names)
-    session.call("report", **_reported(names), stale_cv=is_stale, output_dir=names.report)
+    session.call("report", **_reported(names), output_dir=names.report)
 
 
 @target(is_validated=True)

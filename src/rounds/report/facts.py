@@ -77,17 +77,7 @@ class Facts:
         return [ranked for ranked in self.ranked if ranked.label != BM25]
 
 
-STALE_CV = "cross-validation: its table is of other rounds, settings or data than those that are here; run make cv"
-
-
-def gather_facts(
-    experiment: Path,
-    data_dir: Path,
-    model_output: Path,
-    table_tag: str = "",
-    cv_tag: str = "",
-    stale_cv: bool = False,
-) -> Facts:
+def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag: str = "", cv_tag: str = "") -> Facts:
     """Read everything that is known of an experiment.
 
     Args:
@@ -96,7 +86,6 @@ def gather_facts(
         model_output: Folder with the ledger, base models' runs and sweeps.
         table_tag: The hash that the name of the sweep's table ends in, if it has one.
         cv_tag: The hash that the name of the cross-validation's table ends in, if it has one.
-        stale_cv: That table was made of other rounds, which a warning says.
 
     Raises:
         UserError: `data_dir` is no collection, or its split has no validation queries.
@@ -118,7 +107,6 @@ def gather_facts(
     ]
     lineages = provenance.read_lineages(rounds, experiment)
     refused = refusals.read(model_output, experiment.name)
-    warnings = provenance.collect_warnings(rows, lineages, ledger_rows, refused)
     return Facts(
         title=f"{experiment.name}: {data.data}, split {data.split}",
         data=data,
@@ -137,7 +125,7 @@ def gather_facts(
         ranked=ranked,
         negatives=read_negatives(rounds, data),
         lineages=lineages,
-        warnings=[*([STALE_CV] if stale_cv else []), *warnings],
+        warnings=provenance.collect_warnings(rows, lineages, ledger_rows, refused),
         missing=[f"{row.label}: its run is no longer on disk" for row in rows if _is_missing(row, ranked)],
     )
 

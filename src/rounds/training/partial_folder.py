@@ -1,5 +1,6 @@
 """Partial folder: what a training writes until it ends, which a later call goes on with."""
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -45,13 +46,22 @@ def mark_complete(state: Path, seconds: float, peak_mib: float = 0.0) -> None:
         seconds: time that the training has taken so far.
         peak_mib: the most memory that it has held so far, in MiB; 0 where nobody asks.
     """
-    for place in (*state.rglob("*"), state, state.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    for file in state.rglob("*"):
+        if file.is_file():
+            _sync(file)
+    for folder in (state, state.parent):
+        with contextlib.suppress(OSError):  # some network file systems have no fsync for folders
+            _sync(folder)
     store.write_json(state / COMPLETE, {"seconds": seconds, "peak_mib": peak_mib})
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def find_last_state(folder: Path) -> SavedState | None:
