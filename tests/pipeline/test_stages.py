@@ -1,9 +1,11 @@
 """Stages: their commands and what each needs, and what their state says of an output."""
 
+import io
 from dataclasses import replace
 
 import pytest
 from helpers.tiny_task import refused
+from rich.console import Console
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import CollectionManifest, SampleManifest
@@ -317,19 +319,22 @@ def test_the_device_makes_nothing_stale(session):
 
 
 def test_status_shows_each_stage_with_its_reason(session, project):
-    """`make status` has a row for each stage up to ROUND, and what changed from what to what."""
+    """`make status` has a row for each stage up to ROUND, and what changed from what to what, brackets included."""
     given = session("ROUND=1")
     given.runner.ensure([stages.round_end(given.experiment, 1)])
     (project / "r.yaml").write_text("extends: tiny-mistral\nmining: {negative_number: 9}\n", encoding="utf-8")
-    rows = list(zip(*(column.cells for column in status.table(given.experiment).columns), strict=True))
-    shown = {name: (state, text) for name, state, text in rows}
+    shown = {name: (state, text) for name, state, text in rows_of(status.table(given.experiment))}
     assert "fresh" in shown["data"][0] and "stale" in shown["round 1: mine"][0]
     assert shown["round 1: mine"][1] == "recipe.mining.negative_number: 5 -> 9"
     assert "missing" in dict(row[:2] for row in rows_of(status.table(session("ROUND=2").experiment)))["round 2: mine"]
+    (project / "r.yaml").write_text('extends: tiny-mistral\nprompts: {query_suffix: "[/INST]"}\n', encoding="utf-8")
+    console = Console(width=200, record=True, file=io.StringIO())
+    status.show(given.experiment, console)
+    assert "[/INST]" in console.export_text()
 
 
 def rows_of(table):
-    return list(zip(*(column.cells for column in table.columns), strict=True))
+    return list(zip(*(map(str, column.cells) for column in table.columns), strict=True))
 
 
 def test_keys_know_every_stages_script(experiment):
