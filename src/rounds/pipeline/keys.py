@@ -264,12 +264,14 @@ def _named_files(
     if "mining" in names:
         files = {path for source in recipe.mining.negatives if (path := split_source(source)[1])}
         paths, local = paths | {path: path for path in files}, local | files
-    content = {name: _file_content(path, planned) for name, path in sorted(paths.items()) if path in local}
-    return {
-        name: path if content.get(name) is None else content[name]
-        for name, path in paths.items()
-        if path != name or content.get(name) is not None
-    }
+    named: dict[str, object] = {}
+    for name, path in sorted(paths.items()):
+        content = _file_content(path, planned) if path in local else None
+        if content is not None:
+            named[name] = content
+        elif path != name:
+            named[name] = path
+    return named
 
 
 def _inputs(call: Command, name: str, paths: tuple[str, ...], planned: Mapping[str, str]) -> object:
