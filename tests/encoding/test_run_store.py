@@ -1,6 +1,7 @@
 """Run store: vectors and runs are computed once, and only what they depend on decides which folder they are in."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ from rounds.encoding.checkpoint_encoder import CheckpointEncoder
 from rounds.encoding.run_store import RunStore, content_key
 from rounds.models import checkpoint
 from rounds.models.checkpoint import Checkpoint
+from rounds.models.dual_encoder import KINDS
+from rounds.models.weights import locate_model
 from rounds.retrieval.tokens import Tokens
 
 QUERIES = {"q1": "one half plus one third", "q2": "the angles of a kite"}
@@ -164,6 +167,17 @@ def test_vectors_are_stored_before_truncation(source):
     """A checkpoint with fewer dimensions reads the same vectors."""
     texts = ["a text"]
     assert content_key(source, texts, "query") == content_key(source.with_options(truncate_dim=8), texts, "query")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "config.json"])
+def test_the_tokenizer_and_configuration_are_part_of_the_key(source, tmp_path, name):
+    """The same weights with another tokenizer, as a later revision may bring it, do not read vectors of before."""
+    folder = shutil.copytree(locate_model(source.recipe.model), tmp_path / "model")
+    copied = dataclasses.replace(source, recipe=source.recipe.replace("model", name_or_path=str(folder)))
+    keys = [content_key(copied, ["a text"], kind) for kind in KINDS]
+    assert keys == [content_key(source, ["a text"], kind) for kind in KINDS]
+    (folder / name).write_text((folder / name).read_text() + "\n")
+    assert all(content_key(copied, ["a text"], kind) != key for kind, key in zip(KINDS, keys, strict=True))
 
 
 @pytest.mark.parametrize(

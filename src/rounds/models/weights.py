@@ -27,6 +27,20 @@ TUNED_FILES = ("tuned.safetensors", "head.safetensors")
 
 HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 
+# What shapes a model's vectors beside its weights: configurations, tokenizer, preprocessing of images.
+SETTINGS_FILES = (
+    "config.json",
+    "*/config.json",
+    "sentence_bert_config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.model",
+    "*processor_config.json",
+)
+
 
 def locate_model(model: Model) -> str:
     """Return the folder, or else the hub name, of a recipe's model.
@@ -155,6 +169,15 @@ def base_model_digest(model: Model, every_file: bool = False) -> str:
 def adapter_digest(base: Model, folder: Path, every_file: bool = False) -> str:
     """Return one SHA-256 over the weights of an adapter's base model and those in the adapter's folder."""
     return hashing.sha256_json([base_model_digest(base, every_file), weights_digest(str(folder), None, every_file)])
+
+
+def settings_digest(folder: Path) -> str:
+    """Return one SHA-256 over the names and contents of a model folder's `SETTINGS_FILES`.
+
+    The same weights give other vectors with another tokenizer, which a later revision of a model may bring.
+    """
+    files = {file for pattern in SETTINGS_FILES for file in folder.glob(pattern) if file.is_file()}
+    return hashing.sha256_json({file.relative_to(folder).as_posix(): sha256_weights(file) for file in sorted(files)})
 
 
 def have_digest(digest: str, folder: Path, base: Model | None = None) -> bool:
