@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,13 +10,14 @@ from helpers import tiny_experiment
 from helpers.manifests import checkpoint_manifest
 from helpers.tiny_task import refused
 
-from rounds.artifacts import refusals, store
+from rounds.artifacts import hashing, refusals, store
 from rounds.data import collection
 from rounds.encoding import run_store
 from rounds.evaluation import ledger, results
 from rounds.evaluation.table import Column, Table
 from rounds.mining.statistics import MINED, read_mined
 from rounds.report.facts import Facts, gather_facts
+from rounds.report.provenance import find_changed_folds
 from rounds.report.ranked_runs import ranks_of_positives
 from rounds.retrieval.run import Run
 
@@ -139,6 +141,32 @@ def test_tables_of_other_texts_are_left_alone(experiment):
     assert facts.cross_validation == own and facts.sweep == own.lines
     facts = gather_facts(*folders, table_tag="00000000", cv_tag="00000000")
     assert facts.cross_validation is None and facts.sweep == []
+
+
+def write_record(output: Path, **made_from) -> str:
+    """Write a finished folder or file that was made from something; return the name by which others record it."""
+    manifest = output / store.MANIFEST if output.suffix == "" else store.file_manifest(output)
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    output.touch()
+    store.write_json(manifest, {"made_from": made_from})
+    return hashing.made_from_digest(made_from)
+
+
+def test_a_table_over_folds_of_before_is_told(tmp_path):
+    """A table whose candidates, or their rounds, were made anew or removed is announced; one of today's is not."""
+    table, numbers = tmp_path / "cv-tiny.json", (0, 1)
+    rounds = [write_record(tmp_path / f"tiny-v5-{number}/round1/train", seed=number) for number in numbers]
+    folders = [tmp_path / f"tiny-v5-{number}/round1/candidates" for number in numbers]
+    folds = [write_record(folder, model_paths=key) for folder, key in zip(folders, rounds, strict=True)]
+    write_record(table, folds=folds)
+    assert find_changed_folds(table, tmp_path) == []
+    write_record(tmp_path / "tiny-v5-1/round1/train", seed=7)
+    (line,) = find_changed_folds(table, tmp_path)
+    assert line.startswith("cv-tiny: candidates or rounds of 1 of its 2 folds were made anew or removed since")
+    shutil.rmtree(folders[0])
+    assert "of 2 of its 2 folds" in find_changed_folds(table, tmp_path)[0]
+    write_record(table)  # by hand: it does not say from what
+    assert find_changed_folds(table, tmp_path) == []
 
 
 def test_ledger_sweep_and_folds_are_read(experiment):

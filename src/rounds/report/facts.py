@@ -107,6 +107,7 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag
     ]
     lineages = provenance.read_lineages(rounds, experiment)
     refused = refusals.read(model_output, experiment.name)
+    folds_table = model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}{cv_end}.json"
     return Facts(
         title=f"{experiment.name}: {data.data}, split {data.split}",
         data=data,
@@ -118,14 +119,15 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag
         correlations=[_describe_correlation(pair) for pair in ledger.correlations(ledger_rows)],
         truncation=frames.truncation_scores(ranked, data),
         sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}{sweep_end}.json"),
-        cross_validation=read_table(
-            model_output / f"cv-{experiment.name.rpartition(f'-{data.split}')[0]}{cv_end}.json"
-        ),
+        cross_validation=read_table(folds_table),
         costs=frames.stage_costs(rounds),
         ranked=ranked,
         negatives=read_negatives(rounds, data),
         lineages=lineages,
-        warnings=provenance.collect_warnings(rows, lineages, ledger_rows, refused),
+        warnings=[
+            *provenance.collect_warnings(rows, lineages, ledger_rows, refused),
+            *provenance.find_changed_folds(folds_table, model_output),
+        ],
         missing=[f"{row.label}: its run is no longer on disk" for row in rows if _is_missing(row, ranked)],
     )
 

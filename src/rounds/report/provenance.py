@@ -1,9 +1,10 @@
 """Provenance: which checkpoint each round continued from, and warnings about results that must not be trusted."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rounds.artifacts import store
+from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CheckpointManifest, FinetuneManifest, Parent
 from rounds.data import lineage
 from rounds.evaluation.results import ResultRow
@@ -74,6 +75,43 @@ def find_changed_parents(lineages: list[CheckpointLineage]) -> list[str]:
         for checkpoint in lineages
         if weights.get(checkpoint.parent, checkpoint.parent_weights) != checkpoint.parent_weights
     ]
+
+
+def find_changed_folds(table_file: Path, model_output: Path) -> list[str]:
+    """Return a line if a table over folds was made from others than the candidates and rounds on disk.
+
+    Args:
+        table_file: JSON file of the table; one that was made by hand does not say from what.
+        model_output: Folder of all experiments.
+    """
+    folds = _as_list((store.read_made_from(table_file) or {}).get("folds"))
+    candidates = _read_records(model_output.glob("*/round*/**/candidates")) if folds else {}
+    rounds = _read_records(model_output.glob("*/round*/train")) if folds else {}
+    changed = [
+        fold
+        for fold in folds
+        if fold not in candidates or not rounds.keys() >= set(_as_list(candidates[fold].get("model_paths")))
+    ]
+    if not changed:
+        return []
+    what = f"candidates or rounds of {len(changed)} of its {len(folds)} folds"
+    return [f"{table_file.stem}: {what} were made anew or removed since; make cv makes the table of today's"]
+
+
+def _read_records(outputs: Iterable[Path]) -> dict[str, dict]:
+    """Return what finished artefacts were made from, by the digest by which others name them."""
+    records = {}
+    for output in outputs:
+        if record := store.read_made_from(output):
+            records[hashing.made_from_digest(record)] = record
+        elif record is not None:  # made by hand: its manifest stands for it, as in pipeline/keys.py
+            records[hashing.sha256_file(output / store.MANIFEST)[:16]] = {}
+    return records
+
+
+def _as_list(inputs: list[str] | str | None) -> list[str]:
+    """Return the digests of a flag's inputs; of one input alone, the record has it without a list."""
+    return [inputs] if isinstance(inputs, str) else inputs or []
 
 
 def collect_warnings(
