@@ -41,7 +41,7 @@ download: $(SETUP)  ## fetch COMPETITION's CSVs into data/raw, or data/raw-promp
 data: $(SETUP)  ## queries, corpus and qrels of SPLIT
 	$(PIPELINE)
 
-pretrain: $(SETUP)  ## a vision model for recipes that see, from RAW's captions
+pretrain: $(SETUP)  ## pretrain the vision tower of a recipe for images, on RAW's captions
 	$(PIPELINE)
 
 # ---- rounds: mine, finetune, evaluate -----------------------------------------------------------------------------
@@ -66,7 +66,7 @@ submit: $(SETUP)  ## write and check submissions/NAME.csv with ROUND's checkpoin
 	$(PIPELINE)
 
 # ---- second stages: they refine ROUND's ranking of the validation queries, or SPLIT=submission's test queries ------
-candidates: $(SETUP)  ## what ROUND's ranking is refined with: votes, words, tokens
+candidates: $(SETUP)  ## the passages that ROUND ranks first, with features, for rerank, cv and best
 	$(PIPELINE)
 rerank: $(SETUP)  ## train RERANKER on what the other FOLDS rank first, and rerank each fold with it
 	$(PIPELINE)
@@ -75,7 +75,7 @@ cv: $(SETUP)  ## what each stage scores on FOLDS of v5; second stages never lear
 
 best: $(SETUP)  ## submissions/best.csv, with a hash behind it for EXTRA, N_FOLDS, ...: ROUND on all of train, fused as FOLDS teach
 	$(PIPELINE)
-distil: $(SETUP)  ## one embedder that learns what the ensemble of best says, and its submission; RUNS takes it elsewhere
+distil: $(SETUP)  ## distil the ensemble of best into one embedder, and write its submission
 	$(PIPELINE)
 
 # ---- Kaggle: a bundle of wheels and weights, and a notebook that runs it without internet --------------------------
@@ -117,7 +117,7 @@ dashboard: $(SETUP)  ## the report on http://127.0.0.1:PORT/, live while a round
 	$(PIPELINE)
 demo: $(SETUP)  ## http://127.0.0.1:PORT/: type a question, see what ROUND and zero-shot rank (.venv/bin/python -m pip install -e '.[demo]' first)
 	$(PIPELINE)
-brittle: $(SETUP)  ## ROUND's queries with a space, a newline, a word in other case: what changes
+brittle: $(SETUP)  ## how far ROUND's query vectors move with an added space, a newline, a word in other case
 	$(PIPELINE)
 
 tokens: $(SETUP)  ## what the recipe's tokenizer makes of the texts: unknown and cut shares, longest
@@ -153,7 +153,7 @@ help:  ## this list
 
 clean:  ## remove what the pipeline made (not data/raw, not the ledger, not .venv)
 	@rm -rf model_output/*/ model_output/.locks data/sample data/sample-{pairs,kbvqa,outside,rewrites}
-	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook,publish} $(filter-out data/raw/%,$(dir $(wildcard data/*/validation_v*/manifest.json data/*/submission/manifest.json)))
+	@rm -rf submissions/{*.csv,*.manifest.json,bundle,notebook,publish} $(filter-out data/raw/%,$(dir $(wildcard data/*/validation_*/manifest.json data/*/submission/manifest.json)))
 	@find data -mindepth 1 -maxdepth 1 -type d -empty ! -name raw -delete
 
 FORCE:

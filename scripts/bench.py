@@ -30,14 +30,14 @@ class Flags:
     searched: list[int] = field(
         default_factory=lambda: [50_000, 500_000], metadata={"help": "passages of each corpus that row r searches"}
     )
-    readme: str = field(default="", metadata={"help": "file whose marked part a run of all rows rewrites"})
+    document: str = field(default="", metadata={"help": "file whose marked part a run of all rows rewrites"})
 
 
 def main(flags: Flags) -> None:
     """Time our work beside the peers', in one run, and write the table into docs/benchmarks.md."""
-    store.require_files(Path(flags.train_data), *([Path(flags.readme)] if flags.readme else []))
-    if flags.readme and flags.only:
-        raise UserError("readme: a table of some rows is printed only; leave out ONLY to write it")
+    store.require_files(Path(flags.train_data), *([Path(flags.document)] if flags.document else []))
+    if flags.document and flags.only:
+        raise UserError("document: a table of some rows is printed only; leave out ONLY to write it")
     if min([flags.encoded, flags.repeats, *flags.searched]) < 1:
         raise UserError("encoded, repeats and searched: at least 1")
     start = time.perf_counter()
@@ -52,8 +52,8 @@ def main(flags: Flags) -> None:
     )
     text = table.table(*table.run(inputs, flags.only))
     print(f"{text}\n\n{(time.perf_counter() - start) / 60:.0f} min in all; seconds and MiB: theirs / ours")
-    if flags.readme:
-        document.write(text, Path(flags.readme))
+    if flags.document:
+        document.write(text, Path(flags.document))
 
 
 if __name__ == "__main__":

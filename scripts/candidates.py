@@ -25,7 +25,7 @@ class Flags(Clustered, ModelOutput, OneDevice, Replacing, WithSiblings):
 def main(flags: Flags) -> None:
     """List the candidates of each validation (or test) query, with what the fusion learns from."""
     data = collection.read(Path(flags.data_dir))
-    device = resolve_device(flags.device or None)
+    device = resolve_device(flags.device)
     sources = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
     if flags.recipe:
         sources.insert(0, checkpoint.resolve(None, loader.load(flags.recipe), device))

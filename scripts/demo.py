@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
-from rounds.config import loader
 from rounds.data import collection, remote_files
 from rounds.demo import page, questions
 from rounds.demo.search import DemoSearch, ModelSearch, training_rows
@@ -54,12 +53,12 @@ def main(flags: Flags) -> None:
 def _checkpoints(flags: Flags) -> list[Checkpoint]:
     """Return the checkpoint and the base model of its recipe; only the latter if no checkpoint is named."""
     path = flags.model_path or None
-    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
+    recipe = flags.load_recipe(path)
     if recipe:
         recipe.require_text_only("make demo")  # before its vision model is looked for
-    sources = [checkpoint.resolve(path, recipe, flags.device or None, flags.precision, takes_recipe=True)]
+    sources = [checkpoint.resolve(path, recipe, flags.device, flags.precision, takes_recipe=True)]
     if path is not None:
-        sources.append(checkpoint.resolve(None, sources[0].recipe, flags.device or None, flags.precision))
+        sources.append(checkpoint.resolve(None, sources[0].recipe, flags.device, flags.precision))
     return [source.with_options(engine=flags.engine) for source in sources]
 
 

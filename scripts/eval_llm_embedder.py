@@ -9,7 +9,6 @@ from rich.console import Console
 from rounds import cli
 from rounds.artifacts import store
 from rounds.artifacts.manifests import EvaluationManifest
-from rounds.config import loader
 from rounds.config.sections.mining import BM25
 from rounds.data import collection, splits
 from rounds.data.collection import Collection
@@ -97,7 +96,7 @@ def _collection(flags: Flags) -> Collection:
 def _checkpoints(flags: Flags) -> dict[str, Checkpoint]:
     """Return the checkpoints to evaluate, keyed by the label of their rows (`last`, `best`, a precision, ...)."""
     path = flags.lora_path or flags.model_path
-    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
+    recipe = flags.load_recipe(path)
     devices = resolve_devices(flags.device)
     epochs = resolve_epochs(path or None, recipe, devices[0])
     options = {"devices": devices, "cluster": flags.cluster, "shards": flags.shards, "truncate_dim": flags.truncate_dim}

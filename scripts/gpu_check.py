@@ -1,4 +1,4 @@
-"""Measure the flagship on a GPU: encoding, training, fp16, a whole round, search and torch.compile, in minutes."""
+"""Measure the 7B decoder on a GPU: encoding, training, fp16, a whole round, search and torch.compile, in minutes."""
 
 import sys
 from dataclasses import dataclass, field

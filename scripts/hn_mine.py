@@ -46,7 +46,7 @@ def main(flags: Flags) -> None:
     if flags.range_for_sampling:
         parse_range(flags.range_for_sampling)
     name = flags.embedder_name_or_path
-    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not name else None
+    recipe = flags.load_recipe(name)
     if recipe is None and not checkpoint.has_manifest(name):
         recipe = checkpoint.recipe_for_model(name, flags.embedder_model_class, flags.pooling_method)
     devices = resolve_devices(",".join(flags.devices))

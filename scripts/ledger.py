@@ -43,8 +43,7 @@ def main(flags: Flags) -> None:
         polluted = [position for position, row in enumerate(split_rows) if row["lineage"] not in ("clean", "")]
         console.print(Table(columns, body, f"{data}, split {split}{title}").screen(warned=polluted))
         for correlation in ledger.correlations(split_rows):
-            values = [f"{name} {_number(correlation[name.lower()])}" for name in ("Pearson", "Spearman")]
-            print(f"CV and {correlation['side']} of {correlation['n']} checkpoints: {', '.join(values)}")
+            print(ledger.describe_correlation(correlation))
 
 
 def _short(value: str) -> str:
@@ -52,10 +51,6 @@ def _short(value: str) -> str:
         return f"{float(value):.4f}" if "." in value else value
     except ValueError:
         return value
-
-
-def _number(value: float | None) -> str:
-    return "too few" if value is None else f"{value:+.3f}"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rounds import cli
-from rounds.config import loader
 from rounds.data import collection, remote_files
 from rounds.flags import Clustered, ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncated
 from rounds.kaggle.client import COMPETITION, Client
@@ -29,7 +28,7 @@ class Flags(Clustered, ModelOutput, RecipeOfCheckpoint, SeveralDevices, Truncate
 def main(flags: Flags) -> None:
     """Write and check a submission, and print (or run) the line that submits it."""
     data = collection.read(Path(flags.data_dir))
-    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
+    recipe = flags.load_recipe(flags.model_path)
     devices = resolve_devices(flags.device)
     source = checkpoint.resolve(flags.model_path or None, recipe, devices[0], flags.precision, takes_recipe=True)
     source = source.with_options(

@@ -9,7 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
-from rounds.config import loader
 from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.data.prompts import max_input_length
@@ -50,7 +49,7 @@ def main(flags: Flags) -> None:
     if flags.probe not in PROBES:
         raise UserError(f"probe {flags.probe!r} is not one of {', '.join(PROBES)}")
     data = collection.read(Path(flags.data_dir))
-    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not flags.model_path else None
+    recipe = flags.load_recipe(flags.model_path)
     source = checkpoint.resolve(flags.model_path or None, recipe, resolve_device(flags.device), takes_recipe=True)
     {"brittle": _brittle, "tokens": _tokens, "fit_batch": _fit_batch}[flags.probe](source, data, flags)
 

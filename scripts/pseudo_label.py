@@ -32,7 +32,7 @@ def main(flags: Flags) -> None:
     """Label unlabelled wrong answers of a split's training questions with its checkpoint, where it is sure enough."""
     if len(flags.held_out_models) != len(flags.held_out_data):
         raise UserError("held_out_data: name the collection of each of held_out_models")
-    device = resolve_device(flags.device or None)
+    device = resolve_device(flags.device)
     pairs = zip(flags.held_out_models, flags.held_out_data, strict=True)
     job = PseudoLabelJob(
         checkpoint=checkpoint.resolve(flags.model_path, device=device),

@@ -27,7 +27,7 @@ class Flags(OneDevice, Replacing, Seeded):
 
 def main(flags: Flags) -> None:
     """Train a reranker on other folds' candidates, and score a table of candidates with it."""
-    recipe, device = loader.load(flags.recipe), resolve_device(flags.device or None)
+    recipe, device = loader.load(flags.recipe), resolve_device(flags.device)
     refined = checkpoint.resolve(flags.refined, None, device) if flags.refined else None
     inputs = RerankingInputs(recipe, [Path(fold) for fold in flags.folds], Path(flags.table), refined)
     print(stage.rerank(inputs, Path(flags.output_dir), flags.seed, device, flags.overwrite, flags.made_from))

@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console
 
 from rounds import cli
-from rounds.config import loader
 from rounds.data import collection
 from rounds.data.few_shot import ExampleBank
 from rounds.evaluation import mteb_tasks
@@ -42,7 +41,7 @@ def main(flags: Flags) -> None:
 
 def _checkpoint(flags: Flags) -> Checkpoint:
     path = flags.model_path or None
-    recipe = loader.load(flags.recipe or loader.DEFAULT_RECIPE) if flags.recipe or not path else None
+    recipe = flags.load_recipe(path)
     devices = resolve_devices(flags.device)
     source = checkpoint.resolve(path, recipe, devices[0], flags.precision, takes_recipe=True)
     return source.with_options(devices=devices, engine=flags.engine, truncate_dim=flags.truncate_dim)

@@ -30,7 +30,7 @@ class Flags(OneDevice, TableFile):
 def main(flags: Flags) -> None:
     """Print a distilled embedder's size and times, beside those of the ensemble that taught it."""
     output = flags.table_file()
-    device = resolve_device(flags.device or None)
+    device = resolve_device(flags.device)
     rounds = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
     taught = Taught(
         student=checkpoint.resolve(flags.model_path, device=device),

@@ -28,7 +28,7 @@ class Flags(ModelOutput, OneDevice, Replacing, WithSiblings):
 
 def main(flags: Flags) -> None:
     """Score the candidates of all training rows by the ensemble of the second stage, for distil.py to learn from."""
-    recipe, device = loader.load(flags.recipe), resolve_device(flags.device or None)
+    recipe, device = loader.load(flags.recipe), resolve_device(flags.device)
     checkpoints = [checkpoint.resolve(path, device=device) for path in flags.model_paths]
     if checkpoints:
         checkpoints.insert(0, checkpoint.resolve(None, recipe, device))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rounds.config import loader
+from rounds.config.recipe import Recipe
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data.source import MAX_SEED
 from rounds.errors import UserError
@@ -121,7 +122,17 @@ class TableFile(Replacing):
 class RecipeOfCheckpoint:
     """For what takes the recipe of a checkpoint unless another is named."""
 
-    recipe: str = field(default="", metadata={"help": "recipe name or YAML file; default: the checkpoint's own"})
+    recipe: str = field(
+        default="",
+        metadata={
+            "help": "recipe name or YAML file; default: the checkpoint's own, "
+            f"or {loader.DEFAULT_RECIPE} where no checkpoint is named"
+        },
+    )
+
+    def load_recipe(self, name_or_path: str | None) -> Recipe | None:
+        """Return the recipe that is named, or the default one without a checkpoint; None for the checkpoint's own."""
+        return loader.load(self.recipe or loader.DEFAULT_RECIPE) if self.recipe or not name_or_path else None
 
 
 @dataclass(kw_only=True)

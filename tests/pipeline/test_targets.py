@@ -12,7 +12,7 @@ from transformers import HfArgumentParser
 
 from rounds.errors import UserError
 from rounds.evaluation.table import files_of
-from rounds.pipeline import __main__, extra_flags, freshness, status, targets
+from rounds.pipeline import __main__, freshness, script_flags, status, targets
 from rounds.pipeline.launch import command_line
 from tests.helpers.target_runs import last_call, ran
 
@@ -414,7 +414,7 @@ def test_runs_are_scored_on_held_out_questions_alone(session):
         ("tokens", {"probe": "tokens", "recipe": "r.yaml"}),
         ("fit_batch", {"probe": "fit_batch"}),
         ("brittle", {"probe": "brittle"}),
-        ("bench", {"only": "a", "readme": ""}),
+        ("bench", {"only": "a", "document": ""}),
         ("report", {"output_dir": "model_output/report-"}),
         ("lb", {"competition": "eedi-mining-misconceptions-in-mathematics"}),
         ("compare", {"runs": "model_output/x/round1/eval"}),
@@ -514,11 +514,11 @@ def test_extra_flags_that_scripts_take_pass(session):
     assert calls["finetune"].value("learning_rate") == "1e-5" and calls["finetune"].value("group-size") == "4"
 
 
-@pytest.mark.parametrize("script", extra_flags.FLAGS)
+@pytest.mark.parametrize("script", script_flags.FLAGS)
 def test_extra_flags_are_those_of_the_scripts(script, monkeypatch):
     """The pipeline, which loads no script, knows each flag that it has."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    module, listed = importlib.import_module(script), extra_flags.FLAGS[script]
+    module, listed = importlib.import_module(script), script_flags.FLAGS[script]
     assert {field.name for field in dataclasses.fields(module.Flags) if field.init} == {
         *listed.overrides,
         *listed.others,

@@ -12,10 +12,11 @@ from helpers.tiny_task import refused
 
 from rounds.artifacts import hashing, refusals, store
 from rounds.data import collection
+from rounds.data.source import MINED
 from rounds.encoding import run_store
 from rounds.evaluation import ledger, results
 from rounds.evaluation.table import Column, Table
-from rounds.mining.statistics import MINED, read_mined
+from rounds.mining.statistics import read_mined
 from rounds.report.facts import Facts, gather_facts
 from rounds.report.provenance import find_changed_folds
 from rounds.report.ranked_runs import ranks_of_positives

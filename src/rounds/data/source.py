@@ -43,6 +43,8 @@ N_FOLDS = 4  # of these splits, unless another number is asked for
 
 MAX_SEED = 2**32 - 1  # the largest that NumPy's generators take
 
+MINED = "finetune_data_minedHN.jsonl"  # the file of a round's training rows with their hard negatives
+
 PSEUDO_LABELS = "pseudo_labels.jsonl"  # the file of outside questions that make pseudo_label writes
 
 IDENTICAL_TASKS = ("pairs", "beir")  # their queries may be passages of the corpus as well
@@ -64,7 +66,8 @@ def check_source(kind: str, path: Path, name: str = "") -> None:
         return
     if not path.exists():
         wanted = "file" if source.is_file else "folder"
-        raise UserError(f"{name}: no such {wanted}; task {kind} takes {source.content}")
+        way_out = "; make download fetches it, make sample generates another" if kind == "eedi" else ""
+        raise UserError(f"{name}: no such {wanted}; task {kind} takes {source.content}{way_out}")
     if path.is_dir() == source.is_file:
         actual = "folder" if source.is_file else "file"
         raise UserError(f"{name}: is a {actual}; task {kind} takes {source.content}")

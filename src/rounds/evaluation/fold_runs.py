@@ -11,14 +11,12 @@ from pathlib import Path
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import CheckpointManifest, CollectionManifest, FinetuneManifest
-from rounds.data.source import FOLDED, N_FOLDS, PSEUDO_LABELS
+from rounds.data.source import FOLDED, MINED, N_FOLDS, PSEUDO_LABELS
 from rounds.errors import UserError
 from rounds.evaluation import results
 from rounds.evaluation.results import ResultRow, RowKind
 
 BASELINES = (RowKind.CHANCE, RowKind.BM25)
-
-MINED = "finetune_data_minedHN.jsonl"
 
 INPUTS = ("script", "train_data", "data_dir", "model_name_or_path", "input_file", "embedder_name_or_path")
 

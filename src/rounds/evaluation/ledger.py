@@ -137,6 +137,17 @@ def correlations(rows: list[dict]) -> list[dict]:
     return correlated
 
 
+def describe_correlation(correlation: dict) -> str:
+    """Return one of the `correlations` as a line.
+
+    >>> describe_correlation({"side": "LB public", "n": 3, "pearson": 0.98765, "spearman": None})
+    'CV and LB public of 3 checkpoints: Pearson +0.988, Spearman too few'
+    """
+    values = {name: correlation[name.lower()] for name in ("Pearson", "Spearman")}
+    figures = [f"{name} {'too few' if value is None else format(value, '+.3f')}" for name, value in values.items()]
+    return f"CV and {correlation['side']} of {correlation['n']} checkpoints: {', '.join(figures)}"
+
+
 def comparison_group(row: dict) -> tuple[str, str, str]:
     """Return what rows must share for their scores to compare: data, split and, of prompts, the embedder."""
     return row["data"], row["split"], row.get("embedder", "")

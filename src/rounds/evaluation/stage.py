@@ -178,7 +178,7 @@ def expand_variants(
         sources: checkpoints by mark, as `resolve_epochs` returns them.
         precision: measure each checkpoint in this precision as well; None measures it only in its own.
         with_examples: put few-shot examples before queries or leave them out; None follows the recipe.
-        engine: the implementation that encodes, one of `checkpoint.ENGINES`.
+        engine: the implementation that encodes, one of `inference_options.ENGINES`.
 
     Raises:
         UserError: examples are requested and the recipe has none.

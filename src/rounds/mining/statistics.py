@@ -8,12 +8,11 @@ import numpy as np
 
 from rounds.artifacts import store
 from rounds.artifacts.manifests import MinedManifest
+from rounds.data.source import MINED
 from rounds.encoding import run_store
 from rounds.retrieval import representations
 from rounds.retrieval.representation import Vectors
 from rounds.retrieval.vectors import unit_vectors
-
-MINED = "finetune_data_minedHN.jsonl"
 
 PAIRS_AT_ONCE = 512  # of passages that are pooled and compared
 

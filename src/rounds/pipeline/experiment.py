@@ -11,13 +11,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rounds.data.source import IDENTICAL_TASKS
+from rounds.data.source import IDENTICAL_TASKS, MINED
 from rounds.pipeline import fold_choice
 from rounds.pipeline.settings import Settings
 from rounds.pipeline.task_defaults import DOWNLOADED, DOWNLOADED_PROMPTS, SAMPLE_DEFAULTS, SAMPLES
 
 RECIPE_SUFFIXES = (".yaml", ".yml")
-OVER_FOLDS = (
+NAMED_SETTINGS = (
     "folds",
     "n_folds",
     "round",
@@ -180,7 +180,7 @@ class Experiment:
 
     def mined(self, number: int) -> Path:
         """A round's training rows with their negatives."""
-        return self.round(number) / "finetune_data_minedHN.jsonl"
+        return self.round(number) / MINED
 
     def train(self, number: int) -> Path:
         """A round's checkpoints."""
@@ -238,9 +238,9 @@ class Experiment:
     def _over_folds(self) -> list[str]:
         """What tables over all folds depend on, as far as it was given and differs from the second stages' defaults."""
         given = self.settings
-        defaults = {name: getattr(Settings, name) for name in OVER_FOLDS}
+        defaults = {name: getattr(Settings, name) for name in NAMED_SETTINGS}
         defaults |= {"folds": fold_choice.all_of(given.n_folds)} | (SAMPLE_DEFAULTS if given.is_sample else {})
-        changed = [name for name in OVER_FOLDS if name in given.given and getattr(given, name) != defaults[name]]
+        changed = [name for name in NAMED_SETTINGS if name in given.given and getattr(given, name) != defaults[name]]
         named = [f"{name}={getattr(given, name)}" for name in changed]
         return self._added_texts + fold_choice.split_parts(given) + named
 

@@ -10,7 +10,7 @@ from rounds.errors import UserError
 
 FOLDED_STAGES = ("rerank", "cv", "best", "distil")  # targets that learn from all folds of v5, or of SPLIT=v6
 # Targets that work on folds of a split of their own, whatever SPLIT is.
-OVER_FOLDS = (*FOLDED_STAGES, "pseudo_label", "compare", "status", "report", "dashboard")
+FOLD_READERS = (*FOLDED_STAGES, "pseudo_label", "compare", "status", "report", "dashboard")
 
 
 class Chosen(typing.Protocol):
@@ -79,5 +79,5 @@ def check(given: Chosen, target: str) -> None:
         return
     if given.task == PROMPT_TASK:
         raise UserError(f"N_FOLDS={given.n_folds}: TASK={given.task} has {N_FOLDS} folds; leave it out")
-    if given.split not in FOLDED and target not in OVER_FOLDS:
+    if given.split not in FOLDED and target not in FOLD_READERS:
         raise UserError(f"N_FOLDS={given.n_folds}: SPLIT={given.split} has no folds; choose v5 or v6, or leave it out")

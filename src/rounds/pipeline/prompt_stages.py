@@ -93,5 +93,9 @@ def fixed_name(names: Experiment) -> str:
 
 
 def label(given: Settings) -> str:
-    """The embedder's name as a part of file names."""
+    """The embedder's name as a part of file names, so that tables of two embedders never have one name.
+
+    >>> label(Settings(embedder="minilm")), label(Settings(embedder="./models/e5 small/"))
+    ('minilm', 'e5_small')
+    """
     return re.sub(r"[^\w.-]", "_", Path(given.embedder).name)

@@ -20,7 +20,7 @@ from rounds.pipeline.task_defaults import (
     SAMPLE_DEFAULTS,
     SAMPLE_OUTSIDE,
     SAMPLES,
-    SECOND_STAGES,
+    SMALLER_ON_SAMPLE,
     TASK_DEFAULTS,
     project_path,
 )
@@ -269,7 +269,7 @@ class Settings:
         defaults = TASK_DEFAULTS.get(self.task, {}) | {"folds": fold_choice.all_of(self.n_folds)}
         downloaded = Path(DOWNLOADS.get(self.task, ""))
         is_downloaded = downloaded.name != "" and (root / downloaded).exists()
-        if target in SECOND_STAGES and not self.raw and not is_downloaded:
+        if target in SMALLER_ON_SAMPLE and not self.raw and not is_downloaded:
             defaults |= SAMPLE_DEFAULTS
         changes = {name: value for name, value in defaults.items() if name not in self.given}
         fold_choice.check(self.on(**changes), target)

@@ -68,7 +68,7 @@ def _prompts(experiment: Experiment) -> list[Stage]:
 
 
 def _distillation(experiment: Experiment) -> list[Stage]:
-    """The stages of `make distil`, which trains on everything; those of its folds belong to v5."""
+    """The stages of `make distil`, which trains on everything, as far as they learned from v5's folds."""
     if experiment.settings.is_validated:
         return []
     folds = tuple(Experiment(experiment.settings.on(split="v5", fold=fold)) for fold in experiment.settings.folds)

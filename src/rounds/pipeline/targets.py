@@ -9,10 +9,10 @@ from rounds.errors import UserError, install_command
 from rounds.pipeline import (
     averages,
     distillation,  # noqa: F401  registers its targets
-    extra_flags,
     freshness,
     prompt_targets,
     pseudo_labels,  # noqa: F401  registers its target
+    script_flags,
     second_stages,
     settings,
     stages,
@@ -49,7 +49,7 @@ def run(name: str, session: Session) -> None:
         recipe.require_dense(name)
     if name in TEXT_ONLY:
         recipe.require_text_only(name)
-    extra_flags.check(session.settings)
+    script_flags.check(session.settings)
     if match := re.fullmatch(r"round(\d+)", name):
         finish_round(session, settings.read([f"ROUND={match[1]}"], {}).round)
     else:
@@ -210,7 +210,7 @@ def sweep(session: Session) -> None:
     swept = [session.on(model=recipe).experiment for recipe in session.settings.recipes]
     for names in swept:
         stages.load_recipe("RECIPES", names.settings.model)
-        extra_flags.check(names.settings)
+        script_flags.check(names.settings)
     for names in swept:
         session.runner.say(f"== sweep: {names.settings.model}")
         session.ensure(stages.round_end(names, 1))
@@ -336,12 +336,12 @@ def bench(session: Session) -> None:
     """Measure speed and memory beside the peers'."""
     given, names = session.settings, session.experiment
     session.ensure(stages.rounds(names, 1)[1].mine)
-    table = {"only": given.only} if given.only else {"readme": "docs/benchmarks.md"}
+    table = {"only": given.only} if given.only else {"document": "docs/benchmarks.md"}
     session.call("bench", recipe=given.model, data_dir=names.data, train_data=names.mined(1), **table)
 
 
 @target()
 def gpu_check(session: Session) -> None:
-    """Measure what a GPU does with the flagship."""
+    """Measure what a GPU does with the 7B decoder."""
     given = session.settings
     session.call("gpu_check", minutes=given.minutes, sections=given.sections, small=given.small)

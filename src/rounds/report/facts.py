@@ -13,11 +13,12 @@ from rounds.artifacts import refusals, store
 from rounds.config.sections import mining
 from rounds.data import collection
 from rounds.data.collection import Collection
+from rounds.data.source import MINED
 from rounds.errors import UserError
 from rounds.evaluation import ledger, results, tables
 from rounds.evaluation.results import ResultRow
 from rounds.evaluation.table import Table
-from rounds.mining.statistics import MINED, MinedStatistics, is_mined, read_mined
+from rounds.mining.statistics import MinedStatistics, is_mined, read_mined
 from rounds.report import frames, provenance, ranked_runs
 from rounds.report.provenance import CheckpointLineage
 from rounds.report.ranked_runs import BM25, RankedRun
@@ -116,7 +117,7 @@ def gather_facts(experiment: Path, data_dir: Path, model_output: Path, table_tag
         epochs=frames.epoch_scores(rounds, rows),
         recall=frames.recall_curves(ranked, data),
         leaderboard=frames.leaderboard_scores(ledger_rows),
-        correlations=[_describe_correlation(pair) for pair in ledger.correlations(ledger_rows)],
+        correlations=[ledger.describe_correlation(pair) for pair in ledger.correlations(ledger_rows)],
         truncation=frames.truncation_scores(ranked, data),
         sweep=read_cells(model_output / f"sweep-{_data_name(experiment, data)}-{data.split}{sweep_end}.json"),
         cross_validation=read_table(folds_table),
@@ -173,14 +174,6 @@ def _data_name(experiment: Path, data: Collection) -> str:
     plain = re.sub(r"[^\w.-]", "_", data.data)
     match = re.match(rf"{re.escape(plain)}-[0-9a-f]{{8}}(?=-)", experiment.name)
     return match[0] if match else data.data
-
-
-def _describe_correlation(pair: dict) -> str:
-    values = [
-        f"{name} {'too few' if pair[name.lower()] is None else format(pair[name.lower()], '+.3f')}"
-        for name in ("Pearson", "Spearman")
-    ]
-    return f"CV and {pair['side']} of {pair['n']} checkpoints: {', '.join(values)}"
 
 
 def read_table(file: Path) -> Table | None:

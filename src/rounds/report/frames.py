@@ -12,10 +12,11 @@ import pandas as pd
 from rounds.artifacts import store
 from rounds.artifacts.manifests import Epoch, FinetuneManifest
 from rounds.data.collection import Collection
+from rounds.data.source import MINED
 from rounds.evaluation import truncation
 from rounds.evaluation.metrics import per_query
 from rounds.evaluation.results import SHORT_NAMES, ResultRow, RowKind
-from rounds.mining.statistics import MINED, is_mined
+from rounds.mining.statistics import is_mined
 from rounds.report.ranked_runs import DEPTH, ZERO_SHOT, RankedRun
 from rounds.retrieval import representations, search
 from rounds.retrieval.run import rank_without

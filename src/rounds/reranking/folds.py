@@ -12,6 +12,7 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.second_stage_manifests import CandidatesManifest, RerankerManifest
 from rounds.data import collection
 from rounds.data.collection import Collection
+from rounds.data.source import MINED
 from rounds.errors import UserError
 from rounds.evaluation import results
 from rounds.evaluation.metrics import HEADLINE_METRICS
@@ -192,7 +193,7 @@ def _read_rounds(last_round: Path, queries: list[str]) -> tuple[dict[str, dict[s
 def _round_cost(folder: Path) -> Cost:
     """Add up the time of a round's stages, and take the most memory that one of them held."""
     manifests = [store.read_manifest(folder / name) for name in ("train", "eval")]
-    manifests.append(store.read_file_manifest(folder / "finetune_data_minedHN.jsonl"))
+    manifests.append(store.read_file_manifest(folder / MINED))
     present = [manifest for manifest in manifests if manifest]
     peaks = [manifest.peak_mib for manifest in present if manifest.peak_mib is not None]
     return Cost(sum(manifest.seconds for manifest in present) / 60, max(peaks, default=None))

@@ -28,7 +28,7 @@ from rounds.reranking.features import QUERY_PARTS
 
 MODEL = "model"
 
-SECOND_STAGES = ("reranking", "ensemble", "distillation")  # sections of a recipe that no round reads
+UNREAD_BY_ROUNDS = ("reranking", "ensemble", "distillation")  # sections of a recipe that no round reads
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,8 @@ def _is_another_seed(checkpoint: Checkpoint, others: tuple[Checkpoint, ...]) -> 
 
 
 def _read_by_rounds(recipe: Recipe) -> dict:
-    """Return a recipe without `SECOND_STAGES`, which may change after some seeds' rounds were trained."""
-    return {name: value for name, value in vars(recipe).items() if name not in SECOND_STAGES}
+    """Return a recipe without `UNREAD_BY_ROUNDS`, which may change after some seeds' rounds were trained."""
+    return {name: value for name, value in vars(recipe).items() if name not in UNREAD_BY_ROUNDS}
 
 
 def _require_clean(checkpoints: list[Checkpoint], data: Collection) -> None:

@@ -11,6 +11,7 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.second_stage_manifests import TeacherManifest
 from rounds.data import collection
 from rounds.data.few_shot import QueryMetadata
+from rounds.data.source import MINED
 from rounds.encoding.encoder import token_states
 from rounds.encoding.encoding_speed import measure_speed
 from rounds.errors import UserError
@@ -37,8 +38,6 @@ BEFORE = {"boosted_trees": False, "outside_votes": True}  # what taught where a 
 QUERIES = 64  # that are encoded to time it
 
 MIB = 2**20
-
-MINED = "finetune_data_minedHN.jsonl"
 
 
 @dataclass(frozen=True)

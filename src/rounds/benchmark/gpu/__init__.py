@@ -1,1 +1,1 @@
-"""GPU check: measure the flagship model on a GPU, section by section."""
+"""GPU check: measure the 7B decoder on a GPU, section by section."""

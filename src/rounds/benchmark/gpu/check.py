@@ -1,4 +1,4 @@
-"""GPU check: measure the flagship model on a GPU, in sections that fail independently."""
+"""GPU check: measure the 7B decoder on a GPU, in sections that fail independently."""
 
 import io
 import tempfile

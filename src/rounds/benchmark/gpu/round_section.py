@@ -12,6 +12,7 @@ from rounds.config import loader
 from rounds.config.recipe import Recipe
 from rounds.data import collection
 from rounds.data.collection import Collection
+from rounds.data.source import MINED
 from rounds.evaluation import parity
 from rounds.evaluation.parity import Tolerance
 from rounds.evaluation.results import ResultRow
@@ -45,7 +46,7 @@ class RoundFiles:
     @property
     def mined(self) -> Path:
         """Return the file of mined training rows."""
-        return self.output / "finetune_data_minedHN.jsonl"
+        return self.output / MINED
 
     @property
     def trained(self) -> Path:

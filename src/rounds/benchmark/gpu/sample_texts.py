@@ -10,6 +10,7 @@ from rounds.data import collection, splits
 from rounds.data.few_shot import ExampleBank, QueryMetadata
 from rounds.data.loaders import eedi
 from rounds.data.prompts import query_text
+from rounds.data.source import MINED
 from rounds.data.synthetic import maths
 
 SEED = 42
@@ -99,7 +100,7 @@ def write_training_rows(collection_folder: Path, limit: int) -> Path:
     for number, row in enumerate(collection.read_rows(collection_folder / collection.FINETUNE, ("pos",))[:limit]):
         candidates = [passages[(number * 7 + step) % len(passages)] for step in range(20)]
         rows.append({**row, "neg": [text for text in candidates if text not in row["pos"]][:NEGATIVES]})
-    path = collection_folder / "finetune_data_minedHN.jsonl"
+    path = collection_folder / MINED
     store.write_jsonl(path, rows)
     return path
 

@@ -10,7 +10,6 @@ from .fractions import PART_TO_REST, UNIT_ONLY, UPSIDE_DOWN
 from .question import Slip, Template, family, fraction, money, over, ratio, unit
 
 ADDITIVE = "Keeps differences equal where multiples should stay equal"
-DIVIDE_FOR_TIMES = "Shares out where scaling up is called for"
 TIMES_FOR_DIVIDE = "Scales up where sharing out is called for"
 OTHER_PERSON = "Answers for the other party"
 

@@ -1,4 +1,4 @@
-"""Extra flags: what MINE_FLAGS and TUNE_FLAGS may pass on to their scripts, checked before any stage runs."""
+"""Script flags: what MINE_FLAGS and TUNE_FLAGS may pass on to their scripts, checked before any stage runs."""
 
 import shlex
 from dataclasses import dataclass
