@@ -55,6 +55,8 @@ def main(flags: Flags) -> None:
 
 
 def _brittle(source: Checkpoint, data: Collection, flags: Flags) -> None:
+    if flags.queries < 1:
+        raise UserError(f"--queries {flags.queries}: take at least 1")
     queries = dict(itertools.islice((data.validation or data.test).items(), flags.queries))
     examples = run_store.few_shot_examples(source, data, queries)
     effects = robustness.brittleness(source, queries, data.passages, examples, data.identical)

@@ -43,6 +43,31 @@ def test_a_finished_artefact_stands_alone(tmp_path):
     assert entries(tmp_path / "out") == ["content.txt", "manifest.json"]
 
 
+def test_what_a_symbolic_link_leads_to_is_replaced(tmp_path):
+    """The link stays, so that a folder on a larger disk or a shared file remains where it is."""
+    places = {name: tmp_path / "disk" / name for name in ("out", "ledger.csv")}
+    finish(places["out"], content="old")
+    store.write_text(places["ledger.csv"], "old")
+    for name, place in places.items():
+        (tmp_path / name).symlink_to(place)
+    with store.writing(tmp_path / "out", SampleManifest(config=CONFIG)) as temporary:
+        (temporary / "content.txt").write_text("new")
+    store.write_text(tmp_path / "ledger.csv", "new")
+    assert all((tmp_path / name).is_symlink() for name in places)
+    assert (places["out"] / "content.txt").read_text() == places["ledger.csv"].read_text() == "new"
+    assert entries(tmp_path / "disk") == ["ledger.csv", "out"]
+
+
+def test_a_link_in_the_place_of_a_training_s_folder_is_replaced(tmp_path):
+    """What is renamed lies beside the link, maybe on another disk than the folder behind it, which is left alone."""
+    finish(tmp_path / "disk" / "out", content="old")
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "out")
+    finish(tmp_path / "out.partial")
+    store.put_in_place(tmp_path / "out.partial", tmp_path / "out")
+    assert not (tmp_path / "out").is_symlink() and (tmp_path / "out/content.txt").read_text() == "new"
+    assert (tmp_path / "disk/out/content.txt").read_text() == "old" and entries(tmp_path) == ["disk", "out"]
+
+
 @pytest.mark.parametrize("error", [ValueError, UserError, KeyboardInterrupt, SystemExit])
 def test_a_failed_block_leaves_nothing(tmp_path, error):
     """An exception in the block, whatever its kind, leaves neither folder nor temporary folder."""

@@ -226,7 +226,7 @@ def test_grades_of_qrels_are_numbers(grade, relevant, tmp_path):
     assert ("b" in beir.load(folder).qrels) is relevant
 
 
-@pytest.mark.parametrize("grade", ["nan", "inf", "", "x", "0.5"])
+@pytest.mark.parametrize("grade", ["nan", "inf", "", "x", "0.5", "1_0", "1e2", "True", str(2**70)])
 def test_grades_that_are_no_numbers_are_named(grade, tmp_path):
     """The message names the line of the qrels."""
     folder = BeirFolder.write(tmp_path / "f")

@@ -64,6 +64,18 @@ def test_files_of_one_name_have_digests_of_their_own(tmp_path):
     assert list(registry.source_digests("pairs", tmp_path / "a" / "1.jpg")) == ["1.jpg"]
 
 
+def test_files_in_linked_folders_have_digests(tmp_path):
+    """A folder of labels may be a symbolic link; one that leads back to a folder above it is read once."""
+    raw, labels = tmp_path / "raw", tmp_path / "labels"
+    for folder in (raw, labels):
+        folder.mkdir()
+    (labels / "test.tsv").write_text("query-id", encoding="utf-8")
+    (raw / "qrels").symlink_to(labels)
+    (labels / "back").symlink_to(raw)
+    digests = registry.source_digests("beir", raw)
+    assert digests == {"qrels/test.tsv": hashing.sha256_file(labels / "test.tsv")}
+
+
 @pytest.mark.parametrize("ending", pairs.FILE_ENDINGS)
 def test_all_file_types_give_the_same_dataset(ending, tmp_path):
     """Queries and passages that differ only in white space are one; the group column sets the queries' groups."""

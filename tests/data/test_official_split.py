@@ -69,6 +69,8 @@ def test_dev_without_a_file_is_a_fifth_of_train(tmp_path):
     [
         ("official", {"train": LABELS["train"]}, ["no qrels/test.tsv", "there are train"]),
         ("dev", {"test": LABELS["test"]}, ["no qrels/train.tsv", "there are test"]),
+        ("dev", {"train": "", "test": LABELS["test"]}, ["train.tsv labels 0 queries", "add qrels/dev.tsv"]),
+        ("dev", {"train": "q1\tp1\t1\n"}, ["train.tsv labels 1 queries", "add qrels/dev.tsv"]),
         ("official", {"test": "q1\tp1\t0\n"}, ["no evaluated query has a passage of grade 1"]),
     ],
 )

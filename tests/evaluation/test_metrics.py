@@ -8,6 +8,7 @@ import pytest
 import pytrec_eval
 from helpers.tiny_task import refused
 
+from rounds.data import splits
 from rounds.data.dataset import relevant_passages
 from rounds.evaluation import metrics, significance
 from rounds.evaluation.metrics import (
@@ -183,6 +184,16 @@ def test_summary_means_equal_a_slow_loop(run, measured):
             chosen = [v for query, v in zip(run.queries, measured[name], strict=True) if (query in unseen) is wanted]
             assert table[f"{name} {part}"] == pytest.approx(sum(chosen) / len(chosen), abs=1e-6)
     assert (table["queries"], table["unseen_queries"]) == (40, 14)
+
+
+def test_queries_without_a_relevant_passage_are_neither_seen_nor_unseen():
+    """Labels of grade 0 alone say nothing about the training set; over all queries they score 0, as in trec_eval."""
+    scores = {"MAP@25": np.array([1.0, 0.5, 0.0])}
+    qrels = {"a": ["1"], "b": ["2"], "c": []}
+    unseen = splits.unseen_queries({"t": ["1"], **qrels}, ["t"], list(qrels))
+    table = summarize(scores, list(qrels), unseen, qrels)
+    assert unseen == {"b"} and table["MAP@25"] == 0.5
+    assert (table["MAP@25 seen"], table["MAP@25 unseen"]) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize(("part", "empty"), [("all", "seen"), ("none", "unseen")])

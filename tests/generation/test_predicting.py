@@ -9,6 +9,7 @@ import torch
 from helpers.tiny_generator import make_recipe, make_rows
 from helpers.tiny_task import refused
 
+from rounds.artifacts import store
 from rounds.errors import UserError
 from rounds.generation import generator, minimum_risk, predictions
 from rounds.generation.generator import Generator
@@ -100,6 +101,17 @@ def test_a_killed_call_keeps_its_rows(tmp_path, monkeypatch):
     predict(make_job(tmp_path / "killed"))
     assert calls == [2, 2, 1]
     assert read(tmp_path / "killed") == read(tmp_path / "whole")
+
+
+def test_a_disk_that_is_full_at_the_end_loses_no_prediction(tmp_path, monkeypatch):
+    """The manifest cannot be written; the next call writes it, and predicts nothing again."""
+    with monkeypatch.context() as full:
+        full.setattr(store, "write_manifest", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(OSError, match="No space"):
+            predict(make_job(tmp_path / "out"))
+    monkeypatch.setattr(Generator, "write", lambda *_, **__: pytest.fail("predicts again"))
+    predict(make_job(tmp_path / "out"))
+    assert len(read(tmp_path / "out")) == 5
 
 
 def test_empty_predictions_are_counted(tmp_path, monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """Fused submission: with the unseen prior its manifest holds the offset; without, nothing changes; refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rounds.artifacts import store
 from rounds.artifacts.second_stage_manifests import CandidatesManifest
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
+from rounds.errors import Refused
 from rounds.evaluation import ledger
 from rounds.kaggle.stage import submit_fused
 from rounds.reranking import boosted_trees, fusion, unseen_prior, views
@@ -40,7 +42,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def _of_test_queries(whole: Fold) -> collection.Collection:
     passages = dict.fromkeys(whole.table.passage_ids, "")
-    return collection.Collection(Path("c"), "tiny", "submission", passages, {}, {}, {}, {}, set(), {})
+    return collection.Collection(Path("c"), "tiny", "submission", passages, {}, {}, {}, {}, set(), {"validation": {}})
 
 
 def test_the_manifest_holds_the_offset_that_was_used(folders, tmp_path):
@@ -83,6 +85,39 @@ def test_folds_with_other_siblings_are_refused(folders, tmp_path):
     with refused(learned[1], "with a label alone", learned[0]):
         submit_fused(learned, ranked, tmp_path / "sample.csv", tmp_path / "best.csv")
     assert not (tmp_path / "best.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "questions", "says"),
+    [
+        ("tiny", {"7": "aa"}, "share 1 validation questions"),
+        ("other", {}, "labels 1 of the queries"),
+        ("tiny", {}, "checked"),
+    ],
+)
+def test_folds_that_label_what_is_ranked_are_refused(data, questions, says, folders, tmp_path, monkeypatch):
+    """Copies of one fold, and folds of other data with a query of these, as those behind a private leaderboard."""
+    *learned, ranked = folders
+    of_test = replace(collection.read(ranked), test={"1_A": "What is 2 + 2? 5"})
+    of_fold = replace(of_test, data=data, validation=of_test.test, questions={"validation": questions})
+    monkeypatch.setattr(collection, "read", lambda folder: of_test if ranked.parent in folder.parents else of_fold)
+    sample, output = tmp_path / "sample.csv", tmp_path / "best.csv"
+    if says == "checked":
+        assert says in submit_fused(learned, ranked, sample, output)
+        return
+    with pytest.raises(Refused, match=says):
+        submit_fused(learned, ranked, sample, output)
+    assert not output.exists()
+
+
+def test_an_edited_submission_is_written_anew(folders, tmp_path):
+    """Also by hand: its manifest has the digest of what was written."""
+    *learned, ranked = folders
+    sample, output = tmp_path / "sample.csv", tmp_path / "best.csv"
+    submit_fused(learned, ranked, sample, output)
+    written = output.read_text()
+    output.write_text(written.splitlines()[0] + "\n")
+    assert "checked" in submit_fused(learned, ranked, sample, output) and output.read_text() == written
 
 
 def test_an_ensemble_with_boosted_trees_says_so(folders, tmp_path):

@@ -322,6 +322,20 @@ def test_collections_of_pairs_know_how_groups_are_named(project, monkeypatch):
     assert key() != before[0] and key(group_column="topic") == before[1]
 
 
+def test_collections_in_words_know_how_latex_becomes_words(project, monkeypatch):
+    """Other words of the same LaTeX make such a collection anew, and leave those that keep LaTeX alone."""
+
+    def keys_of() -> list[dict]:
+        flags = {"task": "eedi", "raw_dir": "raw", "output_dir": "d"}
+        return [made_from(command("gen_data_for_hn_mine", recipe=recipe, **flags)) for recipe in ("w.yaml", "minilm")]
+
+    (project / "w.yaml").write_text("extends: minilm\nprompts: {latex: words}\n")
+    before = keys_of()
+    monkeypatch.setattr(keys, "LATEX_WORDS", 7)
+    after = keys_of()
+    assert after[0] != before[0] and after[1] == before[1]
+
+
 @pytest.mark.parametrize("source", FILE_SOURCES)
 def test_a_file_of_negatives_counts_by_content_wherever_it_lies(source, project):
     """`vectors:FILE` without a folder in its name is in the key as well, and so is any other source that reads one."""

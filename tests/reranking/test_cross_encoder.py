@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import operator
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -452,6 +453,31 @@ def test_scores_of_other_candidates_are_refused(tables, tmp_path):
         folds.read_reranked(folder, folder.with_name("rerank"))
     with refused("round1: no reranker there"):
         folds.read_reranked(folder, folder.parent)
+
+
+def test_candidates_of_other_labels_are_refused(tables, tmp_path):
+    """A collection that was made anew with other labels for the same queries is not the one that was ranked."""
+    folder, manifest = tables[0], store.read_manifest(tables[0])
+    shutil.copytree(folder / manifest.collection, tmp_path / "data")
+    moved = manifest.with_values(collection=os.path.relpath(tmp_path / "data", folder))
+    assert folds.read_collection(folder, moved).validation
+    labels = tmp_path / "data" / "validation_qrels.tsv"
+    header, first, *rest = labels.read_text().splitlines()
+    query, passage, grade = first.split("\t")
+    other = next(each for each in read_candidates(folder / FILE).passage_ids if each != passage)
+    labels.write_text("\n".join([header, f"{query}\t{other}\t{grade}", *rest]) + "\n")
+    with refused(folder, "other queries, labels or passages", tmp_path / "data"):
+        folds.read_collection(folder, moved)
+
+
+def test_candidates_behind_a_link_find_their_collection(tables, tmp_path):
+    """Where model_output is a link to another disk, `..` is taken from the path as it was written."""
+    (tmp_path / "disk" / "far" / "output").mkdir(parents=True)
+    (tmp_path / "output").symlink_to(tmp_path / "disk" / "far" / "output")
+    manifest = store.read_manifest(tables[0])
+    shutil.copytree(tables[0] / manifest.collection, tmp_path / "data")
+    moved = manifest.with_values(collection="../../data")
+    assert folds.read_collection(tmp_path / "output" / "candidates", moved).folder == tmp_path / "data"
 
 
 def test_a_fold_outside_a_round_s_folder_is_refused(tables):

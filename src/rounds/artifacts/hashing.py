@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -19,6 +20,18 @@ def sha256_file(path: Path) -> str:
         raise UserError(f"{path}: no such file")
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files in a folder and its subfolders, symbolic links followed, in the order of their names."""
+    visited = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in visited:  # a link that leads to a folder above it
+            folders.clear()
+            continue
+        visited.add(real)
+        folders.sort()
+        yield from (path for name in sorted(names) if (path := Path(place, name)).is_file())
 
 
 def sha256_json(value: object) -> str:

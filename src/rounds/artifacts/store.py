@@ -40,7 +40,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Readers see the old file or the complete new one, never a part. The temporary name ends in `.tmp`: where a library
     picks the format by the ending, hand it an open file instead. What killed processes left of `path` is removed first.
+    Where `path` is a symbolic link, the file that it leads to is replaced.
     """
+    path = Path(os.path.realpath(path))
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}.tmp")
     try:
@@ -259,8 +261,10 @@ def drafting(folder: Path) -> Iterator[Draft]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `folder`; on success rename it to `folder`, else remove it.
 
-    It adds no manifest: this is for folders that other tools read, where every file counts.
+    It adds no manifest: this is for folders that other tools read, where every file counts. Where `folder` is a
+    symbolic link, the folder that it leads to is replaced.
     """
+    folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
     temporary = folder.parent / f".{folder.name}.{_machine()}-{os.getpid()}.tmp"
@@ -299,7 +303,9 @@ def lock(folder: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
 
 
 def put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename a finished temporary folder to `folder`, replacing an older one."""
+    """Rename a finished temporary folder to `folder`, replacing an older one, or a symbolic link to one."""
+    if folder.is_symlink():  # the folder behind it may be on another disk, where nothing can be renamed to
+        folder.unlink()
     if folder.exists():
         retired = folder.parent / f".{folder.name}.{_machine()}-{os.getpid()}.old.tmp"
         os.replace(folder, retired)
@@ -348,7 +354,7 @@ def is_main_process() -> bool:
 
 
 def is_file_finished(path: Path, config: dict, overwrite: bool, made_from: dict | None = None) -> bool:
-    """Return whether the file at `path` is already the artefact; arguments are those of `is_finished`.
+    """Return whether the file at `path` is already the artefact, unedited; arguments are those of `is_finished`.
 
     Raises:
         UserError: the file was made from another config, and neither `overwrite` nor `made_from` is given.
@@ -360,7 +366,7 @@ def is_file_finished(path: Path, config: dict, overwrite: bool, made_from: dict 
     changed = differences(manifest.config, config)
     if changed:
         raise UserError(_other_config(path, changed, "file"))
-    return True
+    return manifest.sha256 in (None, hashing.sha256_file(path))
 
 
 def write_file_artifact(path: Path, rows: list[dict], manifest: Manifest) -> None:

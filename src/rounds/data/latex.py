@@ -22,6 +22,19 @@ _PERCENT = re.compile(r"((?<!\\)(?:\\\\)*)%")  # in a formula, meant as a percen
 
 _PLACEHOLDER = re.compile(r"%(\(\w+\))?s")  # what pylatexenc leaves where an argument is missing
 
+_RAISED = re.compile(r"(?<!\\)[\^_]\{")  # where a superscript or subscript in braces begins
+
+_FRACTION = re.compile(r"(?<=[\w)}])\s*(?=\\frac)")  # behind what multiplies it, or is added: `2\frac{1}{3}`
+
+_ATOM = re.compile(r"[\w.,%]*")  # what needs no parentheses in a fraction, or as an exponent
+
+_MACRO = re.compile(r"\\[a-zA-Z]+(\{\s*[\w.]*\s*\})?|.")  # likewise, of LaTeX: `\circ`, `\text{nd}`
+
+_END = "\ue000"  # marks where a fraction or an exponent ends, until it is known what follows
+
+# Signs that pylatexenc does not know, and would leave out.
+_SIGNS = {"bigstar": "★", "degree": "°", "triangle": "△", "pounds": "£", "euro": "€"}
+
 _SUPERSCRIPTS = str.maketrans("0123456789n", "⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ")
 
 MAX_NESTING = 40  # braces within braces that are parsed: the parser calls itself at each level
@@ -101,12 +114,42 @@ def _to_plain(source: str) -> str:
     plain = ""
     if _nesting(source) <= MAX_NESTING:
         try:
-            plain = " ".join(_parser().latex_to_text(_PERCENT.sub(r"\1\\%", source)).split())
+            fractions = _FRACTION.sub(" ", re.sub(r"\\[cdt]frac(?![a-zA-Z])", r"\\frac", source))
+            marked = _mark_raised(_PERCENT.sub(r"\1\\%", fractions))
+            plain = re.sub(rf"{_END}(?=[\w(])", " ", _parser().latex_to_text(marked)).replace(_END, "")
+            plain = " ".join(plain.split())
         except Exception:  # pylatexenc raises errors of many types on invalid markup, RecursionError among them
             plain = ""
     if _PLACEHOLDER.search(plain) and not _PLACEHOLDER.search(source):  # a macro without its arguments: `\frac{1}`
         plain = ""
     return f" {plain or source.strip()} "
+
+
+def _mark_raised(source: str) -> str:
+    r"""Put superscripts and subscripts that are more than a number or a word into parentheses, and mark their ends.
+
+    >>> _mark_raised(r"x^{a+b} 2^{3}4").replace(_END, "|")
+    'x^{(a+b)}| 2^{3}|4'
+    """
+    parts, position = [], 0
+    for match in _RAISED.finditer(source):
+        if match.start() < position or (end := _closing_brace(source, match.end())) < 0:
+            continue
+        content = _mark_raised(source[match.end() : end])
+        atomic = _ATOM.fullmatch(content.replace(_END, "")) or _MACRO.fullmatch(content)
+        parts += [source[position : match.end()], content if atomic else f"({content})", "}", _END]
+        position = end + 1
+    return "".join([*parts, source[position:]])
+
+
+def _closing_brace(source: str, start: int) -> int:
+    """Return the place of the brace that closes one before `start`; -1 if there is none."""
+    depth = 1
+    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(source, start):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.start()
+    return -1
 
 
 def _nesting(source: str) -> int:
@@ -122,8 +165,22 @@ def _nesting(source: str) -> int:
 def _parser() -> LatexNodes2Text:
     logging.getLogger("pylatexenc").setLevel(logging.ERROR)  # it warns of each macro without its arguments
     macros = get_default_latex_context_db()
-    macros.add_context_category("roots", prepend=True, macros=[MacroTextSpec("sqrt", simplify_repl=_root)])
+    specs = [MacroTextSpec("sqrt", simplify_repl=_root)]
+    specs.append(MacroTextSpec("frac", simplify_repl=_fraction))
+    specs += [MacroTextSpec(name, simplify_repl=sign) for name, sign in _SIGNS.items()]
+    macros.add_context_category("mathematics", prepend=True, macros=specs)
     return LatexNodes2Text(macros, math_mode="text", keep_comments=True, strict_latex_spaces=False)
+
+
+def _fraction(node: LatexMacroNode, l2tobj: LatexNodes2Text) -> str:
+    r"""Return `\frac{x+1}{2}` as `(x+1)/2`; without parentheses, as pylatexenc writes it, it would be another number.
+
+    Args:
+        node: the macro, whose arguments are numerator and denominator.
+        l2tobj: the converter; pylatexenc passes it by this name.
+    """
+    parts = [_argument(part, l2tobj).strip() for part in node.nodeargd.argnlist]
+    return "/".join(part if _ATOM.fullmatch(part) else f"({part})" for part in parts) + _END
 
 
 def _root(node: LatexMacroNode, l2tobj: LatexNodes2Text) -> str:

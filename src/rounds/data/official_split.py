@@ -40,6 +40,11 @@ def divide(dataset: RetrievalDataset, version: str, seed: int = 42) -> tuple[Ret
         evaluated = dataset.labels["dev"]
     else:
         _part(dataset, "train", version)
+        if len(train) < 2:
+            raise UserError(
+                f"{dataset.name}: qrels/train.tsv labels {len(train)} queries, too few to take a fifth of them for "
+                "split dev; add qrels/dev.tsv"
+            )
         drawn = set(train_test_split(sorted(train), test_size=DEV_SHARE, random_state=seed)[1])
         evaluated = {query: judged for query, judged in train.items() if query in drawn}
         train = {query: judged for query, judged in train.items() if query not in drawn}

@@ -111,11 +111,13 @@ def describe(dataset: RetrievalDataset, split: Split) -> dict:
 def unseen_queries(qrels: dict[str, list[str]], train: list[str], validation: list[str]) -> set[str]:
     """Return the validation queries none of whose relevant passages is a label of a training query.
 
+    A query that has no relevant passage is neither seen nor unseen, and is not among them.
+
     >>> unseen_queries({"1_A": ["7"], "2_A": ["7"], "2_B": ["8"]}, ["1_A"], ["2_A", "2_B"])
     {'2_B'}
     """
     labelled = {passage for query in train for passage in qrels[query]}
-    return {query for query in validation if not labelled.intersection(qrels[query])}
+    return {query for query in validation if qrels[query] and not labelled.intersection(qrels[query])}
 
 
 def hold_out(dataset: RetrievalDataset, size: float, unseen: float, seed: int) -> set[str]:

@@ -92,24 +92,28 @@ def _value(metric: str, measured: dict[str, float] | None) -> float:
     return value
 
 
-def summarize(scores: dict[str, np.ndarray], queries: list[str], unseen: set[str]) -> dict[str, float | int | None]:
+def summarize(
+    scores: dict[str, np.ndarray], queries: list[str], unseen: set[str], qrels: Mapping[str, list[str]] = NOTHING
+) -> dict[str, float | int | None]:
     """Return the mean of each metric, and of `HEADLINE_METRICS` over queries on seen and on unseen passages apart.
 
     Args:
         scores: as `per_query` returns them, in the order of `queries`.
         queries: query ids.
         unseen: ids of the queries whose passages no training query is labelled with.
+        qrels: query id -> relevant passage ids. A query without any (all its grades are 0) is in neither part.
 
     Returns:
         metric name -> mean, rounded to 6 decimals; None for a part without queries. `queries` and `unseen_queries`
         are counts.
     """
     is_unseen = np.array([query in unseen for query in queries])
+    is_seen = np.array([query not in unseen and qrels.get(query) != [] for query in queries])
     means: dict[str, float | int | None] = {"queries": len(queries), "unseen_queries": int(is_unseen.sum())}
     for name, values in scores.items():
         means[name] = round(float(values.mean()), 6)
         if name in HEADLINE_METRICS:
-            for part, mask in (("seen", ~is_unseen), ("unseen", is_unseen)):
+            for part, mask in (("seen", is_seen), ("unseen", is_unseen)):
                 means[f"{name} {part}"] = round(float(values[mask].mean()), 6) if mask.any() else None
     return means
 

@@ -47,8 +47,7 @@ def evaluate_checkpoint(
     Raises:
         UserError: the split has no validation queries, or the checkpoint was trained on some of them.
     """
-    if not data.validation:
-        raise UserError(f"{data.folder}: split {data.split} has no validation queries; evaluate on another split")
+    require_validation(data)
     lineage_status = lineage.guard(source.name, source.lineage, data.questions["validation"], allow_leak)
     runs = run_store.open_store(source, model_output, embedder)
     examples = run_store.few_shot_examples(source, data, data.validation)
@@ -111,7 +110,7 @@ def _vector_metrics(
 def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -> ResultRow:
     """Measure a run; the label and the metrics of a lineage that is not clean say so."""
     scores = per_query(run, data.qrels, grades=data.grades)
-    metrics = summarize(scores, run.queries, data.unseen)
+    metrics = summarize(scores, run.queries, data.unseen, data.qrels)
     if lineage_status != lineage.CLEAN:
         label = f"{label} [{lineage_status}]"
         metrics["lineage"] = lineage_status
@@ -129,14 +128,26 @@ def _measured_row(label: str, run: Run, data: Collection, lineage_status: str) -
     )
 
 
+def require_validation(data: Collection) -> None:
+    """Refuse a collection without validation queries.
+
+    Raises:
+        UserError: the split has none.
+    """
+    if not data.validation:
+        raise UserError(f"{data.folder}: split {data.split} has no validation queries; evaluate on another split")
+
+
 def bm25_row(data: Collection, parameters: BM25) -> ResultRow:
     """Return the row of the lexical baseline, with the recipe's `mining.bm25`."""
+    require_validation(data)
     run = bm25.rank(data.validation, data.passages, run_store.DEPTH, parameters, left_out=data.identical)
     return _baseline_row("BM25", run, data, RowKind.BM25)
 
 
 def chance_row(data: Collection) -> ResultRow:
     """Return the row of a random ranking."""
+    require_validation(data)
     run = random_run(list(data.validation), ids_of(data.passages), left_out=data.identical)
     return _baseline_row("chance", run, data, RowKind.CHANCE)
 

@@ -8,10 +8,9 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.manifests import SubmissionManifest
 from rounds.artifacts.second_stage_manifests import CandidatesManifest
 from rounds.config.sections.ensemble import Ensemble
-from rounds.data import collection
 from rounds.data.collection import Collection
 from rounds.encoding import run_store
-from rounds.errors import UserError
+from rounds.errors import Refused, UserError
 from rounds.estimate import Estimate
 from rounds.evaluation import ledger
 from rounds.kaggle import submission
@@ -49,12 +48,16 @@ def submit_fused(
     Raises:
         UserError: A fold is named twice, the folders fuse different models, the queries to rank have labels, or the
             folds cannot tell an offset.
+        Refused: Two folds have questions in common, or folds of other data label queries to rank.
     """
     settings = settings or Ensemble()
     fold_manifests, manifest = _read_manifests(fold_folders, table_folder)
-    data = collection.read(table_folder / manifest.collection)
+    data = folds.read_collection(table_folder, manifest)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
+    learned_data = [folds.read_collection(*each) for each in zip(fold_folders, fold_manifests, strict=True)]
+    folds.require_disjoint(learned_data)
+    _require_held_out(learned_data, data)
     store.require_files(sample)
     config = {
         "folds": [hashing.sha256_file(folder / FILE) for folder in fold_folders],
@@ -77,6 +80,21 @@ def submit_fused(
     if model_output is not None:  # also of a finished CSV, whose name the ledger may lack
         _name(fused, manifest, data, table_folder, output.stem, model_output)
     return line
+
+
+def _require_held_out(learned: list[Collection], data: Collection) -> None:
+    """Refuse folds of other data that label queries which are to be ranked, as those behind a private leaderboard do.
+
+    Raises:
+        Refused: The message counts the queries.
+    """
+    ranked = set(data.test.values())
+    for fold in learned:
+        if fold.data != data.data and (shared := len(ranked.intersection(fold.validation.values()))):
+            raise Refused(
+                f"{fold.folder}: labels {shared} of the queries of {data.folder} that are to be ranked; take the folds "
+                f"of {data.data}"
+            )
 
 
 def _shift(fused: SubmissionManifest) -> str:

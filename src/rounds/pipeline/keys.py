@@ -23,6 +23,7 @@ from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
 OUTSIDE_RULES = 2  # raise it when other outside questions join a split by the same keys
+LATEX_WORDS = 2  # raise it when prompts.latex: words makes other texts of the same LaTeX
 ENSEMBLE = 2  # raise it when the ensemble is made of other models for the same flags
 CV_ROWS = 2  # raise it when the table over folds has other rows for the same flags
 PAIRS_GROUPS = 2  # raise it when queries of pairs without a column of groups get other groups
@@ -209,10 +210,16 @@ def made_from(call: Command, planned: Mapping[str, str] | None = None) -> dict:
         **reads.values,
         **({"outside_rules": OUTSIDE_RULES} if "extra_files" in inputs else {}),
         **({"groups": PAIRS_GROUPS} if flags.get("task") == ("pairs",) and "group_column" not in flags else {}),
+        **({"latex_words": LATEX_WORDS} if isinstance(recipe, Recipe) and _reads_latex(reads, recipe) else {}),
         **({"recipe": _sections(recipe, reads.recipe, planned)} if recipe and reads.recipe else {}),
         **{name: _inputs(call, name, paths, planned) for name, paths in inputs.items()},
     }
     return json.loads(json.dumps(record))
+
+
+def _reads_latex(reads: Reads, recipe: Recipe) -> bool:
+    """Whether a script writes LaTeX in words."""
+    return "prompts.latex" in reads.recipe and recipe.prompts.latex == "words"
 
 
 def _plain(values: tuple[str, ...]) -> object:
@@ -340,15 +347,11 @@ def _captioned(raw: Path) -> list[Path]:
 
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder, symbolic links followed; hidden ones and manifests of samples are left out."""
-    listed, visited = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in visited:  # a link that leads to a folder above it
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        listed += [Path(place, name) for name in sorted(names) if not name.startswith(".") and name != store.MANIFEST]
-    return listed
+    return [
+        path
+        for path in hashing.files_below(folder)
+        if path.name != store.MANIFEST and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
 
 
 def raw_content(folder: Path, files: list[Path]) -> dict[str, object]:

@@ -1,6 +1,5 @@
 """Cross-validation: evaluate each stage on folds, with second stages fitted on all folds but the one they rank."""
 
-import itertools
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,8 +9,7 @@ import numpy as np
 
 from rounds.artifacts import store
 from rounds.config.sections.ensemble import Ensemble
-from rounds.data import lineage
-from rounds.errors import Refused, UserError
+from rounds.errors import UserError
 from rounds.estimate import Counter, Estimate
 from rounds.evaluation import fold_table, significance
 from rounds.evaluation.fold_table import COSTS, FIGURES
@@ -19,7 +17,7 @@ from rounds.evaluation.metrics import HEADLINE_METRICS, MAIN_METRIC, per_query
 from rounds.evaluation.table import Column, Table, files_of
 from rounds.models.devices import peak_memory
 from rounds.reranking import fusion, unseen_prior, views
-from rounds.reranking.folds import RERANKER, Fold
+from rounds.reranking.folds import RERANKER, Fold, require_disjoint
 from rounds.reranking.fusion import View
 from rounds.reranking.unseen_prior import UnseenPrior
 from rounds.reranking.views import UNSEEN_PRIOR
@@ -70,7 +68,7 @@ def evaluate_stages(folds: list[Fold], fusions: Iterable[tuple[str, list[View]]]
     """
     if len(folds) < 2:
         raise UserError("cross-validation needs two folds or more; name them in FOLDS")
-    require_disjoint(folds)
+    require_disjoint([fold.data for fold in folds])
     first = folds[0]
     if any(_stages_of(fold) != _stages_of(first) for fold in folds):
         raise UserError(
@@ -108,20 +106,6 @@ def title(folds: list[Fold], ensemble: Ensemble = views.DEFAULTS) -> str:
     if not ensemble.boosted_trees:
         parts.append(f"{views.ENSEMBLE} without {views.BOOSTED_TREES}")
     return "; ".join(parts)
-
-
-def require_disjoint(folds: list[Fold]) -> None:
-    """Refuse folds with a question in common, also one fold that is named twice.
-
-    Raises:
-        Refused: The message names both folds.
-    """
-    for one, other in itertools.combinations([fold.data for fold in folds], 2):
-        if shared := lineage.overlap(one.questions["validation"], other.questions["validation"]):
-            raise Refused(
-                f"{one.folder} and {other.folder}: share {len(shared)} validation questions, so the fusion would learn "
-                "from the labels that it is tested on; name each fold once, and folds of one SEED only"
-            )
 
 
 def _stages_of(fold: Fold) -> tuple:

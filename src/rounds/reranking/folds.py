@@ -1,5 +1,6 @@
 """Folds: read the candidates of a cross-validation fold, with the scores and costs of the rounds that led to them."""
 
+import itertools
 import os
 import re
 from dataclasses import dataclass
@@ -10,10 +11,10 @@ import numpy as np
 
 from rounds.artifacts import hashing, store
 from rounds.artifacts.second_stage_manifests import CandidatesManifest, RerankerManifest
-from rounds.data import collection
+from rounds.data import collection, lineage
 from rounds.data.collection import Collection
 from rounds.data.source import MINED
-from rounds.errors import UserError
+from rounds.errors import Refused, UserError
 from rounds.evaluation import results
 from rounds.evaluation.metrics import HEADLINE_METRICS
 from rounds.reranking.candidates import FILE, Candidates, read_candidates
@@ -64,6 +65,20 @@ def require_distinct(folders: list[Path]) -> None:
             raise UserError(f"{folder}: this fold is named twice; name each once")
 
 
+def require_disjoint(collections: list[Collection]) -> None:
+    """Refuse folds with a question in common, also one fold that is named twice.
+
+    Raises:
+        Refused: The message names both folds.
+    """
+    for one, other in itertools.combinations(collections, 2):
+        if shared := lineage.overlap(one.questions["validation"], other.questions["validation"]):
+            raise Refused(
+                f"{one.folder} and {other.folder}: share {len(shared)} validation questions, so the fusion would learn "
+                "from the labels that it is tested on; name each fold once, and folds of one SEED only"
+            )
+
+
 def read_candidates_manifest(folder: Path) -> CandidatesManifest:
     """Read the manifest of a folder of candidates.
 
@@ -74,6 +89,22 @@ def read_candidates_manifest(folder: Path) -> CandidatesManifest:
     if not isinstance(manifest, CandidatesManifest):
         raise UserError(f"{folder}: no candidates there; make them with candidates.py")
     return manifest
+
+
+def read_collection(folder: Path, manifest: CandidatesManifest) -> Collection:
+    """Read the collection of a folder of candidates.
+
+    Raises:
+        UserError: There is no collection, or it has other queries, labels or passages than the candidates.
+    """
+    place = os.path.normpath(folder / manifest.collection)  # before links are followed, as the path was written
+    data = collection.read(Path(place))
+    if manifest.config.get("relevant", data.validation_digest) != data.validation_digest:
+        raise UserError(
+            f"{folder}: its candidates are of other queries, labels or passages than {data.folder} has now; make them "
+            "again (make candidates, or candidates.py --overwrite)"
+        )
+    return data
 
 
 def check_siblings(folders: list[Path]) -> bool:
@@ -135,10 +166,10 @@ def read_fold(folder: Path, reranker: Path | None = None) -> Fold:
             reranker scored other candidates.
     """
     manifest = read_candidates_manifest(folder)
-    data = collection.read(folder / manifest.collection)
+    data = read_collection(folder, manifest)
     table, reranking = (read_candidates(folder / FILE), None) if reranker is None else read_reranked(folder, reranker)
     seeds = [folder / round_folder for round_folder in manifest.rounds or [".."]]
-    scores, costs = _mean_of_seeds([_read_rounds(seed, table.queries) for seed in seeds])
+    scores, costs = _mean_of_seeds([_read_rounds(seed, data, table.queries) for seed in seeds])
     if reranking is not None:
         costs["rerank"] = reranking
     if table.queries != list(data.validation):
@@ -164,11 +195,13 @@ def _mean_of_seeds(
     )
 
 
-def _read_rounds(last_round: Path, queries: list[str]) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]:
+def _read_rounds(
+    last_round: Path, data: Collection, queries: list[str]
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Cost]]:
     """Read scores and costs of all rounds up to the last, whose folder is given, keyed by row label.
 
     Raises:
-        UserError: The folder is not called `roundN`, or a round was evaluated on other queries.
+        UserError: The folder is not called `roundN`, or a round was evaluated on other queries or labels.
     """
     scores: dict[str, dict[str, np.ndarray]] = {}
     costs: dict[str, Cost] = {}
@@ -183,8 +216,10 @@ def _read_rounds(last_round: Path, queries: list[str]) -> tuple[dict[str, dict[s
             label = row.short_name
             if not row.in_chain or label in scores:
                 continue
-            if row.queries != queries:
-                raise UserError(f"{round_folder}: evaluated on other queries than its candidates; run the fold again")
+            if row.queries != queries or row.labels not in ("", data.labels_digest):
+                raise UserError(
+                    f"{round_folder}: evaluated on other queries or labels than its candidates; run the fold again"
+                )
             scores[label] = {name: row.scores[name] for name in HEADLINE_METRICS}
             costs[label] = _round_cost(round_folder)
     return scores, costs

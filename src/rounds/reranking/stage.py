@@ -336,7 +336,7 @@ def read_candidate_folder(folder: Path) -> CandidateFolder:
         UserError: The folder holds no candidates, or its collection is missing.
     """
     manifest = folds.read_candidates_manifest(folder)
-    data = collection.read(folder / manifest.collection)
+    data = folds.read_collection(folder, manifest)
     return CandidateFolder(folder, data, read_candidates(folder / FILE), manifest.members)
 
 

@@ -57,10 +57,10 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
     trainer.train(resume_from_checkpoint=callback.earlier.folder if callback.earlier else None)
     manifest = _make_manifest(plan, callback, groups, trainer)
     if store.is_main_process():
-        shutil.rmtree(partial / STATE)
+        store.write_manifest(partial / store.MANIFEST, manifest)  # first: on a full disk, a later call goes on
         (partial / partial_folder.CONFIG).unlink()
+        shutil.rmtree(partial / STATE)
         (partial / PROGRESS_FILE).unlink(missing_ok=True)
-        store.write_manifest(partial / store.MANIFEST, manifest)
         store.put_in_place(partial, plan.output)
     sharding.wait_for_all_processes()
     return manifest

@@ -4,7 +4,7 @@
 """
 
 import itertools
-import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from rounds.data.loaders import beir_files
 from rounds.data.passage_pool import Spool
 from rounds.data.text import normalize_text
 from rounds.errors import UserError
+
+_GRADE = re.compile(r"[-+]?\d{1,9}(\.0*)?")  # larger ones would overflow what metrics are computed with
 
 
 def load(folder: Path, ignore_identical: bool = True, passage_format: str = DEFAULT_PASSAGE) -> RetrievalDataset:
@@ -111,13 +113,9 @@ def _read_labels(paths: list[Path], queries: dict[str, str], passages: Mapping[s
 
 def _read_grade(value: object, place: str) -> int:
     """Return a grade such as `1`, `-1` or `1.0`, which trec_eval takes as a whole number."""
-    try:
-        grade = float(value) if isinstance(value, str | int | float) else math.nan
-    except ValueError:
-        grade = math.nan
-    if not grade.is_integer():
+    if isinstance(value, bool) or not _GRADE.fullmatch(str(value).strip()):
         raise UserError(f"{place}: score {value!r} is not a whole number; grades are 0, 1, 2, ...")
-    return int(grade)
+    return int(float(value))
 
 
 def _merge(parts: list[Grades]) -> Grades:

@@ -106,7 +106,7 @@ def source_files(kind: str, path: Path) -> list[Path]:
     check_task_kind(kind)
     if kind == "eedi":
         return [path / name for name in eedi.FILES if (path / name).is_file()]
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return [path] if path.is_file() else sorted(hashing.files_below(path))
 
 
 def source_digests(kind: str, path: Path) -> dict[str, str]:

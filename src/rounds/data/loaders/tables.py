@@ -43,7 +43,7 @@ def read_numbered(path: Path) -> list[tuple[int, dict]]:
             rows = list(jsonl.read_lines(path))
         else:
             rows = list(enumerate(parquet.read_table(path).to_pylist(), 1))
-    except (ValueError, OSError, ArrowException) as error:
+    except (ValueError, OSError, OverflowError, LookupError, ArrowException) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: cannot be read as {ending[1:]} ({reason})") from None
     if not rows:
