@@ -12,6 +12,7 @@ from rounds.artifacts import store
 from rounds.artifacts.second_stage_manifests import CandidatesManifest
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
+from rounds.data.few_shot import QueryMetadata
 from rounds.errors import Refused
 from rounds.evaluation import ledger
 from rounds.kaggle.stage import submit_fused
@@ -98,7 +99,9 @@ def test_folds_with_other_siblings_are_refused(folders, tmp_path):
 def test_folds_that_label_what_is_ranked_are_refused(data, questions, says, folders, tmp_path, monkeypatch):
     """Copies of one fold, and folds of other data with a query of these, as those behind a private leaderboard."""
     *learned, ranked = folders
-    of_test = replace(collection.read(ranked), test={"1_A": "What is 2 + 2? 5"})
+    of_test = replace(
+        collection.read(ranked), test={"1_A": "2 + 2? 5"}, metadata={"1_A": QueryMetadata("", "1", "", "")}
+    )
     of_fold = replace(of_test, data=data, validation=of_test.test, questions={"validation": questions})
     monkeypatch.setattr(collection, "read", lambda folder: of_test if ranked.parent in folder.parents else of_fold)
     sample, output = tmp_path / "sample.csv", tmp_path / "best.csv"

@@ -219,3 +219,21 @@ def test_siblings_that_are_not_ranked_count_as_those_that_are(inputs):
     for name in ("siblings: score", "siblings: above", "siblings: number"):
         np.testing.assert_allclose(table.features[name], expected.features[name], atol=1e-6)
     assert set(alone.features["siblings: number"]) == {0, 1} and set(table.features["siblings: number"]) == {1}
+
+
+@pytest.mark.parametrize("at_once", [1, 7 * 80, 2**24])
+def test_the_nearest_passages_are_those_of_a_loop(at_once, inputs, monkeypatch):
+    """However few similarities are held at once: the most similar other passage with, or without, a training label."""
+    monkeypatch.setattr("rounds.reranking.features.SIMILARITIES_AT_ONCE", at_once)
+    table, passages = build_candidates(**inputs), inputs["models"][-1].passages
+    for name, is_labelled in (("labelled", True), ("unlabelled", False)):
+        expected = [
+            max(
+                passages[int(row)] @ passages[other]
+                for other in range(80)
+                if other != int(row) and (other in LABELS) is is_labelled
+            )
+            for row in (str(passage).removeprefix("p") for passage in table.passage_ids)
+        ]
+        (key,) = (key for key in table.features if key.endswith(f"nearest {name} passage"))
+        np.testing.assert_allclose(table.features[key], expected, atol=1e-6)

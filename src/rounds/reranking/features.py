@@ -25,6 +25,8 @@ QUERY_PARTS = ("topic", "problem")  # parts of a query that the base model also 
 
 MAX_PAIRS = 50_000_000  # queries times passages held in memory at once, some 200 MB a matrix
 
+SIMILARITIES_AT_ONCE = 2**24  # of passages to each other
+
 VOTES_AT_ONCE = 2**24  # queries times labels of outside questions, which may be a hundred thousand, held at once
 
 Pairs = tuple[np.ndarray, np.ndarray]  # of each pair: the row of its query, and of its passage in the corpus
@@ -299,11 +301,24 @@ def _label_features(
         same = _share_field(queries, labelled.metadata, field)
         features[f"count in {field}"] = _sum_by_passage(same.astype(np.float32), labelled, corpus_size)[pairs]
         features[f"queries of {field}"] = same.sum(axis=1)[query_rows]
-    similarity = model.passages @ model.passages.T
-    np.fill_diagonal(similarity, -1)
     for name, mask in (("labelled", counts > 0), ("unlabelled", counts == 0)):
-        features[f"nearest {name} passage"] = np.where(mask[None], similarity, -1).max(axis=1)[passage_rows]
+        features[f"nearest {name} passage"] = _nearest_passage(model.passages, mask)[passage_rows]
     return features
+
+
+def _nearest_passage(passages: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the similarity of each passage to the most similar other one of a mask, (corpus,); -1 where there is none.
+
+    Holds `SIMILARITIES_AT_ONCE` numbers, however large the corpus is.
+    """
+    nearest = np.empty(len(passages), dtype=passages.dtype)
+    step = max(SIMILARITIES_AT_ONCE // len(passages), 1)
+    for start in range(0, len(passages), step):
+        similarity = passages[start : start + step] @ passages.T
+        rows = np.arange(len(similarity))
+        similarity[rows, start + rows] = -1
+        nearest[start : start + step] = np.where(mask[None], similarity, -1).max(axis=1)
+    return nearest
 
 
 def _sibling_features(

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from rounds.artifacts import hashing, store
 from rounds.artifacts.second_stage_manifests import CandidatesManifest, RerankerManifest
 from rounds.data import collection, lineage
 from rounds.data.collection import Collection
+from rounds.data.few_shot import QueryMetadata
 from rounds.data.source import MINED
 from rounds.errors import Refused, UserError
 from rounds.evaluation import results
@@ -99,12 +101,19 @@ def read_collection(folder: Path, manifest: CandidatesManifest) -> Collection:
     """
     place = os.path.normpath(folder / manifest.collection)  # before links are followed, as the path was written
     data = collection.read(Path(place))
-    if manifest.config.get("relevant", data.validation_digest) != data.validation_digest:
+    ranked = queries_digest({query: data.metadata[query] for query in data.validation or data.test})
+    today = {"relevant": data.validation_digest, "queries": ranked}
+    if any(manifest.config.get(name, digest) != digest for name, digest in today.items()):
         raise UserError(
             f"{folder}: its candidates are of other queries, labels or passages than {data.folder} has now; make them "
             "again (make candidates, or candidates.py --overwrite)"
         )
     return data
+
+
+def queries_digest(queries: Mapping[str, QueryMetadata]) -> str:
+    """Return the digest of the queries that candidates were made for, their texts and order."""
+    return hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()])
 
 
 def check_siblings(folders: list[Path]) -> bool:

@@ -150,7 +150,7 @@ def _candidates_config(
         "members": [checkpoint.key for checkpoint in checkpoints],
         "parts": list(query_parts(queries.values())),
         "tokens": [compares_tokens(checkpoint) for checkpoint in checkpoints],
-        "queries": hashing.sha256_json([[query, metadata.text] for query, metadata in queries.items()]),
+        "queries": folds.queries_digest(queries),
         "relevant": data.validation_digest,
         "training": hashing.sha256_file(data.folder / collection.FINETUNE),
         **({} if unranked is None else {folds.SIBLINGS: hashing.sha256_json([each.text for each in unranked])}),
