@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from helpers.tiny_task import refused
 from helpers.training import finetune, mine
@@ -140,6 +141,15 @@ def test_csv_cells_are_read_as_they_are(tmp_path):
     with open(path, "w", encoding="utf-8-sig", newline="") as file:
         csv.writer(file).writerows([("query", "positive"), *((f"q{n}", text) for n, text in enumerate(texts))])
     assert [row["positive"] for _, row in tables.read_table(path)] == texts
+
+
+def test_a_parquet_file_of_an_unknown_time_zone_is_one_line(tmp_path):
+    """Cells that cannot become Python values are named as the file's fault."""
+    zone = pyarrow.timestamp("ms", tz="Nowhere/Nothing")
+    cells = {"query": ["a"], "positive": ["b"], "at": pyarrow.array([0], zone)}
+    pyarrow.parquet.write_table(pyarrow.table(cells), tmp_path / "a.parquet")
+    with refused(tmp_path / "a.parquet", "cannot be read as parquet"):
+        pairs.load(tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("name", ["none.csv", "empty.csv", "text.jsonl", "odd.txt", "odd.parquet"])
