@@ -132,6 +132,24 @@ def test_a_stopped_run_resumes_to_the_same_weights(
     assert len(store.read_manifest(tmp_path / "train").epochs) == 2
 
 
+def test_a_disk_that_is_full_at_the_end_loses_no_epoch(tiny, tiny_mined, tmp_path, monkeypatch):
+    """The manifest of the whole training cannot be written; the next call writes it, and trains no step again."""
+    write_manifest, data = store.write_manifest, few_rows(tiny_mined, tmp_path)
+
+    def write(path: Path, manifest: object) -> None:
+        if path.parent.name == "train.partial":
+            raise OSError(28, "No space left on device")
+        write_manifest(path, manifest)
+
+    with monkeypatch.context() as full, pytest.raises(OSError, match="No space"):
+        full.setattr(store, "write_manifest", write)
+        finetune(tiny, data, tmp_path / "train")
+    monkeypatch.setattr(EpochCheckpointCallback, "on_step_end", lambda *_, **__: pytest.fail("trains again"))
+    finetune(tiny, data, tmp_path / "train")
+    assert len(store.read_manifest(tmp_path / "train").epochs) == 2
+    assert not (tmp_path / "train" / STATE).exists()
+
+
 def test_a_resumed_run_counts_the_time_of_the_call_that_was_stopped(tiny, tiny_mined, tmp_path, monkeypatch):
     """Seconds and peak memory of a training that was stopped behind epoch 1 include that epoch's."""
     on_save, data = EpochCheckpointCallback.on_save, few_rows(tiny_mined, tmp_path)
