@@ -22,16 +22,22 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files in a folder and its subfolders, symbolic links followed, in the order of their names."""
+def files_below(folder: Path, hidden: bool = True) -> Iterator[Path]:
+    """Yield the files in a folder and its subfolders, symbolic links followed, in the order of their names.
+
+    Args:
+        folder: the folder.
+        hidden: also files and folders whose names begin with a dot.
+    """
     visited = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(place)) in visited:  # a link that leads to a folder above it
             folders.clear()
             continue
         visited.add(real)
-        folders.sort()
-        yield from (path for name in sorted(names) if (path := Path(place, name)).is_file())
+        folders[:] = sorted(name for name in folders if hidden or not name.startswith("."))
+        listed = (Path(place, name) for name in sorted(names) if hidden or not name.startswith("."))
+        yield from (path for path in listed if path.is_file())
 
 
 def sha256_json(value: object) -> str:

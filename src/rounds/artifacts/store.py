@@ -354,10 +354,11 @@ def is_main_process() -> bool:
 
 
 def is_file_finished(path: Path, config: dict, overwrite: bool, made_from: dict | None = None) -> bool:
-    """Return whether the file at `path` is already the artefact, unedited; arguments are those of `is_finished`.
+    """Return whether the file at `path` is already the artefact; arguments are those of `is_finished`.
 
     Raises:
-        UserError: the file was made from another config, and neither `overwrite` nor `made_from` is given.
+        UserError: the file was made from another config, or edited since, and neither `overwrite` nor `made_from` is
+            given.
     """
     if made_from is not None:
         return is_made_from(path, made_from)
@@ -366,7 +367,9 @@ def is_file_finished(path: Path, config: dict, overwrite: bool, made_from: dict 
     changed = differences(manifest.config, config)
     if changed:
         raise UserError(_other_config(path, changed, "file"))
-    return manifest.sha256 in (None, hashing.sha256_file(path))
+    if manifest.sha256 not in (None, hashing.sha256_file(path)):
+        raise UserError(f"{path}: was changed after it was made; name another file, or make it anew with --overwrite")
+    return True
 
 
 def write_file_artifact(path: Path, rows: list[dict], manifest: Manifest) -> None:

@@ -24,16 +24,30 @@ _PLACEHOLDER = re.compile(r"%(\(\w+\))?s")  # what pylatexenc leaves where an ar
 
 _RAISED = re.compile(r"(?<!\\)[\^_]\{")  # where a superscript or subscript in braces begins
 
-_FRACTION = re.compile(r"(?<=[\w)}])\s*(?=\\frac)")  # behind what multiplies it, or is added: `2\frac{1}{3}`
+# What pylatexenc would take apart: `\binom{5}{2}` is not 52.
+_LOST = re.compile(r"\\([td]?binom|over|choose|atop|cfrac\s*\[)")
 
 _ATOM = re.compile(r"[\w.,%]*")  # what needs no parentheses in a fraction, or as an exponent
 
-_MACRO = re.compile(r"\\[a-zA-Z]+(\{\s*[\w.]*\s*\})?|.")  # likewise, of LaTeX: `\circ`, `\text{nd}`
+_MACRO = re.compile(r"\\[a-zA-Z]+\s*(\{\s*[\w.]*\s*\})?|.")  # likewise, of LaTeX: `\circ`, `\text{nd}`
 
 _END = "\ue000"  # marks where a fraction or an exponent ends, until it is known what follows
 
+_START = "\ue001"  # likewise, where a fraction begins
+
+_SIMPLE_FRACTION = rf"{_START}([^{_START}{_END}]*){_END}"
+
 # Signs that pylatexenc does not know, and would leave out.
-_SIGNS = {"bigstar": "★", "degree": "°", "triangle": "△", "pounds": "£", "euro": "€"}
+_SIGNS = {
+    "bigstar": "★",
+    "degree": "°",
+    "triangle": "△",
+    "pounds": "£",
+    "euro": "€",
+    "cent": "¢",
+    "ne": "≠",
+    "colon": ":",
+}
 
 _SUPERSCRIPTS = str.maketrans("0123456789n", "⁰¹²³⁴⁵⁶⁷⁸⁹ⁿ")
 
@@ -112,12 +126,11 @@ def words(text: str) -> str:
 def _to_plain(source: str) -> str:
     """Return LaTeX in plain characters; what the parser cannot take, or reduces to nothing, stays as it is."""
     plain = ""
-    if _nesting(source) <= MAX_NESTING:
+    if _nesting(source) <= MAX_NESTING and not _LOST.search(source):
         try:
-            fractions = _FRACTION.sub(" ", re.sub(r"\\[cdt]frac(?![a-zA-Z])", r"\\frac", source))
+            fractions = re.sub(r"\\[cdt]frac(?![a-zA-Z])", r"\\frac", source)
             marked = _mark_raised(_PERCENT.sub(r"\1\\%", fractions))
-            plain = re.sub(rf"{_END}(?=[\w(])", " ", _parser().latex_to_text(marked)).replace(_END, "")
-            plain = " ".join(plain.split())
+            plain = " ".join(_resolve_marks(_parser().latex_to_text(marked)).split())
         except Exception:  # pylatexenc raises errors of many types on invalid markup, RecursionError among them
             plain = ""
     if _PLACEHOLDER.search(plain) and not _PLACEHOLDER.search(source):  # a macro without its arguments: `\frac{1}`
@@ -133,13 +146,26 @@ def _mark_raised(source: str) -> str:
     """
     parts, position = [], 0
     for match in _RAISED.finditer(source):
-        if match.start() < position or (end := _closing_brace(source, match.end())) < 0:
+        if match.start() < position:
             continue
-        content = _mark_raised(source[match.end() : end])
+        if (end := _closing_brace(source, match.end())) < 0:
+            break
+        content = _mark_raised(source[match.end() : end].strip())
         atomic = _ATOM.fullmatch(content.replace(_END, "")) or _MACRO.fullmatch(content)
         parts += [source[position : match.end()], content if atomic else f"({content})", "}", _END]
         position = end + 1
     return "".join([*parts, source[position:]])
+
+
+def _resolve_marks(text: str) -> str:
+    r"""Replace the marks by blanks where something would run together, and by parentheses around powers.
+
+    >>> _resolve_marks(f"2{_START}1/3{_END}{_START}1/2{_END} {_START}2/3{_END}^2")
+    '2 1/3 1/2 (2/3)^2'
+    """
+    text = re.sub(rf"{_SIMPLE_FRACTION}(?=\s*\^)|(?<=\^){_SIMPLE_FRACTION}", r"(\1\2)", text)
+    text = re.sub(rf"{_END}(?=[\w({_START}])|(?<=[\w)]){_START}", " ", text)
+    return text.replace(_START, "").replace(_END, "")
 
 
 def _closing_brace(source: str, start: int) -> int:
@@ -180,7 +206,7 @@ def _fraction(node: LatexMacroNode, l2tobj: LatexNodes2Text) -> str:
         l2tobj: the converter; pylatexenc passes it by this name.
     """
     parts = [_argument(part, l2tobj).strip() for part in node.nodeargd.argnlist]
-    return "/".join(part if _ATOM.fullmatch(part) else f"({part})" for part in parts) + _END
+    return _START + "/".join(part if _ATOM.fullmatch(part) else f"({part})" for part in parts) + _END
 
 
 def _root(node: LatexMacroNode, l2tobj: LatexNodes2Text) -> str:

@@ -66,7 +66,7 @@ def check_source(kind: str, path: Path, name: str = "") -> None:
         return
     if not path.exists():
         wanted = "file" if source.is_file else "folder"
-        way_out = "; make download fetches it, make sample generates another" if kind == "eedi" else ""
+        way_out = "; make download fetches the competition's, make sample generates one" if kind == "eedi" else ""
         raise UserError(f"{name}: no such {wanted}; task {kind} takes {source.content}{way_out}")
     if path.is_dir() == source.is_file:
         actual = "folder" if source.is_file else "file"

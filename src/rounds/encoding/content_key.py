@@ -27,10 +27,11 @@ def content_key(
 
 def _model_folders(checkpoint: Checkpoint, kind: str) -> list[Path]:
     """Return the folders whose configuration and tokenizer a checkpoint loads to encode texts of a kind."""
-    if checkpoint.folder is not None and not checkpoint.is_adapter:
-        return [checkpoint.folder / kind if checkpoint.is_dual_encoder else checkpoint.folder]
-    model = checkpoint.recipe.model
-    folders = [model_folder(locate_model(model), model.revision)]
+    model, folders = checkpoint.recipe.model, []
+    if checkpoint.folder is not None:
+        folders.append(checkpoint.folder / kind if checkpoint.is_dual_encoder else checkpoint.folder)
+    if checkpoint.folder is None or checkpoint.is_adapter:
+        folders.append(model_folder(locate_model(model), model.revision))
     if model.vision.name_or_path:
         folders.append(model_folder(locate_vision_model(model), model.vision.revision))
     return folders

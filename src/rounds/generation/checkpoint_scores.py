@@ -8,7 +8,7 @@ from rounds.data import lineage
 from rounds.generation import generator
 from rounds.generation.greedy import write_greedily
 from rounds.generation.metrics import Embed, sharpened_cosines
-from rounds.generation.rows import PromptRow, by_text, row_digests
+from rounds.generation.rows import PromptRow, row_digests
 
 
 def score(
@@ -30,10 +30,9 @@ def score(
         Refused: a checkpoint was trained on some of the rows.
     """
     truths, scored = embed([row.rewrite_prompt for row in rows]), []
-    held_out = by_text(row_digests(rows))
     for step in tuned.checkpoints:
         saved = generator.find_checkpoint(train / step.folder)
-        lineage.guard(str(saved.folder), by_text(saved.manifest.lineage), held_out, None, "rows")
+        lineage.guard(str(saved.folder), saved.manifest.lineage, row_digests(rows), None, "rows")
         texts = write_greedily(saved.load(device), rows, f"checkpoint of step {step.step}")
         cosines = sharpened_cosines(truths, embed(texts))
         scored.append(CheckpointScore(**step.model_dump(), score=round(float(cosines.mean()), 6)))

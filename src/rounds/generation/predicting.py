@@ -165,9 +165,9 @@ def _finish(job: PredictionJob, partial: Path, writer: Generator, done: dict[str
         validation_loss=tuned.validation_loss if tuned else None,
         made_from=job.made_from,
     )
-    store.write_manifest(partial / store.MANIFEST, manifest)  # first: on a full disk, a later call goes on
-    (partial / partial_folder.CONFIG).unlink()
-    store.put_in_place(partial, job.output)
+    store.write_manifest(partial / store.MANIFEST, manifest)
+    store.put_in_place(partial, job.output)  # before anything is removed, which a stopped call needs to go on
+    (job.output / partial_folder.CONFIG).unlink()
     return manifest
 
 

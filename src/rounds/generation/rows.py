@@ -182,17 +182,6 @@ def row_digests(rows: Sequence[PromptRow]) -> dict[str, str]:
     return {row.id: lineage.digest(f"{row.original_text}\n{row.rewritten_text}") for row in rows}
 
 
-def by_text(row_lineage: dict[str, str] | None) -> dict[str, str] | None:
-    """Return a lineage of rows by their texts alone: the same rows have other ids in another export.
-
-    >>> by_text({"r1": "aa", "r2": "bb+cc"})
-    {'aa': 'aa', 'bb': 'bb', 'cc': 'cc'}
-    """
-    if row_lineage is None:
-        return None
-    return {digest: digest for digests in row_lineage.values() for digest in digests.split("+")}
-
-
 def read_split_manifest(folder: Path) -> PromptSplitManifest:
     """Read the manifest of a split's folder.
 

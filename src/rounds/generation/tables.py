@@ -12,7 +12,7 @@ from rounds.evaluation.significance import fisher_p_value
 from rounds.evaluation.table import Column, Table, files_of
 from rounds.generation import metrics
 from rounds.generation.predictions import Predictions
-from rounds.generation.rows import PromptRow, by_text, row_digests
+from rounds.generation.rows import PromptRow, row_digests
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def score(predictions: Sequence[Predictions], rows: list[PromptRow], embed: metr
         Refused: a generator was trained on some of the rows.
     """
     truths = [row.rewrite_prompt for row in rows]
-    held_out = by_text(row_digests(rows))
-    statuses = [lineage.guard(each.title, by_text(each.lineage), held_out, None, "rows") for each in predictions]
+    held_out = row_digests(rows)
+    statuses = [lineage.guard(each.title, each.lineage, held_out, None, "rows") for each in predictions]
     truth_vectors = embed(truths)
     return [
         Scored(

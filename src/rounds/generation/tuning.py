@@ -19,7 +19,7 @@ from rounds.errors import UserError
 from rounds.generation import generator, training_rows
 from rounds.generation.generator import Generator
 from rounds.generation.loss import target_loss
-from rounds.generation.rows import PromptRow, by_text, row_digests
+from rounds.generation.rows import PromptRow, row_digests
 from rounds.generation.sequences import Example, collate
 from rounds.models import peft_methods, weights
 from rounds.models.precision import compute_dtype, training_advice
@@ -130,18 +130,18 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
         seconds=callback.seconds(),
         made_from=job.made_from,
     )
-    store.write_manifest(partial / store.MANIFEST, manifest)  # first: on a full disk, a later call goes on
-    (partial / partial_folder.CONFIG).unlink()
-    shutil.rmtree(partial / STATE, ignore_errors=True)
-    store.put_in_place(partial, job.output)
+    store.write_manifest(partial / store.MANIFEST, manifest)
+    store.put_in_place(partial, job.output)  # before anything is removed, which a stopped call needs to go on
+    (job.output / partial_folder.CONFIG).unlink()
+    shutil.rmtree(job.output / STATE, ignore_errors=True)
     return manifest
 
 
 def _check_rows(job: TuningJob) -> None:
     if not job.train:
         raise UserError(f"{job.output}: no training rows; choose another split")
-    held_out, trained = row_digests(job.validation), by_text(job.lineage)
-    if shared := [row for row, digest in held_out.items() if digest in trained]:
+    held_out = row_digests(job.validation)
+    if shared := lineage.overlap(job.lineage, held_out):
         raise UserError(
             f"{len(shared)} of {len(held_out)} validation rows are training rows, too, such as {shared[0]}; "
             "run make data again"

@@ -55,9 +55,6 @@ def submit_fused(
     data = folds.read_collection(table_folder, manifest)
     if data.validation:
         raise UserError(f"{table_folder}: ranks the validation queries of split {data.split}; take SPLIT=submission's")
-    learned_data = [folds.read_collection(*each) for each in zip(fold_folders, fold_manifests, strict=True)]
-    folds.require_disjoint(learned_data)
-    _require_held_out(learned_data, data)
     store.require_files(sample)
     config = {
         "folds": [hashing.sha256_file(folder / FILE) for folder in fold_folders],
@@ -69,6 +66,9 @@ def submit_fused(
     if store.is_file_finished(output, config, overwrite, made_from):
         fused = store.read_file_manifest(output)
     if fused is None:
+        learned_data = [folds.read_collection(*each) for each in zip(fold_folders, fold_manifests, strict=True)]
+        folds.require_disjoint(learned_data)
+        _require_held_out(learned_data, data)
         learned = {str(folder): read_candidates(folder / FILE) for folder in fold_folders}
         run, choices = _rank(learned, read_candidates(table_folder / FILE), manifest.members, settings)
         rows = submission.write(run, data.passages, sample, output)
@@ -83,18 +83,25 @@ def submit_fused(
 
 
 def _require_held_out(learned: list[Collection], data: Collection) -> None:
-    """Refuse folds of other data that label queries which are to be ranked, as those behind a private leaderboard do.
+    """Refuse folds of other files that label queries which are to be ranked, as those behind a private leaderboard do.
+
+    Of the same files, a query on both sides is one that test.csv shows as an example.
 
     Raises:
         Refused: The message counts the queries.
     """
-    ranked = set(data.test.values())
+    ranked, files = set(data.test.values()), _raw_files(data)
     for fold in learned:
-        if fold.data != data.data and (shared := len(ranked.intersection(fold.validation.values()))):
+        if _raw_files(fold) != files and (shared := len(ranked.intersection(fold.validation.values()))):
             raise Refused(
                 f"{fold.folder}: labels {shared} of the queries of {data.folder} that are to be ranked; take the folds "
                 f"of {data.data}"
             )
+
+
+def _raw_files(data: Collection) -> dict[str, str]:
+    """Return the digests of the files that a collection was made from, by name."""
+    return store.read_manifest(data.folder).config["data"]
 
 
 def _shift(fused: SubmissionManifest) -> str:

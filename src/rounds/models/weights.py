@@ -31,6 +31,7 @@ HUB_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
 SETTINGS_FILES = (
     "config.json",
     "*/config.json",
+    "adapter_config.json",
     "sentence_bert_config.json",
     "tokenizer*",
     "vocab*",

@@ -19,11 +19,13 @@ from rounds.config.generator import GeneratorRecipe
 from rounds.config.recipe import Recipe, split_source
 from rounds.data import remote_files
 from rounds.data.eedi_schema import FILES
+from rounds.data.source import OFFICIAL_SPLITS
 from rounds.pipeline.task_defaults import SAMPLE_OUTSIDE
 
 GENERATOR = 1  # raise it when a sample generator draws other data from the same parameters
 OUTSIDE_RULES = 2  # raise it when other outside questions join a split by the same keys
 LATEX_WORDS = 2  # raise it when prompts.latex: words makes other texts of the same LaTeX
+UNSEEN_RULE = 2  # raise it when evaluations on the data's own labels count other queries as unseen
 ENSEMBLE = 2  # raise it when the ensemble is made of other models for the same flags
 CV_ROWS = 2  # raise it when the table over folds has other rows for the same flags
 PAIRS_GROUPS = 2  # raise it when queries of pairs without a column of groups get other groups
@@ -210,11 +212,17 @@ def made_from(call: Command, planned: Mapping[str, str] | None = None) -> dict:
         **reads.values,
         **({"outside_rules": OUTSIDE_RULES} if "extra_files" in inputs else {}),
         **({"groups": PAIRS_GROUPS} if flags.get("task") == ("pairs",) and "group_column" not in flags else {}),
+        **({"unseen_rule": UNSEEN_RULE} if call.script == "eval_llm_embedder" and _is_official(call) else {}),
         **({"latex_words": LATEX_WORDS} if isinstance(recipe, Recipe) and _reads_latex(reads, recipe) else {}),
         **({"recipe": _sections(recipe, reads.recipe, planned)} if recipe and reads.recipe else {}),
         **{name: _inputs(call, name, paths, planned) for name, paths in inputs.items()},
     }
     return json.loads(json.dumps(record))
+
+
+def _is_official(call: Command) -> bool:
+    """Whether a script reads a split of the data's own labels, where a query may have no relevant passage."""
+    return Path(call.value("data_dir")).name in [f"validation_{split}" for split in OFFICIAL_SPLITS]
 
 
 def _reads_latex(reads: Reads, recipe: Recipe) -> bool:
@@ -347,11 +355,7 @@ def _captioned(raw: Path) -> list[Path]:
 
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder, symbolic links followed; hidden ones and manifests of samples are left out."""
-    return [
-        path
-        for path in hashing.files_below(folder)
-        if path.name != store.MANIFEST and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    return [path for path in hashing.files_below(folder, hidden=False) if path.name != store.MANIFEST]
 
 
 def raw_content(folder: Path, files: list[Path]) -> dict[str, object]:

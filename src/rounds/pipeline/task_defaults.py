@@ -53,7 +53,7 @@ TASK_DEFAULTS: dict[str, dict[str, object]] = {
     },
 }
 # Second stages train on several folds; on the generated sample each of them does less.
-SMALLER_ON_SAMPLE = ("candidates", "rerank", "cv", "best", "distil", "pseudo_label")
+SMALLER_ON_SAMPLE = ("rerank", "cv", "best", "distil", "pseudo_label")
 SAMPLE_DEFAULTS: dict[str, object] = {"round": 1, "epochs": 1, "folds": (0, 1), "tune_flags": "--group_size 4"}
 
 

@@ -1,6 +1,5 @@
 """Provenance: which checkpoint each round continued from, and warnings about results that must not be trusted."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,28 +84,32 @@ def find_changed_folds(table_file: Path, model_output: Path) -> list[str]:
         model_output: Folder of all experiments.
     """
     folds = _as_list((store.read_made_from(table_file) or {}).get("folds"))
-    candidates = _read_records(model_output.glob("*/round*/**/candidates")) if folds else {}
-    rounds = _read_records(model_output.glob("*/round*/train")) if folds else {}
-    changed = [
-        fold
-        for fold in folds
-        if fold not in candidates or not rounds.keys() >= set(_as_list(candidates[fold].get("model_paths")))
-    ]
-    if not changed:
+    if not folds:
         return []
-    what = f"candidates or rounds of {len(changed)} of its {len(folds)} folds"
+    candidates = {_digest(place): place for place in model_output.glob("*/round*/**/candidates")}
+    rounds = {_digest(place): place for place in model_output.glob("*/round*/train")}
+    epochs = {
+        hashing.sha256_json([key, epoch.name])[:16] for key, place in rounds.items() for epoch in place.glob("*epoch_*")
+    }
+
+    def is_changed(fold: str) -> bool:
+        if fold not in candidates:
+            return True
+        models = _as_list((store.read_made_from(candidates[fold]) or {}).get("model_paths"))
+        return not {*rounds, *epochs}.issuperset(models)
+
+    if not (changed := sum(map(is_changed, folds))):
+        return []
+    what = f"candidates or rounds of {changed} of its {len(folds)} folds"
     return [f"{table_file.stem}: {what} were made anew or removed since; make cv makes the table of today's"]
 
 
-def _read_records(outputs: Iterable[Path]) -> dict[str, dict]:
-    """Return what finished artefacts were made from, by the digest by which others name them."""
-    records = {}
-    for output in outputs:
-        if record := store.read_made_from(output):
-            records[hashing.made_from_digest(record)] = record
-        elif record is not None:  # made by hand: its manifest stands for it, as in pipeline/keys.py
-            records[hashing.sha256_file(output / store.MANIFEST)[:16]] = {}
-    return records
+def _digest(output: Path) -> str:
+    """Return the digest by which what is made from a finished artefact records it, as pipeline/keys.py does."""
+    if record := store.read_made_from(output):
+        return hashing.made_from_digest(record)
+    manifest = output / store.MANIFEST  # made by hand
+    return hashing.sha256_file(manifest)[:16] if manifest.is_file() else ""
 
 
 def _as_list(inputs: list[str] | str | None) -> list[str]:

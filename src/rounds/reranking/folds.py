@@ -99,14 +99,14 @@ def read_collection(folder: Path, manifest: CandidatesManifest) -> Collection:
     Raises:
         UserError: There is no collection, or it has other queries, labels or passages than the candidates.
     """
-    place = os.path.normpath(folder / manifest.collection)  # before links are followed, as the path was written
-    data = collection.read(Path(place))
+    place = Path(os.path.normpath(folder / manifest.collection))  # before links are followed, as paths are written
+    data = collection.read(place if place.is_dir() else folder / manifest.collection)
     ranked = queries_digest({query: data.metadata[query] for query in data.validation or data.test})
     today = {"relevant": data.validation_digest, "queries": ranked}
     if any(manifest.config.get(name, digest) != digest for name, digest in today.items()):
         raise UserError(
-            f"{folder}: its candidates are of other queries, labels or passages than {data.folder} has now; make them "
-            "again (make candidates, or candidates.py --overwrite)"
+            f"{folder}: its candidates are of other queries, labels or passages than {data.folder} has now; remove "
+            "that folder and make them again"
         )
     return data
 

@@ -57,11 +57,11 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
     trainer.train(resume_from_checkpoint=callback.earlier.folder if callback.earlier else None)
     manifest = _make_manifest(plan, callback, groups, trainer)
     if store.is_main_process():
-        store.write_manifest(partial / store.MANIFEST, manifest)  # first: on a full disk, a later call goes on
-        (partial / partial_folder.CONFIG).unlink()
-        shutil.rmtree(partial / STATE)
-        (partial / PROGRESS_FILE).unlink(missing_ok=True)
-        store.put_in_place(partial, plan.output)
+        store.write_manifest(partial / store.MANIFEST, manifest)
+        store.put_in_place(partial, plan.output)  # before anything is removed, which a stopped call needs to go on
+        (plan.output / partial_folder.CONFIG).unlink()
+        (plan.output / PROGRESS_FILE).unlink(missing_ok=True)
+        shutil.rmtree(plan.output / STATE, ignore_errors=True)
     sharding.wait_for_all_processes()
     return manifest
 

@@ -114,7 +114,7 @@ def _read_labels(paths: list[Path], queries: dict[str, str], passages: Mapping[s
 def _read_grade(value: object, place: str) -> int:
     """Return a grade such as `1`, `-1` or `1.0`, which trec_eval takes as a whole number."""
     if isinstance(value, bool) or not _GRADE.fullmatch(str(value).strip()):
-        raise UserError(f"{place}: score {value!r} is not a whole number; grades are 0, 1, 2, ...")
+        raise UserError(f"{place}: score {value!r} is not a whole number of at most 9 digits; grades are 0, 1, 2, ...")
     return int(float(value))
 
 
