@@ -180,6 +180,16 @@ def test_the_tokenizer_and_configuration_are_part_of_the_key(source, tmp_path, n
     assert all(content_key(copied, ["a text"], kind) != key for kind, key in zip(KINDS, keys, strict=True))
 
 
+def test_an_adapter_s_scale_is_part_of_the_key(source, tmp_path):
+    """It stands in adapter_config.json, beside weights that are the same; so does the base model's tokenizer."""
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 16}')
+    adapter = dataclasses.replace(source, folder=tmp_path, is_adapter=True)
+    before = content_key(adapter, ["a text"], "query")
+    assert content_key(source, ["a text"], "query")["settings"][0] in before["settings"]
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 64}')
+    assert content_key(adapter, ["a text"], "query") != before
+
+
 @pytest.mark.parametrize(
     ("texts", "kind", "examples"),
     [(["b", "a"], "query", None), (["a", "b"], "passage", None), (["a", "b"], "query", [[], []])],

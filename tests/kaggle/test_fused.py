@@ -9,6 +9,7 @@ from helpers.random_folds import labelled_fold
 from helpers.tiny_task import refused
 
 from rounds.artifacts import store
+from rounds.artifacts.manifests import CollectionManifest
 from rounds.artifacts.second_stage_manifests import CandidatesManifest
 from rounds.config.sections.ensemble import Ensemble
 from rounds.data import collection
@@ -28,7 +29,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.setattr(fusion, "SEEDS", 1)
     monkeypatch.setattr(boosted_trees, "TREES", 5)
     whole = labelled_fold(3)
-    monkeypatch.setattr(collection, "read", lambda folder: _of_test_queries(whole))
+    write_collection(tmp_path / "test", train="aa")
+    monkeypatch.setattr(collection, "read", lambda folder: _of_test_queries(whole, tmp_path / "test"))
     folders = []
     for number, each in enumerate([*map(labelled_fold, range(3)), whole]):
         folders.append(tmp_path / f"fold{number}" / "candidates")
@@ -41,9 +43,16 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return folders
 
 
-def _of_test_queries(whole: Fold) -> collection.Collection:
+def write_collection(folder: Path, train: str) -> None:
+    """Write the manifest of a collection of a train.csv with this digest."""
+    manifest = CollectionManifest(config={"data": {"train.csv": train}}, data="tiny", split="v5")
+    folder.mkdir()
+    store.write_manifest(folder / store.MANIFEST, manifest)
+
+
+def _of_test_queries(whole: Fold, folder: Path) -> collection.Collection:
     passages = dict.fromkeys(whole.table.passage_ids, "")
-    return collection.Collection(Path("c"), "tiny", "submission", passages, {}, {}, {}, {}, set(), {"validation": {}})
+    return collection.Collection(folder, "tiny", "submission", passages, {}, {}, {}, {}, set(), {"validation": {}})
 
 
 def test_the_manifest_holds_the_offset_that_was_used(folders, tmp_path):
@@ -89,20 +98,21 @@ def test_folds_with_other_siblings_are_refused(folders, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "questions", "says"),
+    ("train", "questions", "says"),
     [
-        ("tiny", {"7": "aa"}, "share 1 validation questions"),
-        ("other", {}, "labels 1 of the queries"),
-        ("tiny", {}, "checked"),
+        ("aa", {"7": "aa"}, "share 1 validation questions"),
+        ("bb", {}, "labels 1 of the queries"),
+        ("aa", {}, "checked"),
     ],
 )
-def test_folds_that_label_what_is_ranked_are_refused(data, questions, says, folders, tmp_path, monkeypatch):
-    """Copies of one fold, and folds of other data with a query of these, as those behind a private leaderboard."""
+def test_folds_that_label_what_is_ranked_are_refused(train, questions, says, folders, tmp_path, monkeypatch):
+    """Copies of one fold, and folds of another train.csv with a query of these, as behind a private leaderboard."""
     *learned, ranked = folders
     of_test = replace(
         collection.read(ranked), test={"1_A": "2 + 2? 5"}, metadata={"1_A": QueryMetadata("", "1", "", "")}
     )
-    of_fold = replace(of_test, data=data, validation=of_test.test, questions={"validation": questions})
+    write_collection(tmp_path / "fold", train)
+    of_fold = replace(of_test, folder=tmp_path / "fold", validation=of_test.test, questions={"validation": questions})
     monkeypatch.setattr(collection, "read", lambda folder: of_test if ranked.parent in folder.parents else of_fold)
     sample, output = tmp_path / "sample.csv", tmp_path / "best.csv"
     if says == "checked":
@@ -113,14 +123,17 @@ def test_folds_that_label_what_is_ranked_are_refused(data, questions, says, fold
     assert not output.exists()
 
 
-def test_an_edited_submission_is_written_anew(folders, tmp_path):
-    """Also by hand: its manifest has the digest of what was written."""
+def test_an_edited_submission_is_refused(folders, tmp_path):
+    """Its manifest has the digest of what was written, which is written anew if asked for."""
     *learned, ranked = folders
     sample, output = tmp_path / "sample.csv", tmp_path / "best.csv"
     submit_fused(learned, ranked, sample, output)
     written = output.read_text()
     output.write_text(written.splitlines()[0] + "\n")
-    assert "checked" in submit_fused(learned, ranked, sample, output) and output.read_text() == written
+    with refused(output, "was changed after it was made", "--overwrite"):
+        submit_fused(learned, ranked, sample, output)
+    assert "checked" in submit_fused(learned, ranked, sample, output, overwrite=True)
+    assert output.read_text() == written
 
 
 def test_an_ensemble_with_boosted_trees_says_so(folders, tmp_path):

@@ -336,6 +336,29 @@ def test_collections_in_words_know_how_latex_becomes_words(project, monkeypatch)
     assert after[0] != before[0] and after[1] == before[1]
 
 
+def test_files_behind_a_hidden_folder_count_where_a_link_shows_them(tmp_path):
+    """A hidden folder is not walked, so that what a link leads to in it is not taken for read."""
+    (tmp_path / "pictures" / ".store").mkdir(parents=True)
+    (tmp_path / "pictures" / ".store" / "1.jpg").touch()
+    (tmp_path / "pictures" / "images").symlink_to(tmp_path / "pictures" / ".store")
+    (tmp_path / "pictures" / ".hidden").touch()
+    assert keys.files_below(tmp_path / "pictures") == [tmp_path / "pictures" / "images" / "1.jpg"]
+
+
+def test_evaluations_on_the_data_s_own_labels_know_which_queries_are_unseen(monkeypatch):
+    """Another rule makes these anew, and leaves those of other splits alone."""
+
+    def keys_of() -> list[dict]:
+        flags = {"recipe": "minilm", "output_dir": "d"}
+        folders = ("data/x/validation_official", "data/x/validation_v5")
+        return [made_from(command("eval_llm_embedder", data_dir=folder, **flags)) for folder in folders]
+
+    before = keys_of()
+    monkeypatch.setattr(keys, "UNSEEN_RULE", 7)
+    after = keys_of()
+    assert after[0] != before[0] and after[1] == before[1]
+
+
 @pytest.mark.parametrize("source", FILE_SOURCES)
 def test_a_file_of_negatives_counts_by_content_wherever_it_lies(source, project):
     """`vectors:FILE` without a folder in its name is in the key as well, and so is any other source that reads one."""

@@ -148,7 +148,7 @@ def write_record(output: Path, **made_from) -> str:
     """Write a finished folder or file that was made from something; return the name by which others record it."""
     manifest = output / store.MANIFEST if output.suffix == "" else store.file_manifest(output)
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    output.touch()
+    output.touch() if output.suffix else None
     store.write_json(manifest, {"made_from": made_from})
     return hashing.made_from_digest(made_from)
 
@@ -166,6 +166,11 @@ def test_a_table_over_folds_of_before_is_told(tmp_path):
     assert line.startswith("cv-tiny: candidates or rounds of 1 of its 2 folds were made anew or removed since")
     shutil.rmtree(folders[0])
     assert "of 2 of its 2 folds" in find_changed_folds(table, tmp_path)[0]
+    epoch = hashing.sha256_json([rounds[0], "epoch_2"])[:16]
+    (tmp_path / "tiny-v5-0/round1/train/epoch_2").mkdir()
+    single = write_record(folders[0], model_paths=epoch)
+    write_record(table, folds=single)
+    assert find_changed_folds(table, tmp_path) == []
     write_record(table)  # by hand: it does not say from what
     assert find_changed_folds(table, tmp_path) == []
 
