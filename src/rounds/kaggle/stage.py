@@ -99,9 +99,9 @@ def _require_held_out(learned: list[Collection], data: Collection) -> None:
             )
 
 
-def _raw_files(data: Collection) -> dict[str, str]:
-    """Return the digests of the files that a collection was made from, by name."""
-    return store.read_manifest(data.folder).config["data"]
+def _raw_files(data: Collection) -> dict[str, str] | None:
+    """Return the digests of the files that a collection was made from, by name; None if it does not say."""
+    return store.read_manifest(data.folder).config.get("data")
 
 
 def _shift(fused: SubmissionManifest) -> str:
