@@ -29,6 +29,7 @@ from rounds.report import mathml
         (r"\( 3\ne4 \), \( 5\colon3 \), \( 20\cent \)", "3≠4 , 5:3 , 20¢"),
         (r"\( 2^{\text {nd }} \) of \( x^{ 2 } \)", "2^nd of x^2"),
         (r"\( \binom{5}{2} \) and \( {1 \over 2} \)", r"\binom{5}{2} and {1 \over 2}"),
+        (r"\( \overline{x}+1 \)", "x+1"),
         (r"\( \frac{3}{4}\dfrac{1}{2} \cfrac{1}{3}x \)", "3/4 1/2 1/3 x"),
         (r"\( \frac{x+1}{2} \) or \( x+\frac12 \)", "(x+1)/2 or x+1/2"),
         (r"\( \frac{1}{x+2}=\frac{\frac{1}{2}}{3} \)", "1/(x+2)=(1/2)/3"),

@@ -25,7 +25,7 @@ _PLACEHOLDER = re.compile(r"%(\(\w+\))?s")  # what pylatexenc leaves where an ar
 _RAISED = re.compile(r"(?<!\\)[\^_]\{")  # where a superscript or subscript in braces begins
 
 # What pylatexenc would take apart: `\binom{5}{2}` is not 52.
-_LOST = re.compile(r"\\([td]?binom|over|choose|atop|cfrac\s*\[)")
+_LOST = re.compile(r"\\([td]?binom|over|choose|atop)(?![a-zA-Z])|\\cfrac\s*\[")
 
 _ATOM = re.compile(r"[\w.,%]*")  # what needs no parentheses in a fraction, or as an exponent
 
@@ -191,8 +191,7 @@ def _nesting(source: str) -> int:
 def _parser() -> LatexNodes2Text:
     logging.getLogger("pylatexenc").setLevel(logging.ERROR)  # it warns of each macro without its arguments
     macros = get_default_latex_context_db()
-    specs = [MacroTextSpec("sqrt", simplify_repl=_root)]
-    specs.append(MacroTextSpec("frac", simplify_repl=_fraction))
+    specs = [MacroTextSpec("sqrt", simplify_repl=_root), MacroTextSpec("frac", simplify_repl=_fraction)]
     specs += [MacroTextSpec(name, simplify_repl=sign) for name, sign in _SIGNS.items()]
     macros.add_context_category("mathematics", prepend=True, macros=specs)
     return LatexNodes2Text(macros, math_mode="text", keep_comments=True, strict_latex_spaces=False)

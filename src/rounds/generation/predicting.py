@@ -166,7 +166,7 @@ def _finish(job: PredictionJob, partial: Path, writer: Generator, done: dict[str
         made_from=job.made_from,
     )
     store.write_manifest(partial / store.MANIFEST, manifest)
-    store.put_in_place(partial, job.output)  # before anything is removed, which a stopped call needs to go on
+    store.put_in_place(partial, job.output)  # before what a killed call would go on with is removed
     (job.output / partial_folder.CONFIG).unlink()
     return manifest
 

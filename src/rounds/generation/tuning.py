@@ -131,7 +131,7 @@ def tune(job: TuningJob) -> GeneratorManifest | None:
         made_from=job.made_from,
     )
     store.write_manifest(partial / store.MANIFEST, manifest)
-    store.put_in_place(partial, job.output)  # before anything is removed, which a stopped call needs to go on
+    store.put_in_place(partial, job.output)  # before what a killed call would go on with is removed
     (job.output / partial_folder.CONFIG).unlink()
     shutil.rmtree(job.output / STATE, ignore_errors=True)
     return manifest

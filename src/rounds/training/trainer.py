@@ -58,7 +58,7 @@ def finetune(plan: Plan, evaluate: Evaluate | None) -> FinetuneManifest:
     manifest = _make_manifest(plan, callback, groups, trainer)
     if store.is_main_process():
         store.write_manifest(partial / store.MANIFEST, manifest)
-        store.put_in_place(partial, plan.output)  # before anything is removed, which a stopped call needs to go on
+        store.put_in_place(partial, plan.output)  # before what a killed call would go on with is removed
         (plan.output / partial_folder.CONFIG).unlink()
         (plan.output / PROGRESS_FILE).unlink(missing_ok=True)
         shutil.rmtree(plan.output / STATE, ignore_errors=True)
